@@ -8,8 +8,9 @@ import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 import anywidget
@@ -19,10 +20,9 @@ from ..client.server import READ_TIMEOUT
 from ..errors import ComfyDeployError, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ..client import Comfy
-    from ..client.server import Server
 
 
 STATIC = Path(__file__).parent.parent / "widgets" / "static"
@@ -254,6 +254,22 @@ class View(anywidget.AnyWidget):
             self.received(path, message)
 
 
-def server_facts(server: Server, instance: str) -> dict[str, str]:
+V = TypeVar("V", bound=View)
+
+
+def in_thread(
+    handle: Callable[[V, dict[str, Any]], object],
+) -> Callable[[V, dict[str, Any], object], None]:
+    """Let such messages of the page be handled in a thread, since that takes time."""
+
+    @wraps(handle)
+    def start(view: V, message: dict[str, Any], _: object) -> None:
+        view._panel.start(handle, view, message)
+
+    return start
+
+
+def server_facts(comfy: Comfy, status: Mapping[str, Any] | None = None) -> dict[str, str]:
     """Return the path of the server's base URL and its id: by these a page finds it."""
-    return {"base": urlsplit(server.url).path, "instance": instance}
+    status = comfy.status() if status is None else status
+    return {"base": urlsplit(comfy.server.url).path, "instance": str(status.get("instance", ""))}

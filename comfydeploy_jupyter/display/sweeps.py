@@ -275,8 +275,7 @@ class SweepView:
 
     def _connect(self) -> None:
         """Send the page the address of the server, from which it then requests the pictures."""
-        instance = str(self.comfy.status().get("instance", ""))
-        self._view.server = server_facts(self.comfy.server, instance)
+        self._view.server = server_facts(self.comfy)
 
     def _headline(self) -> str:
         progress = self._progress

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import ipywidgets as w
 
-from .base import GAP, Panel
-from .parts import button, note, row
+from .base import Panel
+from .parts import button, column, field, note, row, text_box
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..client import AccountStatus, Comfy
 
-LABEL_WIDTH = "100px"
+FIELD_WIDTH = "260px"
 ADVICE = (
     "Partner nodes (API nodes) call paid services. Sign in with the email and the password of your "
     "Comfy account. If you sign in there with Google or GitHub, make an API key at "
@@ -30,13 +30,10 @@ class AccountPanel(Panel):
 
     def __init__(self, comfy: Comfy | Panel | None = None) -> None:
         super().__init__(comfy)
-        style = {"description_width": LABEL_WIDTH}
-        self._state = w.HTML(layout=w.Layout(margin="0", width="auto"))
-        self._email = w.Text(description="Email", style=style, layout=_wide())
-        self._password = w.Password(description="Password", style=style, layout=_wide())
-        self._key = w.Password(
-            description="API key", placeholder="comfyui-…", style=style, layout=_wide()
-        )
+        self._state = text_box()
+        self._email = field(w.Text, "Email", FIELD_WIDTH)
+        self._password = field(w.Password, "Password", FIELD_WIDTH)
+        self._key = field(w.Password, "API key", FIELD_WIDTH, placeholder="comfyui-…")
         self._sign_in = button("Sign in", self.sign_in, icon="sign-in", style="primary")
         self._store = button("Store key", self.store_key, icon="key")
         self._sign_out = button(
@@ -45,16 +42,11 @@ class AccountPanel(Panel):
         self._buttons = (self._sign_in, self._store, self._sign_out)
         self.fill(
             self._state,
-            w.VBox(
-                [
-                    row(self._email),
-                    row(self._password, self._sign_in),
-                    row(self._key, self._store),
-                ],
-                layout=w.Layout(width="100%", grid_gap=GAP),
+            column(
+                row(self._email), row(self._password, self._sign_in), row(self._key, self._store)
             ),
             row(self._sign_out),
-            w.HTML(note(ADVICE), layout=w.Layout(margin="0", width="auto")),
+            text_box(note(ADVICE)),
         )
         self.keep("<p>Comfy account</p>", "<AccountPanel>")
         self._do(lambda: self.comfy.comfy_account.status())
@@ -102,7 +94,3 @@ class AccountPanel(Panel):
         finally:
             for one in self._buttons:
                 one.disabled = False
-
-
-def _wide() -> w.Layout:
-    return w.Layout(width="auto", flex="1 1 260px", margin="0")

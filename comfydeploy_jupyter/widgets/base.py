@@ -69,7 +69,6 @@ class Throttle:
                 self._action(*args)
 
 
-# ipywidgets has no types
 class Problem(w.HTML):  # type: ignore[misc]  # ipywidgets has no types
     """An error message beside the control that caused it; hidden while there is no error."""
 
@@ -81,13 +80,17 @@ class Problem(w.HTML):  # type: ignore[misc]  # ipywidgets has no types
         text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
         if isinstance(error, ComfyDeployError):
             text = error.message
-        self.value = f'<div class="comfydeploy-error" role="alert">{unbroken(text)}</div>'
-        self.layout.display = ""
+        self.value = alert(unbroken(text)) if text else ""
+        self.layout.display = "" if text else "none"
 
     def clear(self) -> None:
         """Remove the error."""
-        self.value = ""
-        self.layout.display = "none"
+        self.show("")
+
+
+def alert(content: str) -> str:
+    """Return HTML as that of an error."""
+    return f'<div class="comfydeploy-error" role="alert">{content}</div>'
 
 
 def unbroken(text: str) -> str:
@@ -112,7 +115,6 @@ REST = 1.0
 """How often a panel that no cell shows any more checks whether one does, s."""
 
 
-# ipywidgets has no types
 class Panel(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
     """Base of the panels.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import ipywidgets as w
 
@@ -18,9 +18,12 @@ from .workflow_panel import WorkflowPanel
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Callable
 
     from ..client import Comfy
     from .picker import GivenWorkflow
+
+P = TypeVar("P", bound=Panel)
 
 TABS = {
     "Run": "run_panel",
@@ -73,14 +76,16 @@ class ComfyDeployPanel(Panel):
         self._directory = Path(directory)
         self._strip = MachineStrip(self, machine, self._direct, self._remember)
         self._places = {name: w.VBox(layout=w.Layout(width="auto")) for name in TABS}
-        self._panels: dict[str, Panel] = {}
+        self._panels: dict[str, Any] = {}
         self._tabs = w.Tab(
             list(self._places.values()),
             titles=tuple(TABS),
             layout=w.Layout(width="auto", margin="0"),
         )
-        self._place("Run", RunPanel(workflow, self, machine=machine, directory=self._directory))
-        self.run_panel.observe(lambda _: self._remember(), "kept")
+        run = self._made(
+            "Run", lambda: RunPanel(workflow, self, machine=machine, directory=self._directory)
+        )
+        run.observe(lambda _: self._remember(), "kept")
         self._tabs.observe(lambda _: self.attempt(self._show_tab), "selected_index")
         self.fill(self._strip, self._tabs)
         self._remember()
@@ -129,53 +134,39 @@ class ComfyDeployPanel(Panel):
     @property
     def run_panel(self) -> RunPanel:
         """The panel in the tab Run."""
-        panel = self._panels["Run"]
-        assert isinstance(panel, RunPanel)
+        panel: RunPanel = self._panels["Run"]
         return panel
 
     @property
     def workflow_panel(self) -> WorkflowPanel:
         """The panel in the tab Workflows; makes it if needed."""
-        if "Workflows" not in self._panels:
-            panel = WorkflowPanel(comfy=self, run=self.show, directory=self._directory)
-            self._place("Workflows", panel)
-        found = self._panels["Workflows"]
-        assert isinstance(found, WorkflowPanel)
-        return found
+        return self._made(
+            "Workflows",
+            lambda: WorkflowPanel(comfy=self, run=self.show, directory=self._directory),
+        )
 
     @property
     def upload_panel(self) -> UploadPanel:
         """The panel in the tab Files; makes it if needed."""
-        if "Files" not in self._panels:
-            # the machine is chosen on top
-            panel = UploadPanel(self, machine=self.machine, choose_machine=False)
-            self._place("Files", panel)
-        found = self._panels["Files"]
-        assert isinstance(found, UploadPanel)
-        return found
+        # the machine is chosen on top
+        return self._made(
+            "Files", lambda: UploadPanel(self, machine=self.machine, choose_machine=False)
+        )
 
     @property
     def tunnel_panel(self) -> TunnelPanel:
         """The panel in the tab Tunnel; makes it if needed."""
-        if "Tunnel" not in self._panels:
-            self._place("Tunnel", TunnelPanel(comfy=self))
-        found = self._panels["Tunnel"]
-        assert isinstance(found, TunnelPanel)
-        return found
+        return self._made("Tunnel", lambda: TunnelPanel(comfy=self))
 
     @property
     def account_panel(self) -> AccountPanel:
         """The panel in the tab Account; makes it if needed."""
-        if "Account" not in self._panels:
-            self._place("Account", AccountPanel(self))
-        found = self._panels["Account"]
-        assert isinstance(found, AccountPanel)
-        return found
+        return self._made("Account", lambda: AccountPanel(self))
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until the state of the machine is known and the panels have done their work."""
-        panels = list(self._panels.values())
-        in_turn(timeout, self._strip.wait, *(panel.wait for panel in panels), super().wait)
+        panels = [panel.wait for panel in list(self._panels.values())]
+        in_turn(timeout, self._strip.wait, *panels, super().wait)
 
     def show(self, workflow: GivenWorkflow) -> RunPanel:
         """Show a workflow in the tab Run, and that tab; does not wait for it.
@@ -195,9 +186,13 @@ class ComfyDeployPanel(Panel):
         for panel in self._panels.values():
             panel.close()
 
-    def _place(self, name: str, panel: Panel) -> None:
-        self._panels[name] = panel
-        self._places[name].children = [panel]
+    def _made(self, name: str, make: Callable[[], P]) -> P:
+        """Return the panel in a tab; make it if needed."""
+        if name not in self._panels:
+            self._panels[name] = panel = make()
+            self._places[name].children = [panel]
+        made: P = self._panels[name]
+        return made
 
     def _show_tab(self) -> None:
         """Make the content of the tab if it is opened for the first time."""

@@ -8,6 +8,8 @@ import threading
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import wraps
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import traitlets as t
@@ -48,7 +50,7 @@ def unlocked_seeds(
     return [
         before[name].key
         for name, seed in settled.seeds.items()
-        if name in before and before[name].kind == "seed" and seed != before[name].value
+        if name in before and seed != before[name].value
     ]
 
 
@@ -59,14 +61,10 @@ def read_number(field: FormField, text: str) -> int | float:
     except ValueError as error:
         what = "a number" if field.kind == "float" else "a whole number"
         raise InvalidRequestError.of_field(field.label, f"must be {what}") from error
-    if field.min is not None and value < field.min:
-        raise InvalidRequestError.of_field(
-            field.label, f"must be at least {plain_number(field.min)}"
-        )
-    if field.max is not None and value > field.max:
-        raise InvalidRequestError.of_field(
-            field.label, f"must be at most {plain_number(field.max)}"
-        )
+    for bound, word in ((field.min, "least"), (field.max, "most")):
+        if bound is not None and (value < bound if word == "least" else value > bound):
+            problem = f"must be at {word} {plain_number(bound)}"
+            raise InvalidRequestError.of_field(field.label, problem)
     return value
 
 
@@ -79,12 +77,8 @@ def draw_seed(field: FormField) -> int:
 
 def is_within(key: str, tops: Collection[str]) -> bool:
     """Return whether a key belongs to an input of one of these dynamic combos or groups."""
-    dot = key.find(".")
-    while dot >= 0:
-        if key[:dot] in tops:
-            return True
-        dot = key.find(".", dot + 1)
-    return False
+    parts = key.split(".")
+    return any(".".join(parts[:number]) in tops for number in range(1, len(parts)))
 
 
 def shorten(value: object) -> str:
@@ -142,7 +136,9 @@ def form_rows(fields: Sequence[FormField], groups: Sequence[InputGroup]) -> list
         if not more:
             in_sight.update(key for key in (field.key,) if field.dynamic)
             in_sight.update(key for key in keys if field.key.startswith(f"{key}."))
-        rows.append({**_page_field(field, more=more), "of": _section_of(field)})
+        # what the fields of a section have in common
+        section = f"title {field.title}" if field.chosen and field.title else field.node_id
+        rows.append({**_page_field(field, more=more), "of": section})
     firsts: dict[tuple[bool, str], int] = {}
     for place, row in enumerate(rows):
         firsts.setdefault((row["more"], row["of"]), place)
@@ -154,11 +150,6 @@ def form_rows(fields: Sequence[FormField], groups: Sequence[InputGroup]) -> list
     for group in groups:
         _insert_group(rows, group)
     return _in_sections(rows)
-
-
-def _section_of(field: FormField) -> str:
-    """Return what the fields of a section have in common."""
-    return f"title {field.title}" if field.chosen and field.title else field.node_id
 
 
 def _insert_group(rows: list[dict[str, Any]], group: InputGroup) -> None:
@@ -188,24 +179,19 @@ def _in_sections(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     shown below the heading; a row without a section shows the whole label.
     """
     made: list[dict[str, Any]] = []
-    start = 0
-    for end in range(1, len(rows) + 1):
-        same = end < len(rows) and all(rows[end][k] == rows[start][k] for k in ("of", "more"))
-        if same:
-            continue
-        part = rows[start:end]
+    for _, group in groupby(rows, key=itemgetter("of", "more")):
+        part = list(group)
         title = part[0]["title"]
         several = len(part) > 1 and title
         suffixes = {_suffix(row["label"]) for row in part}
         suffix = suffixes.pop() if several and len(suffixes) == 1 else ""
-        section = {"id": start, "title": f"{title}{suffix}"} if several else None
+        section = {"id": len(made), "title": f"{title}{suffix}"} if several else None
         for row in part:
             before = f"{title}: " if several and row["label"].startswith(f"{title}: ") else ""
             after = suffix if before else ""
-            shown = row["label"][len(before) : len(row["label"]) - len(after)]
+            shown = row["label"].removeprefix(before).removesuffix(after)
             facts = {key: value for key, value in row.items() if key not in ("of", "title")}
             made.append({**facts, "section": section, "parts": [before, shown, after]})
-        start = end
     return made
 
 
@@ -330,7 +316,8 @@ class FormStructure:
         moved = {
             field.key
             for field in made.fields
-            if field.dynamic and self._is_other(field, self._saved.get(field.key))
+            if field.dynamic
+            and (field.key not in self._saved or self._saved[field.key].value != field.value)
         }
         fields = [
             replace(field, value=self._saved[field.key].value)
@@ -363,26 +350,26 @@ class FormStructure:
             return {}
         applied = apply_inputs(self._workflow, inputs, strict=False, definitions=self._definitions)
         made = self._make(applied.graph)
-        groups = {group.key for group in made.groups}
         fields = {field.key: field for field in made.fields}
-        added = {key for key in fields if key not in self._saved and is_within(key, groups)}
-        removed = [key for key in self._saved if key not in fields and is_within(key, groups)]
-        options = {key for key, field in fields.items() if field.dynamic}
-        return {key: fields[key].value for key in options | added} | dict.fromkeys(removed)
+        more, fewer = self._grown({group.key for group in made.groups}, fields)
+        options = [key for key, field in fields.items() if field.dynamic]
+        return {key: fields[key].value for key in (*options, *more)} | dict.fromkeys(fewer)
 
     def added(self) -> dict[str, Any]:
         """Return the inputs that were added to groups, with their initial values."""
-        return {
-            key: field.value
-            for key, field in self.fields.items()
-            if key not in self._saved and is_within(key, self.groups)
-        }
+        return {key: self.fields[key].value for key in self._grown(self.groups, self.fields)[0]}
 
     def removed(self) -> list[str]:
         """Return the keys of the inputs that were removed from groups."""
-        return [
-            key for key in self._saved if key not in self.fields and is_within(key, self.groups)
-        ]
+        return self._grown(self.groups, self.fields)[1]
+
+    def _grown(
+        self, groups: Collection[str], fields: Collection[str]
+    ) -> tuple[list[str], list[str]]:
+        """Return the inputs that groups have more, and fewer, than in the workflow."""
+        more = [key for key in fields if key not in self._saved and is_within(key, groups)]
+        fewer = [key for key in self._saved if key not in fields and is_within(key, groups)]
+        return more, fewer
 
     def grown(self, group: InputGroup, by: int, values: Mapping[str, Any]) -> dict[str, Any] | None:
         """Return the inputs with one more in a group, or without its last one, for `rebuild`."""
@@ -481,10 +468,6 @@ class FormStructure:
             (f for f in shared if targets <= {t for twin in f.keys for t in self.targets(twin)}),
             None,
         )
-
-    @staticmethod
-    def _is_other(field: FormField, saved: FormField | None) -> bool:
-        return saved is None or saved.value != field.value
 
 
 P = ParamSpec("P")

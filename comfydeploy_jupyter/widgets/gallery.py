@@ -11,7 +11,7 @@ import traitlets as t
 from ..client.results import NAMED_FILES, beginning_of
 from ..client.server import without_none
 from ..client.text import counted
-from ..display.page import View, script
+from ..display.page import View, in_thread, script
 from ..errors import ComfyDeployError
 
 if TYPE_CHECKING:
@@ -68,10 +68,8 @@ class Gallery(View):
         """Show no result."""
         self.result = {}
 
-    def _on_log(self, _: object, __: object) -> None:
-        self._panel.start(self._send_log)
-
-    def _send_log(self) -> None:
+    @in_thread
+    def _on_log(self, _: object) -> None:
         """Send the last lines of ComfyUI's log to the page."""
         try:
             fields = without_none({"machine": self.machine, "lines": LOG_LINES})
@@ -80,21 +78,17 @@ class Gallery(View):
             text = str(error)
         self.send({"kind": "log", "text": text or "The log is empty."})
 
-    def _on_free(self, _: object, __: object) -> None:
-        self._panel.start(self._free)
-
-    def _free(self) -> None:
+    @in_thread
+    def _on_free(self, _: object) -> None:
         try:
             text = str(self._panel.comfy.free(machine=self.machine))
         except ComfyDeployError as error:
             text = str(error)
         self.send({"kind": "freed", "text": text})
 
-    def _on_reuse(self, message: dict[str, Any], _: object) -> None:
-        self._panel.start(self._use_values, str(message["prompt_id"]))
-
-    def _use_values(self, prompt_id: str) -> None:
-        self.send({"kind": "reused", "text": self._reuse(prompt_id)})
+    @in_thread
+    def _on_reuse(self, message: dict[str, Any]) -> None:
+        self.send({"kind": "reused", "text": self._reuse(str(message["prompt_id"]))})
 
 
 def view_state(result: Result, chosen: Sequence[str] = ()) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import traitlets as t
 from ..client import Result
 from ..client.server import READ_TIMEOUT
 from ..client.stream import FINAL
-from ..display.page import View, script
+from ..display.page import View, in_thread, script
 from ..errors import ComfyDeployError, NotFoundError
 from ..graphs.diff import diff_graphs
 from ..graphs.form import page_value, workflow_form
@@ -322,39 +322,17 @@ class History(View):
 
     # -- messages of the page ------------------------------------------------------------------
 
-    def _on_refresh(self, _: object, __: object) -> None:
-        self._panel.start(self.refresh)
+    @in_thread
+    def _on_refresh(self, _: object) -> None:
+        self.refresh()
 
-    def _on_more(self, _: object, __: object) -> None:
-        self._panel.start(self._load, len(self.runs))
+    @in_thread
+    def _on_more(self, _: object) -> None:
+        self._load(len(self.runs))
 
-    def _on_show(self, message: dict[str, Any], _: object) -> None:
-        self._panel.start(self._choose, str(message["prompt_id"]))
-
-    def _on_reuse(self, message: dict[str, Any], _: object) -> None:
-        self._panel.start(self._use_values, str(message["prompt_id"]))
-
-    def _on_use(self, message: dict[str, Any], _: object) -> None:
-        picture = str(message["prompt_id"]), str(message["query"])
-        self._panel.start(self._use_picture, *picture, str(message["key"]))
-
-    def _on_pin(self, message: dict[str, Any], _: object) -> None:
-        self._panel.start(self._pin, list(message["prompt_ids"]), bool(message["pinned"]))
-
-    def _on_delete(self, message: dict[str, Any], _: object) -> None:
-        ids = message.get("prompt_ids")
-        self._panel.start(self._delete, ids, bool(message.get("files")))
-
-    def _on_facts(self, message: dict[str, Any], _: object) -> None:
-        picture = str(message["prompt_id"]), str(message.get("query") or "")
-        self._panel.start(self._send_facts, *picture)
-
-    def _on_compare(self, message: dict[str, Any], _: object) -> None:
-        self._panel.start(self._send_differences, *map(str, message["prompt_ids"]))
-
-    # -- in threads ----------------------------------------------------------------------------
-
-    def _choose(self, prompt_id: str) -> None:
+    @in_thread
+    def _on_show(self, message: dict[str, Any]) -> None:
+        prompt_id = str(message["prompt_id"])
         result = self._result(prompt_id)
         self.chosen = prompt_id
         self._show(result)
@@ -364,32 +342,39 @@ class History(View):
         source = None if workflow is None else workflow.source
         return Result(self._panel.comfy.server, self.record(prompt_id), source)
 
-    def _use_values(self, prompt_id: str) -> None:
-        self._notify(self._reuse(prompt_id))
+    @in_thread
+    def _on_reuse(self, message: dict[str, Any]) -> None:
+        self._notify(self._reuse(str(message["prompt_id"])))
 
-    def _use_picture(self, prompt_id: str, query: str, key: str) -> None:
-        file = next(file for file in self._result(prompt_id).files if file.query == query)
-        label = dict(self.inputs).get(key, key)
+    @in_thread
+    def _on_use(self, message: dict[str, Any]) -> None:
+        """Use a picture of a run as an input."""
+        key, files = str(message["key"]), self._result(str(message["prompt_id"])).files
+        file = next(file for file in files if file.query == message["query"])
         with tempfile.TemporaryDirectory(prefix="comfydeploy-") as folder:
             self._set_input(key, file.save(folder))
+        label = dict(self.inputs).get(key, key)
         self._notify(f"{file.filename} is the picture of “{label}” now.")
 
-    def _pin(self, prompt_ids: list[str], pinned: bool) -> None:
+    @in_thread
+    def _on_pin(self, message: dict[str, Any]) -> None:
+        prompt_ids, pinned = list(message["prompt_ids"]), bool(message["pinned"])
         try:
             self._panel.comfy.runs.pin(prompt_ids, pinned)
         except NotFoundError:
             self._notify("A run was deleted in the meantime.", problem=True)
             self.refresh()
             return
-        chosen = set(prompt_ids)
         self.runs = [
-            {**entry, "pinned": pinned} if entry["prompt_id"] in chosen else entry
+            {**entry, "pinned": pinned} if entry["prompt_id"] in prompt_ids else entry
             for entry in self.runs
         ]
 
-    def _delete(self, prompt_ids: list[str] | None, files: bool) -> None:
-        """Delete runs; None for all failed ones of the workflow."""
+    @in_thread
+    def _on_delete(self, message: dict[str, Any]) -> None:
+        """Delete runs; all failed ones of the workflow if the message names none."""
         runs, workflow = self._panel.comfy.runs, self._workflow
+        prompt_ids, files = message.get("prompt_ids"), bool(message.get("files"))
         if workflow is None:
             return
         try:
@@ -401,22 +386,17 @@ class History(View):
             self._notify(f"Not deleted: {error}", problem=True)
         else:
             self._notify(_report(deletion), problem=bool(deletion.kept))
+            failed = [each["prompt_id"] for each in self.runs if each["status"] == "failed"]
             kept = {kept.prompt_id for kept in deletion.kept if kept.file is None}
-            self._remove(prompt_ids, kept)
+            gone = {*(prompt_ids or failed)} - kept
+            self.runs = [each for each in self.runs if each["prompt_id"] not in gone]
         self.refresh()
 
-    def _remove(self, prompt_ids: list[str] | None, kept: set[str]) -> None:
-        """Remove deleted runs from the list."""
-
-        def is_deleted(entry: dict[str, Any]) -> bool:
-            meant = entry["prompt_id"] in prompt_ids if prompt_ids else entry["status"] == "failed"
-            return meant and entry["prompt_id"] not in kept
-
-        self.runs = [entry for entry in self.runs if not is_deleted(entry)]
-
-    def _send_facts(self, prompt_id: str, query: str) -> None:
+    @in_thread
+    def _on_facts(self, message: dict[str, Any]) -> None:
         """Send what the page shows beside a picture in full size."""
-        answer: dict[str, Any] = {"kind": "facts", "prompt_id": prompt_id, "query": query}
+        prompt_id, query = str(message["prompt_id"]), str(message.get("query") or "")
+        answer = {"kind": "facts", "prompt_id": prompt_id, "query": query}
         server = self._panel.comfy.server
         try:
             prompts = self._graphs.prompts(server, prompt_id)
@@ -426,8 +406,10 @@ class History(View):
             return
         self.send({**answer, "prompts": prompts, "folder": folder})
 
-    def _send_differences(self, first: str, second: str) -> None:
+    @in_thread
+    def _on_compare(self, message: dict[str, Any]) -> None:
         """Send the values in which two runs differ."""
+        first, second = map(str, message["prompt_ids"])
         answer: dict[str, Any] = {"kind": "differences", "prompt_ids": [first, second]}
         try:
             lines = self._graphs.differences(self._panel.comfy.server, first, second)

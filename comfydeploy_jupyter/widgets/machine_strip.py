@@ -11,8 +11,8 @@ import ipywidgets as w
 from ..client.files import human_size
 from ..client.text import counted
 from ..errors import ComfyDeployError, NotFoundError
-from .base import GAP, not_done, unbroken
-from .parts import button, note, row
+from .base import GAP, Problem, not_done, unbroken
+from .parts import Note, OwnChoices, button, row, state_html, text_box
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -62,8 +62,8 @@ class MachineStrip(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self._on_change = on_change
         self._wake = threading.Event()
         self._responded = threading.Event()
-        self._thread: int | None = None
-        self._state = w.HTML(layout=w.Layout(margin="0", flex="1 1 200px", width="auto"))
+        self._own_choices = OwnChoices()
+        self._state = text_box(flex="1 1 200px")
         self._selector = w.Dropdown(
             description="Machine",
             tooltip="The machine that executes the runs",
@@ -77,23 +77,17 @@ class MachineStrip(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
             hint="Make ComfyUI unload its models and free memory",
         )
         self._free.layout.display = "none"
-        self._freed = w.HTML(layout=w.Layout(margin="0", width="auto", display="none"))
-        self._version = w.HTML(layout=w.Layout(margin="0", width="auto", display="none"))
-        self._problem = w.HTML(layout=w.Layout(margin="0", width="auto", display="none"))
-        self._facts = w.HTML(layout=w.Layout(margin="0", width="auto"))
+        self._freed, self._version = Note(), Note()
+        self._problem = Problem()
+        self._facts = text_box()
+        below = [self._freed, self._version, self._problem, self._facts]
         super().__init__(
-            [
-                row(self._state, self._free, self._selector),
-                self._freed,
-                self._version,
-                self._problem,
-                self._facts,
-            ],
+            [row(self._state, self._free, self._selector), *below],
             layout=w.Layout(width="auto", grid_gap=GAP),
         )
         self.add_class("comfydeploy-machine")
         self._selector.observe(lambda change: panel.attempt(self._chosen, change["new"]), "value")
-        self._show_text("Connecting …", "var(--cd-faint)")
+        self._state.value = state_html("Connecting …", "var(--cd-faint)", bold=True)
 
     @property
     def ready(self) -> bool:
@@ -125,7 +119,6 @@ class MachineStrip(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
 
     def watch(self) -> None:
         """Request and show the state until the panel is closed; call it in a thread."""
-        self._thread = threading.get_ident()
         while not self._panel.closing:
             self._wake.clear()
             wait = SOON
@@ -152,10 +145,10 @@ class MachineStrip(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self._wake.set()
 
     def _chosen(self, machine: str | None) -> None:
-        if threading.get_ident() == self._thread or machine is None:
-            return  # this class set it, not the user
+        if machine is None or not self._own_choices.by_user:
+            return
         self.machine = machine
-        _show_note(self._freed, "")
+        self._freed.show("")
         self._wake.set()
         self._on_choose(machine)
 
@@ -168,7 +161,7 @@ class MachineStrip(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         finally:
             self._free.disabled = False
         if machine == self.machine and not self._panel.closing:
-            _show_note(self._freed, said)
+            self._freed.show(said)
             self._wake.set()
 
     def _refresh(self) -> str:
@@ -191,9 +184,10 @@ class MachineStrip(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
 
     def _offer(self, machines: list[Machine], chosen: Machine) -> None:
         options = tuple((one.name, one.id) for one in machines)
-        if self._selector.options != options:
-            self._selector.options = options
-        self._selector.value = chosen.id
+        with self._own_choices.made():
+            if self._selector.options != options:
+                self._selector.options = options
+            self._selector.value = chosen.id
         self._selector.layout.display = "" if len(machines) > 1 else "none"
 
     def _show_state(
@@ -207,23 +201,23 @@ class MachineStrip(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         else:
             version = f" {comfyui['version']}" if comfyui.get("version") else ""
             said = f"ComfyUI{version} {text}"
-        self._show_text(said, colour)
+        self._state.value = state_html(said, colour, bold=True)
         self._free.layout.display = "" if machine.status == "ready" else "none"
-        _show_note(self._version, str(comfyui.get("version_note") or ""))
+        self._version.show(str(comfyui.get("version_note") or ""))
         problems = [
             machine.record.get("error"),  # for a pool, that of its cluster
             *(comfyui.get(key) for key in ("error", "hint", "passed_over")),
         ]
-        self._show_problem("\n".join(dict.fromkeys(str(text) for text in problems if text)))
+        self._problem.show("\n".join(dict.fromkeys(str(text) for text in problems if text)))
         self._summarize(said)
 
     def _show_unreachable(self, text: str, error: ComfyDeployError) -> None:
         if self._panel.closing:
             return
-        self._show_text(text, "var(--cd-error)")
+        self._state.value = state_html(text, "var(--cd-error)", bold=True)
         self._free.layout.display = "none"
-        _show_note(self._version, "")
-        self._show_problem(str(error))
+        self._version.show("")
+        self._problem.show(str(error))
         self._facts.value = ""
         self._summarize(text)
 
@@ -231,24 +225,6 @@ class MachineStrip(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         if text != self.summary:
             self.summary = text
             self._on_change()
-
-    def _show_text(self, text: str, colour: str) -> None:
-        self._state.value = (
-            '<div role="status" aria-live="polite"><span aria-hidden="true" '
-            f'style="color:{colour}">●</span> <b>{html.escape(text)}</b></div>'
-        )
-
-    def _show_problem(self, text: str) -> None:
-        self._problem.value = (
-            f'<div class="comfydeploy-error" role="alert">{unbroken(text)}</div>' if text else ""
-        )
-        self._problem.layout.display = "" if text else "none"
-
-
-def _show_note(place: w.HTML, text: str) -> None:
-    """Show a line of text in a faint colour; hide it where it is empty."""
-    place.value = note(text, live=True) if text else ""
-    place.layout.display = "" if text else "none"
 
 
 def facts_html(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import html
 import os
+import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import anywidget
@@ -15,10 +17,12 @@ from ..errors import ComfyDeployError
 from .base import GAP
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from .base import Panel, Problem
+
+LABEL_WIDTH = "100px"
 
 
 class DownloadButton(anywidget.AnyWidget):
@@ -46,20 +50,40 @@ class DownloadButton(anywidget.AnyWidget):
             self._on_wanted()
 
 
-def row(*children: w.Widget, **layout: str) -> w.HBox:
+def row(*children: w.Widget) -> w.HBox:
     """Return a row of widgets, which wraps where it is too wide."""
-    return w.HBox(
-        list(children),
-        layout=w.Layout(
-            **{
-                "align_items": "center",
-                "grid_gap": GAP,
-                "width": "100%",
-                "flex_flow": "row wrap",
-                **layout,
-            }
-        ),
-    )
+    layout = w.Layout(align_items="center", grid_gap=GAP, width="100%", flex_flow="row wrap")
+    return w.HBox(list(children), layout=layout)
+
+
+def column(*children: w.Widget, **layout: str) -> w.VBox:
+    """Return widgets below each other."""
+    return w.VBox(list(children), layout=w.Layout(**{"width": "100%", "grid_gap": GAP, **layout}))
+
+
+def field(
+    kind: type[w.Widget],
+    label: str,
+    basis: str = "",
+    *,
+    label_width: str = LABEL_WIDTH,
+    **traits: Any,
+) -> Any:
+    """Return a labelled control; in a row it grows from the width ``basis``."""
+    size = {"width": "auto", "flex": f"1 1 {basis}"} if basis else {"width": "100%"}
+    style = {"description_width": label_width}
+    return kind(description=label, style=style, layout=w.Layout(margin="0", **size), **traits)
+
+
+def checkbox(label: str, *, value: bool = False, width: str = "auto") -> w.Checkbox:
+    """Return a checkbox whose label is beside it."""
+    layout = w.Layout(width=width, margin="0")
+    return w.Checkbox(value, description=label, indent=False, layout=layout)
+
+
+def text_box(value: str = "", **layout: str) -> w.HTML:
+    """Return a place for HTML."""
+    return w.HTML(value, layout=w.Layout(**{"margin": "0", "width": "auto", **layout}))
 
 
 def box(css_class: str, *children: w.Widget) -> w.VBox:
@@ -73,6 +97,49 @@ def note(text: str, *, live: bool = False) -> str:
     """Return a line of text in a faint colour, as escaped HTML for `ipywidgets.HTML`."""
     role = ' role="status" aria-live="polite"' if live else ""
     return f'<div class="comfydeploy-note"{role}>{html.escape(text)}</div>'
+
+
+class Note(w.HTML):  # type: ignore[misc]  # ipywidgets has no types
+    """A line of text in a faint colour; hidden while it is empty."""
+
+    def __init__(self, text: str = "", **layout: str) -> None:
+        super().__init__(layout=w.Layout(**{"margin": "0", "width": "auto", **layout}))
+        self.show(text)
+
+    def show(self, text: str) -> None:
+        """Show a text, or nothing."""
+        self.value = note(text, live=True) if text else ""
+        self.layout.display = "" if text else "none"
+
+
+def state_html(text: str, colour: str, *, bold: bool = False) -> str:
+    """Return a state behind a dot of a colour, as escaped HTML."""
+    words = html.escape(text)
+    return (
+        '<div role="status" aria-live="polite"><span aria-hidden="true" '
+        f'style="color:{colour}">●</span> {f"<b>{words}</b>" if bold else words}</div>'
+    )
+
+
+class OwnChoices:
+    """Tells choices that code makes in a control from those of the user."""
+
+    def __init__(self) -> None:
+        self._thread = threading.local()
+
+    @contextmanager
+    def made(self) -> Iterator[None]:
+        """Mark choices that this thread makes in the ``with`` block as not the user's."""
+        self._thread.here = True
+        try:
+            yield
+        finally:
+            self._thread.here = False
+
+    @property
+    def by_user(self) -> bool:
+        """Whether a choice of this thread is the user's."""
+        return not getattr(self._thread, "here", False)
 
 
 def button(
@@ -120,16 +187,6 @@ class Button(anywidget.AnyWidget):
     def _receive(self, _: object, content: object, __: object) -> None:
         if not self.disabled and isinstance(content, dict) and content.get("kind") == "click":
             self.click()
-
-
-def search_combo(
-    label: str, options: Sequence[str] = (), value: str = "", hint: str = ""
-) -> SearchCombo:
-    """Return a text field with a list of options, filtered by the words that are typed.
-
-    Any text can be entered, unless its trait ``free`` is set to False.
-    """
-    return SearchCombo(description=label, options=list(options), value=value, placeholder=hint)
 
 
 class SearchCombo(anywidget.AnyWidget):

@@ -19,8 +19,8 @@ from ..client.graph import Source, is_json
 from ..client.workflows import graphs_of
 from ..display.page import View, script
 from ..errors import ComfyDeployError, InvalidRequestError, NotFoundError, RunTimeoutError
-from .base import GAP, Problem
-from .parts import FileButton, button, row, search_combo
+from .base import Problem
+from .parts import FileButton, OwnChoices, SearchCombo, button, column, row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -119,10 +119,6 @@ class StartBox(View):
             self.examples = [*self._examples]
             self.shown = True
 
-    def hide(self) -> None:
-        """Show nothing, since there is a workflow."""
-        self.shown = False
-
     def _on_pick(self, message: dict[str, Any], _: object) -> None:
         self._pick(str(message["title"]))
 
@@ -154,21 +150,16 @@ class Requests:
     """The requests to show a workflow, of which only the last one is carried out."""
 
     def __init__(self) -> None:
-        self._last = 0
-        self._lock = threading.Lock()
+        self.last = 0  # the number of the newest request
+        self.lock = threading.Lock()
         self.done = threading.Event()  # set once the last request has ended
 
     def next(self) -> int:
         """Return the number of a new request, which takes the place of all before."""
-        with self._lock:
-            self._last += 1
+        with self.lock:
+            self.last += 1
             self.done.clear()
-            return self._last
-
-    @property
-    def last(self) -> int:
-        """The number of the newest request."""
-        return self._last
+            return self.last
 
     def wait(self, seconds: float) -> None:
         """Wait until the last request has ended."""
@@ -179,8 +170,8 @@ class Requests:
 
     def carry_out(self, request: int, task: Callable[[], object]) -> bool:
         """Call a task unless there is a newer request; return whether it was called."""
-        with self._lock:
-            if request != self._last:
+        with self.lock:
+            if request != self.last:
                 return False
             task()
             return True
@@ -201,11 +192,14 @@ class Picker:
         self._choose = choose
         self._requests = requests
         self._choices: dict[str, Choice] = {}
-        self._own_choice = threading.local()
+        self._own_choices = OwnChoices()
         # the stored workflow that is shown; None for any other workflow
         self.stored: StoredWorkflow | None = None
-        self._field = search_combo("Workflow", hint="Search workflow files and stored workflows")
-        self._field.free = False
+        self._field = SearchCombo(
+            description="Workflow",
+            placeholder="Search workflow files and stored workflows",
+            free=False,
+        )
         self._field.layout.flex, self._field.layout.width = "1 1 200px", "auto"
         self._field.layout.min_width = "0"
         self._version = w.Dropdown(
@@ -228,13 +222,11 @@ class Picker:
             icon="refresh",
             hint="Search for workflows again",
         )
-        self.box = w.VBox(
-            [row(self._field, self._version, again, self._upload), self._problem],
-            layout=w.Layout(width="100%", grid_gap=GAP),
-        )
+        bar = row(self._field, self._version, again, self._upload)
+        self.box = column(bar, self._problem)
         self.box.add_class("cd-picker")
-        self._field.observe(self._picked, "value")
-        self._version.observe(self._picked_version, "value")
+        self._field.observe(lambda _: self._picked(None), "value")
+        self._version.observe(lambda change: self._picked(change["new"]), "value")
 
     @property
     def problem(self) -> str:
@@ -258,7 +250,7 @@ class Picker:
 
     def begin(self, workflow: GivenWorkflow, version: int | None, request: int) -> None:
         """Show a workflow in any form that a panel accepts; call it in a thread."""
-        with self._ending(request), self._showing_errors(request):
+        with self._carrying_out(request):
             choice = self._choice_of(workflow)
             self._add(choice)
             self._requests.carry_out(request, lambda: self._show(choice))
@@ -286,49 +278,22 @@ class Picker:
         self._field.options = [(title, title, c.note) for title, c in self._choices.items()]
 
     def _show(self, choice: Choice) -> None:
-        with self._choosing():
+        with self._own_choices.made():
             self._field.value = choice.title
 
-    @contextmanager
-    def _choosing(self) -> Iterator[None]:
-        """Mark choices that this thread sets as not made by the user."""
-        self._own_choice.here = True
-        try:
-            yield
-        finally:
-            self._own_choice.here = False
-
-    @property
-    def _chosen_by_user(self) -> bool:
-        return not getattr(self._own_choice, "here", False)
-
-    def _picked(self, change: dict[str, Any]) -> None:
-        choice = self._choices.get(change["new"])
-        if choice is not None and self._chosen_by_user:
-            self._panel.clear_error()
-            self._panel.start(self._open_chosen, choice, None, self._requests.next())
-
-    def _picked_version(self, change: dict[str, Any]) -> None:
+    def _picked(self, version: int | None) -> None:
         choice = self._choices.get(self._field.value)
-        if choice is not None and self._chosen_by_user and change["new"] is not None:
+        if choice is not None and self._own_choices.by_user:
             self._panel.clear_error()
-            self._panel.start(self._open_chosen, choice, change["new"], self._requests.next())
+            self._panel.start(self._open_chosen, choice, version, self._requests.next())
 
     def _open_chosen(self, choice: Choice, version: int | None, request: int) -> None:
-        with self._ending(request), self._showing_errors(request):
+        with self._carrying_out(request):
             self._open(choice, version, request)
 
     @contextmanager
-    def _ending(self, request: int) -> Iterator[None]:
-        """End a request with the ``with`` block."""
-        try:
-            yield
-        finally:
-            self._requests.carry_out(request, self._requests.done.set)
-
-    @contextmanager
-    def _showing_errors(self, request: int) -> Iterator[None]:
-        """Show an error of the ``with`` block beside the field, unless there is a newer request."""
+    def _carrying_out(self, request: int) -> Iterator[None]:
+        """End a request with the ``with`` block; show its error if it is still the newest."""
         self._problem.clear()
         try:
             yield
@@ -336,6 +301,8 @@ class Picker:
             show = partial(self._problem.show, error)
             if not self._panel.closing:
                 self._requests.carry_out(request, show)
+        finally:
+            self._requests.carry_out(request, self._requests.done.set)
 
     def _open(self, choice: Choice, version: int | None, request: int) -> None:
         source, number = choice.source, 1
@@ -360,7 +327,7 @@ class Picker:
         """Show the versions of the workflow that is shown from now on."""
         self.stored = stored
         latest = 1 if stored is None else stored.latest_version or number
-        with self._choosing():
+        with self._own_choices.made():
             self._version.options = [(f"{n}", n) for n in range(latest, 0, -1)]
             self._version.value = number
         self._version.layout.display = "" if latest > 1 else "none"
@@ -371,9 +338,11 @@ class Picker:
         request = self._requests.next()
         self._add(choice)
         self._panel.clear_error()
-        with self._ending(request):
+        try:
             self._requests.carry_out(request, lambda: self._show(choice))
             self._open(choice, None, request)
+        finally:
+            self._requests.carry_out(request, self._requests.done.set)
 
     def _choice_of(self, workflow: Any) -> Choice:
         if isinstance(workflow, Workflow):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import traitlets as t
 
-from ..display.page import View, script
+from ..display.page import View, in_thread, script
 from ..errors import ComfyDeployError, ConflictError
 
 if TYPE_CHECKING:
@@ -69,8 +69,12 @@ class PresetsBox(View):
         self.names = list(self._known)
 
     def use(self, name: str) -> None:
-        """Put the values of a preset into the form."""
-        preset = self._known[name]
+        """Put the latest values of a preset into the form; call it in a thread."""
+        self.refresh(replaceable=False)
+        preset = self._known.get(name)
+        if preset is None:
+            self.message = {"text": f"{name} has been deleted", "kind": "problem"}
+            return
         unknown = self._form.use(preset.inputs, preset.locked)
         self._revisions[name] = preset.revision
         self.chosen = name
@@ -117,30 +121,21 @@ class PresetsBox(View):
         except ComfyDeployError as error:
             self.message = {"text": str(error), "kind": "problem"}
 
-    def _on_use(self, message: dict[str, Any], _: object) -> None:
-        name = str(message["name"])
-        self._panel.start(self._with_message, self._use_latest, name)
-
-    def _use_latest(self, name: str) -> None:
-        self.refresh(replaceable=False)
-        if name in self._known:
-            self.use(name)
-        else:
-            self.message = {"text": f"{name} has been deleted", "kind": "problem"}
+    @in_thread
+    def _on_use(self, message: dict[str, Any]) -> None:
+        self._with_message(self.use, str(message["name"]))
 
     def _on_save(self, message: dict[str, Any], _: object) -> None:
         self._form.take_typed(message["typed"])
         self._panel.start(self._with_message, self.save, str(message["name"]))
 
-    def _on_delete(self, message: dict[str, Any], _: object) -> None:
-        name = str(message["name"])
-        if name in self._known:
-            self._panel.start(self._with_message, self.delete, name)
+    @in_thread
+    def _on_delete(self, message: dict[str, Any]) -> None:
+        if message["name"] in self._known:
+            self._with_message(self.delete, str(message["name"]))
 
-    def _on_refresh(self, _: object, __: object) -> None:
+    @in_thread
+    def _on_refresh(self, _: object) -> None:
         """Offer the names of other panels; the form still has the values of earlier revisions."""
-        self._panel.start(self._offer)
-
-    def _offer(self) -> None:
         with contextlib.suppress(ComfyDeployError):  # the next change reports it
             self.refresh(replaceable=False)

@@ -39,7 +39,7 @@ class Preview(View):
         super().__init__(panel)
 
     def begin(self) -> None:
-        """Begin to show the previews of another run."""
+        """Show nothing until the next preview, which may be of another run."""
         self._content = b""
         self.shown = False
 
@@ -49,10 +49,6 @@ class Preview(View):
             self._content, self._format = content, form
             self.shown = True
             self._send_picture()
-
-    def end(self) -> None:
-        """Show nothing until the next preview."""
-        self.begin()
 
     def _send_picture(self) -> None:
         self.send({"kind": "preview", "mime": f"image/{self._format}"}, [self._content])
@@ -131,7 +127,7 @@ class ProgressView(View):
     def end(self, progress: RunProgress) -> None:
         """Hide the view until the next run begins."""
         self._run = None
-        self._preview.end()
+        self._preview.begin()
         self.node_id = None
         self.state = {"phase": ""}
 

@@ -73,10 +73,6 @@ class RunNotes(w.HTML):  # type: ignore[misc]  # ipywidgets has no types
         self.value = "".join(parts).replace("<details", "<details open", 1)
         self.layout.display = "" if self.value else "none"
 
-    def hide(self) -> None:
-        """Hide the lists until the next `show`."""
-        self.layout.display = "none"
-
 
 def introduction(title: str) -> tuple[str, str]:
     """Return what a saved notebook shows of a panel with this workflow, as HTML and as text."""
@@ -97,7 +93,7 @@ class RunBar(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
     """The buttons and the state of a panel that runs workflows."""
 
     def __init__(self, panel: RunPanel, errors: w.HTML, progress: ProgressView) -> None:
-        self._run = RunButton(panel, panel.press_run)
+        self.run = RunButton(panel, panel.press_run)
         self._cancel = button(
             "Cancel",
             lambda: panel.attempt(panel.cancel),
@@ -124,22 +120,13 @@ class RunBar(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self.offer_download(False)
         super().__init__(
             [
-                row(self._run, self._cancel, self._cancel_all, self._state, self._keys),
+                row(self.run, self._cancel, self._cancel_all, self._state, self._keys),
                 errors,
                 self._download,
                 progress,
             ]
         )
         self.add_class("cd-bar-box")
-
-    @property
-    def problem(self) -> str:
-        """Why the number of runs is not valid; can be set."""
-        return str(self._run.problem)
-
-    @problem.setter
-    def problem(self, text: str) -> None:
-        self._run.problem = text
 
     def offer_download(self, offered: bool) -> None:
         """Show a button that downloads the missing models beside the error, or hide it."""
@@ -152,7 +139,7 @@ class RunBar(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
     def match(self, *, ready: bool, runs: int) -> None:
         """Enable or disable the buttons."""
         self._keys.running = runs > 0
-        self._run.disabled = not ready
+        self.run.disabled = not ready
         self._cancel.disabled = not runs
         self._cancel_all.disabled = False
         self._cancel_all.layout.display = "" if runs > 1 else "none"

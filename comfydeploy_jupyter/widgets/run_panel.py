@@ -257,8 +257,8 @@ class RunPanel(Panel):
         self._gallery.mark_outdated()
         try:
             if times not in range(1, MAX_AT_ONCE + 1):
-                self._bar.problem = f"must be 1 to {MAX_AT_ONCE}"
-                raise InvalidRequestError.of_field("times", self._bar.problem)
+                self._bar.run.problem = f"must be 1 to {MAX_AT_ONCE}"
+                raise InvalidRequestError.of_field("times", self._bar.run.problem)
             fixed = self._form.to_send()
         except InvalidRequestError as error:
             self.show_error(error)
@@ -319,7 +319,7 @@ class RunPanel(Panel):
         """Remove the errors of the panel and of its fields."""
         super().clear_error()
         self._bar.offer_download(False)
-        self._bar.problem = ""
+        self._bar.run.problem = ""
         self._form.problems = {}
 
     def cancel(self) -> None:
@@ -374,7 +374,7 @@ class RunPanel(Panel):
         self._preview = Preview(self)
         self._progress = ProgressView(self, self._preview)
         self._bar = RunBar(self, self._errors, self._progress)
-        self._start = StartBox(self, self._pick_start, self._show_example)
+        self._start = StartBox(self, self.choose, self._show_example)
         self._gallery = Gallery(self, self.reuse)
         self._gallery.machine = self._machine
         self._history = History(self, self._gallery.show, self.reuse, self.set_input)
@@ -453,10 +453,6 @@ class RunPanel(Panel):
                         self._offer_ways()
                     self._update()
 
-    def _pick_start(self, title: str) -> None:
-        """Show a workflow that was chosen among the ways to begin."""
-        self.attempt(self.choose, title)
-
     def _show_example(self, example: Example) -> None:
         self.show(Workflow(self.comfy.server, Source(example.graph), title=example.title))
 
@@ -476,7 +472,7 @@ class RunPanel(Panel):
             return
         comfy = self.comfy
         status = comfy.status(machine=machine)
-        facts = server_facts(comfy.server, str(status.get("instance", "")))
+        facts = server_facts(comfy, status)
         for view in (self._form, self._progress, self._gallery, self._history):
             view.server = facts
         if not status["comfyui"]["reachable"]:
@@ -515,7 +511,7 @@ class RunPanel(Panel):
             if not settle():
                 return
             try:
-                self._notes.hide()
+                self._notes.show()
                 try:
                     self._connect()
                 except ComfyDeployError as error:
@@ -538,7 +534,7 @@ class RunPanel(Panel):
 
     def _show(self, workflow: Workflow, source: Source, warnings: list[str]) -> None:
         made = self._show_form(workflow, source)
-        self._start.hide()
+        self._start.shown = False
         self._gallery.clear()
         self._gallery.chosen = made.outputs
         self._workflow, self._source, self._title = workflow, source, workflow.title

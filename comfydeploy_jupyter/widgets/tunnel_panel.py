@@ -13,8 +13,8 @@ import traitlets as t
 from ..client.tunnel import NAMES, PROTECTIONS, TunnelStatus
 from ..display.page import script
 from ..errors import ComfyDeployError
-from .base import GAP, Panel, in_turn, not_done
-from .parts import button, note, row
+from .base import Panel, alert, in_turn, not_done
+from .parts import button, checkbox, column, field, note, row, state_html, text_box
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +33,7 @@ STATES = {
     "running": ("Running", "var(--cd-success)"),
     "restarting": ("The connection broke; starting it again …", "var(--cd-warn)"),
 }
+CONNECTING = ("Connecting …", "var(--cd-faint)")
 BARE = (
     "Everybody who finds the address can then use ComfyUI, and through it this machine: its files, "
     "its network and its graphics card."
@@ -154,20 +155,20 @@ class TunnelPanel(Panel):
         download : bool
             Whether cloudflared may be downloaded if it is not installed on the server.
         """
-        self.clear_error()
-        order: dict[str, Any] = {"target": self._target.value}
-        if self._target.value == "comfyui" and not self._protect.value:
-            order["protect"] = False
-        if self._token.value.strip():
-            order["token"] = self._token.value.strip()
-        if self._hostname.value.strip():
-            order["hostname"] = self._hostname.value.strip()
-        if download:
-            order["download"] = True
+        target, token = self._target.value, self._token.value.strip()
+        hostname = self._hostname.value.strip()
+        protect = False if target == "comfyui" and not self._protect.value else None
         self._token.value = ""  # the state of a widget may be saved with the notebook
-        self._pending = True
-        self._enable(busy=True, up=False)
-        self.start(self._open, order)
+        self._order(
+            lambda: self.comfy.tunnel.start(
+                target,
+                protect=protect,
+                token=token or None,
+                hostname=hostname or None,
+                download=download or None,
+                wait=False,
+            )
+        )
 
     def download(self) -> None:
         """Download cloudflared on the server, like the button, and then start the tunnel."""
@@ -175,44 +176,36 @@ class TunnelPanel(Panel):
 
     def close_tunnel(self) -> None:
         """Stop the tunnel, like the button *Stop*."""
-        self.clear_error()
-        self._pending = True
-        self._enable(busy=True, up=False)
-        self.start(self._close, self._target.value)
+        target = self._target.value
+        self._order(lambda: self.comfy.tunnel.stop(target))
 
     def stop(self) -> None:
         """Wake the thread that requests the state, which then ends; the tunnel stays as it is."""
         self._wake.set()
 
     def _build(self, target: str) -> None:
-        labelled = {"description_width": LABEL_WIDTH}
-        self._target = w.Dropdown(
-            description="Make reachable",
+        self._target = field(
+            w.Dropdown,
+            "Make reachable",
+            label_width=LABEL_WIDTH,
             options=[(name, value) for value, name in NAMES.items()],
             value=target,
-            style=labelled,
-            layout=w.Layout(width="100%", margin="0"),
         )
-        self._protect = w.Checkbox(
-            value=True,
-            description="Only with the secret link",
-            indent=False,
-            layout=w.Layout(width="100%", margin="0"),
-        )
-        self._advice = w.HTML(layout=w.Layout(width="100%", margin="0"))
-        self._token = w.Password(
-            description="Token",
+        self._protect = checkbox("Only with the secret link", value=True, width="100%")
+        self._advice = text_box(width="100%")
+        self._token = field(
+            w.Password,
+            "Token",
+            label_width=LABEL_WIDTH,
             placeholder="of a tunnel in your Cloudflare account",
-            style=labelled,
-            layout=w.Layout(width="100%", margin="0"),
         )
-        self._hostname = w.Text(
-            description="Hostname",
+        self._hostname = field(
+            w.Text,
+            "Hostname",
+            label_width=LABEL_WIDTH,
             placeholder="its public name; may be left out",
-            style=labelled,
-            layout=w.Layout(width="100%", margin="0"),
         )
-        named = w.VBox([self._token, self._hostname], layout=w.Layout(width="100%", grid_gap="4px"))
+        named = column(self._token, self._hostname, grid_gap="4px")
         self._named = w.Accordion([named], titles=("With an address of your own",))
         self._start_button = button(
             "Start",
@@ -229,10 +222,10 @@ class TunnelPanel(Panel):
             hint="End the tunnel",
             disabled=True,
         )
-        self._state = w.HTML(layout=w.Layout(margin="0", flex="1 1 auto", width="auto"))
+        self._state = text_box(state_html(*CONNECTING), flex="1 1 auto")
         self._link = Link()
-        self._access = w.HTML(layout=w.Layout(width="100%", margin="0", display="none"))
-        self._failure = w.HTML(layout=w.Layout(width="100%", margin="0", display="none"))
+        self._access = text_box(width="100%", display="none")
+        self._failure = text_box(width="100%", display="none")
         self._download_button = button(
             "Download cloudflared",
             lambda: self.attempt(self.download),
@@ -240,17 +233,9 @@ class TunnelPanel(Panel):
             hint="Download cloudflared on the server, then start the tunnel",
             style="primary",
         )
-        self._download_box = w.VBox(
-            [
-                w.HTML(CONSENT, layout=w.Layout(width="100%", margin="0")),
-                self._download_button,
-            ],
-            layout=w.Layout(width="100%", grid_gap=GAP, display="none"),
-        )
-        self._settings = w.VBox(
-            [self._protect, self._advice, self._named],
-            layout=w.Layout(width="100%", grid_gap=GAP),
-        )
+        consent = text_box(CONSENT, width="100%")
+        self._download_box = column(consent, self._download_button, display="none")
+        self._settings = column(self._protect, self._advice, self._named)
         self.fill(
             self._target,
             self._settings,
@@ -263,13 +248,12 @@ class TunnelPanel(Panel):
         self._target.observe(lambda _: self.attempt(self._choose), "value")
         self._protect.observe(lambda _: self.attempt(self._advise), "value")
         self._advise()
-        self._show_text("Connecting …", "var(--cd-faint)")
 
     def _advise(self) -> None:
         is_comfyui = self._target.value == "comfyui"
         self._protect.layout.display = "" if is_comfyui else "none"
         if is_comfyui and not self._protect.value:
-            self._advice.value = f'<div class="comfydeploy-error" role="alert">{BARE}</div>'
+            self._advice.value = alert(BARE)
         else:
             self._advice.value = note(GATED if is_comfyui else JUPYTER)
 
@@ -278,30 +262,24 @@ class TunnelPanel(Panel):
         self._advise()
         self._wake.set()
 
-    def _show_text(self, text: str, colour: str) -> None:
-        self._state.value = (
-            f'<div role="status" aria-live="polite"><span aria-hidden="true" '
-            f'style="color:{colour}">●</span> {html.escape(text)}</div>'
-        )
-
     def _enable(self, *, busy: bool, up: bool) -> None:
         """Enable or disable the controls to match the state."""
         self._start_button.disabled = busy or up
         self._stop_button.disabled = busy or not up
-        for field in (self._protect, self._token, self._hostname):
-            field.disabled = busy
+        for control in (self._protect, self._token, self._hostname):
+            control.disabled = busy
         self._settings.layout.display = "none" if up else ""
+
+    def _order(self, request: Callable[[], TunnelStatus]) -> None:
+        """Send the request of a button in a thread; until its reply, `_watch` shows nothing."""
+        self.clear_error()
+        self._pending = True
+        self._enable(busy=True, up=False)
+        self.start(self._do, request)
 
     # --- in threads
 
-    def _open(self, order: dict[str, Any]) -> None:
-        self._do(lambda: self.comfy.tunnel.start(**order, wait=False))
-
-    def _close(self, target: Target) -> None:
-        self._do(lambda: self.comfy.tunnel.stop(target))
-
     def _do(self, request: Callable[[], TunnelStatus]) -> None:
-        """Send the request of a button; until its reply, `_watch` shows nothing."""
         found = self._status
         try:
             found = request()
@@ -348,7 +326,7 @@ class TunnelPanel(Panel):
     def _show_unreachable(self, error: ComfyDeployError) -> None:
         self._lost = True
         if not self.closing:
-            self._show_text("The Jupyter server does not answer", "var(--cd-error)")
+            self._state.value = state_html("The Jupyter server does not answer", "var(--cd-error)")
             self._start_button.disabled = self._stop_button.disabled = True
             self.show_error(error)
             self._status = TunnelStatus({"target": self._target.value})
@@ -362,7 +340,7 @@ class TunnelPanel(Panel):
             text, colour = STATES.get(status.state, (status.state, "var(--cd-faint)"))
             if status.error is not None and status.state == "stopped":
                 text, colour = "Failed", "var(--cd-error)"
-            self._show_text(text, colour)
+            self._state.value = state_html(text, colour)
             self._link.show(status)
             self._access.value = _access(status)
             self._access.layout.display = "" if status.running else "none"
@@ -377,7 +355,7 @@ class TunnelPanel(Panel):
 def _access(status: TunnelStatus) -> str:
     text = PROTECTIONS[status.protection]
     if status.protection == "none":
-        return f'<div class="comfydeploy-error" role="alert">{text}.</div>'
+        return alert(f"{text}.")
     more = ". Copy the link to hand it on; a new start makes another secret."
     where = f"Leads to {NAMES[status.target]} (port {status.port}), {text}"
     return note(where + (more if status.protection == "gate" else "."))
@@ -394,10 +372,7 @@ def _failure(status: TunnelStatus) -> str:
         f'<pre style="margin:4px 0 0;white-space:pre-wrap;overflow-wrap:anywhere">{lines}</pre>'
         "</details>"
     )
-    return (
-        f'<div class="comfydeploy-error" role="alert">{html.escape(error)}'
-        f"{log if lines else ''}</div>"
-    )
+    return alert(f"{html.escape(error)}{log if lines else ''}")
 
 
 def _kept(status: TunnelStatus) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import queue
 import threading
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import anywidget
 import ipywidgets as w
@@ -17,7 +17,7 @@ from ..client.text import html_table, text_table
 from ..display.page import STATIC, script
 from ..errors import ComfyDeployError
 from .base import Panel, Throttle
-from .parts import button, note, row
+from .parts import LABEL_WIDTH, Note, OwnChoices, button, checkbox, column, field, row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,13 +30,6 @@ SILENCE = 120.0
 """Seconds without a chunk after which the page is considered closed."""
 
 
-class Sender(Protocol):
-    """Sends messages about a file to the page."""
-
-    def __call__(self, message: dict[str, Any]) -> None:
-        """Send a message to the page."""
-
-
 class ChunkedFile:
     """A file that is sent to the route ``upload-file`` while its chunks arrive from the page.
 
@@ -45,7 +38,7 @@ class ChunkedFile:
     to the kernel's main thread and later ones to a subshell, so the chunks come in any order.
     """
 
-    def __init__(self, message: dict[str, Any], send: Sender) -> None:
+    def __init__(self, message: dict[str, Any], send: Callable[[dict[str, Any]], object]) -> None:
         self.id = str(message["id"])
         self._message = message
         self._send = send
@@ -149,10 +142,6 @@ class TransfersView(anywidget.AnyWidget):
         self._on_order = on_order
         self.on_msg(self._receive)
 
-    def broadcast(self, message: dict[str, Any]) -> None:
-        """Send a message to all pages that show the widget."""
-        self.send(message)
-
     def forget(self, ids: list[str]) -> None:
         """Remove uploads from the lists of all pages.
 
@@ -162,7 +151,7 @@ class TransfersView(anywidget.AnyWidget):
         self._forgotten.update(ids)
         for upload_id in ids:
             self.uploads.pop(upload_id, None)
-        self.broadcast({"type": "forget", "ids": ids})
+        self.send({"type": "forget", "ids": ids})
 
     def _receive(self, _: object, message: dict[str, Any], buffers: list[Any]) -> None:
         if message["type"] == "hello":
@@ -170,7 +159,7 @@ class TransfersView(anywidget.AnyWidget):
         elif message["type"] == "uploads":
             self._take(message["uploads"])
         elif message["type"] in {"cancel", "retry"} and message["id"] in self.uploads:
-            self.broadcast(message)  # to the page that has the file
+            self.send(message)  # to the page that has the file
         else:
             self._on_order(message, buffers)
 
@@ -182,7 +171,7 @@ class TransfersView(anywidget.AnyWidget):
             self.uploads[upload["id"]] = upload
             if before != upload["state"]:
                 changed.append(upload)
-        self.broadcast({"type": "uploads", "uploads": uploads})
+        self.send({"type": "uploads", "uploads": uploads})
         if changed:
             self._on_order({"type": "changed", "uploads": changed}, [])
 
@@ -192,8 +181,8 @@ class TransfersView(anywidget.AnyWidget):
             upload["kept"] = False
             if upload["state"] in OPEN:
                 upload["state"] = "lost"
-        self.broadcast({"type": "uploads", "uploads": list(self.uploads.values())})
-        self.broadcast({"type": "report"})
+        self.send({"type": "uploads", "uploads": list(self.uploads.values())})
+        self.send({"type": "report"})
 
 
 READING = "!"
@@ -217,17 +206,9 @@ class ModelsView(anywidget.AnyWidget):
     # server's machine, so that they can be neither moved nor deleted
     folders: t.List[str] = t.List().tag(sync=True)
 
-    def __init__(
-        self,
-        on_refresh: Callable[[], object],
-        on_hash: Callable[[str], object],
-        on_order: Callable[[dict[str, Any]], object],
-    ) -> None:
+    def __init__(self, on_order: Callable[[dict[str, Any]], object]) -> None:
         super().__init__()
-        self._on_order = on_order
-        self._on_refresh = on_refresh
-        self._on_hash = on_hash
-        self.on_msg(self._receive)
+        self.on_msg(lambda _, message, __: on_order(message))
 
     def show(self, models: Iterable[Model], disk: dict[str, int]) -> None:
         """Show these models and their disk; forget the hashes of files that have changed."""
@@ -250,16 +231,9 @@ class ModelsView(anywidget.AnyWidget):
         others = {name: known for name, known in self.hashes.items() if name != key}
         self.hashes = others if value is None else {**others, key: value}
 
-    def _receive(self, _: object, message: dict[str, Any], __: object) -> None:
-        if message["type"] == "refresh":
-            self._on_refresh()
-        elif message["type"] == "hash":
-            self._on_hash(str(message["key"]))
-        else:
-            self._on_order(message)
 
-
-LABEL_WIDTH = "100px"
+HALF = "290px"
+"""The width from which a field grows, so that two of them share a row where they have room."""
 
 USUAL_FOLDERS = ("checkpoints", "loras", "vae", "controlnet", "embeddings", "upscale_models")
 """The folders that can be chosen until ComfyUI's own folders are known."""
@@ -269,33 +243,15 @@ class AddModelTab:
     """The fields for the link, the folder, the file name and the hash of a model."""
 
     def __init__(self, on_add: Callable[[], object]) -> None:
-        style = {"description_width": LABEL_WIDTH}
-        half = {"width": "auto", "flex": "1 1 290px", "margin": "0"}
-        full = {**half, "flex": "1 1 100%"}
-        self.link = w.Text(
-            description="Link",
+        self.link = field(
+            w.Text,
+            "Link",
+            "100%",
             placeholder="https://huggingface.co/…, https://civitai.com/models/… or any other",
-            style=style,
-            layout=w.Layout(**full),
         )
-        self.folder = w.Dropdown(
-            description="Models folder",
-            options=USUAL_FOLDERS,
-            style=style,
-            layout=w.Layout(**half),
-        )
-        self.filename = w.Text(
-            description="File name",
-            placeholder="as in the link",
-            style=style,
-            layout=w.Layout(**half),
-        )
-        self.sha256 = w.Text(
-            description="SHA-256",
-            placeholder="checked, if given",
-            style=style,
-            layout=w.Layout(**full),
-        )
+        self.folder = field(w.Dropdown, "Models folder", HALF, options=USUAL_FOLDERS)
+        self.filename = field(w.Text, "File name", HALF, placeholder="as in the link")
+        self.sha256 = field(w.Text, "SHA-256", "100%", placeholder="checked, if given")
         self.add = button(
             "Add model",
             on_add,
@@ -303,15 +259,13 @@ class AddModelTab:
             style="primary",
             hint="Download the model into ComfyUI's folder",
         )
-        self._state = w.HTML(layout=w.Layout(margin="0", flex="1 1 auto", width="auto"))
-        self.box = w.VBox(
-            [
-                row(self.link),
-                row(self.folder, self.filename),
-                row(self.sha256),
-                row(self.add, self._state),
-            ],
-            layout=w.Layout(width="100%", grid_gap="8px", padding="4px 0 0"),
+        self.state = Note(flex="1 1 auto")  # the result of the last click
+        self.box = column(
+            row(self.link),
+            row(self.folder, self.filename),
+            row(self.sha256),
+            row(self.add, self.state),
+            padding="4px 0 0",
         )
 
     def offer(self, folders: Sequence[str]) -> None:
@@ -320,14 +274,10 @@ class AddModelTab:
         self.folder.options = folders
         self.folder.value = chosen if chosen in folders else next(iter(folders), None)
 
-    def show_text(self, text: str) -> None:
-        """Show the result of the last click."""
-        self._state.value = note(text, live=True) if text else ""
-
     def clear(self) -> None:
         """Empty the fields that belong to one model."""
-        for field in (self.link, self.filename, self.sha256):
-            field.value = ""
+        for control in (self.link, self.filename, self.sha256):
+            control.value = ""
 
 
 PLACES = {
@@ -391,7 +341,7 @@ class UploadPanel(Panel):
         super().__init__(comfy, **kwargs)
         self._machine = machine
         self._selector: w.Dropdown | None = None
-        self._offering = False
+        self._own_choices = OwnChoices()
         self._chunked: dict[str, ChunkedFile] = {}
         self._wake = threading.Event()
         self._followed: set[str] = set()
@@ -471,43 +421,29 @@ class UploadPanel(Panel):
             file.stop()
 
     def _build(self, destination: str, subfolder: str, *, choose_machine: bool) -> None:
-        label = {"description_width": LABEL_WIDTH}
-        wide = {"width": "auto", "flex": "1 1 290px", "margin": "0"}
-        self._place = w.Dropdown(
-            description="Destination",
+        self._place = field(
+            w.Dropdown,
+            "Destination",
+            HALF,
             options=_places(USUAL_FOLDERS, destination),
             value=destination,
-            style=label,
-            layout=w.Layout(**wide),
         )
-        self._subfolder = w.Text(
-            description="Subfolder",
-            value=subfolder,
-            placeholder="none",
-            style=label,
-            layout=w.Layout(**wide),
-        )
-        self._overwrite = w.Checkbox(
-            description="Replace files of the same name",
-            indent=False,
-            layout=w.Layout(width="auto", margin="0"),
-        )
+        self._subfolder = field(w.Text, "Subfolder", HALF, value=subfolder, placeholder="none")
+        self._overwrite = checkbox("Replace files of the same name")
         self._view = TransfersView(
             lambda order, buffers: self.attempt(self._do, order, buffers),
             {"place": self._place, "subfolder": self._subfolder, "overwrite": self._overwrite},
         )
-        self._models = ModelsView(
-            self.refresh,
-            lambda key: self.start(self._hash, key),
-            lambda order: self.start(self._order_model, order),
-        )
+        self._models = ModelsView(lambda order: self.start(self._order_model, order))
         self._add = AddModelTab(lambda: self.attempt(self.add_model))
-        space = w.Layout(width="100%", grid_gap="8px", padding="4px 0 0")
-        files = w.VBox(
-            [row(self._place, self._subfolder), row(self._overwrite), self._view], layout=space
+        files = column(
+            row(self._place, self._subfolder),
+            row(self._overwrite),
+            self._view,
+            padding="4px 0 0",
         )
         self._tabs = w.Tab(
-            [files, w.VBox([self._models], layout=space), self._add.box],
+            [files, column(self._models, padding="4px 0 0"), self._add.box],
             titles=("Files", "Models", "Add a model from a link"),
             layout=w.Layout(width="100%"),
         )
@@ -515,7 +451,7 @@ class UploadPanel(Panel):
             self._selector = w.Dropdown(
                 description="Machine",
                 tooltip="The machine that gets files and models",
-                style=label,
+                style={"description_width": LABEL_WIDTH},
                 layout=w.Layout(width="auto", margin="0", display="none"),
             )
             self._selector.observe(lambda new: self.attempt(self._choose, new["new"]), "value")
@@ -532,7 +468,7 @@ class UploadPanel(Panel):
             if order["id"] in self._chunked:
                 self._chunked[order["id"]].put(int(order["offset"]), bytes(buffers[0]))
         elif kind == "open":
-            file = ChunkedFile(order, self._view.broadcast)
+            file = ChunkedFile(order, self._view.send)
             self._chunked[file.id] = file
             self.start(self._pass_on, file)
         elif kind == "abort":
@@ -587,7 +523,7 @@ class UploadPanel(Panel):
             self.idle(self._wake, wait)
 
     def _choose(self, machine: str | None) -> None:
-        if not self._offering and machine is not None:
+        if self._own_choices.by_user and machine is not None:
             self.clear_error()
             self.machine = machine
 
@@ -595,10 +531,10 @@ class UploadPanel(Panel):
         """Offer the machines to choose from, except those of ComfyDeploy: they take no uploads."""
         machines = [one for one in self.comfy.machines.list() if one.kind != "cloud"]
         wanted = self._machine or machines[0].id
-        self._offering = True
-        selector.options = [(one.name, one.id) for one in machines]
-        selector.value = next((one.id for one in machines if wanted in (one.id, one.name)), None)
-        self._offering = False
+        chosen = next((one.id for one in machines if wanted in (one.id, one.name)), None)
+        with self._own_choices.made():
+            selector.options = [(one.name, one.id) for one in machines]
+            selector.value = chosen
         selector.layout.display = "" if len(machines) > 1 else "none"
 
     def _ask_machine(self) -> None:
@@ -654,6 +590,18 @@ class UploadPanel(Panel):
             return {}  # a ComfyUI on another machine
         return {"free": int(found["free"]), "total": int(found["total"])}
 
+    def _order_model(self, order: dict[str, Any]) -> None:
+        """Carry out an order of the page about models, and send it the outcome."""
+        kind = order["type"]
+        if kind == "refresh":
+            self._read_models()
+        elif kind == "hash":
+            self._hash(str(order["key"]))
+        elif kind == "uses":
+            self._send_uses(str(order["folder"]), str(order["name"]))
+        else:
+            self._change_model(order, str(order["folder"]), str(order["name"]))
+
     def _hash(self, key: str) -> None:
         self._models.set_hash(key, READING)
         found = None
@@ -662,40 +610,41 @@ class UploadPanel(Panel):
         finally:
             self._models.set_hash(key, found)
 
-    def _order_model(self, order: dict[str, Any]) -> None:
-        """Find what uses a model, or delete or move it; send the outcome to the pages."""
-        model = {"folder": str(order["folder"]), "name": str(order["name"])}
+    def _send_uses(self, folder: str, name: str) -> None:
+        """Send the page what uses a model."""
+        uses, problem, machine = None, "", self._machine
         try:
-            if order["type"] == "uses":
-                found = self.comfy.server.get(
-                    "models/uses",
-                    folder=model["folder"],
-                    filename=model["name"],
-                    machine=self._machine,
-                )
-                self._models.send({"type": "uses", **model, "uses": found, "problem": ""})
-                return
-            done = self._change_model(order, f"{model['folder']}/{model['name']}")
+            uses = self.comfy.server.get(
+                "models/uses", folder=folder, filename=name, machine=machine
+            )
         except ComfyDeployError as error:
-            kind = "uses" if order["type"] == "uses" else "refused"
-            self._models.send({"type": kind, **model, "uses": None, "problem": str(error)})
-        else:
-            self._models.send({"type": "done", **model, "text": done})
-            self._read_models()
+            problem = str(error)
+        answer = {"type": "uses", "folder": folder, "name": name, "uses": uses, "problem": problem}
+        self._models.send(answer)
 
-    def _change_model(self, order: dict[str, Any], key: str) -> str:
-        """Delete or move a model; return what was done."""
-        models, in_use = self.comfy.models, bool(order.get("in_use"))
-        if order["type"] == "delete":
-            models.delete(key, in_use=in_use, machine=self._machine)
-            return f"{key} is deleted."
-        folder, name = str(order["to_folder"]), str(order["to_name"])
-        models.move(key, folder, name, in_use=in_use, machine=self._machine)
-        return f"{key} is {folder}/{name} now."
+    def _change_model(self, order: dict[str, Any], folder: str, name: str) -> None:
+        """Delete or move a model."""
+        models, key = self.comfy.models, f"{folder}/{name}"
+        in_use, machine = bool(order.get("in_use")), self._machine
+        answer = {"folder": folder, "name": name}
+        try:
+            if order["type"] == "delete":
+                models.delete(key, in_use=in_use, machine=machine)
+                text = f"{key} is deleted."
+            else:
+                place, new = str(order["to_folder"]), str(order["to_name"])
+                models.move(key, place, new, in_use=in_use, machine=machine)
+                text = f"{key} is {place}/{new} now."
+        except ComfyDeployError as error:
+            refused = {"type": "refused", **answer, "uses": None, "problem": str(error)}
+            self._models.send(refused)
+        else:
+            self._models.send({"type": "done", **answer, "text": text})
+            self._read_models()
 
     def _add_model(self, url: str) -> None:
         try:
-            self._add.show_text("Requesting the download …")
+            self._add.state.show("Requesting the download …")
             made = self.comfy.add_model(
                 url,
                 str(self._add.folder.value),
@@ -704,13 +653,13 @@ class UploadPanel(Panel):
                 machine=self._machine,
             )
         except Exception:
-            self._add.show_text("")
+            self._add.state.show("")
             raise
         finally:
             self._add.add.disabled = False
         self._followed.add(str(made["id"]))
         self._hidden.discard(str(made["id"]))
-        self._add.show_text(f"The download of {made['filename']} has begun")
+        self._add.state.show(f"The download of {made['filename']} has begun")
         self._add.clear()
         self._tabs.selected_index = 0  # where its progress is seen
         self._wake.set()

@@ -25,8 +25,20 @@ from ..graphs.layout import picture_of
 from ..util.times import parse_timestamp
 from .base import Panel, Problem
 from .models_box import ModelsBox
-from .parts import DownloadButton, FileButton, button, note, row
-from .picker import ACCEPTED
+from .parts import (
+    DownloadButton,
+    FileButton,
+    Note,
+    OwnChoices,
+    button,
+    checkbox,
+    column,
+    field,
+    note,
+    row,
+    text_box,
+)
+from .picker import ACCEPTED, Requests
 from .run_panel import RunPanel
 from .workflow_list import Opener, WorkflowSidebar
 
@@ -155,9 +167,10 @@ class GraphView(anywidget.AnyWidget):
             self.problems = {key: text[:MAX_LENGTH] for key, text in texts.items()}
 
 
-LABEL = {"description_width": "90px"}
-FULL = {"width": "auto", "flex": "1 1 100%", "margin": "0"}
-HALF = {"width": "auto", "flex": "1 1 280px", "margin": "0"}
+def labelled(kind: type[w.Widget], label: str, basis: str = "100%", **traits: Any) -> Any:
+    """Return a control with the label width of this panel."""
+    return field(kind, label, basis, label_width="90px", **traits)
+
 
 FORMATS = {
     "API format (JSON)": "api",
@@ -174,11 +187,6 @@ MIMES = {
 }
 
 
-def tab_box(*children: w.Widget) -> w.VBox:
-    """Return the content of a tab."""
-    return w.VBox(list(children), layout=w.Layout(width="100%", grid_gap="8px"))
-
-
 class NodesTab:
     """The nodes, and the findings of a validation."""
 
@@ -192,10 +200,10 @@ class NodesTab:
             hint="Find the errors that ComfyUI would report, without running the workflow",
             disabled=True,
         )
-        self._verdict = w.HTML(layout=w.Layout(**FULL))
-        self._table = w.HTML(layout=w.Layout(width="100%", margin="0"))
+        self._verdict = text_box(flex="1 1 100%")
+        self._table = text_box(width="100%")
         self._models = models
-        self.box = tab_box(row(self.validate), self._verdict, models, picture, self._table)
+        self.box = column(row(self.validate), self._verdict, models, picture, self._table)
 
     def show(self, graph: dict[str, Any], found: Validation | None = None) -> None:
         """Show a graph and the findings of its validation."""
@@ -209,14 +217,14 @@ class ChangesTab:
     """The differences between two versions."""
 
     def __init__(self, on_choice: Callable[[], object]) -> None:
-        self.old = w.Dropdown(description="From", style=LABEL, layout=w.Layout(**HALF))
-        self.new = w.Dropdown(description="To", style=LABEL, layout=w.Layout(**HALF))
-        self._list = w.HTML(layout=w.Layout(width="100%", margin="0"))
-        self.box = tab_box(row(self.old, self.new), self._list)
+        self.old = labelled(w.Dropdown, "From", "280px")
+        self.new = labelled(w.Dropdown, "To", "280px")
+        self._list = text_box(width="100%")
+        self.box = column(row(self.old, self.new), self._list)
         self._on_choice = on_choice
-        self._filling = False
+        self._own_choices = OwnChoices()
         for control in (self.old, self.new):
-            control.observe(lambda _: self._chosen(), "value")
+            control.observe(lambda _: self._own_choices.by_user and on_choice(), "value")
 
     def fill(self, versions: Sequence[WorkflowVersion], opened: int | None) -> None:
         """Offer versions, and choose the open one and the one before it."""
@@ -224,14 +232,13 @@ class ChangesTab:
         options = [(version_label(version), version.number) for version in versions]
         later = opened if opened in numbers else next(iter(numbers), None)
         before = [number for number in numbers if later is not None and number < later]
-        self._filling = True
-        for control in (self.old, self.new):
-            control.options = options
-            control.disabled = len(numbers) < 2
-        self.new.value = later
-        self.old.value = before[0] if before else later
-        self._filling = False
-        self._chosen()
+        with self._own_choices.made():
+            for control in (self.old, self.new):
+                control.options = options
+                control.disabled = len(numbers) < 2
+            self.new.value = later
+            self.old.value = before[0] if before else later
+        self._on_choice()
 
     def show(self, diff: GraphDiff) -> None:
         """Show differences."""
@@ -241,46 +248,22 @@ class ChangesTab:
         """Show a line instead of differences."""
         self._list.value = note(text, live=True)
 
-    def _chosen(self) -> None:
-        if not self._filling:
-            self._on_choice()
-
 
 class SaveTab:
     """Saving the workflow as a new one, or as a version of a stored one."""
 
     def __init__(self, on_save: Callable[[], object]) -> None:
-        self.target = w.Dropdown(
-            description="Save as",
-            options=[("A new workflow", "")],
-            style=LABEL,
-            layout=w.Layout(**FULL),
-        )
-        self.name = w.Text(description="Name", style=LABEL, layout=w.Layout(**FULL))
-        self.comment = w.Text(
-            description="Comment",
-            placeholder="What is new in this version",
-            style=LABEL,
-            layout=w.Layout(**FULL),
-        )
-        self.force = w.Checkbox(
-            description="Save even if nothing has changed",
-            indent=False,
-            layout=w.Layout(width="auto", margin="0"),
-        )
+        self.target = labelled(w.Dropdown, "Save as", options=[("A new workflow", "")])
+        self.name = labelled(w.Text, "Name")
+        self.comment = labelled(w.Text, "Comment", placeholder="What is new in this version")
+        self.force = checkbox("Save even if nothing has changed")
         self.save = button(
             "Save", on_save, icon="save", style="primary", hint="Save a version", disabled=True
         )
-        self._state = w.HTML(layout=w.Layout(flex="1 1 auto", width="auto", margin="0"))
-        hint = note("Values that were changed under Run are saved with it.")
-        self.box = tab_box(
-            self.target,
-            self.name,
-            self.comment,
-            self.force,
-            row(self.save, self._state),
-            w.HTML(hint, layout=w.Layout(margin="0")),
-        )
+        self.state = Note(flex="1 1 auto")  # the result of the last click
+        hint = text_box(note("Values that were changed under Run are saved with it."))
+        fields = (self.target, self.name, self.comment, self.force)
+        self.box = column(*fields, row(self.save, self.state), hint)
 
     def offer(self, stored: Sequence[StoredWorkflow], chosen: str) -> None:
         """Offer stored workflows to add a version to, and choose one by its id."""
@@ -288,29 +271,16 @@ class SaveTab:
         self.target.options = [("A new workflow", ""), *options]
         self.target.value = chosen if chosen in {one.id for one in stored} else ""
 
-    def show_text(self, text: str) -> None:
-        """Show the result of the last click."""
-        self._state.value = note(text, live=True) if text else ""
-
 
 class ExportTab:
     """Exporting the workflow to a file, written by the kernel or downloaded by the browser."""
 
     def __init__(self, on_write: Callable[[], object], on_download: Callable[[], object]) -> None:
-        self.format = w.Dropdown(
-            description="Format", options=FORMATS, style=LABEL, layout=w.Layout(**FULL)
+        self.format = labelled(w.Dropdown, "Format", options=FORMATS)
+        self.path = labelled(
+            w.Text, "File", tooltip="Where to write it; relative to the folder of the notebook"
         )
-        self.path = w.Text(
-            description="File",
-            tooltip="Where to write it; relative to the folder of the notebook",
-            style=LABEL,
-            layout=w.Layout(**FULL),
-        )
-        self.replace = w.Checkbox(
-            description="Replace a file of that name",
-            indent=False,
-            layout=w.Layout(width="auto", margin="0"),
-        )
+        self.replace = checkbox("Replace a file of that name")
         self.write = button(
             "Write",
             on_write,
@@ -320,10 +290,9 @@ class ExportTab:
             disabled=True,
         )
         self.download = DownloadButton("Download", on_download)
-        self._state = w.HTML(layout=w.Layout(flex="1 1 auto", width="auto", margin="0"))
-        self.box = tab_box(
-            self.format, self.path, self.replace, row(self.write, self.download, self._state)
-        )
+        self.state = Note(flex="1 1 auto")  # the result of the last click
+        buttons = row(self.write, self.download, self.state)
+        self.box = column(self.format, self.path, self.replace, buttons)
         self._stem = "workflow"
         self.format.observe(lambda _: self._name(), "value")
         self._name()
@@ -333,10 +302,6 @@ class ExportTab:
         kept = "".join(c if c.isalnum() or c in "-_. " else "-" for c in title)
         self._stem = kept.strip(" .-") or "workflow"
         self._name()
-
-    def show_text(self, text: str) -> None:
-        """Show the result of the last click."""
-        self._state.value = note(text, live=True) if text else ""
 
     def _name(self) -> None:
         self.path.value = f"{self._stem}{SUFFIXES[self.format.value]}"
@@ -415,9 +380,8 @@ class WorkflowPanel(Panel):
         self._version: WorkflowVersion | None = None
         self._versions: list[WorkflowVersion] = []
         self._inexact = ""
-        self._last_request = 0
-        self._request_lock = threading.Lock()
-        self._own_choice = threading.local()
+        self._requests = Requests()
+        self._own_choices = OwnChoices()
         self._run_panel: RunPanel | None = None
         self._run_tab_lock = threading.Lock()
         self._build()
@@ -446,7 +410,7 @@ class WorkflowPanel(Panel):
 
     def open_workflow(self, workflow_id: str, version: int | None = None) -> None:
         """Open a stored workflow, by default its newest version; do not wait for it."""
-        self.start(self._open, self._new_request(), workflow_id, version)
+        self.start(self._open, self._requests.next(), workflow_id, version)
 
     def open_file(self, source: dict[str, Any] | str | bytes | os.PathLike[str]) -> None:
         """Open a workflow that is not stored yet; do not wait for it.
@@ -456,7 +420,7 @@ class WorkflowPanel(Panel):
         source : dict, str, bytes or path
             As `Comfy.load` takes it.
         """
-        self.start(self._open_source, self._new_request(), source, "")
+        self.start(self._open_source, self._requests.next(), source, "")
 
     def search(self, text: str) -> None:
         """List only workflows whose names or comments contain a text."""
@@ -491,7 +455,7 @@ class WorkflowPanel(Panel):
 
     def stop(self) -> None:
         """Stop searching, and close the panel in the Run tab."""
-        self._sidebar.close()
+        self._list.close()
         if self._run_panel is not None and self._run is None:
             self._run_panel.close()
 
@@ -509,7 +473,7 @@ class WorkflowPanel(Panel):
             hint="Open a workflow, or the one in a picture, video or sound, from your computer",
             accept=ACCEPTED,
         )
-        self._sidebar = WorkflowSidebar(
+        self._list = WorkflowSidebar(
             self,
             lambda: self._home,
             self._directory,
@@ -519,13 +483,12 @@ class WorkflowPanel(Panel):
                 self._changed,
                 self._listed,
                 self._updating,
-                lambda: self._chosen_by_user,
+                lambda: self._own_choices.by_user,
             ),
             self._file,
             self._file_problem,
             cloud=self._cloud,
         )
-        self._list = self._sidebar.list
         self._head = w.HTML(
             note("Choose a workflow, or open a file."),
             layout=w.Layout(margin="0", flex="1 1 200px", width="auto"),
@@ -586,53 +549,37 @@ class WorkflowPanel(Panel):
         kept = self.comfy.workflows
         return kept.cloud if self._cloud else kept
 
-    def _new_request(self) -> int:
-        """Return a number for a request to open a workflow; only the last one is carried out."""
-        with self._request_lock:
-            self._last_request += 1
-            return self._last_request
-
     def _carry_out(self, request: int, show: Callable[[], None]) -> None:
-        with self._request_lock:
-            if request != self._last_request or self.closing:
-                return
-            with self._choosing():
-                show()
+        """Show a workflow, unless there is a newer request to open one."""
+
+        def task() -> None:
+            if not self.closing:
+                with self._own_choices.made():
+                    show()
+
+        self._requests.carry_out(request, task)
 
     @contextmanager
     def _updating(self) -> Iterator[None]:
         """Wait for other changes of what is shown, and mark choices as not made by the user."""
-        with self._request_lock, self._choosing():
+        with self._requests.lock, self._own_choices.made():
             yield
-
-    @contextmanager
-    def _choosing(self) -> Iterator[None]:
-        """Mark choices that this thread sets as not made by the user."""
-        self._own_choice.here = True
-        try:
-            yield
-        finally:
-            self._own_choice.here = False
-
-    @property
-    def _chosen_by_user(self) -> bool:
-        return not getattr(self._own_choice, "here", False)
 
     def _begin(
         self,
         workflow: dict[str, Any] | str | bytes | os.PathLike[str] | None,
         workflow_id: str | None,
     ) -> None:
-        request = self._new_request()
+        request = self._requests.next()
         if workflow is not None:
             self.start(self._open_source, request, workflow, "")
         elif workflow_id is not None:
             self.start(self._open, request, workflow_id, None)
-        self._sidebar.refresh()
+        self._list.refresh()
 
     def _open_listed(self, key: str, other: Path | EditorWorkflow) -> None:
         """Open a file, or a workflow of ComfyUI's editor, that the user chose in the list."""
-        request = self._new_request()
+        request = self._requests.next()
         if isinstance(other, EditorWorkflow):
             self._open_source(request, other.source, other.name, key)
         else:
@@ -679,14 +626,14 @@ class WorkflowPanel(Panel):
         self._save.target.value = ""
 
     def _choose_version(self, number: int | None) -> None:
-        if self._chosen_by_user and number is not None and self._stored is not None:
+        if self._own_choices.by_user and number is not None and self._stored is not None:
             self.clear_error()
             self.open_workflow(self._stored.id, number)
 
     def _take(self, path: Path) -> None:
         """Open a file that the user's browser sent."""
         self.clear_error()
-        self._open_source(self._new_request(), path, path.stem)
+        self._open_source(self._requests.next(), path, path.stem)
 
     def _open(self, request: int, workflow_id: str, number: int | None) -> None:
         home = self._home
@@ -751,10 +698,10 @@ class WorkflowPanel(Panel):
         self._nodes.show(workflow.to_api())
         self._picture.show(workflow)
         self._changes.fill(self._versions, self.version)
-        self._save.show_text("")
+        self._save.state.show("")
         self._save.comment.value = ""
         self._export.suggest(workflow.title)
-        self._export.show_text("")
+        self._export.state.show("")
         for control in (self._nodes.validate, self._save.save, self._export.write):
             control.disabled = False
         self._tabs.layout.display = ""
@@ -832,7 +779,7 @@ class WorkflowPanel(Panel):
         if not name and not self._save.target.value:
             raise InvalidRequestError.of_field("Name", "a new workflow needs a name")
         self._save.save.disabled = True
-        self._save.show_text("Saving …")
+        self._save.state.show("Saving …")
         self.start(self._keep, name)
 
     def _keep(self, name: str) -> None:
@@ -845,16 +792,18 @@ class WorkflowPanel(Panel):
                 force=self._save.force.value,
             )
         except Exception:
-            self._save.show_text("")
+            self._save.state.show("")
             raise
         finally:
             self._save.save.disabled = False
         if kept.record.get("new_version") is False:
-            self._save.show_text(f"Nothing has changed since version {kept.record.get('version')}.")
+            self._save.state.show(
+                f"Nothing has changed since version {kept.record.get('version')}."
+            )
             return
-        self._sidebar.find(self._list.search.value)
-        self._open(self._new_request(), kept.id, None)
-        self._save.show_text(f"Saved as version {kept.record.get('version')}.")
+        self._list.find(self._list.search.value)
+        self._open(self._requests.next(), kept.id, None)
+        self._save.state.show(f"Saved as version {kept.record.get('version')}.")
 
     def _press_write(self) -> None:
         self.clear_error()
@@ -871,7 +820,7 @@ class WorkflowPanel(Panel):
                     f"{path.name} exists already; choose another name, or tick Replace"
                 )
             write_text(path, exported(self._current(), self._export.format.value))
-            self._export.show_text(f"Written to {path}")
+            self._export.state.show(f"Written to {path}")
         finally:
             self._export.write.disabled = False
 

@@ -10,6 +10,8 @@ from typing import Any
 from comfydeploy_jupyter.graphs.definitions import NodeDefinitions
 
 GOLDEN = Path(__file__).parents[1] / "golden"
+SUNSET_PATH = GOLDEN.parents[1] / "notebooks" / "sunset.json"
+SUNSET: dict[str, Any] = json.loads(SUNSET_PATH.read_bytes())
 
 
 def recorded(name: str) -> Any:
@@ -27,6 +29,17 @@ def node(class_type: str, title: str = "", /, **inputs: Any) -> dict[str, Any]:
     """Return a node in API format."""
     made = {"class_type": class_type, "inputs": inputs}
     return {**made, "_meta": {"title": title}} if title else made
+
+
+def paper(width: int = 64, height: int = 64, number: int = 1, color: int = 0) -> dict[str, Any]:
+    """Return a node that makes pictures of one colour."""
+    inputs = {"width": width, "height": height, "batch_size": number, "color": color}
+    return node("EmptyImage", "Paper", **inputs)
+
+
+def shown(node_id: str) -> dict[str, Any]:
+    """Return a node that shows the pictures of another one."""
+    return node("PreviewImage", images=[node_id, 0])
 
 
 def declared(title: str = "", /, **inputs: Any) -> dict[str, Any]:

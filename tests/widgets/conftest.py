@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
 from comfydeploy_jupyter.client import Comfy
+from comfydeploy_jupyter.widgets import Panel
+from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from tests.helpers.jupyter import JupyterProcess
+
+P = TypeVar("P", bound=Panel)
 
 
 @pytest.fixture
@@ -32,3 +36,18 @@ def start_without_comfyui(
         return start_jupyter(ComfyDeploy={**nowhere, "data_dir": data_dir, **settings})
 
     return start
+
+
+@pytest.fixture
+def opened() -> Iterator[Callable[[P], P]]:
+    """A function that returns a panel when it is ready; the panel is closed after the test."""
+    panels: list[Panel] = []
+
+    def add(panel: P) -> P:
+        panels.append(panel)
+        until(lambda: getattr(panel, "ready", True))
+        return panel
+
+    yield add
+    for panel in panels:
+        panel.close()

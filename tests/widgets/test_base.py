@@ -11,9 +11,18 @@ import ipywidgets as w
 import pytest
 from jupyter_client.manager import start_new_kernel
 
-from comfydeploy_jupyter.widgets import Panel
+from comfydeploy_jupyter.client import Comfy
+from comfydeploy_jupyter.errors import RunTimeoutError
+from comfydeploy_jupyter.widgets import (
+    ComfyDeployPanel,
+    Panel,
+    RunPanel,
+    TunnelPanel,
+    UploadPanel,
+    WorkflowPanel,
+)
 from comfydeploy_jupyter.widgets.base import Throttle
-from comfydeploy_jupyter.widgets.parts import button, note, row, search_combo
+from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -51,10 +60,27 @@ def test_closing_a_panel_ends_its_threads_waits() -> None:
     assert left == [False]
 
 
-def test_an_option_in_an_error_is_not_broken_into_two_lines() -> None:
+def test_errors_are_shown_as_text_without_broken_options() -> None:
+    def task() -> None:
+        raise ValueError("<i>oh</i>, start it with --lowvram")
+
     panel = Panel()
-    panel.show_error("start it with --lowvram <b>")
-    assert 'with <span class="cd-unbroken">--lowvram</span> &lt;b&gt;</div>' in panel.error
+    panel.start(task).join()
+    assert "ValueError: &lt;i&gt;oh&lt;/i&gt;, start it with" in panel.error
+    assert '<span class="cd-unbroken">--lowvram</span></div>' in panel.error
+    panel.clear_error()
+    assert panel.error == ""
+    panel.close()
+
+
+def test_waiting_can_time_out() -> None:
+    panel = Panel()
+    stop = threading.Event()
+    panel.start(stop.wait)
+    with pytest.raises(RunTimeoutError, match=r"not finished after 0\.1 s"):
+        panel.wait(timeout=0.1)
+    stop.set()
+    panel.wait()
     panel.close()
 
 
@@ -108,8 +134,9 @@ def test_a_panel_stops_updates_when_its_cell_is_run_again(
     execute("one", "pass")
 
 
-def test_a_panel_has_a_plain_form_for_places_without_widgets() -> None:
-    panel = Panel()
+def test_a_panel_has_a_plain_form_for_places_without_widgets_and_traits_of_a_box() -> None:
+    panel = Panel(layout=w.Layout(width="50%"))
+    assert panel.layout.width == "50%"
     assert panel._repr_mimebundle_()["text/plain"] == "<Panel>"
     panel.keep("<b>done</b>", "done")
     bundle = panel._repr_mimebundle_()
@@ -118,24 +145,27 @@ def test_a_panel_has_a_plain_form_for_places_without_widgets() -> None:
     panel.close()
 
 
-def test_parts_escape_what_they_show_and_have_names() -> None:
-    clicks: list[int] = []
-    icon = button("", lambda: clicks.append(1), icon="refresh", hint="Look again")
-    icon.click()
-    assert clicks == [1]
-    assert icon.hint == "Look again"
-    line = row(icon)
-    assert 'role="status"' in note("a", live=True)
-    assert "&lt;" in note("<")
-    combo = search_combo("Model", ["a", "b"], "a")
-    assert (combo.description, combo.value) == ("Model", "a")
-    for widget in (line, combo):
-        widget.close()
+@pytest.mark.parametrize(
+    ("panel", "wrong", "hint"),
+    [
+        (Panel, "layuot", "did you mean layout"),
+        (ComfyDeployPanel, "machin", "did you mean machine"),
+        (RunPanel, "workfow", "did you mean workflow"),
+        (RunPanel, "zzzzz", "it takes workflow, comfy, version, machine, directory"),
+        (TunnelPanel, "targt", "did you mean target"),
+        (UploadPanel, "destinaton", "did you mean destination"),
+        (WorkflowPanel, "workflowid", "did you mean workflow_id"),
+    ],
+)
+def test_unknown_arguments_are_refused_with_a_hint(
+    panel: type[Panel], wrong: str, hint: str
+) -> None:
+    with pytest.raises(TypeError, match=f"{panel.__name__} has no argument '{wrong}'; {hint}"):
+        panel(**{wrong: 1})
 
 
-def test_a_panel_takes_the_traits_of_its_box() -> None:
-    panel = Panel(layout=w.Layout(width="50%"))
-    assert panel.layout.width == "50%"
+@pytest.mark.parametrize("kind", [TunnelPanel, UploadPanel, WorkflowPanel])
+def test_an_unreachable_server_is_reported(kind: type[Panel]) -> None:
+    panel = kind(comfy=Comfy("http://127.0.0.1:9"))
+    until(lambda: "does not answer" in panel.error)
     panel.close()
-    with pytest.raises(TypeError, match="did you mean layout"):
-        Panel(layuot=1)

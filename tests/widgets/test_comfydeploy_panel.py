@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -14,13 +13,12 @@ from comfydeploy_jupyter import ComfyDeployPanel
 from comfydeploy_jupyter.client import Comfy, Machine
 from comfydeploy_jupyter.widgets import Panel
 from comfydeploy_jupyter.widgets.machine_strip import MachineStrip, facts_html
-from tests.helpers.processes import REPOSITORY
+from tests.helpers.graphs import SUNSET, SUNSET_PATH
 from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-SUNSET = REPOSITORY / "notebooks" / "sunset.json"
 GIB = 1024**3
 
 
@@ -35,18 +33,11 @@ def text_of(widget: Any) -> str:
 
 
 @pytest.fixture
-def panel_of(comfy: Comfy) -> Iterator[Callable[..., ComfyDeployPanel]]:
+def panel_of(
+    comfy: Comfy, opened: Callable[[ComfyDeployPanel], ComfyDeployPanel]
+) -> Callable[..., ComfyDeployPanel]:
     """A function that makes a panel and waits until it is ready."""
-    panels: list[ComfyDeployPanel] = []
-
-    def make(*args: Any, **kwargs: Any) -> ComfyDeployPanel:
-        panels.append(ComfyDeployPanel(*args, comfy=comfy, **kwargs))
-        until(lambda: panels[-1].ready)
-        return panels[-1]
-
-    yield make
-    for panel in panels:
-        panel.close()
+    return lambda *args, **kwargs: opened(ComfyDeployPanel(*args, comfy=comfy, **kwargs))
 
 
 @pytest.fixture
@@ -60,30 +51,20 @@ def unreachable(comfy: Comfy) -> Iterator[str]:
         machine.delete()
 
 
-def test_unknown_arguments_and_tabs_are_refused(
-    panel_of: Callable[..., ComfyDeployPanel],
+def test_the_machine_is_on_top_and_tabs_are_made_when_they_are_opened(
+    panel_of: Callable[..., ComfyDeployPanel], comfy: Comfy
 ) -> None:
-    with pytest.raises(TypeError, match="no argument 'machin'; did you mean machine"):
-        ComfyDeployPanel(machin="a")
-    panel = panel_of(SUNSET)
+    panel = panel_of(SUNSET_PATH)
+    until(lambda: f"ComfyUI {comfy.version()} is ready" in panel.report)
+    for name in ("Queue", "CPU", "Memory", "Transfers", "Tunnel"):
+        assert f">{name}</dt>" in panel.report
+    assert "local" in panel.machines
     with pytest.raises(ValueError, match="Run, Workflows, Files, Tunnel, Account, not 'Models'"):
         panel.tab = "Models"
     with pytest.raises(ValueError, match="no machine 'nowhere'; machines are local"):
         panel.machine = "nowhere"
-
-
-def test_the_machine_is_on_top(panel_of: Callable[..., ComfyDeployPanel], comfy: Comfy) -> None:
-    panel = panel_of(SUNSET)
-    assert f"ComfyUI {comfy.version()} is ready" in panel.report
-    for name in ("Queue", "CPU", "Memory", "Transfers", "Tunnel"):
-        assert f">{name}</dt>" in panel.report
-    assert panel.machines == ["local"] or "local" in panel.machines
-
-
-def test_tabs_are_made_when_they_are_opened(
-    panel_of: Callable[..., ComfyDeployPanel],
-) -> None:
-    panel = panel_of(SUNSET)
+    panel.free_memory()
+    until(lambda: "of RAM freed" in panel.report)
 
     def made() -> list[str]:
         nested = [one for one in every(panel) if isinstance(one, Panel) and one is not panel]
@@ -99,49 +80,34 @@ def test_tabs_are_made_when_they_are_opened(
     assert panel.error == ""
 
 
-def test_waiting_ends_when_all_tabs_are_done(comfy: Comfy) -> None:
-    panel = ComfyDeployPanel(SUNSET, comfy)
+def test_waiting_ends_when_all_tabs_are_done_and_the_result_is_remembered(comfy: Comfy) -> None:
+    before, threads = set(_instances), set(threading.enumerate())
+    panel = ComfyDeployPanel(SUNSET_PATH, comfy)
     try:
         panel.wait(60)
         assert panel.ready
         panel.run_panel.set_input("1.value", 240)
         panel.run_panel.run()
-        panel.tab = "Tunnel"
+        for tab in ("Workflows", "Files", "Tunnel", "Account"):
+            panel.tab = tab
         panel.wait(60)
         assert panel.run_panel.result is not None
         assert panel.tunnel_panel.ready
+        assert "<img" in panel.kept[0]
+        assert "is ready" in panel.kept[0]
+        assert "is ready" in panel._repr_mimebundle_()["text/plain"]
+        assert "Memory" not in panel.kept[0], "what changes all the time would change the file"
     finally:
         panel.close()
-
-
-def test_closing_leaves_no_objects_in_the_kernel(comfy: Comfy) -> None:
-    before, threads = set(_instances), set(threading.enumerate())
-    panel = ComfyDeployPanel(SUNSET, comfy)
-    for tab in ("Workflows", "Files", "Tunnel", "Account"):
-        panel.tab = tab
-    panel.wait(60)
-    panel.close()
-    left = [_instances[key] for key in set(_instances) - before]
-    assert left == []
+    assert [_instances[key] for key in set(_instances) - before] == []
     assert set(threading.enumerate()) - threads == set()
-
-
-def test_runs_and_remembers_the_result(panel_of: Callable[..., ComfyDeployPanel]) -> None:
-    panel = panel_of(SUNSET)
-    panel.run_panel.set_input("1.value", 200)
-    panel.run_panel.run()
-    until(lambda: panel.run_panel.result is not None)
-    until(lambda: "<img" in panel.kept[0])
-    assert "is ready" in panel.kept[0]
-    assert "is ready" in panel._repr_mimebundle_()["text/plain"]
-    assert "Memory" not in panel.kept[0], "what changes all the time would keep changing the file"
 
 
 def test_a_kept_workflow_is_run_and_its_changed_values_are_saved(
     panel_of: Callable[..., ComfyDeployPanel], comfy: Comfy
 ) -> None:
     name = f"Sunset {uuid.uuid4().hex[:6]}"
-    stored = comfy.workflows.save(json.loads(SUNSET.read_text()), name)
+    stored = comfy.workflows.save(SUNSET, name)
     panel = panel_of()
     panel.tab = "Workflows"
     workflows = panel.workflow_panel
@@ -163,9 +129,9 @@ def test_a_kept_workflow_is_run_and_its_changed_values_are_saved(
 
 
 def test_runs_and_files_go_to_the_chosen_machine(
-    panel_of: Callable[..., ComfyDeployPanel], unreachable: str
+    panel_of: Callable[..., ComfyDeployPanel], unreachable: str, comfy: Comfy
 ) -> None:
-    panel = panel_of(SUNSET)
+    panel = panel_of(SUNSET_PATH)
     until(lambda: unreachable in panel.machines)
     panel.tab = "Files"
     panel.run_panel.set_input("1.value", 200)
@@ -182,20 +148,14 @@ def test_runs_and_files_go_to_the_chosen_machine(
     panel.run_panel.run()
     until(lambda: panel.run_panel.result is not None)
     assert panel.run_panel.result.images[0].size == (200, 640)
-
-
-def test_the_panel_changes_the_machine_if_it_is_deleted(
-    panel_of: Callable[..., ComfyDeployPanel], unreachable: str, comfy: Comfy
-) -> None:
-    panel = panel_of(SUNSET, machine=unreachable)
-    assert panel.machine == unreachable
+    panel.machine = unreachable
     comfy.machines.delete(unreachable)
     until(lambda: panel.machine != unreachable and panel.run_panel.machine != unreachable)
     until(lambda: "is ready" in panel.report)
 
 
 def test_an_unreachable_server_is_reported_in_every_tab_after_one_search() -> None:
-    panel = ComfyDeployPanel(SUNSET, Comfy("http://127.0.0.1:9"))
+    panel = ComfyDeployPanel(SUNSET_PATH, Comfy("http://127.0.0.1:9"))
     until(lambda: panel.ready)
     assert "The Jupyter server does not answer" in panel.report
     panel.tab = "Tunnel"
@@ -204,36 +164,31 @@ def test_an_unreachable_server_is_reported_in_every_tab_after_one_search() -> No
     panel.close()
 
 
-def test_close_ends_the_threads_of_all_tabs(panel_of: Callable[..., ComfyDeployPanel]) -> None:
-    panel = panel_of(SUNSET)
-    for tab in ("Workflows", "Files", "Tunnel", "Account"):
-        panel.tab = tab
-    panel.close()
-    names = [thread.name for thread in threading.enumerate()]
-    assert not [name for name in names if name.startswith("comfydeploy")]
+STATUS: dict[str, Any] = {
+    "queue": {"running": 1, "pending": 12},
+    "uploads": {"pending_uploads": 2},
+    "tunnel": {"running": True, "protected": False, "error": None, "state": "running"},
+    "store": {"warnings": ["A damaged store was renamed to a<b."]},
+}
+NO_HARDWARE: dict[str, Any] = {"cpu": None, "memory": None, "gpus": [], "disks": []}
 
 
 def test_facts_of_large_and_remote_machines_and_of_unusual_names() -> None:
-    status = {
-        "queue": {"running": 1, "pending": 12},
-        "uploads": {"pending_uploads": 2},
-        "tunnel": {"running": True, "protected": False, "error": None, "state": "running"},
-        "store": {"warnings": ["A damaged store was renamed to a<b."]},
-    }
     memory = {"total": 24 * GIB, "used": 23 * GIB, "free": GIB}
-    hardware: dict[str, Any] = {
-        "cpu": None,
+    half = {"total": 100 * GIB, "used": 50 * GIB, "free": 50 * GIB}
+    hardware = {
+        **NO_HARDWARE,
         "memory": {"total": 64 * GIB, "used": None, "available": None},
         "gpus": [
             {"name": "A <b>GPU</b>", "memory": memory, "percent": 40.0},
             {"name": "Other", "memory": None, "percent": None},
         ],
         "disks": [
-            {"path": "/models", "total": 100 * GIB, "used": 50 * GIB, "free": 50 * GIB},
+            {"path": "/models", **half},
             {"path": "/data", "total": 0, "used": 0, "free": 0},
         ],
     }
-    html = facts_html(status, hardware)
+    html = facts_html(STATUS, hardware)
     for text in (
         "1 running, 12 waiting",
         "A &lt;b&gt;GPU&lt;/b&gt;",
@@ -250,17 +205,11 @@ def test_facts_of_large_and_remote_machines_and_of_unusual_names() -> None:
     assert "cd-full" in html, "nearly full"
     assert '<div class="cd-wide"><dt title="Other">' in html, "names of GPUs are long"
     assert "CPU" not in html
-    status["tunnel"] = {"running": False, "protected": False, "error": "x", "state": "stopped"}
-    assert ">failed</dd>" in facts_html(status, {**hardware, "gpus": [], "disks": []})
+    failed = {"running": False, "protected": False, "error": "x", "state": "stopped"}
+    assert ">failed</dd>" in facts_html({**STATUS, "tunnel": failed}, NO_HARDWARE)
 
 
 def test_machines_of_a_pool_are_shown_with_their_state() -> None:
-    status = {
-        "queue": {"running": 1, "pending": 2},
-        "uploads": {"pending_uploads": 0},
-        "tunnel": {"running": False, "protected": False, "error": None, "state": "stopped"},
-    }
-    hardware: dict[str, Any] = {"cpu": None, "memory": None, "gpus": [], "disks": []}
     busy = {
         "name": "<b>Studio</b>",
         "status": "ready",
@@ -271,8 +220,9 @@ def test_machines_of_a_pool_are_shown_with_their_state() -> None:
         "models": ["checkpoints/a<b>.safetensors"],
     }
     gone = {**busy, "name": "Attic", "status": "unreachable", "version": None, "gpu": "1"}
-    gone["error"] = "it answered <502>"
-    html = facts_html(status, hardware, [busy, {**gone, "queue": 0, "run": None, "models": []}])
+    gone |= {"error": "it answered <502>"}
+    gone |= {"queue": 0, "run": None, "models": []}
+    html = facts_html(STATUS, NO_HARDWARE, [busy, gone])
     for text in (
         "&lt;b&gt;Studio&lt;/b&gt;",
         "1 running, 2 waiting",
@@ -286,33 +236,22 @@ def test_machines_of_a_pool_are_shown_with_their_state() -> None:
     assert "<b>Studio" not in html
 
 
-def test_freed_memory_is_reported(panel_of: Callable[..., ComfyDeployPanel]) -> None:
-    panel = panel_of(SUNSET)
-    until(lambda: "is ready" in panel.report)
-    panel.free_memory()
-    until(lambda: "of RAM freed" in panel.report)
-    assert "tested with" not in panel.report
-
-
-def test_untested_versions_are_reported(comfy: Comfy) -> None:
+def test_notes_and_errors_of_a_machine_are_shown(comfy: Comfy) -> None:
     strip = MachineStrip(Panel(comfy), None, lambda _: None, lambda: None)
-    machine = Machine(comfy.machines, {"id": "local", "status": "ready", "kind": "comfyui"})
-    note = "ComfyUI 0.99.1 is <newer>"
-    strip._show_state(machine, {"version": "0.99.1", "version_note": note})
-    assert "ComfyUI 0.99.1 is &lt;newer&gt;" in strip.report
-    strip._show_state(machine, {"version": "0.33.0", "version_note": None})
-    assert "newer" not in strip.report
+    record: dict[str, Any] = {"id": "hpc", "status": "ready", "kind": "dask"}
 
+    def show(comfyui: dict[str, Any], *members: dict[str, Any]) -> str:
+        strip._show_state(Machine(comfy.machines, record), comfyui, members)
+        return strip.report
 
-def test_the_error_of_a_pool_is_shown_with_its_members(comfy: Comfy) -> None:
-    strip = MachineStrip(Panel(comfy), None, lambda _: None, lambda: None)
-    record = {"id": "hpc", "status": "ready", "kind": "dask", "error": "no <worker> has room"}
-    strip._show_state(Machine(comfy.machines, record), {"error": None}, [{"status": "ready"}])
-    assert "1 of 1 machine ready" in strip.report
-    assert 'role="alert">no &lt;worker&gt; has room</div>' in strip.report
+    note = {"version": "0.99.1", "version_note": "ComfyUI 0.99.1 is <newer>"}
+    assert "ComfyUI 0.99.1 is &lt;newer&gt;" in show(note)
+    assert "newer" not in show({"version": "0.33.0", "version_note": None})
+    record["error"] = "no <worker> has room"
+    report = show({"error": None}, {"status": "ready"})
+    assert "1 of 1 machine ready" in report
+    assert 'role="alert">no &lt;worker&gt; has room</div>' in report
     record["error"] = "the same"
-    strip._show_state(Machine(comfy.machines, record), {"error": "the same"})
-    assert strip.report.count("the same") == 1
+    assert show({"error": "the same"}).count("the same") == 1
     record["error"] = None
-    strip._show_state(Machine(comfy.machines, record), {"error": None})
-    assert "alert" not in strip.report
+    assert "alert" not in show({"error": None})

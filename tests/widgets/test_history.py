@@ -19,6 +19,7 @@ from comfydeploy_jupyter.graphs.form import workflow_form
 from comfydeploy_jupyter.widgets import history, progress
 from comfydeploy_jupyter.widgets.history import History, RunGraphs
 from comfydeploy_jupyter.widgets.progress import ProgressView
+from tests.helpers.graphs import node
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,23 +95,17 @@ def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history, "PAGE", 3)
 
 
-def test_older_runs_come_page_by_page() -> None:
-    view, _ = made(Runs(7))
+def test_older_runs_come_page_by_page_and_stay_when_others_are_new() -> None:
+    runs = Runs(7)
+    view, _ = made(runs)
     assert (ids(view), view.more) == (["p6", "p5", "p4"], True)
     send(view, "more")
     assert (ids(view), view.more) == (["p6", "p5", "p4", "p3", "p2", "p1"], True)
-    send(view, "more")
-    assert (ids(view), view.more) == (["p6", "p5", "p4", "p3", "p2", "p1", "p0"], False)
-
-
-def test_new_runs_do_not_remove_those_that_were_loaded() -> None:
-    runs = Runs(7)
-    view, _ = made(runs)
-    send(view, "more")
     runs.records += [record(7, status="failed"), record(8, status="running")]
     assert [run.prompt_id for run in view.refresh()] == ["p8"]
-    assert ids(view) == ["p7", "p6", "p5", "p4", "p3", "p2", "p1"]
-    assert view.more
+    assert (ids(view), view.more) == (["p7", "p6", "p5", "p4", "p3", "p2", "p1"], True)
+    send(view, "more")
+    assert (ids(view), view.more) == (["p7", "p6", "p5", "p4", "p3", "p2", "p1", "p0"], False)
 
 
 WHY = "Waiting for a machine: machine 'gpu' is paused (runs fail there)"
@@ -150,33 +145,31 @@ def test_progress_of_a_waiting_run(known: dict[str, Any], text: str) -> None:
 def test_no_old_place_is_shown_while_the_server_does_not_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    class Lost:
-        known = record(0, "queued", queue_position=3)
-        answers = True
+    known = record(0, "queued", queue_position=3)
+    lost = StoreUnavailableError("The store is locked")
+    replies = iter([known, lost, known])
 
+    class Waiting:
         @property
         def record(self) -> dict[str, Any]:
-            if not self.answers:
-                raise StoreUnavailableError("The store is locked")
-            return self.known
+            if isinstance(reply := next(replies), dict):
+                return reply
+            raise reply
 
-    def text() -> str:
+    def text(interval: float) -> str:
+        monkeypatch.setattr(progress, "ASK_INTERVAL", interval)
         view.show(RunProgress(Source(None)))
         return str(view.state["text"])
 
     panel: Any = Panel(Runs(0))
     view = ProgressView(panel, Mock())
-    run: Any = Lost()
+    run: Any = Waiting()
+    run.known = known
     view.begin(run)
-    assert text() == "Waiting: 2 runs before this one"
-    run.answers = False
-    monkeypatch.setattr(progress, "ASK_INTERVAL", 0.0)
-    assert text() == "Waiting in the queue"
-    monkeypatch.setattr(progress, "ASK_INTERVAL", 60.0)
-    assert text() == "Waiting in the queue", "until the server has answered again"
-    run.answers = True
-    monkeypatch.setattr(progress, "ASK_INTERVAL", 0.0)
-    assert text() == "Waiting: 2 runs before this one"
+    assert text(60) == "Waiting: 2 runs before this one"
+    assert text(0) == "Waiting in the queue"
+    assert text(60) == "Waiting in the queue", "until the server has answered again"
+    assert text(0) == "Waiting: 2 runs before this one"
 
 
 def test_a_run_deleted_by_another_client_disappears() -> None:
@@ -211,11 +204,6 @@ def test_filter_is_sent_to_the_server() -> None:
         "labels": None,
         "pinned": True,
     }
-
-
-def test_only_runs_between_two_dates_are_requested() -> None:
-    runs = Runs(3)
-    view, _ = made(runs)
     view.filter = {"days": 0, "after": "2030-01-01T23:00:00Z", "before": "2030-01-03T23:00:00Z"}
     query = runs.queries[-1]
     assert (query["after"], query["before"]) == ("2030-01-01T23:00:00Z", "2030-01-03T23:00:00Z")
@@ -230,44 +218,35 @@ def test_labels_are_offered() -> None:
 
 
 def test_deletion_is_reported() -> None:
-    runs = Runs(3)
+    runs = Runs(7)
     view, sent = made(runs)
+    send(view, "more")
 
     def delete(prompt_ids: list[str], *, files: bool) -> Deletion:
         assert files
-        runs.records = runs.records[:1] + runs.records[2:]
-        return Deletion(1, 2, 3 * 1024**2, [Kept("p2", None, "it is pinned")], 1)
+        del runs.records[2]
+        return Deletion(1, 2, 3 * 1024**2, [Kept("p1", None, "it is pinned")], 1)
 
     runs.delete.side_effect = delete
     send(view, "delete", prompt_ids=["p1", "p2"], files=True)
-    assert ids(view) == ["p2", "p0"]
-    assert sent == [
-        {
-            "kind": "notice",
-            "text": "1 run and 2 files deleted (3.0 MiB); 1 kept (it is pinned).",
-            "problem": True,
-        }
-    ]
+    assert ids(view) == ["p6", "p5", "p4", "p3", "p1"]
+    text = "1 run and 2 files deleted (3.0 MiB); 1 kept (it is pinned)."
+    assert sent == [{"kind": "notice", "text": text, "problem": True}]
 
 
-def test_all_failed_runs_of_the_workflow_are_deleted() -> None:
+def test_all_failed_runs_of_the_workflow_are_deleted_or_a_reason_is_told() -> None:
     runs = Runs(5)
     runs.records[0]["status"] = runs.records[4]["status"] = "failed"
-    view, _ = made(runs)
-    runs.delete.return_value = Deletion(2, 0, 0, [], 0)
-    del runs.records[4], runs.records[0]
-    send(view, "delete", prompt_ids=None, files=False)
-    runs.delete.assert_called_once_with(of=WORKFLOW, status="failed", files=False)
-    assert ids(view) == ["p3", "p2", "p1"]
-
-
-def test_a_failed_deletion_is_reported() -> None:
-    runs = Runs(2)
     view, sent = made(runs)
     runs.delete.side_effect = StoreUnavailableError("The store is locked")
     send(view, "delete", prompt_ids=["p1"], files=False)
     assert sent == [{"kind": "notice", "text": "Not deleted: The store is locked", "problem": True}]
-    assert ids(view) == ["p1", "p0"]
+    assert ids(view) == ["p4", "p3", "p2"]
+    runs.delete = Mock(return_value=Deletion(2, 0, 0, [], 0))
+    del runs.records[4], runs.records[0]
+    send(view, "delete", prompt_ids=None, files=False)
+    runs.delete.assert_called_once_with(of=WORKFLOW, status="failed", files=False)
+    assert ids(view) == ["p3", "p2", "p1"]
 
 
 def test_pin_is_shown_at_once() -> None:
@@ -279,9 +258,7 @@ def test_pin_is_shown_at_once() -> None:
     runs.pin.side_effect = NotFoundError("gone")
     del runs.records[0]
     send(view, "pin", prompt_ids=["p0"], pinned=False)
-    assert sent == [
-        {"kind": "notice", "text": "A run was deleted in the meantime.", "problem": True}
-    ]
+    assert (sent[0]["text"], sent[0]["problem"]) == ("A run was deleted in the meantime.", True)
     assert ids(view) == ["p1"]
 
 
@@ -299,14 +276,14 @@ def graphs_of(graphs: dict[str, dict[str, Any]]) -> tuple[RunGraphs, Any]:
     return RunGraphs(), server
 
 
-def node(**inputs: Any) -> dict[str, Any]:
-    return {"class_type": "KSampler", "inputs": inputs, "_meta": {"title": "Sampler"}}
+def sampler(**inputs: Any) -> dict[str, Any]:
+    return node("KSampler", "Sampler", **inputs)
 
 
 def test_differences_of_two_runs_in_words() -> None:
     long = "a very long prompt " * 100
-    first = {"1": node(steps=4, text=long, model=["9", 0]), "2": node(gone=1)}
-    second = {"1": node(steps=8, text=long + "!", model=["9", 0], cfg=1.5)}
+    first = {"1": sampler(steps=4, text=long, model=["9", 0]), "2": sampler(gone=1)}
+    second = {"1": sampler(steps=8, text=long + "!", model=["9", 0], cfg=1.5)}
     graphs, server = graphs_of({"a": first, "b": second})
     assert graphs.differences(server, "a", "b") == [
         ['removed "Sampler" (KSampler, id 2)', "", ""],
@@ -328,8 +305,8 @@ def test_differences_are_shown_as_in_the_form() -> None:
         "points": ["POINTS", {}],
     }
     definitions = {"KSampler": {"input": {"required": specs}, "output": ["IMAGE"]}}
-    before = {"1": node(color=255, scale=0.1 + 0.2, tiled=False, points=[1.5, 2])}
-    after = {"1": node(color=0xC03030, scale=1.0, tiled=True, points=[3])}
+    before = {"1": sampler(color=255, scale=0.1 + 0.2, tiled=False, points=[1.5, 2])}
+    after = {"1": sampler(color=0xC03030, scale=1.0, tiled=True, points=[3])}
     fields = workflow_form(after, definitions, None).fields
     label = "Colour of the paper"
     named = [replace(f, label=label) if f.kind == "color" else f for f in fields]
@@ -344,8 +321,7 @@ def test_differences_are_shown_as_in_the_form() -> None:
 
 def test_prompts_of_a_run() -> None:
     text = "a quiet harbour\nwith many boats"
-    graph = {"1": {"class_type": "CLIPTextEncode", "inputs": {"text": text, "clip": ["2", 0]}}}
-    graphs, server = graphs_of({"a": graph})
+    graphs, server = graphs_of({"a": {"1": node("CLIPTextEncode", text=text, clip=["2", 0])}})
     ((label, prompt),) = graphs.prompts(server, "a")
     assert ("text" in label, prompt) == (True, text)
 
@@ -426,20 +402,12 @@ def test_another_reason_why_a_run_waits_is_shown_without_a_click() -> None:
     runs.records = [dict(runs.records[0])]
     view.watch(panel)
     assert [entry["problem"] for entry in view.runs] == [other]
-
-
-def test_an_unchanged_list_is_not_requested_again() -> None:
-    runs = Runs(2)
-    panel: Any = Watched(runs, *[lambda: None] * 5)
-    view = History(panel, Mock(), Mock(), Mock())
-    view.of(WORKFLOW)
     del runs.queries[:]
+    panel = Watched(runs, *[lambda: None] * 5)
+    view._panel = panel
     view.watch(panel)
-    assert [query["limit"] for query in runs.queries] == [
-        history.WATCHED,
-        history.PAGE + 1,
-        *[history.WATCHED] * 4,
-    ]
+    limits = [query["limit"] for query in runs.queries]
+    assert limits == [history.WATCHED, history.PAGE + 1, *[history.WATCHED] * 4], "no change"
 
 
 def test_two_refreshes_at_the_same_time_list_each_run_once() -> None:

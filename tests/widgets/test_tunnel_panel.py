@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as w
@@ -44,18 +43,11 @@ def comfy(server: JupyterProcess, cloudflared: FakeCloudflared) -> Iterator[Comf
 
 
 @pytest.fixture
-def panel_of(comfy: Comfy) -> Iterator[Callable[..., TunnelPanel]]:
+def panel_of(
+    comfy: Comfy, opened: Callable[[TunnelPanel], TunnelPanel]
+) -> Callable[..., TunnelPanel]:
     """A function that makes a panel and waits until it knows the state of the tunnel."""
-    panels: list[TunnelPanel] = []
-
-    def make(*args: Any, **kwargs: Any) -> TunnelPanel:
-        panels.append(TunnelPanel(*args, comfy=comfy, **kwargs))
-        until(lambda: panels[-1].ready)
-        return panels[-1]
-
-    yield make
-    for panel in panels:
-        panel.close()
+    return lambda *args: opened(TunnelPanel(*args, comfy=comfy))
 
 
 def test_cloudflared_is_downloaded_with_consent(without_cloudflared: JupyterProcess) -> None:
@@ -78,16 +70,11 @@ def test_cloudflared_is_downloaded_with_consent(without_cloudflared: JupyterProc
     comfy.tunnel.stop()
 
 
-def test_bad_arguments_are_refused_with_a_hint() -> None:
-    with pytest.raises(TypeError, match="no argument 'targt'; did you mean target"):
-        TunnelPanel(targt="jupyter")
-    with pytest.raises(ValueError, match="comfyui or jupyter, not 'fridge'"):
-        TunnelPanel("fridge")  # type: ignore[arg-type]  # on purpose
-
-
 def test_the_panel_starts_shows_and_stops_a_tunnel(
     panel_of: Callable[..., TunnelPanel], comfy: Comfy
 ) -> None:
+    with pytest.raises(ValueError, match="comfyui or jupyter, not 'fridge'"):
+        panel_of("fridge")
     panel = panel_of("jupyter")
     assert "Stopped" in panel.report
     panel.open_tunnel()
@@ -97,10 +84,16 @@ def test_the_panel_starts_shows_and_stops_a_tunnel(
     until(lambda: status.url in panel.report)
     assert "protected by Jupyter" in panel.report
     assert panel.copied == status.access_url
+    other = panel_of()
+    assert other.status.target == "jupyter", "the tunnel that is open"
     panel.close_tunnel()
-    until(lambda: panel.status.state == "stopped")
+    until(lambda: other.status.state == panel.status.state == "stopped")
     assert not comfy.tunnel.status()
     assert panel.error == ""
+    panel.open_tunnel()
+    until(lambda: panel.status.running)
+    panel.close()
+    assert comfy.tunnel.status(), "it does not belong to the panel"
 
 
 def test_the_notebook_keeps_no_secret(panel_of: Callable[..., TunnelPanel], comfy: Comfy) -> None:
@@ -114,14 +107,6 @@ def test_the_notebook_keeps_no_secret(panel_of: Callable[..., TunnelPanel], comf
     saved = json.dumps(w.Widget.get_manager_state(), default=str)
     assert str(started.url) in saved
     assert secret not in saved
-
-
-def test_shows_an_existing_tunnel(panel_of: Callable[..., TunnelPanel], comfy: Comfy) -> None:
-    comfy.tunnel.start("jupyter")
-    panel = panel_of()
-    assert panel.status.target == "jupyter"
-    comfy.tunnel.stop()
-    until(lambda: panel.status.state == "stopped")
 
 
 def test_a_failure_is_described_and_escaped(
@@ -154,26 +139,6 @@ def test_a_bad_token_is_reported_and_not_stored(panel_of: Callable[..., TunnelPa
     until(lambda: panel.error)
     assert "token" in panel.error
     assert "nonsense" not in str([widget.get_state() for widget in every(panel)])
-
-
-def test_an_unreachable_server_is_reported() -> None:
-    panel = TunnelPanel(comfy=Comfy("http://127.0.0.1:9"))
-    until(lambda: panel.ready)
-    assert "does not answer" in panel.report
-    assert "does not answer" in panel.error
-    panel.close()
-
-
-def test_close_ends_the_threads_and_not_the_tunnel(
-    panel_of: Callable[..., TunnelPanel], comfy: Comfy
-) -> None:
-    panel = panel_of("jupyter")
-    panel.open_tunnel()
-    until(lambda: panel.status.running)
-    panel.close()
-    names = [thread.name for thread in threading.enumerate()]
-    assert not [name for name in names if name.startswith("comfydeploy")]
-    assert comfy.tunnel.status()
 
 
 def every(widget: Any) -> Iterator[Any]:

@@ -12,37 +12,31 @@ import requests
 
 from comfydeploy_jupyter import RunPanel, WorkflowPanel
 from comfydeploy_jupyter.errors import NotFoundError
+from tests.helpers.graphs import paper, shown
 from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from comfydeploy_jupyter.client import Comfy
 
-GRAPH: dict[str, Any] = {
-    "1": {
-        "class_type": "EmptyImage",
-        "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 0},
-    },
-    "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
-}
+GRAPH = {"1": paper(), "2": shown("1")}
 
 
 @pytest.fixture
-def panel_of(comfy: Comfy, tmp_path: Path) -> Iterator[Callable[..., WorkflowPanel]]:
+def panel_of(
+    comfy: Comfy, opened: Callable[[WorkflowPanel], WorkflowPanel], tmp_path: Path
+) -> Callable[..., WorkflowPanel]:
     """A function that makes a panel, whose list is complete."""
-    panels: list[WorkflowPanel] = []
 
-    def make(*args: Any, **kwargs: Any) -> WorkflowPanel:
-        panels.append(WorkflowPanel(*args, comfy=comfy, directory=tmp_path, **kwargs))
-        panels[-1].wait(60)
-        assert panels[-1].error == ""
-        return panels[-1]
+    def make(**kwargs: Any) -> WorkflowPanel:
+        panel = opened(WorkflowPanel(comfy=comfy, directory=tmp_path, **kwargs))
+        panel.wait(60)
+        assert panel.error == ""
+        return panel
 
-    yield make
-    for panel in panels:
-        panel.close()
+    return make
 
 
 @pytest.fixture
@@ -109,53 +103,39 @@ def test_files_are_listed_opened_and_kept(
     assert comfy.workflows.list(name) == []
 
 
-def test_a_dropped_file_is_kept(
+def test_dropped_files_are_kept_and_each_that_is_not_is_named(
     panel_of: Callable[..., WorkflowPanel], comfy: Comfy, name: str
 ) -> None:
     panel = panel_of()
-    text = json.dumps(comfy.load(GRAPH).to_ui()).encode()
-    message = {"kind": "piece", "id": "a", "name": f"{name}.json", "size": len(text)}
-
-    def send(offset: int) -> None:
-        piece = memoryview(text)[offset : offset + 100]
-        panel._list.list._receive(None, {**message, "offset": offset}, [piece])
-
-    # JupyterLab sends the first messages to the main thread of the kernel, others to a subshell
-    with ThreadPoolExecutor(2) as threads:
-        list(threads.map(send, reversed(range(0, len(text), 100))))
-    panel.wait(60)
-    (kept,) = comfy.workflows.list(name)
-    assert kept.version().workflow is not None
-    assert panel._list.list.message == {
-        "text": f"{name} is stored on the server now.",
-        "undo": True,
-        "problem": False,
-    }
-
-
-def test_each_dropped_file_that_is_not_kept_is_named(
-    panel_of: Callable[..., WorkflowPanel], comfy: Comfy, name: str
-) -> None:
-    panel = panel_of()
+    page = panel._list.list
 
     def drop(file: str, content: bytes, *, first: bool = False) -> list[str]:
-        facts = {"id": file, "name": file, "size": len(content), "offset": 0, "first": first}
-        panel._list.list._receive(None, {"kind": "piece", **facts}, [memoryview(content)])
+        facts = {"kind": "piece", "id": file, "name": file, "size": len(content), "first": first}
+
+        def send(offset: int) -> None:
+            page._receive(
+                None, {**facts, "offset": offset}, [memoryview(content)[offset : offset + 100]]
+            )
+
+        # JupyterLab sends the first messages to the main thread of the kernel, others to a subshell
+        with ThreadPoolExecutor(2) as threads:
+            list(threads.map(send, reversed(range(0, len(content), 100))))
         panel.wait(60)
-        return str(panel._list.list.message["text"]).splitlines()
+        return str(page.message["text"]).splitlines()
 
     (problem,) = drop("<b>.json", b"{ no json", first=True)
     assert problem.startswith("<b>.json was not stored: ")
-    graph = json.dumps(GRAPH).encode()
+    graph = json.dumps(comfy.load(GRAPH).to_ui()).encode()
     assert drop(f"{name}.json", graph) == [problem]
-    assert [kept.name for kept in comfy.workflows.list(name)] == [name]
+    (kept,) = comfy.workflows.list(name)
+    assert kept.version().workflow is not None
     first, second = drop("c.json", b"{ no json either")
     assert first == problem
     assert second.startswith("c.json was not stored: ")
-    assert panel._list.list.message["problem"] is True
-    assert drop(f"{name} again.json", graph, first=True) == [
-        f"{name} again is stored on the server now."
-    ]
+    assert page.message["problem"] is True
+    drop(f"{name} again.json", graph, first=True)
+    text = f"{name} again is stored on the server now."
+    assert page.message == {"text": text, "undo": True, "problem": False}
 
 
 def test_workflows_saved_by_the_editor_are_in_both_pickers(

@@ -11,23 +11,19 @@ import pytest
 from PIL import Image
 
 from comfydeploy_jupyter import WorkflowPanel
-from comfydeploy_jupyter.client import Comfy
 from comfydeploy_jupyter.errors import InvalidRequestError
+from tests.helpers.graphs import node, paper, shown
 from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
+    from comfydeploy_jupyter import RunPanel
+    from comfydeploy_jupyter.client import Comfy
 
-GRAPH: dict[str, Any] = {
-    "1": {
-        "class_type": "EmptyImage",
-        "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 0},
-        "_meta": {"title": "<b>Sky</b>"},
-    },
-    "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
-}
+
+GRAPH = {"1": {**paper(), "_meta": {"title": "<b>Sky</b>"}}, "2": shown("1")}
 SAVE, EXPORT, RUN = 2, 3, 4
 
 
@@ -39,17 +35,25 @@ def changed(**inputs: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def panel_of(comfy: Comfy, tmp_path: Path) -> Iterator[Callable[..., WorkflowPanel]]:
-    """A function that makes a panel."""
-    panels: list[WorkflowPanel] = []
+def panel_of(
+    comfy: Comfy, opened: Callable[[WorkflowPanel], WorkflowPanel], tmp_path: Path
+) -> Callable[..., WorkflowPanel]:
+    """A function that makes a panel, and waits until it shows its workflow."""
 
     def make(*args: Any, **kwargs: Any) -> WorkflowPanel:
-        panels.append(WorkflowPanel(*args, comfy=comfy, directory=tmp_path, **kwargs))
-        return panels[-1]
+        panel = opened(WorkflowPanel(*args, comfy=comfy, directory=tmp_path, **kwargs))
+        panel.wait(60)
+        assert panel.error == ""
+        return panel
 
-    yield make
-    for panel in panels:
-        panel.close()
+    return make
+
+
+def open_run_tab(panel: WorkflowPanel) -> RunPanel:
+    """Open the tab in which the workflow is run, and wait for its form."""
+    panel._tabs.selected_index = RUN
+    until(lambda: panel._run_panel is not None and panel._run_panel.ready)
+    return panel._run_panel
 
 
 @pytest.fixture
@@ -59,18 +63,6 @@ def kept(comfy: Comfy) -> str:
     first = comfy.workflows.save(GRAPH, name, comment="as it came")
     comfy.workflows.save(changed(width=128), workflow_id=first.id, comment="wider")
     return first.id
-
-
-def opened(panel: WorkflowPanel) -> WorkflowPanel:
-    until(lambda: panel.workflow is not None or panel.error)
-    until(lambda: not any(thread.is_alive() for thread in panel._threads))
-    assert panel.error == ""
-    return panel
-
-
-def test_unknown_arguments_are_refused_with_a_hint() -> None:
-    with pytest.raises(TypeError, match="no argument 'workflowid'; did you mean workflow_id"):
-        WorkflowPanel(workflowid="x")
 
 
 def test_search_by_name_and_comment_then_choose(
@@ -84,7 +76,7 @@ def test_search_by_name_and_comment_then_choose(
     panel.search(name.upper())
     until(lambda: panel.workflows == [name])
     panel._list.list.value = kept
-    opened(panel)
+    panel.wait(60)
     assert (panel.version, panel.versions) == (2, [2, 1])
     labels = [label for label, _ in panel._version_box.options]
     assert labels[0].endswith(" · wider")
@@ -107,7 +99,7 @@ def test_the_last_choice_is_shown(
 
 
 def test_versions_are_compared_in_words(panel_of: Callable[..., WorkflowPanel], kept: str) -> None:
-    panel = opened(panel_of(workflow_id=kept))
+    panel = panel_of(workflow_id=kept)
     until(lambda: "width 64 → 128" in panel._changes._list.value)
     assert "&lt;b&gt;Sky&lt;/b&gt;" in panel._changes._list.value
     panel._changes.old.value = 2
@@ -118,7 +110,7 @@ def test_findings_are_next_to_their_node(panel_of: Callable[..., WorkflowPanel])
     graph = changed(width=-5)
     graph["3"] = {"class_type": "NoSuchClass", "inputs": {}}
     graph["4"] = {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}}
-    panel = opened(panel_of(changed(width=-5)))
+    panel = panel_of(changed(width=-5))
     panel.validate()
     until(lambda: "refuse" in panel._nodes._verdict.value)
     table = panel._nodes._table.value
@@ -132,37 +124,36 @@ def test_findings_are_next_to_their_node(panel_of: Callable[..., WorkflowPanel])
     first, second = panel._nodes._table.value.split("<tbody>")[1].split("</tr>")[:2]
     assert "Value -5 smaller than min" in first
     assert "ComfyUI has no node class NoSuchClass" in second
-    assert panel.error == ""
-
-
-def test_a_valid_workflow_is_called_so(panel_of: Callable[..., WorkflowPanel]) -> None:
-    panel = opened(panel_of(GRAPH))
+    panel.open_file(GRAPH)
+    until(lambda: len(panel.workflow) == 2)
     panel.validate()
     until(lambda: "ComfyUI would run this workflow" in panel._nodes._verdict.value)
+    assert panel.error == ""
 
 
 def test_a_new_workflow_and_a_new_version_with_the_values_changed_under_run(
     panel_of: Callable[..., WorkflowPanel], comfy: Comfy
 ) -> None:
     name = f"new {uuid.uuid4().hex}"
-    panel = opened(panel_of(GRAPH))
+    panel = panel_of(GRAPH)
     assert (panel.version, panel._save.target.value) == (None, "")
+    with pytest.raises(InvalidRequestError, match="Name: a new workflow needs a name"):
+        panel.save("first", " ")
     panel.save("first", name)
     until(lambda: panel.version == 1)
     assert name in panel.workflows
-    until(lambda: "Saved as version 1" in panel._save._state.value)
-    panel._tabs.selected_index = RUN
-    until(lambda: panel._run_panel is not None and panel._run_panel.ready)
+    until(lambda: "Saved as version 1" in panel._save.state.value)
+    open_run_tab(panel)
     panel._run_panel.set_input("1.width", 96)
     panel.save("wider")
-    until(lambda: "Saved as version 2" in panel._save._state.value)
+    until(lambda: "Saved as version 2" in panel._save.state.value)
     assert panel.version == 2
     (stored,) = comfy.workflows.list(name)
     version = stored.version()
     assert (version.comment, version.graph["1"]["inputs"]["width"]) == ("wider", 96)
     assert panel.workflow["1"].width == 96
     panel.save("again")
-    until(lambda: "Nothing has changed" in panel._save._state.value)
+    until(lambda: "Nothing has changed" in panel._save.state.value)
     panel._save.force.value = True
     panel.save("again")
     until(lambda: panel.version == 3)
@@ -171,16 +162,15 @@ def test_a_new_workflow_and_a_new_version_with_the_values_changed_under_run(
 def test_what_was_typed_stays_when_the_open_workflow_is_renamed_tagged_or_deleted(
     panel_of: Callable[..., WorkflowPanel], comfy: Comfy, kept: str
 ) -> None:
-    panel = opened(panel_of(workflow_id=kept))
+    panel = panel_of(workflow_id=kept)
     panel._version_box.value = 1
     until(lambda: panel.version == 1)
-    panel._tabs.selected_index = RUN
-    until(lambda: panel._run_panel is not None and panel._run_panel.ready)
+    open_run_tab(panel)
     panel._run_panel.set_input("1.height", 96)
     panel._save.comment.value = "half"
     name = f"new {uuid.uuid4().hex}"
     page = panel._list.list._handle_custom_msg
-    for message, shown in (
+    for message, state in (
         ({"kind": "rename", "id": kept, "name": name}, "version 1 of 2"),
         ({"kind": "tag", "id": kept, "tags": ["mine"]}, "version 1 of 2"),
         ({"kind": "delete", "id": kept}, "not stored yet"),
@@ -189,13 +179,13 @@ def test_what_was_typed_stays_when_the_open_workflow_is_renamed_tagged_or_delete
         panel.wait(30)
         assert panel.error == ""
         assert name in panel._head.value
-        assert shown in panel._head.value
+        assert state in panel._head.value
         assert (panel.workflow.title, panel._save.name.value) == (name, name)
         assert panel._run_panel.inputs == {"1.height": 96}
         assert panel._save.comment.value == "half"
     assert (panel.version, panel.versions, panel._save.target.value) == (None, [], "")
     panel.save("half")
-    until(lambda: "Saved as version 1" in panel._save._state.value or panel.error)
+    until(lambda: "Saved as version 1" in panel._save.state.value or panel.error)
     (stored,) = comfy.workflows.list(name)
     saved = stored.version().graph["1"]["inputs"]
     assert (saved["width"], saved["height"]) == (64, 96)
@@ -206,24 +196,20 @@ def test_a_workflow_with_an_empty_input_is_validated_saved_and_exported(
 ) -> None:
     photo = {"input_id": "photo", "display_name": "Photo"}
     graph = {
-        "1": {"class_type": "ComfyUIDeployExternalImage", "inputs": photo},
-        "2": {
-            "class_type": "ImageScaleBy",
-            "inputs": {"image": ["1", 0], "upscale_method": "area", "scale_by": 2.0},
-        },
-        "3": {"class_type": "PreviewImage", "inputs": {"images": ["2", 0]}},
+        "1": node("ComfyUIDeployExternalImage", **photo),
+        "2": node("ImageScaleBy", image=["1", 0], upscale_method="area", scale_by=2.0),
+        "3": shown("2"),
     }
     name = f"empty {uuid.uuid4().hex}"
-    panel = opened(panel_of(graph))
-    panel._tabs.selected_index = RUN
-    until(lambda: panel._run_panel is not None and panel._run_panel.ready)
+    panel = panel_of(graph)
+    open_run_tab(panel)
     with pytest.raises(InvalidRequestError, match="Photo: must have a value"):
         panel._run_panel.run()
     panel._run_panel.set_input("2.scale_by", 3.0)
     panel.validate()
     until(lambda: panel._nodes._verdict.value or panel.error)
     panel.export("out.json")
-    until(lambda: "Written" in panel._export._state.value or panel.error)
+    until(lambda: "Written" in panel._export.state.value or panel.error)
     written = json.loads((tmp_path / "out.json").read_text())
     panel.save(name=name)
     until(lambda: panel.version == 1 or panel.error)
@@ -237,12 +223,8 @@ def test_a_workflow_with_an_empty_input_is_validated_saved_and_exported(
 def test_a_picture_that_was_set_is_uploaded_before_the_workflow_is_kept(
     panel_of: Callable[..., WorkflowPanel], comfy: Comfy
 ) -> None:
-    graph = {
-        "1": {"class_type": "LoadImage", "inputs": {"image": "there.png"}},
-        "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
-    }
     name = f"picture {uuid.uuid4().hex}"
-    panel = opened(panel_of(graph))
+    panel = panel_of({"1": node("LoadImage", image="there.png"), "2": shown("1")})
     panel.workflow["1"].image = Image.new("RGB", (6, 4), "red")
     panel.save(name=name)
     until(lambda: panel.error or panel.version == 1)
@@ -251,19 +233,12 @@ def test_a_picture_that_was_set_is_uploaded_before_the_workflow_is_kept(
     assert kept.version().graph["1"]["inputs"]["image"].startswith("upload-")
 
 
-def test_a_new_workflow_needs_a_name(panel_of: Callable[..., WorkflowPanel]) -> None:
-    panel = opened(panel_of(GRAPH))
-    panel._save.name.value = " "
-    with pytest.raises(InvalidRequestError, match="Name: a new workflow needs a name"):
-        panel.save()
-
-
 def test_the_editors_format_is_kept_as_it_was(
     panel_of: Callable[..., WorkflowPanel], comfy: Comfy
 ) -> None:
     ui = comfy.load(GRAPH).to_ui()
     ui["extra"] = {"note": "mine"}
-    panel = opened(panel_of(ui))
+    panel = panel_of(ui)
     assert panel.workflow["1"].width == 64
     name = f"ui {uuid.uuid4().hex}"
     panel.save("", name)
@@ -273,43 +248,37 @@ def test_the_editors_format_is_kept_as_it_was(
     assert stored.version().workflow_api["1"]["inputs"]["width"] == 64
     panel._export.format.value = "ui"
     panel.export("out.json")
-    until(lambda: "Written" in panel._export._state.value)
+    until(lambda: "Written" in panel._export.state.value)
     written = json.loads((panel._directory / "out.json").read_text())
     assert written["extra"] == {"note": "mine"}
 
 
-@pytest.mark.parametrize(
-    ("kind", "name", "mark"),
-    [
+def test_export_in_each_format(panel_of: Callable[..., WorkflowPanel], tmp_path: Path) -> None:
+    panel = panel_of(GRAPH)
+    sent: list[Any] = []
+    panel._export.download.send_file = lambda *file: sent.append(file)
+    for kind, name, mark in (
         ("api", "workflow.api.json", '"class_type": "EmptyImage"'),
         ("ui", "workflow.json", '"widgets_values"'),
         ("notebook", "workflow.ipynb", '"nbformat"'),
         ("python", "workflow.py", "import comfydeploy_jupyter"),
-    ],
-)
-def test_export_in_each_format(
-    panel_of: Callable[..., WorkflowPanel], tmp_path: Path, kind: str, name: str, mark: str
-) -> None:
-    panel = opened(panel_of(GRAPH))
-    panel._export.format.value = kind
-    assert panel._export.path.value == name
-    panel.export(name)
-    until(lambda: "Written" in panel._export._state.value)
-    text = (tmp_path / name).read_text()
-    assert mark in text
-    sent: list[Any] = []
-    panel._export.download.send_file = lambda *file: sent.append(file)
-    panel._export.download._handle_custom_msg({"type": "wanted"}, [])
-    until(lambda: sent)
-    assert sent[0][0] == name
-    assert mark in sent[0][1].decode()
+    ):
+        panel._export.format.value = kind
+        assert panel._export.path.value == name
+        panel.export(name)
+        panel.wait(60)
+        assert mark in (tmp_path / name).read_text()
+        panel._export.download._handle_custom_msg({"type": "wanted"}, [])
+        panel.wait(60)
+        assert sent[-1][0] == name
+        assert mark in sent[-1][1].decode()
 
 
 def test_no_file_is_replaced_without_a_question(
     panel_of: Callable[..., WorkflowPanel], tmp_path: Path
 ) -> None:
     (tmp_path / "mine.json").write_text("mine")
-    panel = opened(panel_of(GRAPH))
+    panel = panel_of(GRAPH)
     panel.export("mine.json")
     until(lambda: "mine.json exists already" in panel.error)
     assert (tmp_path / "mine.json").read_text() == "mine"
@@ -320,38 +289,24 @@ def test_no_file_is_replaced_without_a_question(
 
 
 def test_a_value_that_is_not_a_workflow_is_reported(panel_of: Callable[..., WorkflowPanel]) -> None:
-    panel = panel_of(b"{ no json")
+    panel = panel_of()
+    panel.open_file(b"{ no json")
     until(lambda: "is not JSON" in panel.error)
     panel.open_workflow("none")
     until(lambda: "none" in panel.error)
 
 
-def test_an_unreachable_server_is_reported() -> None:
-    panel = WorkflowPanel(comfy=Comfy("http://127.0.0.1:9"))
-    until(lambda: "does not answer" in panel.error)
-    panel.close()
-
-
 def test_its_plain_form_is_the_graph(panel_of: Callable[..., WorkflowPanel], kept: str) -> None:
-    panel = opened(panel_of(workflow_id=kept))
+    panel = panel_of(workflow_id=kept)
     until(lambda: "version 2" in panel._record.plain_text)
     assert "<b>Sky</b>    EmptyImage    1   width=128" in panel._record.plain_text
     assert "&lt;b&gt;Sky&lt;/b&gt;" in panel._record._html
 
 
-def test_close_ends_the_threads(panel_of: Callable[..., WorkflowPanel], kept: str) -> None:
-    panel = opened(panel_of(workflow_id=kept))
-    panel._tabs.selected_index = RUN
-    until(lambda: panel._run_panel is not None and panel._run_panel.ready)
-    panel.close()
-    names = [thread.name for thread in threading.enumerate()]
-    assert not [name for name in names if name.startswith("comfydeploy")]
-
-
 def test_the_run_tab_opened_while_a_version_is_shown_is_made_once(
     panel_of: Callable[..., WorkflowPanel], kept: str
 ) -> None:
-    panel = opened(panel_of(workflow_id=kept))
+    panel = panel_of(workflow_id=kept)
     # the user clicks on the tab as soon as the title of the version is there
     panel._head.observe(lambda _: panel.start(setattr, panel._tabs, "selected_index", RUN), "value")
     for number in (1, 2) * 5:
