@@ -12,7 +12,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any, Final, TypeAlias
@@ -47,6 +47,9 @@ DYNAMIC_COMBO: Final = "COMFY_DYNAMICCOMBO_V3"
 AUTOGROW: Final = "COMFY_AUTOGROW_V3"
 """The type of a group to which inputs can be added, ``"<group>.<name>"``."""
 
+ROWS: Final = "COMFY_DYNAMICGROUP_V3"
+"""The type of a group of rows, each with the same fields, ``"<group>.<index>.<field>"``."""
+
 _DYNAMIC_SLOT = "COMFY_DYNAMICSLOT_V3"
 _MATCH = "COMFY_MATCHTYPE_V3"
 
@@ -60,6 +63,8 @@ _DEEPEST = 16  # levels of nested dynamic inputs in editors and forms
 _MOST_WIDGETS = 10_000
 _MAX_LISTED = 50  # options; if there are more, they are looked up in a set
 _MAX_SEARCHED = 10_000  # options that are searched for the names of model files
+_INDEX = re.compile("0|[1-9][0-9]*")  # of a row, as ComfyUI writes it
+_DIGITS = 9  # of such an index; more are more than any group has
 _CONVERSIONS: Mapping[str, Callable[[Any], Any]] = {
     "INT": int,
     "FLOAT": float,
@@ -123,6 +128,14 @@ def model_folder(class_type: str, name: str, options: Sequence[object]) -> tuple
 # -- declared inputs ---------------------------------------------------------------------------
 
 
+class DynamicInputError(Exception):
+    """A node has no valid set of dynamic inputs: ``invalid_dynamic_input``, for an input."""
+
+    def __init__(self, name: str, details: str) -> None:
+        super().__init__(details)
+        self.name = name
+
+
 class Input:
     """One declared input of a node class, of an option of a dynamic combo, or of a group."""
 
@@ -178,7 +191,8 @@ class Input:
             self.refused_unless = self.raw_type
         elif self.raw_type == "COMBO" and plain:
             self.checked = behaviour.checks_v3_options
-            options = extra.get("options", [] if self.checked else None)
+            remote = extra.get("remote_combo") is not None  # a route gives its options
+            options = extra.get("options", [] if self.checked else None) if not remote else None
             self.refused_unless = options if isinstance(options, list) else None
         # whether a value may be a list of several choices
         self.several = self.checked and plain and bool(extra.get("multiselect"))
@@ -246,6 +260,37 @@ class Input:
             found = branches[value] = _Section(found, self.owner, f"{self.name}.")
         return found
 
+    def rows(self, inputs: Iterable[Any]) -> dict[int, _Section]:
+        """Return the fields of the rows that the inputs of a node have; raise DynamicInputError."""
+        # Source: recorded from ComfyUI 0.38. Rows may be missing in between.
+        least, most, fields = self.replaced.rows
+        found: dict[int, _Section] = {}
+        for key in inputs:
+            if not isinstance(key, str) or not key.startswith(f"{self.name}."):
+                continue
+            index, _, own = key[len(self.name) + 1 :].partition(".")
+            if own not in fields or not _INDEX.fullmatch(index):
+                expected = f"{self.name}.<index>.<template field>"
+                details = f"Invalid DynamicGroup input key '{key}'; expected '{expected}'."
+                raise DynamicInputError(key, details)
+            if len(index) > _DIGITS or int(index) >= most:
+                details = f"exceeds the index limit of {most - 1} (max={most})."
+                raise DynamicInputError(key, f"DynamicGroup input '{key}' {details}")
+            if int(index) not in found:
+                found[int(index)] = self.row(int(index))
+        if len(found) < least:
+            details = f"received {len(found)} rows; expected between {least} and {most}."
+            raise DynamicInputError(self.name, f"DynamicGroup input '{self.name}' {details}")
+        return found
+
+    def row(self, index: int) -> _Section:
+        """Return the fields of a row of a group."""
+        made = self.replaced.made
+        if index not in made:
+            template = mapping(self.options.get("template"))
+            made[index] = _Section(template, self.owner, f"{self.name}.{index}.")
+        return made[index]
+
     @cached_property
     def slots(self) -> list[Input]:
         """The inputs in the template of an autogrow group; forms add to it if there is one."""
@@ -258,6 +303,9 @@ class _Replaced:
     def __init__(self, declared: Input) -> None:
         self.branches: dict[Any, Any] = {}  # by option, declared inputs or a `_Section`
         self.grown: tuple[Input, ...] = ()  # the inputs of an autogrow group
+        # of a group of rows: the least and the most number of rows, and the names of their fields
+        self.rows: tuple[int, int, Collection[str]] = (0, 0, ())
+        self.made: dict[int, _Section] = {}  # the rows that were used so far
         self.fault: str | None = None  # why ComfyUI cannot read it
         definition = declared.definition
         try:
@@ -276,6 +324,10 @@ class _Replaced:
     def read_group(self, declared: Input, extra: Mapping[str, Any]) -> None:
         self.grown = tuple(_grown(declared, extra["template"]))
 
+    def read_rows(self, _: Input, extra: Mapping[str, Any]) -> None:
+        sections = [extra["template"].get(section) or {} for section in ("required", "optional")]
+        self.rows = int(extra["min"]), int(extra["max"]), {*sections[0], *sections[1]}
+
     def read_slot(self, _: Input, extra: Mapping[str, Any]) -> None:
         self.branches[None] = extra["inputs"]
 
@@ -288,6 +340,7 @@ class _Replaced:
 _DYNAMIC: Mapping[str, Callable[[_Replaced, Input, Mapping[str, Any]], None]] = {
     AUTOGROW: _Replaced.read_group,
     DYNAMIC_COMBO: _Replaced.read_options,
+    ROWS: _Replaced.read_rows,
     _DYNAMIC_SLOT: _Replaced.read_slot,
 }
 
@@ -615,10 +668,12 @@ class NodeClass:
 
     # -- for ComfyUI's check -------------------------------------------------------------------
 
-    def checked_inputs(self, inputs: Any, faults: list[str]) -> tuple[tuple[Input, ...], bool]:
+    def checked_inputs(
+        self, inputs: Any, faults: list[str | DynamicInputError]
+    ) -> tuple[tuple[Input, ...], bool]:
         """Return what ComfyUI checks of a node, and whether dynamic inputs are among it."""
         # The required inputs come first. A sentence is added to ``faults`` for each dynamic input
-        # that cannot be read.
+        # whose definition cannot be read, and the error for each of which the node has a wrong set.
         if self._checked is not None:
             return self._checked, False
         found: dict[str, Input] = {}
@@ -627,7 +682,7 @@ class NodeClass:
         return (*required, *(each for each in found.values() if not each.required)), dynamic
 
     def _expand(
-        self, section: _Section, inputs: Any, found: dict[str, Input], faults: list[str]
+        self, section: _Section, inputs: Any, found: dict[str, Input], faults: list[str | DynamicInputError]
     ) -> bool:
         """Add the inputs of a section; return whether there are dynamic ones."""
         dynamic = False
@@ -641,6 +696,15 @@ class NodeClass:
                 dynamic = True
                 for child in each.replaced.grown:
                     _add(found, child)
+            elif each.type == ROWS:
+                dynamic = True
+                try:
+                    rows = each.rows(inputs)
+                except DynamicInputError as error:
+                    faults.append(error)
+                    continue
+                for row in rows.values():
+                    self._expand(row, inputs, found, faults)
             elif each.name in inputs:
                 branch = each.branch(inputs[each.name] if each.type == DYNAMIC_COMBO else None)
                 if branch is not None:

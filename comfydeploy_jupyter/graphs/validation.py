@@ -28,6 +28,7 @@ from ..errors import printable
 from .definitions import (
     SUFFIXES,
     AnyDefinitions,
+    DynamicInputError,
     Input,
     NodeClass,
     NodeDefinitions,
@@ -36,6 +37,7 @@ from .definitions import (
 )
 from .dependencies import too_deep
 from .formats import is_link, mapping, objects, shown_title, title_of
+from .loops import loop_fault
 from .models import model_links, node_packs
 from .versions import Behaviour, ReplacementError, replace_nodes, replacement_of
 
@@ -194,6 +196,19 @@ def _validate_outputs(validator: NodeValidator) -> Validation:
         lines += [f"{error['message']}: {error['details']}" for error in validator.errors[output]]
         failed.append(output)
         known.append(len(validator.errors))
+    cyclic = any(
+        error["type"] == "dependency_cycle"
+        for errors in validator.errors.values()
+        for error in errors
+    )
+    outputs = [node_id for node_id, rule in validator.nodes.items() if rule.output_node]
+    validated = {*validator.valid, *validator.errors}
+    loop = None if cyclic else loop_fault(validator.prompt, validated, outputs)
+    if loop is not None and not loop.output_ids:
+        # ComfyUI takes the first of these outputs; said as what it is here
+        found = Validation(False, raises="IndexError: list index out of range")
+        found.warnings = [*validator.warnings, f"{loop.message}: {loop.details}."]
+        return found
     node_errors = {}
     first = 0  # index of the first failed output that depends on the node
     for index, (node_id, errors) in enumerate(validator.errors.items()):
@@ -206,6 +221,18 @@ def _validate_outputs(validator: NodeValidator) -> Validation:
                 "dependent_outputs": failed[first:],
                 "class_type": validator.nodes[node_id].name,
             }
+    if loop is not None:
+        lines.append(f"{loop.message}: {loop.details}")
+        extra = {"input_name": "loop boundary", "loop_error_type": loop.kind}
+        extra |= {"node_ids": loop.node_ids, "output_ids": loop.output_ids}
+        fault = issue("custom_validation_failed", loop.message, loop.details, extra)
+        for node_id in loop.node_ids:
+            entry = {"errors": [], "class_type": validator.nodes[node_id].name}
+            entry = node_errors.setdefault(node_id, entry)
+            entry["errors"] = [*entry["errors"], fault]
+            entry["dependent_outputs"] = loop.output_ids
+        failed += [output for output in valid if output in loop.output_ids]
+        valid = [output for output in valid if output not in loop.output_ids]
     error = None
     if not valid:
         message = "Prompt outputs failed validation"
@@ -415,10 +442,16 @@ class NodeValidator:
         own = frame.own
         if frame.pending is None:
             frame.inputs = self.prompt[frame.node_id]["inputs"]
-            faults: list[str] = []
+            faults: list[str | DynamicInputError] = []
             frame.declared, frame.dynamic = rule.checked_inputs(frame.inputs, faults)
             frame.pending = iter(frame.declared)
             for fault in faults:
+                if isinstance(fault, DynamicInputError):  # then nothing else is looked at
+                    extra = {"input_name": fault.name}
+                    message = "Invalid dynamic input"
+                    found = issue("invalid_dynamic_input", message, str(fault), extra)
+                    frame.errors.append(found)
+                    return None
                 self.warn(frame.node_id, f"could not be checked completely: {fault}")
             if own is not None and isinstance(frame.inputs, dict):
                 frame.values.update(frame.inputs)
@@ -726,12 +759,15 @@ def own_check(known: NodeClass) -> NodeCheck | None:
     return None if known.foreign else NODE_CHECKS[known.behaviour.own_checks].get(known.name)
 
 
-def _file_check(owner: str, argument: str, kind: str, function: str) -> NodeCheck:
+def _file_check(
+    owner: str, argument: str, kind: str, function: str, *, optional: tuple[str, ...] = ()
+) -> NodeCheck:
     def decide(values: Mapping[str, Any], exists: Exists) -> bool | str:
         name = values[argument]
         return exists(name) or f"Invalid {kind} file: {name}"
 
-    return NodeCheck(f"{owner}.{function}", (argument,), decide, lists_folder=True)
+    arguments = (argument, *optional)
+    return NodeCheck(f"{owner}.{function}", arguments, decide, optional=optional, lists_folder=True)
 
 
 def _camera_moves(values: Mapping[str, Any], _exists: Exists) -> bool | str:
@@ -789,7 +825,7 @@ _ALWAYS: Mapping[str, NodeCheck] = {
     "LoadImageOutput": _IMAGE,
     "WebcamCapture": _IMAGE,
     "LoadLatent": _file_check("LoadLatent", "latent", "latent", "VALIDATE_INPUTS"),
-    "LoadVideo": _file_check("LoadVideo", "file", "video", "validate_inputs"),
+    "LoadVideo": _file_check("LoadVideo", "file", "video", "validate_inputs", optional=("edit",)),
     "FluxProUltraImageNode": NodeCheck(
         "FluxProUltraImageNode.validate_inputs", ("aspect_ratio",), _aspect_ratio
     ),
