@@ -64,6 +64,7 @@ _MOST_WIDGETS = 10_000
 _MAX_LISTED = 50  # options; if there are more, they are looked up in a set
 _MAX_SEARCHED = 10_000  # options that are searched for the names of model files
 _INDEX = re.compile("0|[1-9][0-9]*")  # of a row, as ComfyUI writes it
+_MORE_ROWS = 1000  # rows beyond the limit of a group that are read from a saved workflow
 _DIGITS = 9  # of such an index; more are more than any group has
 _CONVERSIONS: Mapping[str, Callable[[Any], Any]] = {
     "INT": int,
@@ -283,6 +284,14 @@ class Input:
             raise DynamicInputError(self.name, f"DynamicGroup input '{self.name}' {details}")
         return found
 
+    def made_rows(self, count: Any) -> Branch:
+        """Return what the editor makes for a number of rows."""
+        least, most, _ = self.replaced.rows
+        count = count if type(count) is int else least  # the editor keeps more than `most`
+        rows = [self.row(i).made for i in range(max(least, min(count, most + _MORE_ROWS)))]
+        widgets = tuple(widget for row in rows for widget in row.widgets)
+        return Branch(widgets, tuple(socket for row in rows for socket in row.sockets))
+
     def row(self, index: int) -> _Section:
         """Return the fields of a row of a group."""
         made = self.replaced.made
@@ -415,6 +424,7 @@ _DEFAULTS: Mapping[str, Any] = {
     "PREVIEW_3D": "",
     "IMAGECOMPARE": ["", ""],
     "COMPOSITOR": {},
+    "VIDEO_EDIT": {},
 }
 _LOAD_3D_BUTTONS = (
     ("upload 3d model", "upload3dmodel"),
@@ -459,6 +469,7 @@ class Socket:
     has_widget: bool = False  # whether it has a widget
     # whether it is an autogrow group, to which the editor adds inputs when they are connected
     grows: bool = False
+    varies: bool = False  # whether its type is that of what it is linked to
 
 
 @dataclass(frozen=True)
@@ -484,7 +495,8 @@ def _made_of(inputs: Iterable[Input]) -> Branch:
         own = _widgets_of(declared, widgets)
         widgets.extend(own)
         kind = declared.type if own else _socket_type(declared)
-        sockets.append(Socket(declared.name, kind, has_widget=bool(own)))
+        varies = declared.type == _MATCH
+        sockets.append(Socket(declared.name, kind, has_widget=bool(own), varies=varies))
     return Branch(tuple(widgets), tuple(sockets))
 
 
@@ -594,11 +606,18 @@ def _dynamic_combo(declared: Input, _kind: str, _: _Before) -> list[Widget]:
     return [widget]
 
 
+def _rows(declared: Input, kind: str, _: _Before) -> list[Widget]:
+    """Return the widget with the number of rows, which brings theirs."""
+    least = declared.replaced.rows[0]
+    return [Widget(declared.name, kind, declared.name, least, emitted=False, branches=declared)]
+
+
 # what the editor makes for an input, by its type
 _MADE_BY_KIND: Mapping[str, Callable[[Input, str, _Before], list[Widget]]] = {
     **dict.fromkeys(_DEFAULTS, _plain),
     "COMBO": _combo,
     DYNAMIC_COMBO: _dynamic_combo,
+    ROWS: _rows,
     "IMAGEUPLOAD": _upload,
     "AUDIOUPLOAD": _upload,
     "AUDIO_UI": _preview,
@@ -846,13 +865,20 @@ class NodeClass:
                 if place < len(values):
                     value = values[place]
                 place += 1
+            inner: tuple[Widget, ...] = ()
+            if widget.branches is not None and value is None:
+                # null was saved without the widgets of an option; the editor takes the first one
+                value = widget.default
+                inner = _branch(widget.branches, value).widgets
+                inner = tuple(replace(each, stored=False) for each in inner)
+            elif widget.branches is not None:
+                inner = _branch(widget.branches, value).widgets
             laid.append((widget, value))
             if len(laid) >= _MOST_WIDGETS:
                 break
             if widget.stem and value and value is not MISSING:
                 pending.append(_next_of(widget))
-            if widget.branches is not None:
-                pending.extend(reversed(_branch(widget.branches, value).widgets))
+            pending.extend(reversed(inner))
         return laid
 
     def inputs_of(self, laid: Iterable[tuple[Widget, Any]]) -> Iterator[Socket]:
@@ -890,11 +916,13 @@ def _add(found: dict[str, Input], each: Input) -> None:
         found[each.name] = each
 
 
-def _branch(combo: Input | None, value: Any) -> Branch:
-    """Return what the editor makes for the chosen option of a dynamic combo."""
-    if combo is None or not isinstance(value, str) or combo.name.count(".") >= _DEEPEST:
+def _branch(owner: Input | None, value: Any) -> Branch:
+    """Return what the editor makes for an option of a dynamic combo, or for a number of rows."""
+    if owner is None or owner.name.count(".") >= _DEEPEST:
         return Branch()
-    section = combo.branch(value)
+    if owner.type == ROWS:
+        return owner.made_rows(value)
+    section = owner.branch(value) if isinstance(value, str) else None
     return Branch() if section is None else section.made
 
 

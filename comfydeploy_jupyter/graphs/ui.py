@@ -459,7 +459,8 @@ def _read_known(node: Node, known: NodeClass, inputs: list[Any], outputs: list[A
         raw = saved.pop(socket.name, None)
         link = None if raw is None else _key(raw.get("link"))
         widget_name = socket.name if socket.has_widget else None
-        node.inputs.append(Slot(socket.name, socket.type, link, widget_name))
+        kind = socket.type if raw is None or not socket.varies else _type(raw.get("type"))
+        node.inputs.append(Slot(socket.name, kind, link, widget_name))
     combos = tuple(f"{widget.name}." for widget in node.widgets if widget.branches)
     for raw in saved.values():
         slot = _saved_slot(raw)
