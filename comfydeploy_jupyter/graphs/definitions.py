@@ -64,7 +64,7 @@ _MOST_WIDGETS = 10_000
 _MAX_LISTED = 50  # options; if there are more, they are looked up in a set
 _MAX_SEARCHED = 10_000  # options that are searched for the names of model files
 _INDEX = re.compile("0|[1-9][0-9]*")  # of a row, as ComfyUI writes it
-_MORE_ROWS = 1000  # rows beyond the limit of a group that are read from a saved workflow
+_MAX_ROWS = 1000  # rows of a group that are read from a saved workflow
 _DIGITS = 9  # of such an index; more are more than any group has
 _CONVERSIONS: Mapping[str, Callable[[Any], Any]] = {
     "INT": int,
@@ -284,11 +284,25 @@ class Input:
             raise DynamicInputError(self.name, f"DynamicGroup input '{self.name}' {details}")
         return found
 
+    def rows_in(self, inputs: Iterable[Any]) -> list[int]:
+        """Return the indexes of the rows that the inputs of a node have, also of wrong ones."""
+        start = f"{self.name}."
+        parts = (key[len(start) :].split(".")[0] for key in inputs if str(key).startswith(start))
+        most = self.replaced.rows[1]
+        indexes = (int(part) for part in parts if _INDEX.fullmatch(part) and len(part) <= _DIGITS)
+        return sorted({index for index in indexes if index < most})
+
+    def rows_beside(self, inputs: Iterable[Any]) -> list[int]:
+        """Return the indexes of these rows, and of the one that can be added."""
+        present = self.rows_in(inputs)
+        following = present[-1] + 1 if present else 0
+        return [*present, following] if following < self.replaced.rows[1] else present
+
     def made_rows(self, count: Any) -> Branch:
         """Return what the editor makes for a number of rows."""
-        least, most, _ = self.replaced.rows
-        count = count if type(count) is int else least  # the editor keeps more than `most`
-        rows = [self.row(i).made for i in range(max(least, min(count, most + _MORE_ROWS)))]
+        least = self.replaced.rows[0]
+        count = max(least, count) if type(count) is int else least  # may be more than `most`
+        rows = [self.row(index).made for index in range(min(count, _MAX_ROWS))]
         widgets = tuple(widget for row in rows for widget in row.widgets)
         return Branch(widgets, tuple(socket for row in rows for socket in row.sockets))
 
@@ -701,7 +715,11 @@ class NodeClass:
         return (*required, *(each for each in found.values() if not each.required)), dynamic
 
     def _expand(
-        self, section: _Section, inputs: Any, found: dict[str, Input], faults: list[str | DynamicInputError]
+        self,
+        section: _Section,
+        inputs: Any,
+        found: dict[str, Input],
+        faults: list[str | DynamicInputError],
     ) -> bool:
         """Add the inputs of a section; return whether there are dynamic ones."""
         dynamic = False
@@ -761,6 +779,9 @@ class NodeClass:
                 continue
             if each.type == AUTOGROW and len(each.slots) == 1:
                 found.update((child.name, child) for child in each.replaced.grown)
+            elif each.type == ROWS:
+                rows = (each.row(index).inputs for index in each.rows_beside(inputs))
+                pending.extend(reversed([field for row in rows for field in row]))
             elif each.type == DYNAMIC_COMBO and each.name in inputs:
                 branch = each.branch(inputs[each.name])
                 pending.extend(reversed(branch.inputs if branch is not None else []))

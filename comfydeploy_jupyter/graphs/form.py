@@ -18,6 +18,7 @@ from urllib.parse import unquote
 from .definitions import (
     AUTOGROW,
     DYNAMIC_COMBO,
+    ROWS,
     AnyDefinitions,
     Input,
     NodeDefinitions,
@@ -224,27 +225,38 @@ def _groups(
     definitions: NodeDefinitions,
     fields: Sequence[FormField],
 ) -> list[InputGroup]:
-    """Return the autogrow groups to which values, or files that a loader reads, can be added."""
+    """Return the groups to which values, files that a loader reads, or rows can be added."""
     found = []
     shown = {field.node_id for field in fields if not field.advanced}
     for node_id, node in graph.items() if definitions else ():
         inputs = inputs_of(node)
         for name, spec in definitions.declared(class_of(node), inputs).items():
-            slot = spec.slots[0] if spec.type == AUTOGROW and len(spec.slots) == 1 else None
+            slot: Input | None = None
+            if spec.type == ROWS:
+                rows = {index: spec.row(index).inputs for index in spec.rows_beside(inputs)}
+                firsts = {index: fields[0] for index, fields in rows.items() if fields}
+                names = [each.name for each in firsts.values()]
+                present = [firsts[index].name for index in spec.rows_in(inputs) if firsts]
+                least: Any = spec.replaced.rows[0]
+                slot = next(iter(firsts.values()), None)
+            else:
+                slot = spec.slots[0] if spec.type == AUTOGROW and len(spec.slots) == 1 else None
+                names = [child.name for child in spec.replaced.grown] if slot is not None else []
+                present = [own for own in names if own in inputs]
+                least = mapping(spec.options.get("template")).get("min")
             if slot is None or not (
-                _LITERAL.intersection(slot.type.split(",")) or is_loadable(definitions, slot)
+                spec.type == ROWS
+                or _LITERAL.intersection(slot.type.split(","))
+                or is_loadable(definitions, slot)
             ):
                 continue
-            names = [child.name for child in spec.replaced.grown]
-            present = [own for own in names if own in inputs]
-            free = [own for own in names if own not in inputs]
-            least = mapping(spec.options.get("template")).get("min")
+            free = [own for own in names if own not in present]
             fewer = len(present) > (least if isinstance(least, int) else 1)
             last = present[-1] if present and fewer else None
-            linked = last is not None and isinstance(inputs[last], (list, dict))
-            default = slot.options.get("default")
+            linked = last is not None and isinstance(inputs.get(last), (list, dict))
+            default = next(iter(slot.choices or ()), slot.options.get("default"))
             # A group is shown beside what feeds it, too.
-            beside = {inputs[own][0] for own in present if is_link(inputs[own])} | {node_id}
+            beside = {link[0] for own in present if is_link(link := inputs.get(own))} | {node_id}
             title = title_of(node) or definitions.title(class_of(node))
             found.append(
                 InputGroup(
@@ -419,7 +431,7 @@ def ranked_fields(
             top = _top_of(name, specs)
             role = roles.get(node_id) if kind == "multiline" else None
             plain = title in (*_PLAIN_TITLES, definitions.title(class_of(node)))
-            label = shown if primitive and title else f"{shown}: {words(name)}"
+            label = shown if primitive and title else f"{shown}: {_words_of(name, top, specs)}"
             single = kind == "text" and not primitive and top == name
             field = FormField(
                 f"{node_id}.{name}",
@@ -590,10 +602,22 @@ def _top_of(name: str, specs: Mapping[str, Input]) -> str:
     dot = name.find(".")
     while dot >= 0:
         spec = specs.get(name[:dot])
-        if spec is not None and spec.type in (DYNAMIC_COMBO, AUTOGROW):
+        if spec is not None and spec.type in (DYNAMIC_COMBO, AUTOGROW, ROWS):
             return name[:dot]
         dot = name.find(".", dot + 1)
     return name
+
+
+def _words_of(name: str, top: str, specs: Mapping[str, Input]) -> str:
+    """Return the name of an input for people; that of a field of a row as the editor shows it."""
+    for group in (top, name.rpartition(".")[0].rpartition(".")[0]):
+        if group in specs and specs[group].type == ROWS and name.startswith(f"{group}."):
+            index, _, field = name[len(group) + 1 :].partition(".")
+            if not field or not index.isdecimal():
+                break
+            row = text_of(specs[group].options.get("group_name")) or "Row"
+            return f"{row} #{int(index) + 1} {words(field)}"
+    return words(name)
 
 
 def _is_advanced(specs: Mapping[str, Input], name: str) -> bool:

@@ -24,7 +24,9 @@ from .definitions import (
     DYNAMIC_COMBO,
     INDEX,
     MISSING,
+    ROWS,
     AnyDefinitions,
+    Input,
     NodeDefinitions,
     index_of_choice,
 )
@@ -84,8 +86,10 @@ def apply_inputs(
     # With ``definitions``, (2) and (3) may also set inputs that the node's class declares and the
     # graph leaves out. If another option of a dynamic combo is chosen, the inputs of the old option
     # are removed, and those of the new option are added with their defaults. None as the value of
-    # an input in an autogrow group removes that input. Without ``strict``, keys that match no input
-    # or several are ignored.
+    # an input in an autogrow group removes that input, and as that of a field of a row the row. A
+    # group of rows takes a list of objects, which replaces its rows; a new row gets the defaults of
+    # its other fields. Without ``strict``,
+    # keys that match no input or several are ignored.
     definitions = NodeDefinitions.of(definitions)
     result = copy_graph(graph)
     names = InputNames(result, definitions)
@@ -114,10 +118,28 @@ def apply_inputs(
             ((node_id, name),) = targets
             node = result[node_id]
             before = inputs_of(node)
+            specs = definitions.declared(class_of(node), before)
+            own = specs.get(name)
+            if own is not None and own.type == ROWS:
+                rows = _rows_of(own, value, key)
+                node["inputs"] = {n: v for n, v in before.items() if not n.startswith(f"{name}.")}
+                for number, fields in enumerate(rows):
+                    for field, item in fields.items():
+                        given[node_id, f"{name}.{number}.{field}"] = key
+                        node["inputs"][f"{name}.{number}.{field}"] = stored_value(item, graph)
+                    _fill_row(node, own, number)
+                names.update(node_id, before, node["inputs"])
+                continue
             node["inputs"] = {**before, name: stored_value(value, graph)}
             given[node_id, name] = key
-            if value is None and may_be_absent(definitions, node, name):
-                del node["inputs"][name]
+            group = _group_of(name, specs) if value is None else None
+            if group is not None:
+                row = name.rpartition(".")[0] if group.type == ROWS else name
+                node["inputs"] = {
+                    n: v for n, v in before.items() if n != name and not n.startswith(f"{row}.")
+                }
+                names.update(node_id, before, node["inputs"])
+                continue
             if before.get(name) != value:
                 own = definitions.declared(class_of(node), node["inputs"]).get(name)
                 if own is not None and own.type == DYNAMIC_COMBO:
@@ -136,6 +158,8 @@ def apply_inputs(
             "; ".join(_complaint(key, unknown[key], key in ambiguous) for key in unknown),
             details={"field": f"inputs.{next(iter(unknown))}", "unknown": unknown},
         )
+    for node_id in {node_id for node_id, name in given if "." in name}:
+        _complete_rows(result[node_id], definitions)
     for node_id in {node_id for node_id, name in given if name == CHOICE}:
         node = result[node_id]
         if class_of(node) == CUSTOM_COMBO and (node_id, INDEX) not in given:
@@ -143,11 +167,51 @@ def apply_inputs(
     return AppliedInputs(result, given, unknown)
 
 
+def _rows_of(group: Input, value: Any, key: str) -> list[dict[str, Any]]:
+    """Return the rows that a user gives for a group; raise InvalidInputError."""
+    least, most, fields = group.replaced.rows
+    if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
+        raise _invalid(key, f"must be a list with an object for each row, not {value_text(value)}")
+    if not least <= len(value) <= most:
+        raise _invalid(key, f"must have {least} to {most} rows, not {len(value)}")
+    for number, row in enumerate(value):
+        for unknown in row.keys() - fields:
+            known = ", ".join(sorted(fields))
+            raise _invalid(key, f"row {number} has no field {unknown!r}; the fields are {known}")
+    return value
+
+
+def _invalid(key: str, problem: str) -> InvalidInputError:
+    details = {"field": f"inputs.{key}", "invalid": {key: problem}}
+    return InvalidInputError(f"inputs.{key}: {problem}", details=details)
+
+
+def _complete_rows(node: dict[str, Any], definitions: NodeDefinitions) -> None:
+    """Give the fields that rows of a node lack their defaults."""
+    inputs = node["inputs"]
+    for own in definitions.declared(class_of(node), inputs).values():
+        for index in own.rows_in(inputs) if own.type == ROWS else ():
+            _fill_row(node, own, index)
+
+
+def _fill_row(node: dict[str, Any], group: Input, index: int) -> None:
+    for widget in group.row(index).made.widgets:
+        if widget.emitted and widget.default is not MISSING:
+            node["inputs"].setdefault(widget.name, wrapped(widget.default))
+
+
 def may_be_absent(definitions: NodeDefinitions, node: Mapping[str, Any], name: str) -> bool:
-    """Return whether an input belongs to an autogrow group."""
-    group = name.rpartition(".")[0]
-    specs = definitions.declared(class_of(node), inputs_of(node)) if group else {}
-    return group in specs and specs[group].type == AUTOGROW
+    """Return whether an input belongs to an autogrow group, or to a group of rows."""
+    return _group_of(name, definitions.declared(class_of(node), inputs_of(node))) is not None
+
+
+def _group_of(name: str, specs: Mapping[str, Input]) -> Input | None:
+    """Return the group that an input belongs to."""
+    parent = name.rpartition(".")[0]
+    for group, kind in ((parent, AUTOGROW), (parent.rpartition(".")[0], ROWS)):
+        if group in specs and specs[group].type == kind:
+            return specs[group]
+    return None
 
 
 def _with_branch(
@@ -191,6 +255,9 @@ class InputNames:
                 self._titles[title].append(node_id)
             for name in inputs:
                 self._names[name].append(node_id)
+            for name in {name.partition(".")[0] for name in inputs if "." in name} - inputs.keys():
+                if name in self._definitions.declared(class_of(node), inputs):  # a group of rows
+                    self._names[name].append(node_id)
 
         self._longest = max(map(len, [*graph, *self._titles]), default=0)
 

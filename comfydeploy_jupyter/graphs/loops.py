@@ -7,10 +7,12 @@ them once, after all outputs are validated, and reports only the first fault it 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .formats import is_link
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
 START, END = "StartLoop", "EndLoop"
 
@@ -23,7 +25,7 @@ class LoopFault(NamedTuple):
     output_ids: list[str]  # the output nodes that depend on them; none: ComfyUI answers 500
 
 
-class _Fault(Exception):
+class _LoopError(Exception):
     def __init__(self, kind: str, message: str, details: str, nodes: Iterable[str]) -> None:
         super().__init__(kind, message, details, sorted(nodes))
 
@@ -35,12 +37,12 @@ def loop_fault(
 
     `validated` has the ids of the nodes that were looked at, `outputs` those of the output nodes.
     """
-    if not any(prompt[node_id].get("class_type") in (START, END) for node_id in validated):
+    if not any(node.get("class_type") in (START, END) for node in prompt.values()):
         return None
     loops = _Loops(prompt, validated, outputs)
     try:
         loops.pair()
-    except _Fault as found:
+    except _LoopError as found:
         kind, message, details, node_ids = found.args
         reached = loops.walk(node_ids, loops.children)
         return LoopFault(kind, message, details, node_ids, sorted(reached & {*outputs}))
@@ -87,7 +89,7 @@ class _Loops:
         return found
 
     def pair(self) -> dict[str, str]:
-        """Return the Start of each End; raise _Fault."""
+        """Return the Start of each End; raise _LoopError."""
         starts, ends = self.starts(self.nodes), self.ends(self.nodes)
         above = {end: self.walk(self.parents[end], self.parents) for end in ends}
         loops: dict[str, str] = {}
@@ -98,7 +100,7 @@ class _Loops:
                 details = (
                     "End Loops depend on each other, so none of them can be closed first: " + names
                 )
-                raise _Fault("loop_end_cycle", "End Loops depend on each other", details, ends)
+                raise _LoopError("loop_end_cycle", "End Loops depend on each other", details, ends)
             end = ready[0]
             start = self._start_of(end, starts)
             starts.remove(start)
@@ -116,10 +118,12 @@ class _Loops:
                     f" End Loop {end}"
                 )
                 involved = (start, end, *escapes)
-                raise _Fault("loop_escape", "Loop body is not closed", details, involved)
+                raise _LoopError("loop_escape", "Loop body is not closed", details, involved)
         if starts:
             details = f"Start Loops without End Loops: {', '.join(sorted(starts))}"
-            raise _Fault("loop_start_without_end", "Start Loop has no End Loop", details, starts)
+            raise _LoopError(
+                "loop_start_without_end", "Start Loop has no End Loop", details, starts
+            )
         self._check_accumulate(loops)
         return loops
 
@@ -127,14 +131,14 @@ class _Loops:
         met = self.walk(self.parents[end], self.parents, starts) & starts
         if not met:
             details = f"End Loop {end} has no available Start Loop"
-            raise _Fault("loop_end_without_start", "End Loop has no Start Loop", details, [end])
+            raise _LoopError("loop_end_without_start", "End Loop has no Start Loop", details, [end])
         for start in met:
             if met <= self.walk([start], self.parents):
                 return start
         names = ", ".join(sorted(met))
         details = f"End Loop {end} can close multiple unrelated Start Loops: {names}"
         message = "End Loop has ambiguous Start Loops"
-        raise _Fault("ambiguous_loop_nesting", message, details, (*met, end))
+        raise _LoopError("ambiguous_loop_nesting", message, details, (*met, end))
 
     def _check_accumulate(self, loops: Mapping[str, str]) -> None:
         for end in sorted(loops):
@@ -149,7 +153,9 @@ class _Loops:
                     f" Start Loop {start}"
                 )
                 message = "End Loop accumulate depends on its loop body"
-                raise _Fault("loop_accumulate_from_body", message, details, {start, end, source})
+                raise _LoopError(
+                    "loop_accumulate_from_body", message, details, {start, end, source}
+                )
 
 
 def _sources(node: Mapping[str, Any]) -> Iterator[str]:

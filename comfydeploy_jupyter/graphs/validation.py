@@ -223,14 +223,15 @@ def _validate_outputs(validator: NodeValidator) -> Validation:
             }
     if loop is not None:
         lines.append(f"{loop.message}: {loop.details}")
-        extra = {"input_name": "loop boundary", "loop_error_type": loop.kind}
+        extra: Issue = {"input_name": "loop boundary", "loop_error_type": loop.kind}
         extra |= {"node_ids": loop.node_ids, "output_ids": loop.output_ids}
         fault = issue("custom_validation_failed", loop.message, loop.details, extra)
         for node_id in loop.node_ids:
-            entry = {"errors": [], "class_type": validator.nodes[node_id].name}
-            entry = node_errors.setdefault(node_id, entry)
-            entry["errors"] = [*entry["errors"], fault]
-            entry["dependent_outputs"] = loop.output_ids
+            node_errors[node_id] = {
+                "errors": [*validator.errors.get(node_id, ()), fault],
+                "dependent_outputs": loop.output_ids,
+                "class_type": validator.nodes[node_id].name,
+            }
         failed += [output for output in valid if output in loop.output_ids]
         valid = [output for output in valid if output not in loop.output_ids]
     error = None
@@ -250,8 +251,8 @@ def _validate_outputs(validator: NodeValidator) -> Validation:
                     "has no object of inputs; ComfyUI accepts the prompt, but then its "
                     "worker thread ends, and it runs nothing more until a restart",
                 )
-        for node_id, fault in too_deep(validator.prompt):
-            validator.warn(node_id, f"{fault}: it runs nothing more until a restart")
+        for node_id, why in too_deep(validator.prompt):
+            validator.warn(node_id, f"{why}: it runs nothing more until a restart")
     for node_id in node_errors:
         validator.warn_of_own_check(node_id)
     return Validation(bool(valid), error, node_errors, valid, warnings=list(validator.warnings))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import re
 from typing import Any
 
 import pytest
 
-from comfydeploy_jupyter.errors import UnknownInputError
+from comfydeploy_jupyter.errors import InvalidInputError, UnknownInputError
 from comfydeploy_jupyter.graphs.form import input_form, workflow_form
 from comfydeploy_jupyter.graphs.inputs import apply_inputs, load_files
 from tests.helpers.graphs import combo, declared, group, node
@@ -193,6 +195,10 @@ def test_a_loader_is_put_before_an_input_that_was_given_a_file() -> None:
         group("STRING", prefix="a", max=10**9),
         group("STRING", prefix=4, max="x"),
         group("STRING", names=[1, None]),
+        ["COMFY_DYNAMICGROUP_V3", {"template": {"required": {"y": ["INT", {}]}}, "min": 10**9}],
+        ["COMFY_DYNAMICGROUP_V3", {"template": 4, "min": 0, "max": 10**9}],
+        ["COMFY_DYNAMICGROUP_V3", {"template": {"required": 4}, "min": 0, "max": 3}],
+        ["COMFY_DYNAMICGROUP_V3", {"template": {}, "min": "x", "max": None}],
         ["COMFY_DYNAMICCOMBO_V3", {"options": 3}],
         ["COMFY_DYNAMICCOMBO_V3", {"options": [3, {"key": []}, {"key": "x", "inputs": 4}]}],
         ["COMFY_DYNAMICCOMBO_V3"],
@@ -205,7 +211,8 @@ def test_wrong_definitions_cause_no_error(definition: Any) -> None:
     form = workflow_form(graph, definitions)
     assert {field.key for field in form.fields} == {"1.x", "1.x.a0", "1.x.y"}
     assert all(len(each.label) < 100 for each in form.groups)
-    apply_inputs(graph, {"1.x": "y"}, definitions=definitions, strict=False)
+    with contextlib.suppress(InvalidInputError):  # a group of rows takes no text
+        apply_inputs(graph, {"1.x": "y"}, definitions=definitions, strict=False)
 
 
 def test_a_dynamic_combo_that_contains_itself_ends() -> None:
@@ -216,3 +223,79 @@ def test_a_dynamic_combo_that_contains_itself_ends() -> None:
     applied = apply_inputs(graph, {"1.x": "again"}, definitions=definitions)
     assert len(applied.graph["1"]["inputs"]) < 40
     assert len(workflow_form(applied.graph, definitions).fields) < 40
+
+
+LORAS = [
+    "COMFY_DYNAMICGROUP_V3",
+    {
+        "template": {
+            "required": {
+                "name": ["COMBO", {"options": ["a", "b"]}],
+                "strength": ["FLOAT", {"default": 1.0, "max": 2.0}],
+            }
+        },
+        "min": 1,
+        "max": 3,
+        "group_name": "LoRA",
+    },
+]
+ROWS = {"Load": declared("Load LoRAs", loras=LORAS)}
+TWO = {
+    "loras.0.name": "a",
+    "loras.0.strength": 0.5,
+    "loras.1.name": "b",
+    "loras.1.strength": ["2", 0],
+}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "wanted"),
+    [
+        (
+            {"Load LoRAs.loras": [{"name": "b", "strength": 0.1}, {"name": "a"}, {}]},
+            [("b", 0.1), ("a", 1.0), ("a", 1.0)],
+        ),
+        ({"loras": [{"name": "b", "strength": ["2", 0]}]}, [("b", ["2", 0])]),
+        ({"1.loras.2.name": "b"}, [("a", 0.5), ("b", ["2", 0]), ("b", 1.0)]),
+        ({"1.loras.1.name": None}, [("a", 0.5)]),
+        ({"loras.0.strength": 0.2}, [("a", 0.2), ("b", ["2", 0])]),
+    ],
+)
+def test_rows_can_be_set_added_and_removed(inputs: dict[str, Any], wanted: list[Any]) -> None:
+    graph = {"1": node("Load", "Load LoRAs", **TWO), "2": node("Number")}
+    applied = apply_inputs(graph, inputs, definitions=ROWS)
+    assert applied.graph["1"]["inputs"] == {
+        f"loras.{number}.{name}": value
+        for number, row in enumerate(wanted)
+        for name, value in zip(("name", "strength"), row, strict=True)
+    }
+    assert graph["1"]["inputs"] == TWO
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ([], "must have 1 to 3 rows, not 0"),
+        ([{}] * 4, "must have 1 to 3 rows, not 4"),
+        ([{}, {"weight": 1}], "row 1 has no field 'weight'; the fields are name, strength"),
+        ([3], "must be a list with an object for each row, not [3]"),
+        ("b", 'must be a list with an object for each row, not "b"'),
+    ],
+)
+def test_wrong_rows_are_refused(value: Any, problem: str) -> None:
+    graph = {"1": node("Load", "Load LoRAs", **TWO)}
+    with pytest.raises(InvalidInputError, match=re.escape(f"inputs.Load LoRAs.loras: {problem}")):
+        apply_inputs(graph, {"Load LoRAs.loras": value}, definitions=ROWS)
+
+
+def test_a_row_is_a_group_of_the_form() -> None:
+    form = workflow_form({"1": node("Load", **TWO)}, ROWS)
+    labels = ["LoRA #1 name", "LoRA #1 strength", "LoRA #2 name"]
+    assert [field.label for field in form.fields] == [f"Load LoRAs: {name}" for name in labels]
+    (rows,) = form.groups
+    assert (rows.key, rows.count, rows.following) == ("1.loras", 2, "1.loras.2.name")
+    assert (rows.last, rows.default) == ("1.loras.1.name", "a")
+    full = workflow_form({"1": node("Load", **{f"loras.{n}.name": "a" for n in range(3)})}, ROWS)
+    assert full.groups[0].following is None
+    (least,) = workflow_form({"1": node("Load", **{"loras.0.name": "a"})}, ROWS).groups
+    assert (least.count, least.last) == (1, None)

@@ -14,6 +14,7 @@ import pytest
 from comfydeploy_jupyter.graphs.definitions import NodeDefinitions
 from comfydeploy_jupyter.graphs.layout import api_to_ui
 from comfydeploy_jupyter.graphs.ui_to_api import ui_to_api
+from comfydeploy_jupyter.graphs.validation import validate_prompt
 from tests.helpers.graphs import combo, declared, node, saved
 
 PICTURES = {"input": {"required": {"image": ["IMAGE", {}]}}, "prefix": "image", "min": 2}
@@ -247,3 +248,118 @@ def test_wrong_definitions_cause_no_error(inputs: dict[str, Any]) -> None:
     api_to_ui(converted.graph, definitions)
     assert time.process_time() - begun < 5
     assert len(converted.graph["1"]["inputs"]) <= 10_000
+
+
+# -- groups of rows, edits of videos and remote combos: ComfyUI 0.38, frontend 1.58.1 -----------
+
+ROW = {"name": ["STRING", {"default": "n"}], "seed": ["INT", {"control_after_generate": True}]}
+ROWS = {
+    "template": {"required": ROW, "optional": {"weight": ["FLOAT", {"default": 0.5, "max": 1.0}]}},
+    "min": 1,
+    "max": 3,
+    "group_name": "LoRA",
+}
+TRIM = {"trim": {"start_time": 1.5, "duration": 2}}
+NEW = NodeDefinitions(
+    {
+        "Rows": {
+            **declared(rows=["COMFY_DYNAMICGROUP_V3", ROWS], tail=["INT", {}]),
+            "output_node": True,
+            "api_node": False,
+            "deprecated": False,
+            "experimental": False,
+        },
+        "Video": declared(trim=["VIDEO_EDIT", {"default": {}}], strict=["BOOLEAN", {}]),
+        "Remote": {
+            **declared(voice=["COMBO", {"remote_combo": {"route": "/voices"}}]),
+            "output_node": True,
+            "api_node": False,
+            "deprecated": False,
+            "experimental": False,
+        },
+        "Size": {
+            **declared(width=["INT", {}]),
+            "input": {
+                "required": {"width": ["INT", {}]},
+                "optional": {"preview": ["RESOLUTION_PREVIEW", {}]},
+            },
+        },
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("stored", "wanted"),
+    [
+        (
+            [2, "a", 5, "fixed", 0.1, "b", 6, "randomize", 0.2, 9],
+            {"0.name": "a", "0.seed": 5, "0.weight": 0.1, "1.name": "b", "1.seed": 6},
+        ),
+        ([0, "a", 5, "fixed", 0.1, 9], {"0.name": "a", "0.seed": 5, "0.weight": 0.1}),
+        (None, {"0.name": "n", "0.seed": 0, "0.weight": 0.5}),
+    ],
+    ids=["two rows", "fewer than allowed", "a new node"],
+)
+def test_rows_of_a_group(stored: Any, wanted: dict[str, Any]) -> None:
+    flow = {"nodes": [saved(1, "Rows", stored)], "links": []}
+    inputs = ui_to_api(flow, NEW).graph["1"]["inputs"]
+    assert {f"rows.{name}" for name in wanted} <= inputs.keys()
+    assert {name: inputs[f"rows.{name}"] for name in wanted} == wanted
+    assert "rows" not in inputs
+    assert inputs["tail"] == (9 if stored else 0)
+
+
+def test_a_hostile_number_of_rows_costs_little() -> None:
+    flow = {"nodes": [saved(1, "Rows", [10**9, "a"])], "links": []}
+    assert len(ui_to_api(flow, NEW).graph["1"]["inputs"]) == 3 * 1000 + 1
+
+
+def test_an_edit_is_queued_and_a_preview_is_not() -> None:
+    flow = {"nodes": [saved(1, "Video", [TRIM, True]), saved(2, "Size", [64])], "links": []}
+    graph = ui_to_api(flow, NEW).graph
+    assert graph["1"]["inputs"] == {"trim": TRIM, "strict": True}
+    assert graph["2"]["inputs"] == {"width": 64}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "name", "text"),
+    [
+        ({}, "rows", "DynamicGroup input 'rows' received 0 rows; expected between 1 and 3."),
+        ({"rows.3.name": "a"}, "rows.3.name", "exceeds the index limit of 2 (max=3)."),
+        *(
+            ({f"rows.{key}": 1}, f"rows.{key}", "expected 'rows.<index>.<template field>'.")
+            for key in (
+                "01.name",
+                "+1.name",
+                "x.name",
+                "\u0661.name",
+                "0.other",
+                "0",
+                "0.name.more",
+            )
+        ),
+        ({"rows.00000000000000000007.name": 1}, "rows.00000000000000000007.name", "expected"),
+        ({"rows.99999999999999999999.name": 1}, "rows.99999999999999999999.name", "exceeds"),
+    ],
+)
+def test_wrong_rows_are_the_only_error(inputs: dict[str, Any], name: str, text: str) -> None:
+    found = validate_prompt({"1": node("Rows", **inputs)}, NEW)
+    (error,) = found.node_errors["1"]["errors"]
+    assert (error["type"], error["extra_info"]) == ("invalid_dynamic_input", {"input_name": name})
+    assert text in error["details"]
+
+
+def test_rows_are_checked_and_may_have_gaps() -> None:
+    prompt = {"1": node("Rows", tail=1, **{"rows.2.weight": 2.0, "rows.2.seed": 4, "rows": 7})}
+    errors = validate_prompt(prompt, NEW).node_errors["1"]["errors"]
+    assert [(each["type"], each["details"]) for each in errors] == [
+        ("required_input_missing", "name"),
+        ("value_bigger_than_max", "rows.2.weight"),
+    ]
+    prompt["1"]["inputs"].update({"rows.2.weight": 1.0, "rows.2.name": "a"})
+    assert validate_prompt(prompt, NEW).valid
+
+
+@pytest.mark.parametrize("voice", ["any", None, 5, {"__value__": ["a"]}])
+def test_a_remote_combo_takes_everything(voice: Any) -> None:
+    assert validate_prompt({"1": node("Remote", voice=voice)}, NEW).valid

@@ -1,0 +1,180 @@
+"""What ComfyUI 0.38 refuses about loops, as it was recorded; the graphs are of our own."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from comfydeploy_jupyter.graphs.definitions import NodeDefinitions
+from comfydeploy_jupyter.graphs.validation import validate_prompt
+from tests.helpers.graphs import declared, node
+
+ANY = ["*", {}]
+V3 = {"api_node": False, "deprecated": False, "experimental": False}
+OUTPUTS = ["INT", "BOOLEAN", "BOOLEAN", "*", "*"]
+
+
+def of_kind(required: dict[str, Any], **optional: Any) -> dict[str, Any]:
+    return {"input": {"required": required, "optional": optional}, **V3}
+
+
+DEFINITIONS = NodeDefinitions(
+    {
+        "StartLoop": {
+            **of_kind({}, parent_iteration=["INT", {"forceInput": True}]),
+            "output": OUTPUTS,
+        },
+        "EndLoop": {
+            **of_kind(
+                {"accumulate": ["BOOLEAN", {}]},
+                output_value=ANY,
+                saved=ANY,
+            ),
+            "output": ["*"],
+        },
+        "Draw": {**declared(size=["INT", {"max": 64}]), "output": ["IMAGE"]},
+        "Pass": {**declared(value=ANY), "output": ["*"]},
+        "Is": {**declared(value=ANY), "output": ["BOOLEAN"]},
+        "Show": {**declared(images=ANY), "output": ["IMAGE"], "output_node": True},
+    }
+)
+
+
+def start(parent: Any = None) -> dict[str, Any]:
+    return node("StartLoop", **({} if parent is None else {"parent_iteration": [parent, 0]}))
+
+
+def end(value: str, accumulate: Any = False, **more: Any) -> dict[str, Any]:
+    return node("EndLoop", accumulate=accumulate, output_value=[value, 0], **more)
+
+
+def draw(size: str) -> dict[str, Any]:
+    return node("Draw", size=[size, 0])
+
+
+def show(images: str) -> dict[str, Any]:
+    return node("Show", images=[images, 0])
+
+
+LOOP = {"7": start(), "8": draw("7"), "9": end("8"), "10": show("9")}
+FAULTS = {
+    "loop_end_without_start": (
+        {"8": node("Draw", size=4), "9": end("8"), "10": show("9")},
+        "End Loop has no Start Loop",
+        "End Loop 9 has no available Start Loop",
+        ["9"],
+    ),
+    "loop_start_without_end": (
+        {"7": start(), "2": start("7"), "8": draw("2"), "9": end("8"), "10": show("9")},
+        "Start Loop has no End Loop",
+        "Start Loops without End Loops: 7",
+        ["7"],
+    ),
+    "loop_escape": (
+        {**LOOP, "11": show("8"), "12": show("8")},
+        "Loop body is not closed",
+        "Start Loop 7 reaches 11, 12 without passing through End Loop 9",
+        ["11", "12", "7", "9"],
+    ),
+    "ambiguous_loop_nesting": (
+        {
+            "7": start(),
+            "2": start(),
+            "8": draw("7"),
+            "3": draw("2"),
+            "9": end("8", saved=["3", 0]),
+            "4": end("9"),
+            "10": show("4"),
+        },
+        "End Loop has ambiguous Start Loops",
+        "End Loop 9 can close multiple unrelated Start Loops: 2, 7",
+        ["2", "7", "9"],
+    ),
+    "loop_end_cycle": (
+        {"7": node("StartLoop", odd=["9", 0]), "8": draw("7"), "9": end("8"), "10": show("9")},
+        "End Loops depend on each other",
+        "End Loops depend on each other, so none of them can be closed first: 9",
+        ["9"],
+    ),
+    "loop_accumulate_from_body": (
+        {**LOOP, "5": node("Is", value=["7", 1]), "9": end("8", ["5", 0])},
+        "End Loop accumulate depends on its loop body",
+        "End Loop 9 accumulate is driven by loop node 5 under Start Loop 7",
+        ["5", "7", "9"],
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_faults(kind: str) -> None:
+    prompt, message, details, nodes = FAULTS[kind]
+    found = validate_prompt(prompt, DEFINITIONS)
+    assert not found.valid
+    assert found.error is not None
+    assert found.error["details"] == f"{message}: {details}"
+    assert sorted(found.node_errors) == nodes
+    for entry in found.node_errors.values():
+        (error,) = entry["errors"]
+        facts = error["extra_info"]
+        assert (error["message"], error["details"]) == (message, details)
+        assert (facts["loop_error_type"], facts["node_ids"]) == (kind, nodes)
+        assert facts["output_ids"] == entry["dependent_outputs"]
+        assert "10" in facts["output_ids"]
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        LOOP,
+        {**LOOP, "11": show("8"), "9": end("8", saved=["11", 0])},
+        {**LOOP, "8": draw("3"), "2": start("7"), "3": draw("2"), "4": end("3"), "9": end("4")},
+    ],
+    ids=["one", "a save in its body", "nested"],
+)
+def test_valid_loops(prompt: dict[str, Any]) -> None:
+    assert validate_prompt(prompt, DEFINITIONS).valid
+
+
+def test_the_output_of_another_part_runs() -> None:
+    """Further errors of a node stay beside that of the loop."""
+    prompt = {**LOOP, "11": show("8"), "20": node("Draw", size=99), "21": show("22")}
+    prompt["22"] = node("Draw", size=4)
+    prompt["8"] = node("Draw", size=["7", 0], odd=1)
+    found = validate_prompt(prompt, DEFINITIONS)
+    assert found.valid
+    assert found.outputs == ["21"]
+    assert any('"' not in text and "will not be executed" in text for text in found.warnings)
+    prompt["8"] = node("Draw", size=["7", 1])  # not its type: what is above is not looked at
+    errors = validate_prompt(prompt, DEFINITIONS).node_errors
+    assert [error["type"] for error in errors["8"]["errors"]] == ["return_type_mismatch"]
+    assert errors["9"]["errors"][0]["message"] == "End Loop has no Start Loop"
+
+
+def test_a_fault_that_reaches_no_output_is_said_as_what_it_is() -> None:
+    """ComfyUI answers 500."""
+    prompt = {"8": node("Draw", size=4), "10": show("8"), "7": start(), "9": end("10")}
+    prompt["7"]["inputs"]["odd"] = ["10", 0]
+    found = validate_prompt(prompt, DEFINITIONS)
+    assert (found.valid, found.error) == (False, None)
+    assert found.raises == "IndexError: list index out of range"
+    assert "End Loop 9 has no available Start Loop" in found.warnings[-1]
+
+
+def test_any_prompt_is_judged() -> None:
+    """Random links, circles included, raise nothing and take no long time."""
+    dice = random.Random(3)
+    for _ in range(300):
+        ids = [str(number) for number in range(dice.randint(2, 14))]
+
+        makers = [start, lambda: end("0"), lambda: draw("0"), lambda: show("0")]
+        prompt = {}
+        for key in ids:
+            made = dice.choice(makers)()
+            links = {name: [dice.choice(ids), 0] for name in (*made["inputs"], "more")}
+            prompt[key] = {**made, "inputs": links}
+        validate_prompt(prompt, DEFINITIONS)
+    chain = {"0": start(), **{str(n): node("Pass", value=[str(n - 1), 0]) for n in range(1, 900)}}
+    chain |= {"900": end("899"), "901": show("900")}
+    assert validate_prompt(chain, DEFINITIONS).valid
