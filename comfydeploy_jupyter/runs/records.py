@@ -36,6 +36,7 @@ StoredGraphs = tuple[bytes, "bytes | None"]  # in API and in UI format, as JSON
 KEPT_FOR = "7 days"  # an idempotency key after the deletion of its run
 
 _LABEL = "EXISTS (SELECT 1 FROM json_each(metadata) WHERE key = ? AND value = ?)"
+_WORKFLOW = f"json_extract({DETAILS}, '$.workflow_id') = ?"
 _SEARCHED = (
     f"prompt_id || json_extract({DETAILS}, '$.inputs', '$.seeds', '$.error', '$.outputs')"
     " || coalesce(metadata, '')"
@@ -59,37 +60,26 @@ class RunFilter:
     search: str | None = None
 
     def where(self) -> tuple[str, list[Any]]:
-        found: list[str] = []
-        values: list[Any] = []
-
-        def require(condition: str, *marks: object) -> None:
-            found.append(condition)
-            values.extend(marks)
-
-        if self.prompt_ids is not None:
-            require("prompt_id IN (SELECT value FROM json_each(?))", json.dumps([*self.prompt_ids]))
-        if self.statuses:
-            require(f"status IN ({', '.join('?' * len(self.statuses))})", *self.statuses)
-        if self.machine is not None:
-            require("(machine = ? OR pool = ?)", self.machine, self.machine)
-        if self.structure is not None:
-            require("structure = ?", self.structure)
-        if self.workflow_id is not None:
-            require(f"json_extract({DETAILS}, '$.workflow_id') = ?", self.workflow_id)
-        if self.before is not None:
-            require("created_at < ?", self.before)
-        if self.after is not None:
-            require("created_at >= ?", self.after)
-        if self.metadata:
-            require("metadata IS NOT NULL")  # the condition of the index
-            for label in self.metadata.items():
-                require(_LABEL, *label)
-        if self.pinned is not None:
-            require("pinned = ?", self.pinned)
-        if self.search:
-            # The record is JSON in ASCII, so the text is written in the same way.
-            require(f"instr(lower({_SEARCHED}), ?)", json.dumps(self.search)[1:-1].lower())
-        return " AND ".join(found) or "TRUE", values
+        statuses, machine, labels = tuple(self.statuses), self.machine, self.metadata or {}
+        # The record is JSON in ASCII, so the text is written in the same way.
+        text = json.dumps(self.search or "")[1:-1].lower()
+        ids = json.dumps([*(self.prompt_ids or ())])
+        conditions: list[tuple[object, str, tuple[Any, ...]]] = [
+            (self.prompt_ids is not None, "prompt_id IN (SELECT value FROM json_each(?))", (ids,)),
+            (statuses, f"status IN ({', '.join('?' * len(statuses))})", statuses),
+            (machine is not None, "(machine = ? OR pool = ?)", (machine, machine)),
+            (self.structure is not None, "structure = ?", (self.structure,)),
+            (self.workflow_id is not None, _WORKFLOW, (self.workflow_id,)),
+            (self.before is not None, "created_at < ?", (self.before,)),
+            (self.after is not None, "created_at >= ?", (self.after,)),
+            (labels, "metadata IS NOT NULL", ()),  # the condition of the index
+            *((True, _LABEL, label) for label in labels.items()),
+            (self.pinned is not None, "pinned = ?", (self.pinned,)),
+            (self.search, f"instr(lower({_SEARCHED}), ?)", (text,)),
+        ]
+        found = [(condition, marks) for given, condition, marks in conditions if given]
+        values = [mark for _, marks in found for mark in marks]
+        return " AND ".join(condition for condition, _ in found) or "TRUE", values
 
 
 ALL = RunFilter()
