@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..graphs.formats import node_label
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from .records import RunRecord
 
@@ -103,18 +103,21 @@ class Progress:
     If a weight changes, or nodes need not be executed, the remaining part of the progress bar is
     distributed over the remaining weights: the bar continues from its present value.
 
-    All times are seconds of one monotonic clock.
+    ``clock`` returns seconds.
     """
 
-    def __init__(self, steps: Mapping[str, int]) -> None:
+    def __init__(
+        self, steps: Mapping[str, int], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.clock = clock
         self._predicted = dict(steps)
         self._steps = dict(steps)
         self._pace: float | None = None  # pace of the last node that reported steps
         self._usual: dict[str, NodeWork] = {}
         self._best = 0.0
-        self.restart(0.0)
+        self.reset()
 
-    def restart(self, now: float) -> None:
+    def reset(self) -> None:
         """Record that no node has been executed; the bar keeps its value."""
         self._waiting = {
             node: _Node(steps, self._predicted[node], self._usual.get(node))
@@ -122,9 +125,9 @@ class Progress:
         }
         self._running: dict[str, _Node] = {}
         self._base = self._best
-        self._update_weights(now)
+        self._update_weights()
 
-    def learn(self, past: Sequence[Mapping[str, NodeWork]], now: float) -> None:
+    def learn(self, past: Sequence[Mapping[str, NodeWork]]) -> None:
         """Use the work of the nodes in earlier runs of the same workflow, the newest first."""
         found: dict[str, list[NodeWork]] = {}
         for run in past:
@@ -133,38 +136,38 @@ class Progress:
                     found[node].append(work)
         if not found:
             return
-        self._base = self.fraction(now)
+        self._base = self.fraction()
         for node, works in found.items():
             seconds = median(work.seconds for work in works)
             self._usual[node] = replace(works[0], seconds=seconds)
         for node, left in (*self._waiting.items(), *self._running.items()):
             left.usual = self._usual.get(node)
-        self._update_weights(now)
+        self._update_weights()
 
-    def skip(self, nodes: Iterable[str], now: float) -> None:
+    def skip(self, nodes: Iterable[str]) -> None:
         """Remove nodes that need not be executed; the bar is distributed over the others."""
-        self._base = self.fraction(now)
+        self._base = self.fraction()
         for node in nodes:
             self._waiting.pop(node, None)
-        self._update_weights(now)
+        self._update_weights()
 
-    def start(self, node: str, now: float) -> None:
+    def begin(self, node: str) -> None:
         found = self._waiting.pop(node, None)
         if found is not None:
-            found.started = now
+            found.started = self.clock()
             self._running[node] = found
             self._forget(found)
 
-    def step(self, node: str, value: float, steps: int, now: float) -> None:
+    def reach(self, node: str, value: float, steps: int) -> None:
         """Record the step that a node has reached, and its number of steps."""
-        self.start(node, now)
+        self.begin(node)
         found = self._running.get(node)
         if found is None or steps < 2:
             return
         value = min(max(value, 0.0), float(steps))
         again = value < found.value
         if not found.phases or again or steps != found.steps:
-            self._base = self.fraction(now)
+            self._base = self.fraction()
             if not found.phases or again:
                 found.phases += 1
                 found.begun, found.origin = None, 0.0
@@ -173,7 +176,8 @@ class Progress:
             found.reported = found.reported or steps
             found.steps = self._steps[node] = steps
             found.value = found.origin
-            self._update_weights(now)
+            self._update_weights()
+        now = self.clock()
         if found.begun is None and value > 0:
             found.begun = now, value
         if value > found.value:
@@ -192,8 +196,8 @@ class Progress:
         found = self._running.get(node)
         return (0, 0, 0) if found is None else (found.reported, found.phases, found.predicted)
 
-    @property
     def nodes(self) -> tuple[int, int]:
+        """Return the number of nodes that are done, and of all nodes."""
         total = len(self._steps)
         return total - len(self._waiting) - len(self._running), total
 
@@ -202,16 +206,17 @@ class Progress:
         found = self._running.get(node)
         return None if found is None or not found.phases else (int(found.value), found.steps)
 
-    def fraction(self, now: float) -> float:
+    def fraction(self) -> float:
         if self._whole > 0:
-            done = 1.0 - self._outstanding(now) / self._whole
+            done = 1.0 - self._outstanding() / self._whole
             self._best = max(self._best, min(self._base + (1.0 - self._base) * done, 1.0))
         elif self._steps:
             self._best = 1.0
         return self._best
 
-    def seconds_left(self, now: float) -> float | None:
+    def seconds_left(self) -> float | None:
         """Return the expected remaining duration of the nodes, s; None if unknown."""
+        now = self.clock()
         running = [_seconds_left(node, now) for node in self._running.values()]
         known = [seconds for seconds in running if seconds is not None]
         if self._usual:
@@ -223,11 +228,12 @@ class Progress:
             return None
         return max(known, default=0.0) + self._waiting_steps * pace
 
-    def _outstanding(self, now: float) -> float:
+    def _outstanding(self) -> float:
+        now = self.clock()
         running = sum(node.weight * (1.0 - node.done(now)) for node in self._running.values())
         return max(self._waiting_weight, 0.0) + running
 
-    def _update_weights(self, now: float) -> None:
+    def _update_weights(self) -> None:
         """Set the weights of all remaining nodes; the bar continues from its present value."""
         nodes = [*self._waiting.values(), *self._running.values()]
         if self._usual:
@@ -246,7 +252,7 @@ class Progress:
                 node.weight *= 1.0 - node.origin / node.steps
         self._waiting_weight = sum(node.weight for node in self._waiting.values())
         self._waiting_steps = sum(node.steps for node in self._waiting.values())
-        self._whole = self._outstanding(now)
+        self._whole = self._outstanding()
 
     def _forget(self, node: _Node) -> None:
         """Subtract a node from the sums over the waiting nodes."""
@@ -282,81 +288,68 @@ def name_in(nodes: Mapping[str, NodeName], node: str) -> NodeName | None:
     return nodes.get(node) or nodes.get(node.split(".", 1)[0])
 
 
-class LiveStatus:
+class LiveStatus(Progress):
     """Follows the nodes of a run while it executes; fills in times and steps in its record."""
 
     def __init__(
         self, record: RunRecord, nodes: dict[str, NodeName], steps: Mapping[str, int]
     ) -> None:
+        super().__init__(steps)
         self.current_node: str | None = None
-        self._nodes = nodes
-        self._times = record.node_times
-        self._steps = record.node_steps
-        self._progress = Progress(steps)
+        self._names = nodes
+        self._times, self._works = record.node_times, record.node_steps
         self._started: dict[str, float] = {}
         self._stopped_at: tuple[dict[str, Any], tuple[int, int]] | None = None
         self._last_news: tuple[float, float | None, float] = -1.0, None, 0.0
 
     def name(self, node: str) -> NodeName:
         """Return the name of a node; for one created at run time, the name of its creator."""
-        return name_in(self._nodes, node) or NodeName(f"node {node}", None)
+        return name_in(self._names, node) or NodeName(f"node {node}", None)
 
     def label(self, node: str, class_type: str) -> str:
         """Return the name of a node in messages: `node_label`."""
-        known = self._nodes.get(node, NodeName("", class_type))
+        known = self._names.get(node, NodeName("", class_type))
         return node_label(node, known.class_type or "", known.title, unique=self._is_unique(known))
 
     def title(self, node: str) -> str | None:
         """Return the title of a node; None if it has none, or another node has the same."""
-        known = self._nodes.get(node)
+        known = self._names.get(node)
         if known is None or known.title == known.class_type or not self._is_unique(known):
             return None
         return known.title
 
     def _is_unique(self, name: NodeName) -> bool:
-        return sum(1 for other in self._nodes.values() if other.title == name.title) == 1
-
-    def learn(self, past: Sequence[Mapping[str, NodeWork]]) -> None:
-        self._progress.learn(past, time.monotonic())
+        return sum(1 for other in self._names.values() if other.title == name.title) == 1
 
     def restart(self) -> None:
         """Reset the progress after an attempt during which ComfyUI exited."""
         self.current_node = None
         self._stopped_at = None
-        self._progress.restart(time.monotonic())
-        for before in (self._started, self._times, self._steps):
+        self.reset()
+        for before in (self._started, self._times, self._works):
             before.clear()
-
-    def skip(self, nodes: Iterable[str]) -> None:
-        """Record that ComfyUI has the outputs of these nodes in its cache."""
-        self._progress.skip(list(nodes), time.monotonic())
 
     def start(self, node: str) -> None:
         self.current_node = node
-        self._progress.start(self._owner(node), time.monotonic())
+        self.begin(self._owner(node))
 
     def step(self, node: str, data: dict[str, Any]) -> None:
         value, maximum = data.get("value"), data.get("max")
         if isinstance(value, (int, float)) and isinstance(maximum, (int, float)):
             with contextlib.suppress(OverflowError, ValueError):  # numbers without a meaning
-                value, steps = float(value), int(maximum)
-                self._progress.step(self._owner(node), value, steps, time.monotonic())
+                self.reach(self._owner(node), float(value), int(maximum))
 
     def note_states(self, states: object) -> None:
         if not isinstance(states, dict):
             return
-        now = time.monotonic()
         for node, state in states.items():
             if not isinstance(state, dict) or node in self._times:
                 continue
             if state.get("state") == _NODE_STARTED:
-                self._started.setdefault(node, now)
-                self._progress.start(node, now)
+                self._started.setdefault(node, self.clock())
+                self.begin(node)
             elif state.get("state") == _NODE_FINISHED:
                 self._end_node(node)
-
-    def finish(self, node: str) -> None:
-        self._progress.finish(node)
 
     def stop(self) -> None:
         """Record that no node is executing any more; those that were are not done."""
@@ -368,49 +361,46 @@ class LiveStatus:
         """Return one line, the progress (0 to 1), the node, and the seconds left, if known."""
         if self._stopped_at is not None:
             return self._stopped_at[0]
-        now, node = time.monotonic(), self.current_node
-        left = self._progress.seconds_left(now)
+        node, left = self.current_node, self.seconds_left()
         return {
             "live_status": f"Executing {self.name(node).title}" if node else "Executing",
-            "progress": round(self._progress.fraction(now), 4),
+            "progress": round(self.fraction(), 4),
             "current_node": node,
             "time_left": None if left is None else round(left, 1),
         }
 
     def nodes(self) -> tuple[int, int]:
-        return self._progress.nodes if self._stopped_at is None else self._stopped_at[1]
+        return super().nodes() if self._stopped_at is None else self._stopped_at[1]
 
     def current_step(self) -> tuple[int, int] | None:
         node = self.current_node
-        return None if node is None else self._progress.step_of(self._owner(node))
+        return None if node is None else self.step_of(self._owner(node))
 
     def news(self, *, force: bool) -> dict[str, Any] | None:
         """Return the progress of the run if it has changed enough, or by ``force``."""
-        now = time.monotonic()
-        if not force and self._progress.fraction(now) - self._last_news[0] < LIVE_STEP:
+        if not force and self.fraction() - self._last_news[0] < LIVE_STEP:
             return None
         live = self.read()
-        self._last_news = live["progress"], live["time_left"], now
+        self._last_news = live["progress"], live["time_left"], self.clock()
         return live
 
     def is_outdated(self) -> bool:
         """Return whether the time that is left differs too much from the last reported one."""
-        now = time.monotonic()
         _, last, at = self._last_news
-        left = self._progress.seconds_left(now)
+        left = self.seconds_left()
         if last is None or left is None:
             return last is not left
-        return abs(last - (now - at) - left) > max(DRIFT[0] * left, DRIFT[1])
+        return abs(last - (self.clock() - at) - left) > max(DRIFT[0] * left, DRIFT[1])
 
     def _owner(self, node: str) -> str:
         """Return the node of the graph that created a node at run time."""
-        return node if node in self._nodes else node.split(".", 1)[0]
+        return node if node in self._names else node.split(".", 1)[0]
 
     def _end_node(self, node: str) -> None:
         started = self._started.pop(node, None)
         if started is not None:
-            self._times[node] = round(time.monotonic() - started, 4)
-            steps = self._progress.steps_of(node)
+            self._times[node] = round(self.clock() - started, 4)
+            steps = self.steps_of(node)
             if any(steps):
-                self._steps[node] = list(steps)
-        self._progress.finish(node)
+                self._works[node] = list(steps)
+        self.finish(node)

@@ -22,13 +22,13 @@ class Execution:
 
     def __init__(self, steps: dict[str, int], past: list[dict[str, NodeWork]] | None = None):
         self.now = 100.0
-        self.progress = Progress(steps)
-        self.progress.learn(past or [], self.now)
+        self.progress = Progress(steps, lambda: self.now)
+        self.progress.learn(past or [])
         self.reported: list[tuple[float, str, float, float | None]] = []
         self.work: dict[str, NodeWork] = {}
 
     def note(self, node: str) -> None:
-        fraction, left = self.progress.fraction(self.now), self.progress.seconds_left(self.now)
+        fraction, left = self.progress.fraction(), self.progress.seconds_left()
         self.reported.append((self.now, node, fraction, left))
 
     def wait(self, node: str, seconds: float) -> None:
@@ -38,13 +38,13 @@ class Execution:
 
     def execute(self, node: str, seconds: float, *phases: int) -> None:
         begun = self.now
-        self.progress.start(node, self.now)
+        self.progress.begin(node)
         self.note(node)
         total = sum(phases)
         for steps in phases:
             for step in range(steps):
                 self.wait(node, seconds / total)
-                self.progress.step(node, step + 1, steps, self.now)
+                self.progress.reach(node, step + 1, steps)
                 self.note(node)
         if not phases:
             self.wait(node, seconds)
@@ -125,7 +125,7 @@ def test_other_numbers_of_steps_than_in_earlier_runs():
 def test_the_newest_runs_count_most_and_one_outlier_does_not_count():
     usual, odd = picture(pace=0.2).work, picture(pace=9.0).work
     run = Execution(dict.fromkeys((*SMALL, "sampler"), 0), [usual, odd, usual])
-    left = run.progress.seconds_left(run.now)
+    left = run.progress.seconds_left()
     assert left == pytest.approx(sum(SMALL.values()) + 4.0, rel=0.1)
 
 
@@ -198,51 +198,51 @@ def test_a_node_in_several_phases():
 
 def test_a_maximum_that_changes_during_a_node():
     run = Execution({"node": 0, "save": 0})
-    run.progress.start("node", run.now)
+    run.progress.begin("node")
     seen = []
     for value, most in [(1, 10), (5, 10), (6, 20), (3, 20), (20, 20), (1, 1), (0, 0), (7, 5)]:
         run.now += 1
-        run.progress.step("node", value, most, run.now)
-        seen.append(run.progress.fraction(run.now))
+        run.progress.reach("node", value, most)
+        seen.append(run.progress.fraction())
     assert seen == sorted(seen)
     assert seen[1] < seen[2] < seen[4] < 1
 
 
 def test_cached_nodes_have_no_share_of_the_progress():
     run = Execution({"model": 0, "sampler": 20, "hires": 20, "decode": 0})
-    run.progress.skip(["model", "sampler"], run.now)
-    assert run.progress.fraction(run.now) == 0.0
+    run.progress.skip(["model", "sampler"])
+    assert run.progress.fraction() == 0.0
     run.execute("hires", 10.0, 20)
     run.execute("decode", 0.5)
     run.check()
     assert max(run.errors()) < 0.15
     cached = Progress({"a": 0})
-    cached.skip(["a"], 1.0)
-    assert cached.fraction(1.0) == 1.0
+    cached.skip(["a"])
+    assert cached.fraction() == 1.0
 
 
 def test_progress_never_decreases_with_late_data_or_a_second_attempt():
     past = picture().work
     run = Execution({**dict.fromkeys(SMALL, 0), "sampler": 20})
     run.execute("model", 0.3)
-    before = run.progress.fraction(run.now)
-    run.progress.learn([past], run.now)
-    assert run.progress.fraction(run.now) == pytest.approx(before)
+    before = run.progress.fraction()
+    run.progress.learn([past])
+    assert run.progress.fraction() == pytest.approx(before)
     run.execute("sampler", 10.0, 20)
-    reached = run.progress.fraction(run.now)
+    reached = run.progress.fraction()
     assert reached > 0.9
-    run.progress.restart(run.now)
-    assert run.progress.fraction(run.now) == reached
+    run.progress.reset()
+    assert run.progress.fraction() == reached
 
 
 def test_nodes_that_run_at_the_same_time():
     run = Execution({"a": 10, "b": 10, "end": 0})
-    run.progress.start("a", run.now)
-    run.progress.start("b", run.now)
+    run.progress.begin("a")
+    run.progress.begin("b")
     for step in range(1, 11):
         run.now += 0.5
-        run.progress.step("a", step, 10, run.now)
-        run.progress.step("b", step, 10, run.now)
+        run.progress.reach("a", step, 10)
+        run.progress.reach("b", step, 10)
         run.note("a")
     run.progress.finish("a")
     run.progress.finish("b")
