@@ -125,8 +125,7 @@ class Driver:
         comfyui = self.comfyuis.get(run.record.machine)
         pool = None if run.record.pool is None else "pool"
         connected = comfyui is not None and comfyui.connected
-        dead = comfyui is not None and not comfyui.alive and not comfyui.connected
-        return Place(comfyui is not None, connected, dead and False, False, False, pool)
+        return Place(comfyui is not None, connected, pool=pool)
 
     def tell(self, run: RunState, cause: Cause, detail: str = "", **options: Any) -> None:
         self.handle(run, Event(cause, detail, **options))
@@ -142,57 +141,50 @@ class Driver:
             self.perform(run, effect)
 
     def perform(self, run: RunState, effect: Effect) -> None:
-        do, event = effect.do, effect.event
-        prompt_id, comfyui = run.prompt_id, self.comfyuis.get(run.record.machine)
-        if do is Do.SAVE_SOON:
-            self.jobs.append(lambda: self.tell(run, Cause.SAVE_DUE))
-        elif do in (Do.STORE, Do.SAVE, Do.STORE_END):
-            assert effect.record is not None
-            self.writes.append((copy.deepcopy(effect.record), self.when_written(run, effect)))
-        elif do in (Do.SEARCH, Do.HISTORY, Do.OUTCOME):
-            assert event is not None
-            if comfyui is not None and comfyui.connected:
-                self.jobs.append(lambda: self.ask(run, do, event, comfyui))
-        elif do is Do.CANCEL:
-            assert event is not None
-            if comfyui is not None and comfyui.connected:
-                self.jobs.append(lambda: self.cancel_there(run, event, comfyui))
-        elif do is Do.INTERRUPT:
-            if comfyui is not None and comfyui.connected:
+        event, later = effect.event, self.jobs.append
+        comfyui = self.comfyuis.get(run.record.machine)
+        there = comfyui is not None and comfyui.connected
+        match effect.do:
+            case Do.SAVE_SOON:
+                later(lambda: self.tell(run, Cause.SAVE_DUE))
+            case Do.STORE | Do.SAVE | Do.STORE_END:
+                self.writes.append((copy.deepcopy(effect.record), self.when_written(run, effect)))
+            case Do.SEARCH | Do.HISTORY | Do.OUTCOME if there:
+                later(lambda: self.ask(run, effect.do, event, comfyui))
+            case Do.CANCEL if there:
+                later(lambda: self.cancel_there(run, event, comfyui))
+            case Do.INTERRUPT if there:
                 prompt = run.comfyui_id
-                self.jobs.append(lambda: self.interrupt(comfyui, prompt))
-        elif do is Do.READ_GRAPH:
-            assert event is not None
-            facts = {"session": "s", "events_complete": comfyui is not None and comfyui.connected}
-            again = event._replace(cause=Cause.QUEUED_ANEW, facts=facts)
-            self.jobs.append(lambda: self.handle(run, again))
-        elif do is Do.POST:
-            assert comfyui is not None
-            self.post(run, comfyui)
-        elif do is Do.GIVE_UP:
-            self.given_up.add(effect.prompt)
-        elif do is Do.ENQUEUE:
-            self.waiting.append(run)
-        elif do is Do.TRY_LATER:
-            self.jobs.append(lambda: self.waiting.append(run))
-        elif do is Do.KEEP_OUTPUTS:
-            self.jobs.append(lambda: self.tell(run, Cause.OUTPUTS_KEPT))
-        elif do is Do.UPLOAD:
-            self.jobs.append(lambda: self.tell(run, Cause.UPLOADS_QUEUED))
-        elif do is Do.END:
-            self.ends[prompt_id] += 1
-            self.runs.pop(prompt_id, None)
-            self.check_end(run)
-        elif do is Do.DROP:
-            self.runs.pop(prompt_id, None)
-        elif do is Do.DISCARD:
-            self.rows.pop(prompt_id, None)
+                later(lambda: self.interrupt(comfyui, prompt))
+            case Do.READ_GRAPH:
+                facts = {"session": "s", "events_complete": there}
+                again = event._replace(cause=Cause.QUEUED_ANEW, facts=facts)
+                later(lambda: self.handle(run, again))
+            case Do.POST:
+                self.post(run, comfyui)
+            case Do.GIVE_UP:
+                self.given_up.add(effect.prompt)
+            case Do.ENQUEUE:
+                self.waiting.append(run)
+            case Do.TRY_LATER:
+                later(lambda: self.waiting.append(run))
+            case Do.KEEP_OUTPUTS:
+                later(lambda: self.tell(run, Cause.OUTPUTS_KEPT))
+            case Do.UPLOAD:
+                later(lambda: self.tell(run, Cause.UPLOADS_QUEUED))
+            case Do.END:
+                self.ends[run.prompt_id] += 1
+                self.runs.pop(run.prompt_id, None)
+                self.check_end(run)
+            case Do.DROP:
+                self.runs.pop(run.prompt_id, None)
+            case Do.DISCARD:
+                self.rows.pop(run.prompt_id, None)
 
     def when_written(self, run: RunState, effect: Effect) -> Callable[[bool], None]:
         def written(stored: bool) -> None:
             event = effect.event
             if effect.do is Do.STORE:
-                assert event is not None
                 self.handle(run, event._replace(stored=stored))
             elif effect.do is Do.STORE_END:
                 cause = Cause.END_STORED if stored else Cause.END_NOT_STORED

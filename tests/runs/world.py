@@ -243,37 +243,34 @@ class World:
 
     def happens(self, what: str, comfyui: FakeComfyUI | None = None) -> None:
         comfyui = comfyui or self.comfyui
-        self._happens(what, comfyui)
+        match what:
+            case "connection breaks":
+                self.call(comfyui.disconnect)
+            case "connection is back":
+                self.call(comfyui.connect)
+            case "ComfyUI dies":
+                run = self.next_run(comfyui)
+                self.call(comfyui.die)
+                self.blamed.update([] if run is None else [run.comfyui_id])
+            case "ComfyUI is started":
+                comfyui.start()
+                self.call(comfyui.connect)
+            case "HTTP is refused" | "HTTP is answered":
+                comfyui.refuses = what == "HTTP is refused"
+                comfyui.well_since = self.loop.time()
+            case "ComfyUI hangs" | "ComfyUI hangs no more":
+                comfyui.hangs = what == "ComfyUI hangs"
+                comfyui.well_since = self.loop.time()
+            case "others clear the queue":
+                self.call(comfyui.clear)
+            case "an event is too large":
+                self.call(self.service.listener.machine_event, comfyui.machine, OversizedEvent(1))
+            case "Jupyter is killed":
+                self.kill()
+            case "the store fails" | "the store is well":
+                self.store.failing = what == "the store fails"
         for each in self.comfyuis:
             each.troubled_at = None if each.is_well else (each.troubled_at or self.loop.time())
-
-    def _happens(self, what: str, comfyui: FakeComfyUI) -> None:
-        if what == "connection breaks":
-            self.call(comfyui.disconnect)
-        elif what == "connection is back":
-            self.call(comfyui.connect)
-        elif what == "ComfyUI dies":
-            run = self.next_run(comfyui)
-            self.call(comfyui.die)
-            if run is not None:
-                self.blamed[run.comfyui_id] += 1
-        elif what == "ComfyUI is started":
-            comfyui.start()
-            self.call(comfyui.connect)
-        elif what in ("HTTP is refused", "HTTP is answered"):
-            comfyui.refuses = what == "HTTP is refused"
-            comfyui.well_since = self.loop.time()
-        elif what in ("ComfyUI hangs", "ComfyUI hangs no more"):
-            comfyui.hangs = what == "ComfyUI hangs"
-            comfyui.well_since = self.loop.time()
-        elif what == "others clear the queue":
-            self.call(comfyui.clear)
-        elif what == "an event is too large":
-            self.call(self.service.listener.machine_event, comfyui.machine, OversizedEvent(1))
-        elif what == "Jupyter is killed":
-            self.kill()
-        elif what in ("the store fails", "the store is well"):
-            self.store.failing = what == "the store fails"
 
     def next_run(self, comfyui: FakeComfyUI) -> Run | None:
         """Return the only queued run of a ComfyUI, if it is about to begin."""
