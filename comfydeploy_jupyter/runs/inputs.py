@@ -151,7 +151,9 @@ async def _fetch(source: str, need: FileNeed, folders: Folders, client: ComfyUIC
             return [await place(file, name, folders, client)]
     if source.startswith("data:"):
         data, suffix = await asyncio.to_thread(_decode, source, field)
-        return [await _place_bytes(data, f"image{suffix}", folders, client)]
+        with _temporary_file() as file:
+            await asyncio.to_thread(file.write, data)
+            return [await place(file, f"image{suffix}", folders, client)]
     return [await _place_named(source, field, folders, client)]
 
 
@@ -174,12 +176,6 @@ async def _place_named(name: str, field: str, folders: Folders, client: ComfyUIC
     with await open_in_thread(folders.open_for_read, path) as file:
         mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode) & PLAIN_MODE
         return await place(file, path.name, folders, client, mode=mode)
-
-
-async def _place_bytes(data: bytes, name: str, folders: Folders, client: ComfyUIClient) -> str:
-    with _temporary_file() as file:
-        await asyncio.to_thread(file.write, data)
-        return await place(file, name, folders, client)
 
 
 async def place(

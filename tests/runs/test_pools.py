@@ -13,6 +13,7 @@ import pytest
 from comfydeploy_jupyter.errors import ComfyUIUnavailableError, ConflictError, NotFoundError
 from comfydeploy_jupyter.machines.registry import Pool
 from comfydeploy_jupyter.runs import creation
+from tests.helpers.selection import THOROUGH
 
 from .world import World
 
@@ -415,7 +416,8 @@ def test_a_run_whose_request_waits_for_its_end_stays_in_memory(world: World) -> 
     assert world.service.find(runs[4]) is not None
 
 
-AT = [number / 100 for number in range(30)]  # seconds; after the last one, ComfyUI has the run
+# Seconds; after the last one, ComfyUI has the run.
+AT = [number / 100 for number in range(0, 30, 1 if THOROUGH else 3)]
 
 
 @pytest.mark.slow
