@@ -165,10 +165,6 @@ class ActiveRuns:
                 return run
         return None
 
-    def of_pool(self, pool_id: str) -> list[Run]:
-        """Return the unfinished runs of a pool, but not those that are unloaded."""
-        return [run for run in self._runs.values() if run.record.pool == pool_id]
-
     def count_on(self, machine_id: str) -> int:
         return sum(run.record.status != "uploading" for run in self.on(machine_id))
 

@@ -7,12 +7,11 @@ import logging
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ..errors import ComfyDeployError, ComfyUIUnavailableError
-from ..util.tasks import AGAIN, BackgroundTasks
+from ..util.tasks import BackgroundTasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from ..util.times import Backoff
     from .records import RunRecord
 
 T = TypeVar("T")
@@ -24,27 +23,17 @@ class Recorded(Protocol):
     record: RunRecord
 
 
-class Background:
-    """Run coroutines as background tasks; log an error of one with the id of its run."""
+class Background(BackgroundTasks):
+    """The background tasks of runs; an error of one has the id of its run in the log."""
 
     def __init__(self) -> None:
-        self._tasks = BackgroundTasks(log)
+        super().__init__(log)
 
-    def start(self, work: Coroutine[Any, Any, T], run: Recorded | None = None) -> asyncio.Task[T]:
-        """Run a coroutine as a task, for one run or for no particular run."""
-        if run is None:
-            return self._tasks.start(work, "A step for all runs")
+    def step(self, work: Coroutine[Any, Any, T], run: Recorded) -> asyncio.Task[T]:
+        """Run a coroutine for one run as a task."""
         record = run.record
         what = f"A step of run {record.prompt_id}"
-        return self._tasks.start(work, what, log_fields=record.log_fields)
-
-    def keep(
-        self, loop: Callable[[], Coroutine[Any, Any, None]], what: str, again: Backoff = AGAIN
-    ) -> asyncio.Task[None]:
-        return self._tasks.keep(loop, what, again=again)
-
-    async def close(self) -> None:
-        await self._tasks.close()
+        return self.start(work, what, log_fields=record.log_fields)
 
 
 def note(

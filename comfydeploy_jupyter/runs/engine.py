@@ -134,7 +134,7 @@ class StateSaver:
     def _save(self, run: Run, *, keep: bool = False) -> None:
         for effect in run.handle(Event(Cause.SAVE_DUE, keep=keep)):
             assert effect.record is not None
-            task = self._background.start(self._repository.save(effect.record), run)
+            task = self._background.step(self._repository.save(effect.record), run)
             self._saving[run.prompt_id] = task
             task.add_done_callback(partial(self._forget, run.prompt_id))
         if not run.due:
@@ -244,8 +244,8 @@ class Engine:
         return later
 
     def start(self, run: Run, effects: Sequence[Effect]) -> list[asyncio.Task[None]]:
-        start = self._context.background.start
-        return [start(self._quietly(run, each), run) for each in self.perform(run, effects)]
+        step = self._context.background.step
+        return [step(self._quietly(run, each), run) for each in self.perform(run, effects)]
 
     async def carry_out(self, run: Run, effects: Sequence[Effect]) -> None:
         """Perform effects, and those that follow from their results, except `NOT_AWAITED`.
@@ -254,7 +254,7 @@ class Engine:
         """
         for effect in self.perform(run, effects):
             if effect.do in NOT_AWAITED:
-                self._context.background.start(self._quietly(run, effect), run)
+                self._context.background.step(self._quietly(run, effect), run)
             else:
                 await self._later[effect.do](run, effect)
 
@@ -353,7 +353,7 @@ class Engine:
             self._context.background.keep(
                 partial(self._context.repository.save, record),
                 f"Storing the end of run {record.prompt_id}",
-                SAVE_AGAIN,
+                again=SAVE_AGAIN,
             )
         await _release(run)
         await self._again(run, effect, cause=cause, moves=None, state=None, stored=None)
@@ -434,7 +434,7 @@ class Engine:
             await handing
             return
         run = new.run
-        task = self._context.background.start(outcome(handing), run)
+        task = self._context.background.step(outcome(handing), run)
         if not await done_by(until, task):
             if self._context.active.get(run.prompt_id) is run:
                 self.tell(run, Cause.NOT_IN_TIME)
@@ -643,7 +643,7 @@ class Engine:
                 context.background.keep(
                     partial(self._begin_to_assign, run_id, machine),
                     f"Reading run {run_id}",
-                    SAVE_AGAIN,
+                    again=SAVE_AGAIN,
                 )
 
     async def _begin_to_assign(self, run_id: str, machine: Machine | None) -> None:
@@ -654,7 +654,7 @@ class Engine:
         if machine is None:
             self._wait_again(run)
         else:
-            self._context.background.start(self._assign(run, machine), run)
+            self._context.background.step(self._assign(run, machine), run)
 
     def _wait_again(self, run: Run) -> None:
         """Put a run back into the queue that was assigned to a machine, but not sent there."""
@@ -772,7 +772,7 @@ class Engine:
                     raise
             if run.record.cancelling:
                 break  # else another request could not be stored, which took this one back, too
-        task = self._context.background.start(outcome(self._cancel_now(run)), run)
+        task = self._context.background.step(outcome(self._cancel_now(run)), run)
         if not await done_by(now() + REPLY_TIMEOUT, task):
             return "running" if run.record.status == "running" else "queued"
         return result_of(task)

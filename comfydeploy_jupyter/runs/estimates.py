@@ -38,7 +38,7 @@ class DurationEstimates:
         if known is not None:
             run.live_status.learn(known)
         else:
-            self._background.start(self._read(run, structure, machine), run)
+            self._background.step(self._read(run, structure, machine), run)
 
     def add(self, record: RunRecord) -> None:
         """Add the times of a run that has ended to the cache, if it was successful."""

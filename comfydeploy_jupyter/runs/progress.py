@@ -201,11 +201,6 @@ class Progress:
         total = len(self._steps)
         return total - len(self._waiting) - len(self._running), total
 
-    def step_of(self, node: str) -> tuple[int, int] | None:
-        """Return the step of a running node and its number of steps; None without steps."""
-        found = self._running.get(node)
-        return None if found is None or not found.phases else (int(found.value), found.steps)
-
     def fraction(self) -> float:
         if self._whole > 0:
             done = 1.0 - self._outstanding() / self._whole
@@ -373,8 +368,9 @@ class LiveStatus(Progress):
         return super().nodes() if self._stopped_at is None else self._stopped_at[1]
 
     def current_step(self) -> tuple[int, int] | None:
-        node = self.current_node
-        return None if node is None else self.step_of(self._owner(node))
+        """Return the step of the current node and its number of steps; None without steps."""
+        found = self._running.get(self._owner(self.current_node or ""))
+        return None if found is None or not found.phases else (int(found.value), found.steps)
 
     def news(self, *, force: bool) -> dict[str, Any] | None:
         """Return the progress of the run if it has changed enough, or by ``force``."""

@@ -143,15 +143,11 @@ class RunQueue:
         self.decide()
         self._machines.open_members(record.pool)
 
-    def reserve(self, run: Run) -> None:
-        """Reserve the next position in the queue of its pool for a run that may return to it."""
-        if run.record.pool is not None and run.order is None:
-            run.order = self._dispatcher.reserve(front=run.record.front)
-
     def record_assigned(self, run: Run) -> None:
         record = run.record
-        self.reserve(run)
         if record.pool is not None:
+            if run.order is None:  # it may return to the queue of its pool
+                run.order = self._dispatcher.reserve(front=record.front)
             self._count(run.prompt_id, record.pool)
         if record.machine in self._members:
             self._dispatcher.hand_over(

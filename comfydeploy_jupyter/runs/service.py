@@ -118,7 +118,7 @@ class RunService:
         await self.deleter.finish(context.session.claimed)
         context.background.keep(self._watch.run, "Watching the machines")
         context.background.keep(self._engine.assign_waiting, "Handing waiting runs over")
-        context.background.keep(self.deleter.run, "Deleting old runs", LIMITS_AGAIN)
+        context.background.keep(self.deleter.run, "Deleting old runs", again=LIMITS_AGAIN)
 
     async def recover_orphans(self, sessions: Collection[str]) -> None:
         """Recover and follow the runs of servers that have exited, by their session ids."""

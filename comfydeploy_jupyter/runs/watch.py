@@ -174,7 +174,8 @@ class Watch:
 
     def machines_of(self, pool_id: str) -> set[str]:
         """Return the ids of the machines that have unfinished runs of a pool."""
-        return {run.record.machine for run in self._context.active.of_pool(pool_id)}
+        records = [run.record for run in self._context.active]
+        return {record.machine for record in records if record.pool == pool_id}
 
     def _queue_changed(self, machine: Machine, remaining: int | None) -> None:
         if remaining is not None:
