@@ -40,6 +40,7 @@ async def test_clock_that_was_set_after_a_run_was_queued(api, extension, chain, 
 FAKETIME = glob.glob("/usr/lib/*/faketime/libfaketimeMT.so.1")  # noqa: PTH207 - at import
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(not FAKETIME, reason="only libfaketime can set the clock of a process")
 def test_jupyters_clock_changes_by_years(serve, comfyui, tmp_path):
     """Back, then forward, while a run is executed and others wait; then Jupyter is killed."""
