@@ -207,11 +207,8 @@ def too_deep(graph: Graph) -> Iterator[tuple[str, str]]:
     if last is not None:
         yield last, _LONG
     if is_deeper_than(graph, DEEPEST_VALUE + 1):  # a quick check of all nodes at once
-        yield from (
-            (node_id, _DEEP)
-            for node_id, node in graph.items()
-            if is_deeper_than(node, DEEPEST_VALUE)
-        )
+        deep = (node_id for node_id, node in graph.items() if is_deeper_than(node, DEEPEST_VALUE))
+        yield from ((node_id, _DEEP) for node_id in deep)
 
 
 def end_of_long_chain(graph: Graph) -> str | None:
@@ -282,16 +279,10 @@ def nodes_in(fingerprint: bytes) -> frozenset[int]:
 
 def structure_of(graph: AnyGraph) -> str:
     """Return a hash of the structure of a graph: its node ids, classes and links."""
-    nodes = [
-        [
-            node_id,
-            class_of(graph[node_id]),
-            sorted(
-                [name, *value]
-                for name, value in inputs_of(graph[node_id]).items()
-                if is_link(value)
-            ),
-        ]
-        for node_id in sorted_keys(list(graph))
-    ]
+
+    def links(node: Mapping[str, Any]) -> list[list[Any]]:
+        return sorted([name, *link] for name, link in inputs_of(node).items() if is_link(link))
+
+    ordered = ((node_id, graph[node_id]) for node_id in sorted_keys(list(graph)))
+    nodes = [[node_id, class_of(node), links(node)] for node_id, node in ordered]
     return sha256(dumps(nodes).encode()).hexdigest()[:32]

@@ -6,6 +6,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any
 
 from ..errors import InvalidRequestError
@@ -107,14 +108,10 @@ def diff_graphs(old: Mapping[str, Any], new: Mapping[str, Any]) -> GraphDiff:
     for node in nodes:
         node.unique = len(alike[node.place, node.title or node.class_type]) == 1
     changes = [
-        Change("removed", key, f"removed {node.name}")
-        for key, node in before.items()
-        if key not in after
-    ]
-    changes += [
-        Change("added", key, f"added {node.name}")
-        for key, node in after.items()
-        if key not in before
+        Change(kind, key, f"{kind} {node.name}")
+        for kind, nodes_of, others in (("removed", before, after), ("added", after, before))
+        for key, node in nodes_of.items()
+        if key not in others
     ]
     for key, node in after.items():
         if key in before:
@@ -126,14 +123,8 @@ def _compare(
     old: _Node, new: _Node, before: Mapping[str, _Node], after: Mapping[str, _Node]
 ) -> Iterator[Change]:
     if old.class_type != new.class_type:
-        yield Change(
-            "replaced",
-            new.id,
-            f"{old.name} became {new.name}",
-            None,
-            old.class_type,
-            new.class_type,
-        )
+        text = f"{old.name} became {new.name}"
+        yield Change("replaced", new.id, text, None, old.class_type, new.class_type)
         return
     if old.mode != new.mode:
         yield Change("switched", new.id, f"{new.name} is now {new.mode}", None, old.mode, new.mode)
@@ -146,14 +137,8 @@ def _compare(
             yield _rewired(old, new, name, _source(was, before), _source(now, after))
         elif now is None and not _same(old.values.get(name, _UNSET), new.values.get(name, _UNSET)):
             a, b = _excerpts(old.values.get(name, _UNSET), new.values.get(name, _UNSET))
-            yield Change(
-                "changed",
-                new.id,
-                f"{new.name}: {name} {a} → {b}",
-                name,
-                old.values.get(name),
-                new.values.get(name),
-            )
+            text, values = f"{new.name}: {name} {a} → {b}", (old.values, new.values)
+            yield Change("changed", new.id, text, name, *(each.get(name) for each in values))
 
 
 def _rewired(old: _Node, new: _Node, name: str, was: str | None, now: str | None) -> Change:
@@ -181,17 +166,16 @@ def _source(link: tuple[str, Any] | None, nodes: Mapping[str, _Node]) -> str | N
 
 
 def _api_nodes(graph: Mapping[str, Any]) -> dict[str, _Node]:
-    found = {}
-    for key, node in graph.items():
-        inputs = inputs_of(node)
-        found[str(key)] = _Node(
+    return {
+        str(key): _Node(
             str(key),
             class_of(node),
             title_of(node),
-            values={name: value for name, value in inputs.items() if not is_link(value)},
-            links={name: (v[0], v[1]) for name, v in inputs.items() if is_link(v)},
+            values={name: value for name, value in inputs_of(node).items() if not is_link(value)},
+            links={name: (v[0], v[1]) for name, v in inputs_of(node).items() if is_link(v)},
         )
-    return found
+        for key, node in graph.items()
+    }
 
 
 def _ui_nodes(ui: Mapping[str, Any]) -> dict[str, _Node]:
@@ -270,9 +254,7 @@ def _excerpts(a: Any, b: Any) -> tuple[str, str]:
     """Return two values as text; of long texts, the parts around their first difference."""
     if not (isinstance(a, str) and isinstance(b, str)) or max(len(a), len(b)) <= SHOWN:
         return _shown(a), _shown(b)
-    same = next(
-        (i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b))
-    )
+    same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
     start = max(0, same - LEAD)
     return _excerpt(a, start), _excerpt(b, start)
 

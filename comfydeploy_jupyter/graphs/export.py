@@ -12,6 +12,7 @@ import math
 import re
 import textwrap
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidRequestError
@@ -122,10 +123,7 @@ def _candidates(field: FormField) -> Iterator[str]:
         yield first
     yield _identifier(field.label.replace(":", " "))
     yield (numbered := _identifier(f"{first}_{field.node_id}"))
-    number = 2
-    while True:
-        yield f"{numbered}_{number}"
-        number += 1
+    yield from (f"{numbered}_{number}" for number in count(2))
 
 
 def _identifier(text: str) -> str:
@@ -140,7 +138,8 @@ def _assignment(name: str, field: FormField) -> str:
     if len(comment) > MAX_COMMENT:
         comment = f"{comment[:MAX_COMMENT]} …"
     lines = textwrap.wrap(comment, WIDTH - 2, break_long_words=False, break_on_hyphens=False)
-    value = f"0x{field.initial:06X}" if _is_colour(field) else literal(field.initial)
+    is_colour = field.kind == "color" and type(field.initial) is int and field.initial >= 0
+    value = f"0x{field.initial:06X}" if is_colour else literal(field.initial)
     return "\n".join([*(f"# {line}" for line in lines), f"{name} = {value}"])
 
 
@@ -159,10 +158,6 @@ def _facts(field: FormField) -> Iterator[str]:
         yield field.tooltip
     if field.advanced:
         yield "rarely changed"
-
-
-def _is_colour(field: FormField) -> bool:
-    return field.kind == "color" and type(field.initial) is int and field.initial >= 0
 
 
 def one_line(text: str) -> str:
@@ -237,23 +232,18 @@ def notebook(
     parts = script_parts(graph, fields, title=title)
     about = f"# {_escaped(parts.title)}\n\n{_escaped(parts.about)}"
     connect = "import comfydeploy_jupyter\n\ncomfy = comfydeploy_jupyter.connect()\ncomfy"
-    cells = [
-        new_markdown_cell(about, id="about"),
-        new_code_cell(connect, id="connect"),
+    hint = "## Inputs\n\nChange them, then run the cells below again."
+    texts = [
+        ("about", about, "connect", connect),
+        *([("inputs-about", hint, "inputs", parts.variables)] if parts.variables else []),
+        ("workflow-about", "## The workflow", "workflow", f"{parts.workflow}\nworkflow"),
+        ("run-about", "## Run it", "run", f"{parts.run}\nresult"),
+        ("save-about", "## Save the results", "save", 'result.save("outputs")'),
     ]
-    if parts.variables:
-        hint = "## Inputs\n\nChange them, then run the cells below again."
-        cells += [
-            new_markdown_cell(hint, id="inputs-about"),
-            new_code_cell(parts.variables, id="inputs"),
-        ]
-    cells += [
-        new_markdown_cell("## The workflow", id="workflow-about"),
-        new_code_cell(f"{parts.workflow}\nworkflow", id="workflow"),
-        new_markdown_cell("## Run it", id="run-about"),
-        new_code_cell(f"{parts.run}\nresult", id="run"),
-        new_markdown_cell("## Save the results", id="save-about"),
-        new_code_cell('result.save("outputs")', id="save"),
+    cells = [
+        cell
+        for text_id, text, code_id, code in texts
+        for cell in (new_markdown_cell(text, id=text_id), new_code_cell(code, id=code_id))
     ]
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     made = new_notebook(

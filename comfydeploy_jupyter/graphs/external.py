@@ -283,17 +283,14 @@ class _Resolver:
             if value is None:
                 raise _no_value(name)
             if kind in ("checkpoint", "lora", "face_model") and is_url(value):
-                raise InvalidRequestError.of_field(
-                    f"inputs.{name}",
-                    f"a model given by URL {_NEEDS_PACK}; download it with volume/model first and "
-                    "give its name",
-                )
+                instead = "download it with volume/model first and give its name"
+                problem = f"a model given by URL {_NEEDS_PACK}; {instead}"
+                raise InvalidRequestError.of_field(f"inputs.{name}", problem)
             return value
         sources = self._sources(node_id, kind, name)
         if sources and kind == "exr":
-            raise InvalidRequestError.of_field(
-                f"inputs.{name}", f"loading an EXR file {_NEEDS_PACK}"
-            )
+            problem = f"loading an EXR file {_NEEDS_PACK}"
+            raise InvalidRequestError.of_field(f"inputs.{name}", problem)
         if sources:
             if kind == "video":
                 _check_video(self._graph, node_id)
@@ -326,9 +323,8 @@ class _Resolver:
         if kind == "image_batch" and value is not None:
             return _image_list(value, name)
         if value is not None and not isinstance(value, str):
-            raise InvalidRequestError.of_field(
-                f"inputs.{name}", "must be a URL, a data: URL, a path or the name of an input file"
-            )
+            what = "must be a URL, a data: URL, a path or the name of an input file"
+            raise InvalidRequestError.of_field(f"inputs.{name}", what)
         return [value] if value else []
 
 
@@ -354,10 +350,13 @@ def _check_video(graph: AnyGraph, node_id: str) -> None:
     inputs = inputs_of(graph[node_id])
     for name, default in _VIDEO_DEFAULTS.items():
         if inputs.get(name, default) != default:
-            label = label_of(graph, node_id)  # reads all nodes
-            raise InvalidRequestError.of_field(
-                "workflow_api", f"{name} of the External Video node {label} {_NEEDS_PACK}"
-            )
+            raise _unavailable(name, graph, node_id)
+
+
+def _unavailable(what: str, graph: AnyGraph, node_id: str) -> InvalidRequestError:
+    label = label_of(graph, node_id)  # reads all nodes
+    problem = f"{what} of the External Video node {label} {_NEEDS_PACK}"
+    return InvalidRequestError.of_field("workflow_api", problem)
 
 
 _Reader: TypeAlias = "Callable[[Mapping[str, Any], str, random.Random], Any]"
@@ -475,11 +474,9 @@ def place_files(graph: AnyGraph, placed: Mapping[str, str | Sequence[str]]) -> G
         else:
             images = [add("LoadImage", image=name) for name in names]
             while len(images) > 2:  # a tree of nodes, since ComfyUI cannot run a long chain
-                pairs = [images[i : i + 2] for i in range(0, len(images), 2)]
-                images = [
-                    add("ImageBatch", image1=pair[0], image2=pair[1]) if pair[1:] else pair[0]
-                    for pair in pairs
-                ]
+                pairs = zip(images[::2], images[1::2], strict=False)
+                last = images[-1:] if len(images) % 2 else []
+                images = [*(add("ImageBatch", image1=a, image2=b) for a, b in pairs), *last]
             loader = _node("ImageBatch", image1=images[0], image2=images[1])
         if "_meta" in external:
             loader["_meta"] = external["_meta"]
@@ -509,11 +506,7 @@ def _video_outputs(
         if is_link(value) and value[0] == node_id
     }
     if read - {0, 1, 2}:
-        label = label_of({**graph, node_id: external}, node_id)
-        raise InvalidRequestError.of_field(
-            "workflow_api",
-            f"video_info and LATENT of the External Video node {label} {_NEEDS_PACK}",
-        )
+        raise _unavailable("video_info and LATENT", {**graph, node_id: external}, node_id)
     outputs = {0: [node_id, 0], 2: [node_id, 1]}
     if 1 in read:
         outputs[1] = [add("GetImageSize", image=[node_id, 0])[0], 2]

@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, BinaryIO, TypedDict
 
 from ..errors import InvalidRequestError
-from .formats import Graph, class_of
+from .formats import Graph, class_of, mapping
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -163,13 +163,13 @@ def _exif_texts(exif: bytes) -> Iterator[tuple[str, str]]:
 
 def _glb_texts(reader: BoundedReader) -> Iterator[tuple[str, str]]:
     (size,) = reader.unpack("<I", 12)
-    asset = _object(_object(_parse(reader.take(20, size).decode("utf-8", "replace"))).get("asset"))
+    asset = mapping(mapping(_parse(reader.take(20, size).decode("utf-8", "replace"))).get("asset"))
     yield from _strings(asset.get("extras"))
 
 
 def _safetensors_texts(reader: BoundedReader) -> Iterator[tuple[str, str]]:
     (size,) = reader.unpack("<Q", 0)
-    header = _object(_parse(reader.take(8, size).decode("utf-8", "replace")))
+    header = mapping(_parse(reader.take(8, size).decode("utf-8", "replace")))
     yield from _strings(header.get("__metadata__"))
 
 
@@ -187,13 +187,9 @@ def _json_texts(reader: BoundedReader) -> Iterator[tuple[str, str]]:
 
 
 def _strings(values: object) -> Iterator[tuple[str, str]]:
-    for name, value in _object(values).items():
+    for name, value in mapping(values).items():
         if isinstance(value, str):
             yield name, value
-
-
-def _object(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
 
 
 def _parse(text: object) -> object:
@@ -210,7 +206,7 @@ def _note_all(found: EmbeddedWorkflow, value: object) -> None:
     """Keep a workflow, or the workflows in an object that has them by name."""
     if not _note(found, value):
         for name in (*_NAMES, "workflow_api"):
-            _note(found, _parse(_object(value).get(name)))
+            _note(found, _parse(mapping(value).get(name)))
 
 
 def _note(found: EmbeddedWorkflow, value: object) -> bool:

@@ -9,7 +9,7 @@ from enum import Enum
 from itertools import pairwise
 from typing import Any, TypeAlias
 
-from .definitions import AnyDefinitions, Input, NodeDefinitions
+from .definitions import CONTROL, AnyDefinitions, Input, NodeDefinitions
 from .formats import CONTROLS, AnyGraph, Graph, UIGraph, class_of, copy_graph, inputs_of, sequence
 from .ui import FROM_OUTSIDE, PRIMITIVE, SavedGraph, SavedNode, SavedWorkflow
 
@@ -96,11 +96,10 @@ def apply_seeds(
             control = _NO_CONTROL
             if saved is not None:
                 control = _find_control(saved, node_id, class_type, name, value, controlled)
-            is_given, is_seed = (node_id, name) in given, _is_seed(name)
-            if mode is SeedMode.RANDOM:
-                draw = is_seed and not is_given and control.word != "fixed"
-            else:
-                draw = not is_given and control.word == "randomize"
+            is_given = (node_id, name) in given
+            random_mode = mode is SeedMode.RANDOM and _is_seed(name) and control.word != "fixed"
+            followed = mode is not SeedMode.RANDOM and control.word == "randomize"
+            draw = not is_given and (random_mode or followed)
             if draw:
                 low, high = _bounds(class_type, spec)
                 source = ((control.owner if mode is SeedMode.AUTO else "") or key, low, high)
@@ -132,7 +131,7 @@ def needs_definitions(
     if mode is SeedMode.SAVED or ui is None:
         return False
     return any(
-        isinstance(value, str) and value in CONTROLS and value != "fixed"
+        _word(value) not in ("", "fixed")
         for graph in SavedWorkflow(ui).graphs()
         for node in graph.every
         for value in node.stored_values
@@ -163,13 +162,12 @@ def _controlled(specs: Mapping[str, Input], inputs: Mapping[str, Any]) -> list[s
     # These are INTs with the flag, and those named seed or noise_seed without it (frontend 1.32.9).
     if not specs:
         return [name for name in inputs if name in SEED_NAMES]
-    return [
-        name
+    widgets = {
+        name: spec.options
         for name, spec in specs.items()
-        if spec.type == "INT"
-        and not spec.options.get("forceInput")
-        and spec.options.get("control_after_generate", name in SEED_NAMES)
-    ]
+        if spec.type == "INT" and not spec.options.get("forceInput")
+    }
+    return [name for name, options in widgets.items() if options.get(CONTROL, name in SEED_NAMES)]
 
 
 def _find_control(
@@ -201,22 +199,20 @@ def _word_for(values: object, name: str, value: int | None, controlled: Sequence
     # control. If their numbers differ (an edited graph, a group node), the pair with the same value
     # is used.
     if isinstance(values, Mapping):
-        word = values.get("control_after_generate")
-        return word if isinstance(word, str) and word in CONTROLS else ""
-    if not isinstance(values, list):
-        return ""
+        return _word(values.get(CONTROL))
     pairs = [
-        (seed, word)
-        for seed, word in pairwise(values)
-        if isinstance(word, str)
-        and word in CONTROLS
-        and isinstance(seed, int)
-        and not isinstance(seed, bool)
+        (seed, _word(word))
+        for seed, word in pairwise(sequence(values))
+        if _word(word) and isinstance(seed, int) and not isinstance(seed, bool)
     ]
     if name in controlled and len(pairs) == len(controlled):
         return pairs[controlled.index(name)][1]
     words = {word for seed, word in pairs if seed == value}
     return words.pop() if len(words) == 1 else ""
+
+
+def _word(value: object) -> str:
+    return value if isinstance(value, str) and value in CONTROLS else ""
 
 
 _Path: TypeAlias = "Sequence[tuple[SavedNode, SavedGraph]]"
@@ -226,11 +222,10 @@ def _promoted_word(path: _Path) -> str:
     """Read the control on the node of a subgraph, which is used instead of the inner one."""
     if len(path) < 2:
         return ""
-    host, wanted = path[-2][0], (path[-1][0].id, "control_after_generate")
+    host, wanted = path[-2][0], (path[-1][0].id, CONTROL)
     words = dict(enumerate(sequence(host.stored)))
     found = [words.get(place) for place, proxy in host.proxies.items() if proxy == wanted]
-    word = next((word for word in found if isinstance(word, str)), "")
-    return word if word in CONTROLS else ""
+    return _word(next((word for word in found if isinstance(word, str)), ""))
 
 
 def _feeding_primitive(path: _Path, name: str) -> tuple[str, SavedNode] | None:
@@ -258,12 +253,9 @@ def _next_seed(value: int, word: str, spec: Input | None) -> int:
     # In frontend 1.32.9, ``increment-wrap`` has an effect on combos only.
     options = spec.options if spec else {}
     step = _as_int(options.get("step")) or 1
-    if word == "increment":
-        value += step
-    elif word == "decrement":
-        value -= step
-    else:
+    if word not in ("increment", "decrement"):
         return value
+    value += step if word == "increment" else -step
     low = max(-_CONTROL_LIMIT, _or(_as_int(options.get("min")), 0))
     high = min(_CONTROL_LIMIT, _or(_as_int(options.get("max")), _CONTROL_LIMIT))
     return min(max(value, low), high)

@@ -137,21 +137,11 @@ def _fields(found: EmbeddedWorkflow) -> dict[str, Any]:
 
 def _source(request: ConvertRequest) -> tuple[str, Any]:
     """Return the name of the field that contains the graph, and the graph."""
-    given = [
-        (field, graph)
-        for field, graph in (
-            ("workflow", request.workflow),
-            ("workflow_api", request.workflow_api),
-        )
-        if graph is not None
-    ]
+    graphs = (("workflow", request.workflow), ("workflow_api", request.workflow_api))
+    given = [(field, graph) for field, graph in graphs if graph is not None]
     if len(given) != 1:
-        problem = (
-            "must not be given together with workflow_api: send one of them"
-            if given
-            else "is missing"
-        )
-        raise InvalidRequestError.of_field("workflow", problem)
+        both = "must not be given together with workflow_api: send one of them"
+        raise InvalidRequestError.of_field("workflow", both if given else "is missing")
     return given[0]
 
 
@@ -163,21 +153,13 @@ def _convert(
     definitions: DefinitionSet | None,
 ) -> dict[str, Any]:
     """Return the reply, made with the node definitions of the request or of a machine."""
-    if definitions is not None:
-        nodes = definitions.nodes
-    else:
-        assert object_info is not None
-        nodes = NodeDefinitions(object_info)
+    nodes = NodeDefinitions.of(object_info) if definitions is None else definitions.nodes
     # The detected format overrides the name of the field.
     source = UI if detect_format(graph, field=field) is GraphFormat.UI else API
     target = target or (UI if source == API else API)
     result, warnings = _converted(graph, source, target, nodes)
-    return {
-        "from": source,
-        "to": target,
-        NAMES[target]: packed(result),
-        "warnings": packed(warnings),
-    }
+    made = {NAMES[target]: packed(result), "warnings": packed(warnings)}
+    return {"from": source, "to": target, **made}
 
 
 def _converted(

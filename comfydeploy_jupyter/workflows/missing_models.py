@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from ..comfyui.folders import Folders
     from ..graphs.models import ListedModel
     from ..machines.machine import Machine
-    from ..transfers.downloads import RemoteFile
     from ..transfers.queue import TransferRecord, Transfers
 
 MAX_MODELS = 1000  # models of one workflow
@@ -125,8 +124,7 @@ async def plan(
     if folders.base is None:
         warnings.append(
             "The folders of this ComfyUI are not known here, so nothing can be downloaded into"
-            " them;"
-            " set comfyui_path if it is on this machine."
+            " them; set comfyui_path if it is on this machine."
         )
     return Plan(models[:MAX_MODELS], validation["missing_nodes"], warnings)
 
@@ -138,7 +136,7 @@ async def ask_sizes(found: Plan, transfers: Transfers) -> None:
     async def ask(model: ModelFile) -> None:
         async with slots:
             try:
-                file = await _remote_file(model, transfers)
+                file = await transfers.linked(model.url or "")
                 asked = await transfers.ask(file.url)
             except (TransferError, ComfyDeployError) as error:
                 if isinstance(error, OfflineError):
@@ -164,7 +162,7 @@ async def fetch(found: Plan, transfers: Transfers, machine: Machine) -> None:
         )
     for model in found.wanted:
         try:
-            file = await _remote_file(model, transfers)
+            file = await transfers.linked(model.url or "")
             target = await asyncio.to_thread(_place, folders, model)
             model.transfer = await transfers.download(
                 file, target, model.sha256, machine.id, untrusted=True
@@ -189,11 +187,6 @@ def only(found: Plan, names: Iterable[str]) -> None:
     for model in found.models:
         if model.state == "unused":
             model.state = "missing"
-
-
-async def _remote_file(model: ModelFile, transfers: Transfers) -> RemoteFile:
-    assert model.url is not None
-    return await transfers.linked(model.url)
 
 
 def _place(folders: Folders, model: ModelFile) -> Path:
@@ -237,28 +230,21 @@ def _combine(
     listed: list[ListedModel], missing: list[dict[str, Any]]
 ) -> list[tuple[ModelFile, ListedModel | None]]:
     """Combine the models that a workflow lists with those that its loaders lack."""
-    by_name: dict[str, ListedModel] = {}
-    for entry in listed:
-        by_name.setdefault(entry.name, entry)
+    by_name = {entry.name: entry for entry in reversed(listed)}
     models: dict[tuple[str, str | None], tuple[ModelFile, ListedModel | None]] = {}
-    found_as: dict[tuple[str, str | None], list[str]] = {}
     for lack in missing:
         name = lack["name"].replace("\\", "/")
         listing = by_name.get(lack["name"]) or by_name.get(_base(name))
         folder = lack["folder"]
         if folder is None and listing is not None:
             folder = _folder(listing)
-        where = {"node_id": lack["node_id"], "input": lack["input"]}
-        key = (name, folder)
-        if key not in models:
-            models[key] = ModelFile(name, folder), listing
-            if listing is not None:
-                found_as.setdefault((listing.name, listing.folder), []).append(name)
-        models[key][0].nodes.append(where)
-    rest = [one for one in listed if (one.name, one.folder) not in found_as]
-    for one in rest:
-        key = (one.name, _folder(one))
-        models.setdefault(key, (ModelFile(one.name, _folder(one)), one))
+        model, _ = models.setdefault((name, folder), (ModelFile(name, folder), listing))
+        model.nodes.append({"node_id": lack["node_id"], "input": lack["input"]})
+    found = {(each.name, each.folder) for _, each in models.values() if each is not None}
+    for each in listed:
+        if (each.name, each.folder) not in found:
+            key = (each.name, _folder(each))
+            models.setdefault(key, (ModelFile(*key), each))
     return list(models.values())
 
 
@@ -292,17 +278,14 @@ def _check(
 
 
 def _link_problem(listed: ListedModel, sites: Collection[str]) -> str | None:
-    url = listed.url or ""
-    if len(url) > MAX_URL:
-        return f"the link is longer than {MAX_URL} characters"
-    return objection(url, sites)
+    too_long = f"the link is longer than {MAX_URL} characters"
+    return too_long if len(listed.url or "") > MAX_URL else objection(listed.url or "", sites)
 
 
 def _hash_problem(listed: ListedModel) -> str | None:
     is_sha256 = (listed.hash_type or "").lower() in _HASH_TYPES
-    if listed.hash and is_sha256 and not re.fullmatch("[0-9a-fA-F]{64}", listed.hash):
-        return "its hash is not a SHA-256 in hexadecimal"
-    return None
+    wrong = listed.hash and is_sha256 and not re.fullmatch("[0-9a-fA-F]{64}", listed.hash)
+    return "its hash is not a SHA-256 in hexadecimal" if wrong else None
 
 
 def _folder(listed: ListedModel) -> str | None:
@@ -319,11 +302,6 @@ def _base(name: str) -> str:
 
 def _is_plain(name: str) -> bool:
     """Return whether a name is the name of a single file or folder, and not hidden."""
-    return (
-        name.isprintable()
-        and name == name.strip()
-        and not name.startswith(".")
-        and not {"/", "\\", ":"} & {*name}
-        and name != ""
-        and name.encode("utf-8", "replace").decode() == name
-    )
+    plain = name.isprintable() and name == name.strip() and not {"/", "\\", ":"} & {*name}
+    encodable = name.encode("utf-8", "replace").decode() == name
+    return plain and encodable and not name.startswith(".") and name != ""

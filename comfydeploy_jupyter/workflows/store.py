@@ -117,9 +117,7 @@ class WorkflowRecord:
 
     def shown(self) -> dict[str, Any]:
         """Return the workflow as the routes reply it."""
-        fields = {**vars(self), "id": self.workflow_id, "versions": self.latest_version}
-        order = ("id", "workflow_id", "name", "machine_id", "created_at", "updated_at")
-        return {key: fields[key] for key in (*order, "latest_version", "versions", "tags")}
+        return {"id": self.workflow_id, **vars(self), "versions": self.latest_version}
 
 
 @dataclass(frozen=True)
@@ -274,27 +272,12 @@ class LocalWorkflows(Repository):
         row = workflow_row(db, workflow_id)
         name = row["name"] if name is None else name
         known: list[str] = json.loads(row["tags"])
-        new = known
-        if tags is not None:
-            first: dict[str, str] = {}
-            for tag in tags:
-                first.setdefault(tag.casefold(), tag)
-            new = list(first.values())
-        if (name, new) != (row["name"], known):
-            comments = row["search"].partition("\n")
-            db.execute(
-                "UPDATE workflows SET name = ?, tags = ?, search = ?, updated_at = ?, changed = ?"
-                " WHERE id = ?",
-                (
-                    name,
-                    json.dumps(new, ensure_ascii=False),
-                    "".join([_head_line(name, new), *comments[1:]]),
-                    utc_now(),
-                    _next_change(db),
-                    row["id"],
-                ),
-            )
-        return _workflow_record(workflow_row(db, workflow_id)).shown()
+        first: dict[str, str] = {}
+        for tag in known if tags is None else tags:
+            first.setdefault(tag.casefold(), tag)
+        if (name, [*first.values()]) != (row["name"], known):
+            _change(db, row, name, [*first.values()], row["machine_id"])
+        return _get(db, workflow_id).shown()
 
     @writing
     def delete(self, db: sqlite3.Connection, workflow_id: str) -> dict[str, Any]:
@@ -324,7 +307,7 @@ class LocalWorkflows(Repository):
                 f"workflow_id: there is no deleted workflow {workflow_id!r}",
                 details={"field": "workflow_id", "workflow_id": workflow_id},
             )
-        return _workflow_record(workflow_row(db, workflow_id)).shown()
+        return _get(db, workflow_id).shown()
 
     @reading
     def presets(self, db: sqlite3.Connection, workflow_id: str) -> list[Preset]:
@@ -397,23 +380,11 @@ class LocalWorkflows(Repository):
     async def _save(self, draft: Draft) -> Saved:
         draft = await draft.completed(self._convert)
         content = await worker.run(Content, draft.workflow, draft.workflow_api)
+        values: dict[str, Any] = {"comment": draft.comment, "machine_id": draft.machine_id}
         if draft.workflow_id is None:
-            return await self._database.write(
-                create_workflow,
-                draft.name or "",
-                content,
-                comment=draft.comment,
-                machine_id=draft.machine_id,
-            )
-        return await self._database.write(
-            update_workflow,
-            draft.workflow_id,
-            content,
-            comment=draft.comment,
-            name=draft.name,
-            machine_id=draft.machine_id,
-            force=draft.force,
-        )
+            return await self._database.write(create_workflow, draft.name or "", content, **values)
+        values |= {"name": draft.name, "force": draft.force}
+        return await self._database.write(update_workflow, draft.workflow_id, content, **values)
 
 
 def _fold(text: str) -> str:
@@ -435,23 +406,15 @@ def create_workflow(
     machine_id: str | None = None,
 ) -> Saved:
     """Store a new workflow with its first version."""
-    now = utc_now()
-    cursor = connection.execute(
+    now, workflow_id = utc_now(), str(uuid.uuid4())
+    connection.execute(
         "INSERT INTO workflows (workflow_id, name, machine_id, latest_version, created_at,"
         " updated_at, changed, search) VALUES (?, ?, ?, 0, ?, ?, ?, ?)",
-        (
-            str(uuid.uuid4()),
-            name,
-            machine_id,
-            now,
-            now,
-            _next_change(connection),
-            _head_line(name, ()),
-        ),
+        (workflow_id, name, machine_id, now, now, _next_change(connection), _head_line(name, ())),
     )
-    row = connection.execute("SELECT * FROM workflows WHERE id = ?", (cursor.lastrowid,)).fetchone()
+    row = workflow_row(connection, workflow_id)
     version = _add_version(connection, row, content, comment, now)
-    return Saved(_get(connection, row["workflow_id"]), version, created=True)
+    return Saved(_get(connection, workflow_id), version, created=True)
 
 
 def update_workflow(
@@ -470,25 +433,34 @@ def update_workflow(
     machine_id = row["machine_id"] if machine_id is None else machine_id
     created = force or not _is_latest(connection, row, content)
     if created or (name, machine_id) != (row["name"], row["machine_id"]):
-        now = utc_now()
-        comments = row["search"].partition("\n")[2]
-        connection.execute(
-            "UPDATE workflows SET name = ?, machine_id = ?, updated_at = ?, changed = ?, search = ?"
-            " WHERE id = ?",
-            (
-                name,
-                machine_id,
-                now,
-                _next_change(connection),
-                f"{_head_line(name, json.loads(row['tags']))}\n{comments}",
-                row["id"],
-            ),
-        )
+        now = _change(connection, row, name, json.loads(row["tags"]), machine_id)
     if created:
         version = _add_version(connection, row, content, comment, now)
     else:
         version = _version(connection, row, row["latest_version"])
     return Saved(_get(connection, workflow_id), version, created)
+
+
+def _change(
+    connection: sqlite3.Connection,
+    row: sqlite3.Row,
+    name: str,
+    tags: list[str],
+    machine_id: str | None,
+) -> str:
+    """Store the values of a workflow, as the newest change of all; return its time."""
+    now = utc_now()
+    comments = row["search"].partition("\n")[1:]
+    search = "".join([_head_line(name, tags), *comments])
+    connection.execute(
+        "UPDATE workflows SET name = ?, tags = ?, machine_id = ?, search = ?, updated_at = ?,"
+        " changed = ? WHERE id = ?",
+        (
+            *(name, json.dumps(tags, ensure_ascii=False), machine_id, search, now),
+            *(_next_change(connection), row["id"]),
+        ),
+    )
+    return now
 
 
 def _add_version(
@@ -503,14 +475,8 @@ def _add_version(
         "INSERT INTO workflow_versions (workflow, version, workflow_hash, workflow_content,"
         " api_hash, api_content, comment, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (
-            row["id"],
-            number,
-            hashes[0],
-            content.workflow_content,
-            hashes[1],
-            content.api_content,
-            comment,
-            now,
+            *(row["id"], number, hashes[0], content.workflow_content),
+            *(hashes[1], content.api_content, comment, now),
         ),
     )
     words = _fold(comment)
@@ -617,15 +583,8 @@ def workflow_row(connection: sqlite3.Connection, workflow_id: str) -> sqlite3.Ro
 
 
 def _workflow_record(row: sqlite3.Row) -> WorkflowRecord:
-    return WorkflowRecord(
-        row["workflow_id"],
-        row["name"],
-        row["machine_id"],
-        row["latest_version"],
-        row["created_at"],
-        row["updated_at"],
-        json.loads(row["tags"]),
-    )
+    names = ("workflow_id", "name", "machine_id", "latest_version", "created_at", "updated_at")
+    return WorkflowRecord(**{name: row[name] for name in names}, tags=json.loads(row["tags"]))
 
 
 def _next_change(connection: sqlite3.Connection) -> int:
@@ -638,9 +597,8 @@ def _remove(connection: sqlite3.Connection, number: int) -> None:
     hashes = connection.execute(
         "SELECT workflow_hash, api_hash FROM workflow_versions WHERE workflow = ?", (number,)
     ).fetchall()
-    connection.execute("DELETE FROM edited_files WHERE workflow = ?", (number,))
-    connection.execute("DELETE FROM workflow_presets WHERE workflow = ?", (number,))
-    connection.execute("DELETE FROM workflow_versions WHERE workflow = ?", (number,))
+    for table in ("edited_files", "workflow_presets", "workflow_versions"):
+        connection.execute(f"DELETE FROM {table} WHERE workflow = ?", (number,))  # noqa: S608
     connection.execute("DELETE FROM workflows WHERE id = ?", (number,))
     discard_graphs(connection, {digest for row in hashes for digest in row})
 
@@ -699,12 +657,8 @@ class CloudWorkflows:
             found["updated_at"] = version["created_at"] or found["updated_at"]
         hidden = (*GRAPHS, "comment")
         summary = {key: value for key, value in found.items() if key not in hidden}
-        return {
-            **summary,
-            "versions": found["latest_version"],
-            "created": False,
-            "new_version": new,
-        }
+        summary |= {"versions": found["latest_version"], "created": False, "new_version": new}
+        return summary
 
     async def add_version(self, draft: Draft) -> dict[str, Any]:
         """Add a version to the workflow whose id is in the draft, even if its content is equal."""
@@ -757,25 +711,17 @@ class CloudWorkflows:
 
     async def _create(self, draft: Draft) -> dict[str, Any]:
         workflow = _needed(draft.workflow, "workflow")
-        body = await asyncio.to_thread(
-            lambda: {
-                "name": draft.name,
-                "workflow_json": dumps(workflow),
-                "workflow_api": (None if draft.workflow_api is None else dumps(draft.workflow_api)),
-                "machine_id": draft.machine_id,
-            }
-        )
+        graphs = {"workflow_json": workflow, "workflow_api": draft.workflow_api}
+        texts = await asyncio.to_thread(lambda: {k: g and dumps(g) for k, g in graphs.items()})
+        body = {"name": draft.name, **texts, "machine_id": draft.machine_id}
         answer = await self._account.post(
             "workflow", body={key: value for key, value in body.items() if value is not None}
         )
         workflow_id = answer.get("workflow_id") if isinstance(answer, dict) else None
         if not isinstance(workflow_id, str):
             raise unreadable("the new workflow")
-        row = {
-            "id": workflow_id,
-            "name": draft.name,
-            "selected_machine_id": answer.get("machine_id"),
-        }
+        machine_id = answer.get("machine_id")
+        row = {"id": workflow_id, "name": draft.name, "selected_machine_id": machine_id}
         # The workflow exists now: failing to read its times must not look like a failure to save.
         with contextlib.suppress(CloudError):
             row = {**row, **(await self._account.get("workflow", workflow_id, limit=1))}
@@ -848,10 +794,9 @@ def _cloud_workflow(row: dict[str, Any]) -> dict[str, Any]:
 
 def _cloud_summary(row: dict[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in row.items() if key not in GRAPHS}
-    if "updated_at" in row:
-        kept["updated_at"] = iso_utc(row["updated_at"])
-    created_at = iso_utc(row.get("created_at"))
-    return {**kept, "created_at": created_at, "comment": row.get("comment") or ""}
+    times = {key: iso_utc(row.get(key)) for key in ("created_at", "updated_at")}
+    times = {key: time for key, time in times.items() if key in ("created_at", *row)}
+    return {**kept, **times, "comment": row.get("comment") or ""}
 
 
 async def _cloud_version(row: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from ..graphs.definitions import type_mismatches
 from ..graphs.formats import GraphFormat, check_api_graph, detect_format
 from ..graphs.models import CORE_PACK, core_versions
 from ..graphs.ui_to_api import ui_to_api
-from ..graphs.validation import validate_prompt
+from ..graphs.validation import issue, validate_prompt
 from ..graphs.versions import version_parts
 from ..util import worker
 from ..util.worker import packed
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..comfyui.folders import Folders
     from ..machines.machine import Machine
 
+FINDINGS = ("node_errors", "further_errors", "outputs", "missing_nodes", "missing_models")
 MODELS_MAX_AGE = 3.0  # seconds; short, so that a model file that was just added is found
 
 
@@ -60,20 +61,11 @@ def _validate(
         warnings += core_node_warnings(result.missing_nodes, workflow, definitions.comfyui_version)
     error = result.error
     if result.raises is not None:
-        error = {
-            "type": "prompt_unreadable",
-            "message": "ComfyUI could not read the graph",
-            "details": result.raises,
-            "extra_info": {},
-        }
+        error = issue("prompt_unreadable", "ComfyUI could not read the graph", result.raises)
     return {
         "valid": result.valid,
         "error": error,
-        "node_errors": packed(result.node_errors),
-        "further_errors": packed(result.further_errors),
-        "outputs": packed(result.outputs),
-        "missing_nodes": packed(result.missing_nodes),
-        "missing_models": packed(result.missing_models),
+        **{name: packed(getattr(result, name)) for name in FINDINGS},
         "warnings": packed([*warnings, *result.warnings]),
         "definitions": definitions.origin(),
     }
