@@ -15,19 +15,11 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from itertools import compress
 from typing import Any, Final, TypeAlias
 
 from ..errors import InvalidRequestError
-from .formats import (
-    class_of,
-    inputs_of,
-    is_link,
-    mapping,
-    node_label,
-    objects,
-    sequence,
-    title_of,
-)
+from .formats import class_of, inputs_of, is_link, mapping, node_label, objects, sequence, title_of
 from .versions import BUNDLED, Behaviour, behaviour_of
 
 
@@ -76,16 +68,8 @@ _CONVERSIONS: Mapping[str, Callable[[Any], Any]] = {
 # -- files of models ---------------------------------------------------------------------------
 
 SUFFIXES = (
-    ".safetensors",
-    ".sft",
-    ".ckpt",
-    ".pt",
-    ".pt2",
-    ".pth",
-    ".bin",
-    ".pkl",
-    ".gguf",
-    ".onnx",
+    *(".safetensors", ".sft", ".ckpt", ".pt", ".pt2", ".pth", ".bin", ".pkl"),
+    *(".gguf", ".onnx"),
 )
 _FOLDERS: Mapping[str, str] = {
     "ckpt_name": "checkpoints",
@@ -93,11 +77,7 @@ _FOLDERS: Mapping[str, str] = {
     "existing_lora": "loras",
     "vae_name": "vae",
     "unet_name": "diffusion_models",
-    "clip_name": "text_encoders",
-    "clip_name1": "text_encoders",
-    "clip_name2": "text_encoders",
-    "clip_name3": "text_encoders",
-    "clip_name4": "text_encoders",
+    **{f"clip_name{number}": "text_encoders" for number in ("", 1, 2, 3, 4)},
     "control_net_name": "controlnet",
     "style_model_name": "style_models",
     "gligen_name": "gligen",
@@ -408,34 +388,20 @@ CONTROL: Final = "control_after_generate"
 _SEEDS = frozenset({"seed", "noise_seed"})
 _UPLOADS = ("image_upload", "animated_image_upload", "video_upload")
 _AUDIO_PLAYERS = frozenset(
-    {
-        "LoadAudio",
-        "PreviewAudio",
-        "SaveAudio",
-        "SaveAudioAdvanced",
-        "SaveAudioMP3",
-        "SaveAudioOpus",
-    }
+    ["LoadAudio", "PreviewAudio", "SaveAudio", "SaveAudioAdvanced", "SaveAudioMP3", "SaveAudioOpus"]
 )
 _MODEL_VIEWERS = frozenset({"Preview3D", "Preview3DAnimation", "SaveGLB"})
 _TEXTS = frozenset({"STRING", "MARKDOWN", "TEXTAREA"})
 _BOX = {"x": 0, "y": 0, "width": 512, "height": 512}
 _DEFAULTS: Mapping[str, Any] = {
-    "INT": 0,
-    "FLOAT": 0,
-    "STRING": "",
+    **dict.fromkeys(("INT", "FLOAT"), 0),
+    **dict.fromkeys(("STRING", "MARKDOWN", "TEXTAREA", "WEBCAM", "PREVIEW_3D"), ""),
     "BOOLEAN": False,
-    "MARKDOWN": "",
-    "TEXTAREA": "",
     "COLOR": "#000000",
     "COLORS": [],
     "RANGE": {"min": 0.0, "max": 1.0},
     "BOUNDING_BOX": _BOX,
-    "BOUNDING_BOXES": MISSING,
-    "CURVE": MISSING,
-    "PAINTER": MISSING,
-    "WEBCAM": "",
-    "PREVIEW_3D": "",
+    **dict.fromkeys(("BOUNDING_BOXES", "CURVE", "PAINTER"), MISSING),
     "IMAGECOMPARE": ["", ""],
     "COMPOSITOR": {},
     "VIDEO_EDIT": {},
@@ -711,8 +677,7 @@ class NodeClass:
             return self._checked, False
         found: dict[str, Input] = {}
         dynamic = self._expand(self._section, inputs, found, faults)
-        required = [each for each in found.values() if each.required]
-        return (*required, *(each for each in found.values() if not each.required)), dynamic
+        return tuple(sorted(found.values(), key=lambda each: not each.required)), dynamic
 
     def _expand(
         self,
@@ -812,13 +777,10 @@ class NodeClass:
             added["audioUI"] = "AUDIO_UI"
         if self.name in _MODEL_VIEWERS:
             added["image"] = "PREVIEW_3D"
-        audio = required.get("audio")
-        if audio is not None and audio.options.get("audio_upload") is True:
+        if "audio" in required and required["audio"].options.get("audio_upload") is True:
             added["upload"] = "AUDIOUPLOAD"
-        if any(
-            each.type == "COMBO" and any(each.options.get(key) for key in _UPLOADS)
-            for each in required.values()
-        ):
+        combos = [each.options for each in required.values() if each.type == "COMBO"]
+        if any(options.get(key) for options in combos for key in _UPLOADS):
             added["upload"] = "IMAGEUPLOAD"
         required.update((name, Input(name, [kind, {}], True, self)) for name, kind in added.items())
         return {"required": required, "optional": optional}
@@ -917,14 +879,9 @@ class NodeClass:
 
     def _without_forced(self, values: list[Any]) -> list[Any]:
         slots = self._legacy
-        if not slots:
-            return values
-        if any(slots) or len(values) != sum(widget.stored for widget in self.widgets):
-            kept = [
-                value
-                for place, value in enumerate(values)
-                if place >= len(self.widgets) or self.widgets[place].stored
-            ]
+        if slots and (any(slots) or len(values) != sum(w.stored for w in self.widgets)):
+            stored = [widget.stored for widget in self.widgets]
+            kept = [*compress(values, stored), *values[len(stored) :]]
             aligned = kept if len(kept) == len(slots) else values
             if len(aligned) == len(slots):
                 return [value for value, skip in zip(aligned, slots, strict=True) if not skip]

@@ -54,10 +54,7 @@ class ScriptParts:
 
 
 def python_script(
-    graph: AnyGraph,
-    fields: Sequence[FormField] | None = None,
-    *,
-    title: str = "",
+    graph: AnyGraph, fields: Sequence[FormField] | None = None, *, title: str = ""
 ) -> str:
     parts = script_parts(graph, fields, title=title)
     variables = f"{parts.variables}\n\n" if parts.variables else ""
@@ -77,10 +74,7 @@ def python_script(
 
 
 def script_parts(
-    graph: AnyGraph,
-    fields: Sequence[FormField] | None = None,
-    *,
-    title: str = "",
+    graph: AnyGraph, fields: Sequence[FormField] | None = None, *, title: str = ""
 ) -> ScriptParts:
     """Return the pieces of scripts and notebooks; parameters are those of `python_script`."""
     form = input_form(graph) if fields is None else fields
@@ -219,10 +213,7 @@ _MARKDOWN = re.compile(r"([\\`*_\[\]|~$#!])")
 
 
 def notebook(
-    graph: AnyGraph,
-    fields: Sequence[FormField] | None = None,
-    *,
-    title: str = "",
+    graph: AnyGraph, fields: Sequence[FormField] | None = None, *, title: str = ""
 ) -> dict[str, Any]:
     """Return a notebook that loads a workflow, sets its inputs, runs it and shows the result."""
     # Imported here, since the import takes much longer than making a notebook.

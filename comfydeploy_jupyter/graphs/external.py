@@ -258,8 +258,7 @@ class _Resolver:
                 return value
             if (node_id, slot) in seen:
                 raise InvalidRequestError.of_field(
-                    "workflow_api",
-                    f"node {label_of(self._graph, node_id)} is linked to itself",
+                    "workflow_api", f"node {label_of(self._graph, node_id)} is linked to itself"
                 )
             seen.add((node_id, slot))
             if (node_id, slot) not in self._values:

@@ -74,9 +74,7 @@ class WorkflowForm:
 
 
 def input_form(
-    graph: AnyGraph,
-    definitions: AnyDefinitions = None,
-    ui: UIGraph | None = None,
+    graph: AnyGraph, definitions: AnyDefinitions = None, ui: UIGraph | None = None
 ) -> list[FormField]:
     """Return the fields for the inputs that a user may want to change, the most useful first.
 
@@ -98,9 +96,7 @@ def input_form(
 
 
 def workflow_form(
-    graph: AnyGraph,
-    definitions: AnyDefinitions = None,
-    ui: UIGraph | None = None,
+    graph: AnyGraph, definitions: AnyDefinitions = None, ui: UIGraph | None = None
 ) -> WorkflowForm:
     """Return the form of a workflow; parameters are those of `input_form`."""
     definitions = NodeDefinitions.of(definitions)
@@ -132,10 +128,7 @@ def _missing(graph: AnyGraph, definitions: NodeDefinitions) -> list[FormField]:
 
 
 def _as_chosen(
-    fields: Sequence[FormField],
-    authored: AuthorForm,
-    graph: AnyGraph,
-    warnings: list[str],
+    fields: Sequence[FormField], authored: AuthorForm, graph: AnyGraph, warnings: list[str]
 ) -> list[FormField]:
     """Put the fields that the author chose first, and mark others as rarely changed."""
     by_target = {(field.node_id, field.input_name): field for field in fields}
@@ -151,62 +144,37 @@ def _as_chosen(
         field = by_target[first]
         keys = tuple(by_target[other].key for other in further)
         twins.update(further)
-        label = wanted.label or field.label
+        label, title = wanted.label or field.label, wanted.title or field.title
         if not wanted.label and wanted.title and not field.label.endswith(" prompt"):
             label = f"{wanted.title}: {words(wanted.name)}"
-        chosen.setdefault(
-            first,
-            replace(
-                field,
-                label=label,
-                advanced=False,
-                chosen=True,
-                twins=keys,
-                title=wanted.title or field.title,
-            ),
-        )
+        shown = replace(field, advanced=False, chosen=True)
+        chosen.setdefault(first, replace(shown, label=label, twins=keys, title=title))
     if not chosen:
         return list(fields)
+    names: dict[str, list[str]] = defaultdict(list)
+    for node_id, name in by_target:
+        names[node_id].append(name)
     ordered: dict[Target, FormField] = {}
-    children = _children_of(chosen.values(), by_target)
-    for target, field in chosen.items():
-        ordered[target] = field
-        for child in children.get(target, ()):
-            ordered.setdefault(child, replace(by_target[child], advanced=False, chosen=True))
+    for (node_id, name), field in chosen.items():
+        ordered[node_id, name] = field
+        for child in names[node_id] if field.dynamic else ():
+            if child.startswith(f"{name}."):
+                shown = replace(by_target[node_id, child], advanced=False, chosen=True)
+                ordered.setdefault((node_id, child), shown)
     others = [f for target, f in by_target.items() if target not in ordered and target not in twins]
     if authored.app:
         return [*ordered.values(), *(replace(field, advanced=True) for field in others)]
     groups: dict[int, list[FormField]] = defaultdict(list)
     for field in others:
-        inner = ":" in field.node_id
-        shown = not inner and not field.advanced
-        if _is_external(field) or (shown and field.kind in MEDIA_KINDS):
+        external = field.key != f"{field.node_id}.{field.input_name}"
+        outside = ":" not in field.node_id and not field.advanced
+        if external or (outside and field.kind in MEDIA_KINDS):
             groups[0].append(field)
-        elif shown:
+        elif outside:
             groups[1].append(field)
         else:
             groups[3 if field.advanced else 2].append(replace(field, advanced=True))
     return [*groups[0], *ordered.values(), *groups[1], *groups[2], *groups[3]]
-
-
-def _children_of(
-    chosen: Iterable[FormField], fields: Mapping[Target, FormField]
-) -> dict[Target, list[Target]]:
-    """Return the fields that exist because of the options of chosen dynamic combos."""
-    combos: dict[str, list[str]] = defaultdict(list)
-    for field in chosen:
-        if field.dynamic:
-            combos[field.node_id].append(field.input_name)
-    found: dict[Target, list[Target]] = defaultdict(list)
-    for node_id, name in fields:
-        for combo in combos.get(node_id, ()):
-            if name.startswith(f"{combo}."):
-                found[node_id, combo].append((node_id, name))
-    return found
-
-
-def _is_external(field: FormField) -> bool:
-    return field.key != f"{field.node_id}.{field.input_name}"
 
 
 def _why_missing(wanted: ChosenInput, graph: AnyGraph) -> str:
@@ -221,9 +189,7 @@ def _why_missing(wanted: ChosenInput, graph: AnyGraph) -> str:
 
 
 def _groups(
-    graph: AnyGraph,
-    definitions: NodeDefinitions,
-    fields: Sequence[FormField],
+    graph: AnyGraph, definitions: NodeDefinitions, fields: Sequence[FormField]
 ) -> list[InputGroup]:
     """Return the groups to which values, files that a loader reads, or rows can be added."""
     found = []
@@ -288,16 +254,12 @@ def _distinct(fields: Sequence[FormField]) -> list[FormField]:
     made = []
     taken = {label for label, found in alike.items() if len(found) == 1}
     for field in fields:
-        others = alike[field.label]
-        label = field.label
+        others, label = alike[field.label], field.label
         if len(others) > 1:
             node, name = f"node {field.node_id}", words(field.input_name)
-            if len({each.input_name for each in others}) == len(others):
-                label += f" ({name})"
-            elif len({each.node_id for each in others}) == len(others):
-                label += f" ({node})"
-            else:
-                label += f" ({name}, {node})"
+            by_name = len({each.input_name for each in others}) == len(others)
+            by_node = len({each.node_id for each in others}) == len(others)
+            label += f" ({name if by_name else node if by_node else f'{name}, {node}'})"
             if label in taken:
                 label = f"{field.label} ({field.key})"
             taken.add(label)
@@ -305,20 +267,14 @@ def _distinct(fields: Sequence[FormField]) -> list[FormField]:
     return made
 
 
+# by the kind of an external input, if the field is of another kind
 _KIND_OF_EXTERNAL = {
     "text": "multiline",
-    "combo": "combo",
-    "float": "float",
-    "int": "int",
-    "bool": "bool",
-    "seed": "seed",
     "checkpoint": "combo",
     "lora": "combo",
-    "image": "image",
     "image_alpha": "image",
-    "video": "video",
     "video_path": "video",
-    "audio": "audio",
+    **dict.fromkeys(("face_model", "image_batch", "exr", "file"), "text"),
 }
 # Options of combos of files to which users can upload (ComfyUI comfy_api/latest/_io.py), and the
 # classes for which the Video Helper Suite's script has an upload button (its VHS.core.js, 2025).
@@ -405,9 +361,7 @@ class FormField:
 
 
 def ranked_fields(
-    graph: AnyGraph,
-    definitions: NodeDefinitions,
-    ui: UIGraph | None,
+    graph: AnyGraph, definitions: NodeDefinitions, ui: UIGraph | None
 ) -> list[FormField]:
     """Return a field for each value that a user may change, the most useful first."""
     # Parameters are those of `form.input_form`, which describes the order.
@@ -433,17 +387,10 @@ def ranked_fields(
             plain = title in (*_PLAIN_TITLES, definitions.title(class_of(node)))
             label = shown if primitive and title else f"{shown}: {_words_of(name, top, specs)}"
             single = kind == "text" and not primitive and top == name
-            field = FormField(
-                f"{node_id}.{name}",
-                f"{role} prompt".capitalize() if role and plain else label,
-                kind,
-                node_id,
-                name,
-                value,
-                **_declared(specs.get(name), definitions),
+            field = replace(
+                _field(node_id, name, value, kind, shown, specs.get(name), definitions),
+                label=f"{role} prompt".capitalize() if role and plain else label,
                 advanced=single or _is_advanced(specs, top),
-                dynamic=name in specs and specs[name].type == DYNAMIC_COMBO,
-                title=shown,
             )
             group, rank = (-1, 0) if primitive and not field.advanced else _rank(field, role)
             if top != name and not field.advanced and group > _FIRST_GROUPS:
@@ -491,16 +438,28 @@ def field_of(
     kind = _kind_of(class_of(node), name, "", specs[name])
     if kind is None:
         return None
-    title = title_of(node) or definitions.title(class_of(node))
+    title, value = title_of(node) or definitions.title(class_of(node)), inputs_of(node).get(name)
+    return _field(node_id, name, value, kind, title, specs[name], definitions)
+
+
+def _field(
+    node_id: str,
+    name: str,
+    value: Any,
+    kind: str,
+    title: str,
+    spec: Input | None,
+    definitions: NodeDefinitions,
+) -> FormField:
     return FormField(
         f"{node_id}.{name}",
         f"{title}: {words(name)}",
         kind,
         node_id,
         name,
-        inputs_of(node).get(name),
-        **_declared(specs[name], definitions),
-        dynamic=specs[name].type == DYNAMIC_COMBO,
+        value,
+        **_declared(spec, definitions),
+        dynamic=spec is not None and spec.type == DYNAMIC_COMBO,
         title=title,
     )
 
@@ -509,7 +468,7 @@ def _external_field(
     node_id: str, node: Mapping[str, Any], definitions: NodeDefinitions
 ) -> FormField:
     class_type, inputs = class_of(node), inputs_of(node)
-    kind = _KIND_OF_EXTERNAL.get(KINDS[class_type], "text")
+    kind = _KIND_OF_EXTERNAL.get(KINDS[class_type], KINDS[class_type])
     options = enum_options(inputs) if KINDS[class_type] == "combo" else None
     if KINDS[class_type] in ("checkpoint", "lora"):
         specs = definitions.declared(class_type)
@@ -543,26 +502,19 @@ def _kind_of(class_type: str, name: str, value: object, spec: Input | None) -> s
     """Return the kind of field for a value; None for values that a form cannot show."""
     if not isinstance(value, (str, int, float)):
         return None
-    if spec is not None and spec.type == DYNAMIC_COMBO:
-        return "combo"
+    seed_or_int = "seed" if name.endswith("seed") else "int"
     if spec is not None and spec.type in _TYPED:
-        if spec.type == "INT" and spec.options.get("display") == "color":
-            return "color"
         if spec.type == "INT":
-            return "seed" if name.endswith("seed") else "int"
+            return "color" if spec.options.get("display") == "color" else seed_or_int
         if spec.type == "STRING":
             return "multiline" if spec.options.get("multiline") else "text"
         if spec.type == "COMBO":
             return _media_kind(class_type, name, spec) or "combo"
-        return "float" if spec.type == "FLOAT" else "bool"
+        return {DYNAMIC_COMBO: "combo", "FLOAT": "float"}.get(spec.type, "bool")
     if spec is not None and spec.type in LOADERS and isinstance(value, str):
         return LOADERS[spec.type][2]
-    if isinstance(value, bool):
-        return "bool"
-    if isinstance(value, int):
-        return "seed" if name.endswith("seed") else "int"
-    if isinstance(value, float):
-        return "float"
+    if not isinstance(value, str):
+        return {bool: "bool", float: "float"}.get(type(value), seed_or_int)
     if class_type.startswith("LoadImage") or _IMAGE_NAME.fullmatch(value):
         return "image" if name == "image" else "text"
     if name in ("sampler_name", "scheduler"):

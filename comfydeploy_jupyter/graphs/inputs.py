@@ -32,25 +32,8 @@ from .definitions import (
 )
 from .dependencies import nodes_that_need
 from .external import EXTERNAL_PREFIX, KINDS, Target, external_values
-from .form import (
-    LOADERS,
-    MEDIA_KINDS,
-    FormField,
-    external_fields,
-    field_of,
-    words,
-    workflow_form,
-)
-from .formats import (
-    AnyGraph,
-    Graph,
-    UIGraph,
-    class_of,
-    copy_graph,
-    inputs_of,
-    is_link,
-    title_of,
-)
+from .form import LOADERS, MEDIA_KINDS, FormField, external_fields, field_of, words, workflow_form
+from .formats import AnyGraph, Graph, UIGraph, class_of, copy_graph, inputs_of, is_link, title_of
 from .queued_values import wrapped
 from .validation import not_offered, own_check, value_text
 
@@ -215,10 +198,7 @@ def _group_of(name: str, specs: Mapping[str, Input]) -> Input | None:
 
 
 def _with_branch(
-    node: Mapping[str, Any],
-    combo: str,
-    definitions: NodeDefinitions,
-    kept: Collection[str],
+    node: Mapping[str, Any], combo: str, definitions: NodeDefinitions, kept: Collection[str]
 ) -> dict[str, Any]:
     """Return the inputs of a node with those of the chosen option of a dynamic combo."""
     # The inputs of other options are removed. Those that are not in ``kept`` get their defaults.
@@ -452,9 +432,7 @@ _FILE = {
 
 
 def contract_of(
-    graph: AnyGraph,
-    definitions: AnyDefinitions = None,
-    ui: UIGraph | None = None,
+    graph: AnyGraph, definitions: AnyDefinitions = None, ui: UIGraph | None = None
 ) -> dict[str, Any]:
     """Return the JSON Schemas of the ``inputs`` of a run and of the ``outputs`` of its result."""
     # ``warnings`` has a sentence for each input that the author chose and the workflow lacks.

@@ -17,26 +17,9 @@ from itertools import islice
 from typing import Any
 
 from ..errors import InvalidRequestError
-from .definitions import (
-    CONTROL,
-    MISSING,
-    VIEWPORT,
-    NodeClass,
-    NodeDefinitions,
-    Socket,
-    unwrapped,
-)
+from .definitions import CONTROL, MISSING, VIEWPORT, NodeClass, NodeDefinitions, Socket, unwrapped
 from .dependencies import columns_of
-from .formats import (
-    BYPASSED,
-    MUTED,
-    AnyGraph,
-    inputs_of,
-    mapping,
-    objects,
-    sequence,
-    title_of,
-)
+from .formats import BYPASSED, MUTED, AnyGraph, inputs_of, mapping, objects, sequence, title_of
 from .ui import Link, SavedGraph, SavedNode, SavedWorkflow
 
 COLUMN_WIDTH, COLUMN_GAP = 400, 100

@@ -25,13 +25,8 @@ _DATE_PARTS = re.compile("dd?|MM?|hh?|mm?|ss?|yyy?y?")
 _DEEPEST = 64
 _RANGE = {"min", "max", "step"}
 _NEUTRAL = {
-    "control_after_generate",
-    "default",
-    "defaultInput",
-    "dynamicPrompts",
-    "forceInput",
-    "multiline",
-    "tooltip",
+    *("control_after_generate", "default", "defaultInput", "dynamicPrompts", "forceInput"),
+    *("multiline", "tooltip"),
 }
 
 _CAMERA = {
@@ -294,10 +289,8 @@ def text(value: Any) -> str:
     """Return ``String(value)`` of a JSON value."""
     if isinstance(value, str):
         return value
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true" if value else "false"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, (int, float)):
         return _number_text(value)
     if isinstance(value, list):

@@ -35,16 +35,7 @@ from .definitions import (
     type_mismatches_of,
 )
 from .formats import BYPASSED, MUTED, node_label, sequence
-from .ui import (
-    FROM_OUTSIDE,
-    PRIMITIVE,
-    Expansion,
-    Graph,
-    Node,
-    Slot,
-    Workflow,
-    read_workflow,
-)
+from .ui import FROM_OUTSIDE, PRIMITIVE, Expansion, Graph, Node, Slot, Workflow, read_workflow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -573,28 +564,12 @@ def _compatible(one: str, other: str) -> bool:
 
 
 FILE_SAVERS = frozenset(
-    {
-        "CLIPSave",
-        "LoraSave",
-        "ModelSave",
-        "Save3DAdvanced",
-        "SaveAnimatedPNG",
-        "SaveAnimatedWEBP",
-        "SaveAudio",
-        "SaveAudioAdvanced",
-        "SaveAudioMP3",
-        "SaveAudioOpus",
-        "SaveGLB",
-        "SaveGaussianSplat",
-        "SaveImage",
-        "SaveImageAdvanced",
-        "SaveLatent",
-        "SavePointCloud",
-        "SaveSVGNode",
-        "SaveVideo",
-        "SaveWEBM",
-        "VAESave",
-    }
+    [
+        *("CLIPSave", "LoraSave", "ModelSave", "Save3DAdvanced", "SaveAnimatedPNG"),
+        *("SaveAnimatedWEBP", "SaveAudio", "SaveAudioAdvanced", "SaveAudioMP3", "SaveAudioOpus"),
+        *("SaveGLB", "SaveGaussianSplat", "SaveImage", "SaveImageAdvanced", "SaveLatent"),
+        *("SavePointCloud", "SaveSVGNode", "SaveVideo", "SaveWEBM", "VAESave"),
+    ]
 )
 """The classes whose ``filename_prefix`` has patterns."""
 

@@ -566,8 +566,7 @@ class NodeValidator:
                 rule = self.nodes[node_id]
                 if rule.foreign and not rule.schema3:
                     self.warn(
-                        node_id,
-                        "has the type '*'; only its code decides which links it accepts",
+                        node_id, "has the type '*'; only its code decides which links it accepts"
                     )
                 return True
         if isinstance(received, str) and isinstance(wanted.raw_type, str):
@@ -647,10 +646,8 @@ class NodeValidator:
 
 
 _OVERRULED = {
-    "return_type_mismatch",
-    "value_bigger_than_max",
-    "value_not_in_list",
-    "value_smaller_than_min",
+    *("return_type_mismatch", "value_bigger_than_max"),
+    *("value_not_in_list", "value_smaller_than_min"),
 }
 """Errors that ComfyUI does not report for inputs that the node class checks itself."""
 
@@ -878,14 +875,10 @@ Issue: TypeAlias = dict[str, Any]
 
 NOT_HERE = "is not on this ComfyUI"
 OF_PROMPTS = frozenset(
-    {
-        "invalid_prompt",
-        "missing_node_type",
-        "prompt_invalid",
-        "prompt_no_outputs",
-        "prompt_outputs_failed_validation",
-        "prompt_unreadable",
-    }
+    [
+        *("invalid_prompt", "missing_node_type", "prompt_invalid", "prompt_no_outputs"),
+        *("prompt_outputs_failed_validation", "prompt_unreadable"),
+    ]
 )
 """The types of error objects about whole prompts, which were not executed."""
 

@@ -7,12 +7,7 @@ import tempfile
 from random import Random
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from ..errors import (
-    ComfyDeployError,
-    ComfyUIUnavailableError,
-    InvalidRequestError,
-    NotFoundError,
-)
+from ..errors import ComfyDeployError, ComfyUIUnavailableError, InvalidRequestError, NotFoundError
 from ..graphs.definitions import NodeDefinitions
 from ..graphs.export import notebook, python_script
 from ..graphs.form import input_form
@@ -163,10 +158,7 @@ def _convert(
 
 
 def _converted(
-    graph: dict[str, Any],
-    source: str,
-    target: str,
-    nodes: NodeDefinitions,
+    graph: dict[str, Any], source: str, target: str, nodes: NodeDefinitions
 ) -> tuple[dict[str, Any] | str, list[str]]:
     if source == target:
         return graph, []
