@@ -102,7 +102,7 @@ def workflow_form(
     definitions = NodeDefinitions.of(definitions)
     missing = _missing(graph, definitions)
     fields = [*missing, *ranked_fields(graph, definitions, ui)]
-    authored = AuthorForm([], [], False, []) if ui is None else author_form(ui)
+    authored = AuthorForm(ui or {})
     warnings = list(authored.warnings)
     if authored.inputs:
         fields = _as_chosen(fields, authored, graph, warnings)
@@ -670,32 +670,6 @@ class ChosenInput:
 
 
 @dataclass(frozen=True)
-class AuthorForm:
-    """The inputs and outputs that the author of a workflow chose."""
-
-    inputs: list[ChosenInput]  # in the author's order
-    # ids of the nodes whose outputs are shown, in the author's order; empty for all
-    outputs: list[str]
-    app: bool  # whether they come from App mode; else they are the promoted widgets
-    warnings: list[str]  # A sentence for each entry of ``linearData`` that is invalid
-
-
-def author_form(ui: UIGraph) -> AuthorForm:
-    chooser = _Chooser(ui)
-    data = mapping(ui.get("extra")).get("linearData")
-    if data is not None:
-        chooser.read_app(data)
-    app = bool(chooser.inputs)
-    if not app:
-        chooser.read_promoted()
-    warnings = chooser.warnings
-    if len(warnings) > MAX_WARNINGS:
-        more = len(warnings) - MAX_WARNINGS
-        warnings = [*warnings[:MAX_WARNINGS], f"extra.linearData: {more} more like these"]
-    return AuthorForm(chooser.inputs, chooser.outputs, app, warnings)
-
-
-@dataclass(frozen=True)
 class _Place:
     """A node, its graph, and the prefix of its id in API format."""
 
@@ -708,19 +682,33 @@ class _Place:
         return f"{self.prefix}{self.node.id}"
 
 
-class _Chooser:
+class AuthorForm:
+    """The inputs and outputs that the author of a workflow chose."""
+
     def __init__(self, ui: UIGraph) -> None:
         self._saved = SavedWorkflow(ui)
         self._subgraphs = self._saved.subgraphs
         self._inner: dict[str, list[_Place]] | None = None
         self._steps = 0
-        self.inputs: list[ChosenInput] = []
+        self.inputs: list[ChosenInput] = []  # in the author's order
+        # ids of the nodes whose outputs are shown, in the author's order; empty for all
         self.outputs: list[str] = []
+        # a sentence for each entry of ``linearData`` that is invalid
         self.warnings: list[str] = []
+        data = mapping(ui.get("extra")).get("linearData")
+        if data is not None:
+            self._read_app(data)
+        self.app = bool(self.inputs)  # whether they are of App mode, or the promoted widgets
+        if not self.app:
+            for node in self._saved.root.every:
+                self.inputs.extend(self._promoted(_Place(node, self._saved.root)))
+        more = len(self.warnings) - MAX_WARNINGS
+        if more > 0:
+            self.warnings[MAX_WARNINGS:] = [f"extra.linearData: {more} more like these"]
 
     # -- App mode ------------------------------------------------------------------------------
 
-    def read_app(self, data: object) -> None:
+    def _read_app(self, data: object) -> None:
         """Read the inputs and outputs of ``linearData``."""
         if not isinstance(data, Mapping):
             self.warnings.append("extra.linearData is ignored: it is not an object")
@@ -809,12 +797,6 @@ class _Chooser:
         return self._inner
 
     # -- promoted widgets ----------------------------------------------------------------------
-
-    def read_promoted(self) -> None:
-        """Read the promoted widgets of the workflow's subgraph nodes."""
-        for node in self._saved.root.every:
-            if node.type in self._subgraphs:
-                self.inputs.extend(self._promoted(_Place(node, self._saved.root)))
 
     def _promoted(self, host: _Place) -> Iterator[ChosenInput]:
         """Yield the widgets of a subgraph node, first those that the author put in order."""

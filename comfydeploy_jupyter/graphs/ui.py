@@ -2,8 +2,8 @@
 
 Links are arrays in version 0.4 and objects in version 1; both become a `Link`. `SavedWorkflow` is
 what the file says: it needs no definitions, takes any JSON, and reads only what is asked for.
-`read_workflow` is what the editor has after it has loaded the file: nodes with the inputs, outputs
-and widgets of their class, group nodes replaced by their parts.
+`Workflow` is what the editor has after it has loaded the file: nodes with the inputs, outputs and
+widgets of their class, group nodes replaced by their parts.
 """
 
 from __future__ import annotations
@@ -299,38 +299,18 @@ class Graph:
 FedSlot = tuple[Node, Slot]
 
 
-@dataclass
 class Workflow:
-    """A workflow that has been read."""
+    """A workflow as the editor has loaded it: the graph itself, and the subgraphs that are used."""
 
-    root: Graph  # the workflow itself
-    # the definitions that are used, by id, each before those that contain it
-    subgraphs: dict[str, Graph]
-    warnings: list[str]  # A sentence for each error in the file that was corrected
-
-    def graphs(self) -> Iterator[Graph]:
-        yield from self.subgraphs.values()
-        yield self.root
-
-
-def read_workflow(workflow: Any, definitions: NodeDefinitions, expansion: Expansion) -> Workflow:
-    if not isinstance(workflow, dict):
-        raise InvalidRequestError.of_field("workflow", "must be an object")
-    if not isinstance(workflow.get("nodes"), list):
-        raise InvalidRequestError.of_field(
-            "workflow.nodes", "must be a list: this is not a workflow in the editor's format"
-        )
-    return _Reader(workflow, definitions, expansion).read()
-
-
-class _Reader:
-    def __init__(
-        self, workflow: Mapping[str, Any], definitions: NodeDefinitions, expansion: Expansion
-    ) -> None:
+    def __init__(self, workflow: Any, definitions: NodeDefinitions, expansion: Expansion) -> None:
+        if not isinstance(workflow, dict):
+            raise InvalidRequestError.of_field("workflow", "must be an object")
+        if not isinstance(workflow.get("nodes"), list):
+            problem = "must be a list: this is not a workflow in the editor's format"
+            raise InvalidRequestError.of_field("workflow.nodes", problem)
         self._expansion = expansion
         self._groups = mapping(mapping(workflow.get("extra")).get("groupNodes"))
         self._definitions = definitions
-        self._workflow = workflow
         self._raw = _definitions_by_id(workflow)
         self._inputs, self._outputs = (
             {
@@ -339,20 +319,22 @@ class _Reader:
             }
             for side in ("inputs", "outputs")
         )
-        self._warnings: list[str] = []
         self._renamed = _renumbered(workflow, self._raw) if self._raw else {}
-
-    def read(self) -> Workflow:
-        root = self._graph(self._workflow, "workflow", {})
+        self.warnings: list[str] = []  # a sentence for each error in the file that was corrected
+        self.root = self._graph(workflow, "workflow", {})
         subgraphs: dict[str, Graph] = {}
-        pending = [root]
+        pending = [self.root]
         while pending:
             for node in pending.pop().nodes.values():
                 if node.subgraph is not None and node.subgraph not in subgraphs:
-                    graph = self._definition(node.subgraph)
-                    subgraphs[node.subgraph] = graph
+                    graph = subgraphs[node.subgraph] = self._definition(node.subgraph)
                     pending.append(graph)
-        return Workflow(root, _innermost_first(subgraphs), self._warnings)
+        self.subgraphs = _innermost_first(subgraphs)
+
+    def graphs(self) -> Iterator[Graph]:
+        """Yield all graphs, each before those that contain it."""
+        yield from self.subgraphs.values()
+        yield self.root
 
     def _definition(self, key: str) -> Graph:
         raw = self._raw[key]
@@ -372,7 +354,7 @@ class _Reader:
             node = self._node(entry, f"{name}.nodes[{place}]", renamed)
             if node.id in graph.nodes:
                 fresh = str(next(unused))
-                self._warnings.append(
+                self.warnings.append(
                     f"{name}: two nodes have the id {node.id}; the second is now {fresh}"
                 )
                 node.id = fresh

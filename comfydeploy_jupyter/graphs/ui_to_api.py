@@ -3,7 +3,7 @@
 The result is that of the editor (frontend 1.32.9 to 1.58.1; where they differ, 1.58.1). There are
 six steps, each for the workflow as a whole:
 
-1. `ui.read_workflow`: read nodes, inputs and widgets; replace group nodes by their nodes;
+1. `ui.Workflow`: read nodes, inputs and widgets; replace group nodes by their nodes;
 2. `promote_widgets`: set the values of widgets on subgraph nodes;
 3. `_apply_primitives`: set the widgets that primitive nodes are connected to;
 4. `expand`: give each use of a subgraph its own instance and execution ids;
@@ -35,7 +35,7 @@ from .definitions import (
     type_mismatches_of,
 )
 from .formats import BYPASSED, MUTED, node_label, sequence
-from .ui import FROM_OUTSIDE, PRIMITIVE, Expansion, Graph, Node, Slot, Workflow, read_workflow
+from .ui import FROM_OUTSIDE, PRIMITIVE, Expansion, Graph, Node, Slot, Workflow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -73,7 +73,7 @@ def ui_to_api(
     """
     known = NodeDefinitions.of(definitions)
     expansion = Expansion()
-    flow = read_workflow(workflow, known, expansion)
+    flow = Workflow(workflow, known, expansion)
     promote_widgets(flow)
     names = NamePatterns(flow, now, expansion)
     _apply_primitives(flow, names)

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from ..comfyui.client import ComfyUIClient
     from ..comfyui.definitions import DefinitionSet
     from ..comfyui.folders import Folders
-    from ..graphs.metadata import EmbeddedWorkflow
     from ..machines.machine import Machine
     from ..request_models import ConvertRequest, FileRequest
 
@@ -71,9 +70,12 @@ def _packed_file(content: bytes) -> dict[str, Any]:
     return {field: packed(graph) for field, graph in read_file(content).items()}
 
 
-def read_file(content: bytes) -> dict[str, Any]:
+def read_file(source: bytes | BinaryIO, field: str = "file") -> dict[str, Any]:
     """Return the graphs in an image, video, audio or JSON file, as fields of a request."""
-    return _fields(embedded_workflow(content))
+    found = embedded_workflow(source, field=field)
+    if found["workflow"] is not None:
+        return {"workflow": found["workflow"]}
+    return {"workflow_api": found["prompt"]}
 
 
 async def read_stored(request: FileRequest, machine: Machine) -> dict[str, Any]:
@@ -111,23 +113,14 @@ async def _read_remote(client: ComfyUIClient, name: str) -> dict[str, Any]:
     kind = folder.pop(0) if folder and folder[0] in ("output", "input", "temp") else "output"
     query = {"filename": filename, "subfolder": "/".join(folder), "type": kind}
     with tempfile.SpooledTemporaryFile(SPOOL) as file:
-        await client.fetch(query, cast("BinaryIO", file))
-        return await asyncio.to_thread(_read_open, cast("BinaryIO", file))
+        stream = cast("BinaryIO", file)
+        await client.fetch(query, stream)
+        return await asyncio.to_thread(read_file, stream, "filename")
 
 
 def _read_within(folders: Folders, name: str) -> dict[str, Any]:
     with folders.open_for_read(folders.resolve(name)) as file:
-        return _read_open(file)
-
-
-def _read_open(file: BinaryIO) -> dict[str, Any]:
-    return _fields(embedded_workflow(file, field="filename"))
-
-
-def _fields(found: EmbeddedWorkflow) -> dict[str, Any]:
-    if found["workflow"] is not None:
-        return {"workflow": found["workflow"]}
-    return {"workflow_api": found["prompt"]}
+        return read_file(file, "filename")
 
 
 def _source(request: ConvertRequest) -> tuple[str, Any]:

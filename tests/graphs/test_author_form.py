@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from comfydeploy_jupyter.graphs.form import (
     MAX_INPUTS,
     MAX_WARNINGS,
-    author_form,
+    AuthorForm,
     input_form,
     workflow_form,
 )
@@ -229,7 +229,7 @@ def test_a_million_entries_and_nested_uses_take_bounded_time() -> None:
         )
     ui["nodes"].append({"id": 7, "type": "s0", "inputs": [slot("x", "INT")]})
     started = time.thread_time()
-    form = author_form(ui)
+    form = AuthorForm(ui)
     assert time.thread_time() - started < 2
     assert len(form.warnings) <= MAX_WARNINGS + 1
     assert len(form.inputs) <= MAX_INPUTS
