@@ -627,11 +627,6 @@ def _group(group: Input) -> Branch:
     return Branch(made.widgets, (*made.sockets, Socket(f"{group.name}.", "*", grows=True)))
 
 
-def _next_of(widget: Widget) -> Widget:
-    number = int(widget.name.removeprefix(widget.stem)) + 1
-    return replace(widget, name=f"{widget.stem}{number}")
-
-
 # -- node classes ------------------------------------------------------------------------------
 
 
@@ -860,7 +855,8 @@ class NodeClass:
             if len(laid) >= _MOST_WIDGETS:
                 break
             if widget.stem and value and value is not MISSING:
-                pending.append(_next_of(widget))
+                number = int(widget.name.removeprefix(widget.stem)) + 1
+                pending.append(replace(widget, name=f"{widget.stem}{number}"))
             pending.extend(reversed(inner))
         return laid
 

@@ -273,7 +273,7 @@ class _Resolver:
         """Return the value of an output, a link, or None for a file that must be placed first."""
         node, kind = self._graph[node_id], self.externals[node_id]
         inputs = inputs_of(node)
-        name = self._input_id(node_id)
+        name = self._given.get((node_id, "input_id")) or text_of(inputs.get("input_id")) or node_id
         if kind in _VALUE_READERS:
             try:
                 value = _VALUE_READERS[kind](inputs, class_of(node), self._rng)
@@ -291,8 +291,9 @@ class _Resolver:
             problem = f"loading an EXR file {_NEEDS_PACK}"
             raise InvalidRequestError.of_field(f"inputs.{name}", problem)
         if sources:
-            if kind == "video":
-                _check_video(self._graph, node_id)
+            for option, wanted in _VIDEO_DEFAULTS.items() if kind == "video" else ():
+                if inputs.get(option, wanted) != wanted:
+                    raise _unavailable(option, self._graph, node_id)
             self.needs[node_id] = FileNeed(node_id, name, kind, tuple(sources))
             return None
         if kind == "file":
@@ -301,10 +302,6 @@ class _Resolver:
         if not is_link(default):
             raise _no_value(name)
         return default
-
-    def _input_id(self, node_id: str) -> str:
-        input_id = inputs_of(self._graph[node_id]).get("input_id")
-        return self._given.get((node_id, "input_id")) or text_of(input_id) or node_id
 
     def _sources(self, node_id: str, kind: str, name: str) -> list[str]:
         """Return the files that a node loads; an empty list if it uses its default."""
@@ -343,13 +340,6 @@ def _image_list(value: object, name: str) -> list[str]:
             f"inputs.{name}", "must be a list of images, each a URL, a data: URL, a path or a name"
         )
     return images
-
-
-def _check_video(graph: AnyGraph, node_id: str) -> None:
-    inputs = inputs_of(graph[node_id])
-    for name, default in _VIDEO_DEFAULTS.items():
-        if inputs.get(name, default) != default:
-            raise _unavailable(name, graph, node_id)
 
 
 def _unavailable(what: str, graph: AnyGraph, node_id: str) -> InvalidRequestError:

@@ -374,7 +374,9 @@ def ranked_fields(
         inputs = inputs_of(node)
         specs = definitions.declared(class_of(node), inputs)
         places = {name: place for place, name in enumerate(inputs)}
-        title = title_of(node) or _ui_title(saved, node_id)
+        path = saved.path(node_id) if saved else []
+        drawn = path[-1][0].title if len(path) == node_id.count(":") + 1 else ""
+        title = title_of(node) or drawn
         primitive = class_of(node).startswith("Primitive")
         shown = shown_title(title or definitions.title(class_of(node)))
         for name, value in inputs.items():
@@ -387,10 +389,11 @@ def ranked_fields(
             plain = title in (*_PLAIN_TITLES, definitions.title(class_of(node)))
             label = shown if primitive and title else f"{shown}: {_words_of(name, top, specs)}"
             single = kind == "text" and not primitive and top == name
+            unknown = bool(specs) and top not in specs
             field = replace(
                 _field(node_id, name, value, kind, shown, specs.get(name), definitions),
                 label=f"{role} prompt".capitalize() if role and plain else label,
-                advanced=single or _is_advanced(specs, top),
+                advanced=single or unknown or bool(specs and specs[top].options.get("advanced")),
             )
             group, rank = (-1, 0) if primitive and not field.advanced else _rank(field, role)
             if top != name and not field.advanced and group > _FIRST_GROUPS:
@@ -572,10 +575,6 @@ def _words_of(name: str, top: str, specs: Mapping[str, Input]) -> str:
     return words(name)
 
 
-def _is_advanced(specs: Mapping[str, Input], name: str) -> bool:
-    return bool(specs) and (name not in specs or bool(specs[name].options.get("advanced")))
-
-
 def _rank(field: FormField, role: str | None) -> tuple[int, int]:
     """Return the group of a field in the order, and its position among those of its node."""
     if field.advanced:
@@ -614,11 +613,6 @@ def _prompt_roles(graph: AnyGraph) -> dict[str, str]:
             waiting.extend(link[0] for link in links if is_link(link))
         roles.update(dict.fromkeys(seen, role))
     return roles
-
-
-def _ui_title(saved: SavedWorkflow | None, node_id: str) -> str:
-    path = saved.path(node_id) if saved else []
-    return path[-1][0].title if len(path) == node_id.count(":") + 1 else ""
 
 
 def page_value(field: FormField, value: Any) -> Any:

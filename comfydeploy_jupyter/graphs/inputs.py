@@ -447,7 +447,13 @@ def contract_of(
         # Inputs can also be set by other names, such as "<node title>.<input>".
         "additionalProperties": True,
     }
-    shown = {node_id for node_id in ends if _is_shown(node_id, form.outputs)}
+    # The outputs of a subgraph are those of the nodes in it. If none are chosen, all are shown.
+    chosen = form.outputs
+    shown = {
+        node_id
+        for node_id in ends
+        if not chosen or any(f"{node_id}:".startswith(f"{each}:") for each in chosen)
+    }
     outputs = {
         "$schema": DIALECT,
         "type": "object",
@@ -579,11 +585,6 @@ def _checks_itself(definitions: NodeDefinitions, node: Mapping[str, Any], name: 
         return True
     checked = known.checked_inputs(inputs_of(node), [])[0]
     return not any(each.name == name and each.checked and not each.several for each in checked)
-
-
-def _is_shown(node_id: str, chosen: list[str]) -> bool:
-    """Return whether the author shows the outputs of a node, by its id or that of its subgraph."""
-    return not chosen or any(node_id == one or node_id.startswith(f"{one}:") for one in chosen)
 
 
 def _output_of(

@@ -389,12 +389,11 @@ def _names(ports: Any) -> list[str]:
 def _numbers(value: Any, count: int) -> list[float]:
     """Return the numbers of a list, or of an object in place of a list; zeros if there are less."""
     items = list(value.values()) if isinstance(value, dict) else sequence(value)
-    numbers = [_number(item) for item in items[:count]]
+    numbers = [
+        float(item) if isinstance(item, (int, float)) and abs(item) <= FARTHEST else 0.0
+        for item in items[:count]
+    ]
     return numbers if len(numbers) == count else [0.0] * count
-
-
-def _number(value: Any) -> float:
-    return float(value) if isinstance(value, (int, float)) and abs(value) <= FARTHEST else 0.0
 
 
 def _text(value: Any) -> str:

@@ -758,7 +758,12 @@ class _GroupNode:
             _Part(number, mapping(raw), definitions)
             for number, raw in enumerate(sequence(group.get("nodes")))
         ]
-        self._links = [row for row in _rows(group.get("links"), 4) if self._joins_parts(row)]
+        self._links = [
+            row
+            for row in _rows(group.get("links"), 4)
+            if self._has(row[0]) and self._has(row[2])
+            if isinstance(row[1], int) and isinstance(row[3], int)
+        ]
         for row in self._links:
             self._parts[row[2]].fed.add(row[3])
             self._parts[row[0]].feeds.setdefault(row[1], []).append(row)
@@ -900,10 +905,6 @@ class _GroupNode:
     def _custom(self, part: _Part, side: str, key: object) -> Mapping[str, Any]:
         section = mapping(mapping(self._config.get(str(part.number))).get(side))
         return mapping(section.get(str(key)))
-
-    def _joins_parts(self, row: list[Any]) -> bool:
-        slots = isinstance(row[1], int) and isinstance(row[3], int)
-        return slots and self._has(row[0]) and self._has(row[2])
 
     def _has(self, number: Any) -> bool:
         return isinstance(number, int) and 0 <= number < len(self._parts)

@@ -26,12 +26,15 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InvalidRequestError
 from . import queued_values
 from .definitions import (
+    CHOICE,
     CUSTOM_COMBO,
+    INDEX,
     MISSING,
     VALUES_BY_NAME,
     NodeDefinitions,
     Widget,
     fits_by_name,
+    index_of_choice,
     type_mismatches_of,
 )
 from .formats import BYPASSED, MUTED, node_label, sequence
@@ -131,14 +134,10 @@ def _own_value(first: Widget, widgets: list[Widget], value: Any) -> Any:
         )
         if merged is not None:
             options = merged
-            value = queued_values.snapped(first.type, options, _within(options, value))
+            if isinstance(value, (int, float)) and not isinstance(value, bool):
+                value = min(max(value, options["min"]), options["max"])
+            value = queued_values.snapped(first.type, options, value)
     return value
-
-
-def _within(options: Mapping[str, Any], value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return value
-    return min(max(value, options["min"]), options["max"])
 
 
 def _emit(
@@ -174,14 +173,17 @@ def _emit(
             elif found is not None:
                 inputs[slot.name] = list(found)
         if node.type == CUSTOM_COMBO and node.known is not None:
-            inputs["index"] = _chosen_option(node, inputs.get("choice"))
+            chosen = inputs.get(CHOICE)
+            values = node.values if isinstance(chosen, list) else {**node.values, CHOICE: chosen}
+            inputs[INDEX] = index_of_choice(values)
         if node.known is not None:
             type_mismatches = type_mismatches_of(key, label, node.widgets, inputs)
             warnings.extend(str(mismatch) for mismatch in type_mismatches)
         written = {"class_type": node.type, "inputs": inputs, "_meta": {"title": node.title}}
         expansion.add_written(key, written)
         graph[key] = written
-    return _in_order(graph)
+    numeric = sorted((key for key in graph if key.isdecimal()), key=int)
+    return {key: graph[key] for key in dict.fromkeys([*numeric, *graph])}
 
 
 def _widget_inputs(node: Node, names: NamePatterns, rng: random.Random) -> dict[str, Any]:
@@ -203,18 +205,6 @@ def _widget_inputs(node: Node, names: NamePatterns, rng: random.Random) -> dict[
             value = queued_values.wrapped(value)
         inputs[widget.name] = value
     return inputs
-
-
-def _chosen_option(node: Node, choice: Any) -> int:
-    """Return the index of the chosen option among those on the node; -1 for none."""
-    choice = node.values["choice"] if isinstance(choice, list) else choice
-    written = [node.values[widget.name] for widget in node.widgets if widget.stem]
-    return written.index(choice) if choice in written else -1
-
-
-def _in_order(graph: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    numeric = sorted((key for key in graph if key.isdecimal()), key=int)
-    return {key: graph[key] for key in [*numeric, *(key for key in graph if not key.isdecimal())]}
 
 
 _MAX_PREFIXES = 100

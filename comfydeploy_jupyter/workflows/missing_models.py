@@ -268,24 +268,22 @@ def _check(
     elif model.folder.split("/")[0] not in folders:
         problem = f"this ComfyUI has no model folder {model.folder.split('/')[0]!r}"
     elif listed.url is not None:
-        problem = _link_problem(listed, sites) or _hash_problem(listed)
+        problem = _link_problem(listed.url, sites)
+    is_sha256 = (listed.hash_type or "").lower() in _HASH_TYPES
+    checked = listed.hash if listed.url is not None and is_sha256 else None
+    if problem is None and checked and not re.fullmatch("[0-9a-fA-F]{64}", checked):
+        problem = "its hash is not a SHA-256 in hexadecimal"
     if problem is not None:
         model.refuse(problem)
-    elif listed.hash and (listed.hash_type or "").lower() in _HASH_TYPES:
+    elif listed.hash and is_sha256:
         model.sha256 = listed.hash.lower()
     elif listed.hash:
         model.problem = f"its hash is of the type {listed.hash_type}, which is not supported"
 
 
-def _link_problem(listed: ListedModel, sites: Collection[str]) -> str | None:
+def _link_problem(url: str, sites: Collection[str]) -> str | None:
     too_long = f"the link is longer than {MAX_URL} characters"
-    return too_long if len(listed.url or "") > MAX_URL else objection(listed.url or "", sites)
-
-
-def _hash_problem(listed: ListedModel) -> str | None:
-    is_sha256 = (listed.hash_type or "").lower() in _HASH_TYPES
-    wrong = listed.hash and is_sha256 and not re.fullmatch("[0-9a-fA-F]{64}", listed.hash)
-    return "its hash is not a SHA-256 in hexadecimal" if wrong else None
+    return too_long if len(url) > MAX_URL else objection(url, sites)
 
 
 def _folder(listed: ListedModel) -> str | None:
