@@ -34,10 +34,7 @@ EXTERNAL = {
         display_name="Your photo",
     ),
     "8": node(
-        "ComfyUIDeployExternalEnum",
-        input_id="style",
-        default_value="oil",
-        options='["oil", "ink"]',
+        "ComfyUIDeployExternalEnum", input_id="style", default_value="oil", options='["oil", "ink"]'
     ),
 }
 

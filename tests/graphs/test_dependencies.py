@@ -139,10 +139,7 @@ def test_random_links_give_a_stable_fingerprint(links):
     assert len(nodes_in(fingerprint_of(graph))) <= len(graph)
 
 
-GRAPH = {
-    "1": node("A", "One", x=1, y="a"),
-    "2": node("B", **{"in": ["1", 0], "z": [1, 2, 3]}),
-}
+GRAPH = {"1": node("A", "One", x=1, y="a"), "2": node("B", **{"in": ["1", 0], "z": [1, 2, 3]})}
 
 
 def changed(key: str, **inputs: Any) -> dict[str, Any]:

@@ -84,10 +84,7 @@ CHECKPOINT = "CheckpointLoaderSimple, output 0"
                 f'*: model now comes from "Hair" (LoraLoader), output 0, was {CHECKPOINT}',
             ],
         ),
-        (
-            with_inputs(seed=["6", 1]),
-            ["*: seed now comes from CLIPTextEncode, output 1, was 1"],
-        ),
+        (with_inputs(seed=["6", 1]), ["*: seed now comes from CLIPTextEncode, output 1, was 1"]),
         (
             with_inputs(positive="x"),
             ['*: positive no longer comes from CLIPTextEncode, output 0, but is "x"'],

@@ -43,10 +43,7 @@ DEFINITIONS = NodeDefinitions(
             ),
             "output": ["IMAGE"] * 4,
         },
-        "CustomCombo": {
-            **declared(choice=["COMBO", {"options": []}]),
-            "output": ["STRING", "INT"],
-        },
+        "CustomCombo": {**declared(choice=["COMBO", {"options": []}]), "output": ["STRING", "INT"]},
         "ImageCompare": COMPARE,
         "Preview3DAdvanced": declared(
             viewport_state=["LOAD_3D", {}], width=["INT", {"default": 1024}]

@@ -34,10 +34,7 @@ def song(*node_ids: str) -> dict[str, Any]:
                 "Positive prompt (lyrics, node 2)",
             ],
         ),
-        (
-            {i: node("A", width=8) for i in ("1", "2")},
-            ["A: width (node 1)", "A: width (node 2)"],
-        ),
+        ({i: node("A", width=8) for i in ("1", "2")}, ["A: width (node 1)", "A: width (node 2)"]),
         (
             {
                 "1": node("A", "B", x=1),

@@ -15,10 +15,7 @@ from comfydeploy_jupyter.graphs.formats import (
 )
 from tests.helpers.graphs import node
 
-API = {
-    "1": node("EmptyImage", "Empty", width=64),
-    "2": node("PreviewImage", images=["1", 0]),
-}
+API = {"1": node("EmptyImage", "Empty", width=64), "2": node("PreviewImage", images=["1", 0])}
 UI = {"nodes": [{"id": 1, "type": "EmptyImage"}], "links": [], "version": 0.4}
 
 
