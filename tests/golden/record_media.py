@@ -13,7 +13,6 @@ import json
 import shutil
 import subprocess
 import tempfile
-import time
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ import PIL.Image
 
 from tests.helpers.comfyui import ComfyUIServer
 from tests.helpers.graphs import node
+from tests.helpers.waiting import until
 
 MEDIA = Path(__file__).parent / "media"
 
@@ -122,20 +122,16 @@ def _save(server: ComfyUIServer, name: str) -> Path:
     )
     with urllib.request.urlopen(request) as response:
         prompt_id = json.load(response)["prompt_id"]
-    deadline = time.monotonic() + 60
-    while True:
+
+    def entry() -> Any:
         with urllib.request.urlopen(f"{server.url}/history/{prompt_id}") as response:
-            entry = json.load(response).get(prompt_id)
-        if entry is not None and entry["status"]["completed"]:
-            ((items, *_),) = [
-                [value for value in output.values() if isinstance(value[0], dict)]
-                for key, output in entry["outputs"].items()
-                if key == "9"
-            ]
-            return server.output_dir / items[0]["subfolder"] / items[0]["filename"]
-        if entry is not None or time.monotonic() > deadline:
-            raise RuntimeError(f"{name}: {entry}")
-        time.sleep(0.05)
+            return json.load(response).get(prompt_id)
+
+    found = until(entry, lambda entry: entry is not None)
+    if not found["status"]["completed"]:
+        raise RuntimeError(f"{name}: {found}")
+    (items,) = [files for files in found["outputs"]["9"].values() if isinstance(files[0], dict)]
+    return server.output_dir / items[0]["subfolder"] / items[0]["filename"]
 
 
 if __name__ == "__main__":

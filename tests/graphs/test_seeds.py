@@ -87,15 +87,13 @@ def test_auto_follows_the_control_of_the_editor(control, following, definitions,
         assert (seeds.seeds, seeds.next_seeds) == ({"3.seed": 5}, {"3.seed": following})
 
 
-def test_auto_without_a_matching_ui_node_is_saved():
-    for ui in (None, {}, {"nodes": [{**ui_sampler("randomize"), "type": "Other"}]}):
-        assert run({"3": sampler()}, AUTO, ui=ui).seeds == {"3.seed": 5}
-
-
-def test_auto_keeps_given_seeds_and_returns_no_next_seeds():
-    for control in ("randomize", "increment"):
-        ui = {"nodes": [ui_sampler(control)]}
-        seeds = run({"3": sampler()}, AUTO, given={("3", "seed")}, ui=ui)
+def test_auto_changes_nothing_without_a_matching_node_and_for_given_seeds():
+    other = {**ui_sampler("randomize"), "type": "Other"}
+    for ui, given in (
+        *((None, ()), ({}, ()), ({"nodes": [other]}, ())),
+        *(({"nodes": [ui_sampler(word)]}, {("3", "seed")}) for word in ("randomize", "increment")),
+    ):
+        seeds = run({"3": sampler()}, AUTO, ui=ui, given=given)
         assert (seeds.seeds, seeds.next_seeds) == ({"3.seed": 5}, {})
 
 

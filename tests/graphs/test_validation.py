@@ -14,9 +14,11 @@ from comfydeploy_jupyter.graphs.definitions import MAX_GROWN, NodeDefinitions
 from comfydeploy_jupyter.graphs.validation import Validation, validate_prompt
 from comfydeploy_jupyter.graphs.versions import EARLIER, TODAY, behaviour_of
 from tests.graphs.validation_prompts import (
-    CHEAP,
     EMPTY,
+    IMAGE,
     NODES,
+    OF_VALUES,
+    TWO_OUTPUTS,
     VALUES,
     chain,
     comparable,
@@ -28,7 +30,6 @@ from tests.graphs.validation_prompts import (
     with_input,
     without_input,
 )
-from tests.graphs.validation_prompts import TODAY as TODAY_GRAPHS
 from tests.helpers.graphs import declared, node, recorded
 from tests.helpers.selection import examples
 
@@ -108,7 +109,7 @@ def test_results_equal_recorded_replies_of_comfyui(name: str, tmp_path: Any) -> 
 
 
 def test_validation_does_not_change_the_prompt(rules: NodeDefinitions) -> None:
-    prompt = copy.deepcopy(CHEAP["image"])
+    prompt = copy.deepcopy(IMAGE)
     prompt["1"]["inputs"]["width"] = {"__value__": "64"}
     before = copy.deepcopy(prompt)
     assert validate_prompt(prompt, rules).valid
@@ -116,7 +117,7 @@ def test_validation_does_not_change_the_prompt(rules: NodeDefinitions) -> None:
 
 
 def test_outputs_are_those_that_comfyui_would_execute(rules: NodeDefinitions) -> None:
-    prompt = without_input(CHEAP["two_outputs"], "2", "image")
+    prompt = without_input(TWO_OUTPUTS, "2", "image")
     result = validate_prompt(prompt, rules)
     assert (result.valid, result.error, result.outputs) == (True, None, ["good"])
     assert result.node_errors["2"]["dependent_outputs"] == ["other"]
@@ -131,7 +132,7 @@ def test_outputs_are_those_that_comfyui_would_execute(rules: NodeDefinitions) ->
 
 def test_inputs_that_would_end_comfyuis_worker_are_refused(rules: NodeDefinitions) -> None:
     for inputs in (None, [], "text", 0.5):
-        prompt = {**CHEAP["shared_output"], "9": {"class_type": "ImageInvert", "inputs": inputs}}
+        prompt = {**TWO_OUTPUTS, "9": {"class_type": "ImageInvert", "inputs": inputs}}
         result = validate_prompt(prompt, rules)
         assert result.valid
         assert "Node 9 (ImageInvert) has no object of inputs" in result.warnings[0]
@@ -167,7 +168,7 @@ def test_long_chains(rules: NodeDefinitions) -> None:
 
 
 def test_graphs_on_which_comfyui_would_fail_give_warnings(rules: NodeDefinitions) -> None:
-    prompt = {**CHEAP["values"], "deep": node("EmptyImage", width=deep(1))}
+    prompt = {**OF_VALUES, "deep": node("EmptyImage", width=deep(1))}
     prompt |= {str(n): node("ImageInvert", image=[str(n - 1), 0]) for n in range(7001, 7700)}
     result = validate_prompt(prompt, rules)
     assert result.valid
@@ -185,8 +186,8 @@ def deep(value: Any) -> Any:
 
 
 def test_deeply_nested_values(rules: NodeDefinitions) -> None:
-    for node_id, name in places(CHEAP["values"]):
-        prompt = with_input(CHEAP["values"], node_id, name, None)
+    for node_id, name in places(OF_VALUES):
+        prompt = with_input(OF_VALUES, node_id, name, None)
         prompt[node_id]["inputs"][name] = deep(1)
         assert isinstance(validate_prompt(prompt, rules), Validation)
 
@@ -565,7 +566,7 @@ def test_files_of_any_kind_are_searched_in_the_options_of_all_loaders() -> None:
 
 
 def test_numbers_that_json_cannot_hold_are_returned_as_text(rules: NodeDefinitions) -> None:
-    prompt = with_input(CHEAP["image"], "3", "blend_factor", "-inf")
+    prompt = with_input(IMAGE, "3", "blend_factor", "-inf")
     result = validate_prompt(prompt, rules)
     [error] = result.node_errors["3"]["errors"]
     assert error["message"] == "Value -inf smaller than min of 0.0"
@@ -601,8 +602,10 @@ def test_same_as_a_running_comfyui(comfyui: Any) -> None:
 
     graphs = [
         graph
-        for graph in [*CHEAP.values(), *TODAY_GRAPHS.values()]
-        if not validate_prompt(graph, rules).missing_nodes
+        for name in ("validate", "validate_today")
+        for line in recorded(f"{name}.jsonl.gz")
+        if line.get("valid")
+        if not validate_prompt(graph := line["prompt"], rules).missing_nodes
     ]
 
     @settings(max_examples=examples(150), suppress_health_check=list(HealthCheck))

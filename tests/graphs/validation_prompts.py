@@ -18,102 +18,25 @@ if TYPE_CHECKING:
 
 Prompt = dict[str, Any]
 
+SINKS = {"ImageInvert": "image", "PreviewImage": "images"}
 EMPTY = node("EmptyImage", width=64, height=64, batch_size=1, color=0)
+INVERT, PREVIEW = (node(kind, **{name: ["1", 0]}) for kind, name in SINKS.items())
 BLEND = {"image1": ["2", 0], "image2": ["1", 0], "blend_factor": 0.5, "blend_mode": "normal"}
-PREVIEWS = {str(n): node("PreviewAny", source=[key, 0]) for n, key in enumerate("ifsb", 1)}
-RESIZE = {"resize_type.width": 8, "resize_type.height": 8, "resize_type.crop": "disabled"}
-SUBCOMBO = {"combo.subcombo.float_x": 1.0, "combo.subcombo.float_y": 2.0}
+PRIMITIVES = {"Int": 3, "Float": 0.5, "String": "word", "Boolean": True}
 
-CHEAP: dict[str, Prompt] = {
-    "image": {
-        "1": EMPTY,
-        "2": node("ImageInvert", image=["1", 0]),
-        "3": node("ImageBlend", **BLEND),
-        "4": node("PreviewImage", images=["3", 0]),
-    },
-    "two_outputs": {
-        "1": EMPTY,
-        "2": node("ImageInvert", image=["1", 0]),
-        "good": node("PreviewImage", images=["1", 0]),
-        "other": node("PreviewImage", images=["2", 0]),
-    },
-    "shared_output": {
-        "1": EMPTY,
-        "2": node("PreviewImage", images=["1", 0]),
-        "3": node("SaveImage", images=["1", 0], filename_prefix="kept"),
-    },
-    "values": {
-        "i": node("PrimitiveInt", value=3),
-        "f": node("PrimitiveFloat", value=0.5),
-        "s": node("PrimitiveString", value="word"),
-        "b": node("PrimitiveBoolean", value=True),
-        **PREVIEWS,
-    },
-    "newer_schema": {
-        "1": EMPTY,
-        "2": node("ImageBlur", image=["1", 0], blur_radius=1, sigma=1.0),
-        "3": node(
-            "ImageScaleToMaxDimension", image=["2", 0], upscale_method="area", largest_size=64
-        ),
-        "4": node("PreviewImage", images=["3", 0]),
-    },
-    "latent": {
-        "1": node("EmptyLatentImage", width=64, height=64, batch_size=1),
-        "2": node("LatentFlip", samples=["1", 0], flip_method="x-axis: vertically"),
-        "3": node(
-            "LatentComposite", samples_to=["1", 0], samples_from=["2", 0], x=0, y=0, feather=0
-        ),
-        "4": node("SaveLatent", samples=["3", 0], filename_prefix="latents/x"),
-    },
+# valid graphs
+IMAGE: Prompt = {
+    "1": EMPTY, "2": INVERT, "3": node("ImageBlend", **BLEND),
+    "4": node("PreviewImage", images=["3", 0]),
 }
-"""Valid graphs that are cheap to execute and need no files."""
-
-TODAY: dict[str, Prompt] = {
-    "grown": {
-        "1": EMPTY,
-        "2": node("ImageInvert", image=["1", 0]),
-        "3": node("BatchImagesNode", **{"images.image0": ["1", 0], "images.image1": ["2", 0]}),
-        "4": node("PreviewImage", images=["3", 0]),
-    },
-    "grown_names": {
-        "1": node("PrimitiveFloat", value=0.5),
-        "2": node("ComfyMathExpression", expression="a + b", **{"values.a": ["1", 0]}),
-        "3": node("PreviewAny", source=["2", 0]),
-    },
-    "chosen": {
-        "1": EMPTY,
-        "2": node(
-            "ResizeImageMaskNode",
-            input=["1", 0],
-            resize_type="scale dimensions",
-            scale_method="area",
-            **RESIZE,
-        ),
-        "3": node("PreviewAny", source=["2", 0]),
-    },
-    "chosen_within": {
-        "1": node("DCTestNode", combo="option4", **{"combo.subcombo": "opt1"}, **SUBCOMBO)
-    },
-    "switched": {
-        "1": EMPTY,
-        "2": node("PrimitiveInt", value=3),
-        "3": node("ComfySwitchNode", switch=True, on_false=["1", 0], on_true=["2", 0]),
-        "4": node("PreviewAny", source=["3", 0]),
-    },
-    "own_options": {
-        "1": node("CustomCombo", choice="mine", index=0, option1="mine"),
-        "2": node("PreviewAny", source=["1", 0]),
-    },
-    "replaced": {
-        "1": {**node("T2IAdapterLoader", t2i_adapter_name="a.safetensors"), "_meta": {}},
-        "2": node("PreviewAny", source=["1", 0]),
-    },
-    "figure": {
-        "1": node("Load3D", model_file="none", image={"image": ""}, width=0, height=9999),
-        "2": node("PreviewAny", source=["1", 0]),
-    },
+TWO_OUTPUTS: Prompt = {
+    "1": EMPTY, "2": INVERT, "good": PREVIEW,
+    "other": node("PreviewImage", images=["2", 0]),
 }
-"""Graphs of nodes that ComfyUI 0.33 has, but 0.3.75 does not."""
+OF_VALUES: Prompt = {
+    **{kind: node(f"Primitive{kind}", value=value) for kind, value in PRIMITIVES.items()},
+    **{f"{kind}s": node("PreviewAny", source=[kind, 0]) for kind in PRIMITIVES},
+}
 
 # fmt: off
 VALUES: list[Any] = [
