@@ -142,7 +142,7 @@ class Input:
         listed = isinstance(definition, (list, tuple))
         head = definition[0] if listed and definition else definition
         tail = definition[1] if listed and len(definition) > 1 else None
-        self.type = head if isinstance(head, str) else "COMBO"
+        self.type = head if isinstance(head, str) else "COMBO" if isinstance(head, list) else "*"
         self.options: Mapping[str, Any] = tail if isinstance(tail, Mapping) else {}
         self.dynamic = self.type in _DYNAMIC and listed
         # type and options as ComfyUI's check reads them

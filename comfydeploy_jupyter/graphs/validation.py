@@ -388,11 +388,8 @@ class NodeValidator:
                 stack.append(source)
                 self.started[source.node_id] = None
             else:
-                self.warn(
-                    source.node_id,
-                    "is in a cycle, or at the end of a chain of more than "
-                    f"{MAX_CHAIN} nodes: ComfyUI cannot follow it",
-                )
+                where = f"is in a cycle, or at the end of a chain of more than {MAX_CHAIN} nodes"
+                self.warn(source.node_id, f"{where}: ComfyUI cannot follow it")
                 self._fail(source, stack, RecursionError(_RECURSION))
 
     def _finish(self, frame: _Frame) -> None:
@@ -412,30 +409,22 @@ class NodeValidator:
         path = " -> ".join(f"{step} ({self.nodes[step].name})" for step in [*cycle, node_id])
         for step in cycle:
             extra = {"node_id": step, "cycle_nodes": cycle}
-            self.errors[step] = [
-                issue("dependency_cycle", "Dependency cycle detected", path, extra)
-            ]
+            found = issue("dependency_cycle", "Dependency cycle detected", path, extra)
+            self.errors[step] = [found]
 
     def _fail(self, failed: _Frame, stack: list[_Frame], error: Exception) -> None:
         """Turn an exception into an error of its node, with the input that leads to the node."""
         text = str(error)
         extra: Issue = {"exception_type": type(error).__name__, "traceback": []}
-        if not stack:
-            found = issue(
-                "exception_during_validation", "Exception when validating node", text, extra
-            )
-        else:
+        kind, message = "exception_during_validation", "Exception when validating node"
+        if stack:
+            kind = "exception_during_inner_validation"
+            message = "Exception when validating inner node"
             rule, link = stack[-1].link
             stack[-1].sources_valid = False
-            extra.update(
-                input_name=rule.name,
-                input_config=rule.config,
-                exception_message=text,
-                linked_node=link,
-            )
-            message = "Exception when validating inner node"
-            found = issue("exception_during_inner_validation", message, text, extra)
-        self.errors[failed.node_id] = [found]
+            extra |= {"input_name": rule.name, "input_config": rule.config}
+            extra |= {"exception_message": text, "linked_node": link}
+        self.errors[failed.node_id] = [issue(kind, message, text, extra)]
 
     def _check(self, frame: _Frame) -> _Frame | None:
         """Check the inputs of a node up to a link to a node that is not validated yet."""

@@ -104,6 +104,11 @@ def test_declared_inputs_reads_both_formats_of_a_choice() -> None:
     assert definitions.declared("B") == {} == NodeDefinitions.of(None).declared("A")
 
 
+def test_a_type_that_is_neither_text_nor_a_list_is_no_combo() -> None:
+    odd = known("A", NodeDefinitions({"A": declared(n=[5], o=[{"a": 1}, {}])}))
+    assert [(socket.type, socket.has_widget) for socket in odd.sockets] == [("*", False)] * 2
+
+
 def test_groups_without_a_prefix_have_the_names_of_the_editor() -> None:
     slots = {"required": {"image": ["IMAGE", {}], "mask": ["MASK", {}]}}
     grown = ["COMFY_AUTOGROW_V3", {"template": {"input": slots, "min": 1, "max": 5}}]

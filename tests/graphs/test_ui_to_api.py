@@ -301,6 +301,7 @@ def test_refuses_subgraphs_that_expand_to_too_many_nodes() -> None:
         ("one /* two\nlines */three // rest\nfour", {"one three \nfour"}),
         ("{unclosed|end", {"unclosed", "end"}),
         ("closed} only", {"closed} only"}),
+        ("a /* open {b|c}", {"a /* open b", "a /* open c"}),
         ("tail \\", {"tail \\"}),
     ],
 )
