@@ -9,7 +9,7 @@ a subgraph that lead to widgets, and those that ``properties.proxyWidgets`` name
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict, deque
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,7 +24,7 @@ from .definitions import (
     NodeDefinitions,
     type_mismatches,
 )
-from .dependencies import only_what_is_needed
+from .dependencies import nodes_behind, sources_of
 from .external import KINDS, Target, default_of, enum_options, is_external_input, value_field
 from .formats import (
     AnyGraph,
@@ -119,11 +119,17 @@ def workflow_form(
 
 def _missing(graph: AnyGraph, definitions: NodeDefinitions) -> list[FormField]:
     """Return the fields of the inputs that the nodes of some output require and do not have."""
-    missing = missing_fields(graph, definitions)
+    # Only inputs whose values users can type or upload; others need a link.
+    missing: list[FormField] = []
+    for node_id, node in graph.items():
+        known = definitions.get(class_of(node))
+        absent = [] if known is None else [n for n in known.required if n not in inputs_of(node)]
+        fields = (field_of(node_id, node, name, definitions) for name in absent)
+        missing += [replace(field, required=True) for field in fields if field is not None]
     if not missing:
         return []
     ends = [node_id for node_id, node in graph.items() if definitions.is_output(class_of(node))]
-    needed = only_what_is_needed({node_id: dict(node) for node_id, node in graph.items()}, ends)
+    needed = nodes_behind(ends, sources_of(graph))
     return [field for field in missing if field.node_id in needed]
 
 
@@ -414,20 +420,6 @@ def external_fields(graph: AnyGraph, definitions: NodeDefinitions) -> list[FormF
     return list(found.values())
 
 
-def missing_fields(graph: AnyGraph, definitions: NodeDefinitions) -> list[FormField]:
-    """Return a field for each input that a node class requires and its node does not have."""
-    # Only inputs whose values users can type or upload; others need a link.
-    fields = []
-    for node_id, node in graph.items():
-        known = definitions.get(class_of(node))
-        for name in () if known is None else known.required:
-            if name not in inputs_of(node):
-                field = field_of(node_id, node, name, definitions)
-                if field is not None:
-                    fields.append(replace(field, required=True))
-    return fields
-
-
 def field_of(
     node_id: str, node: Mapping[str, Any], name: str, definitions: NodeDefinitions
 ) -> FormField | None:
@@ -597,21 +589,11 @@ def _prompt_roles(graph: AnyGraph) -> dict[str, str]:
     # same name.
     roles: dict[str, str] = {}
     for role in ("negative", "positive"):
-        waiting = deque(
-            inputs[role][0]
-            for inputs in map(inputs_of, graph.values())
-            if is_link(inputs.get(role))
-        )
-        seen: set[str] = set()
-        while waiting:
-            node_id = waiting.popleft()
-            if node_id in seen or node_id not in graph:
-                continue
-            seen.add(node_id)
-            inputs = inputs_of(graph[node_id])
-            links = [inputs[role]] if is_link(inputs.get(role)) else inputs.values()
-            waiting.extend(link[0] for link in links if is_link(link))
-        roles.update(dict.fromkeys(seen, role))
+        links = {node_id: inputs_of(node).get(role) for node_id, node in graph.items()}
+        own = {node_id: [link[0]] for node_id, link in links.items() if is_link(link)}
+        starts = [source for (source,) in own.values()]
+        behind = nodes_behind(starts, {**sources_of(graph), **own})
+        roles.update(dict.fromkeys(behind, role))
     return roles
 
 

@@ -73,13 +73,17 @@ class EditedFiles(Repository):
         )
 
     @reading
-    def at(self, db: sqlite3.Connection, path: str) -> EditedFile | None:
-        """Return the file with a path; None also if its workflow is deleted."""
-        return _find(db, "path", path)
-
-    @reading
-    def of(self, db: sqlite3.Connection, workflow_id: str) -> EditedFile | None:
-        return _find(db, "workflow_id", workflow_id)
+    def find(
+        self, db: sqlite3.Connection, *, path: str | None = None, workflow_id: str | None = None
+    ) -> EditedFile | None:
+        """Return the file with a path or of a workflow; None also if the workflow is deleted."""
+        row = db.execute(
+            "SELECT path, workflow_id, written FROM edited_files"
+            " JOIN workflows ON workflows.id = workflow AND deleted_at IS NULL"
+            " WHERE path = ? OR workflow_id = ?",
+            (path, workflow_id),
+        ).fetchone()
+        return None if row is None else EditedFile(*row)
 
     @reading
     def paths(self, db: sqlite3.Connection) -> set[str]:
@@ -93,16 +97,6 @@ class EditedFiles(Repository):
     @writing
     def forget(self, db: sqlite3.Connection, path: str) -> None:
         db.execute("DELETE FROM edited_files WHERE path = ?", (path,))
-
-
-def _find(db: sqlite3.Connection, key: str, value: str) -> EditedFile | None:
-    row = db.execute(
-        "SELECT path, workflow_id, written FROM edited_files"
-        " JOIN workflows ON workflows.id = workflow AND deleted_at IS NULL"
-        " WHERE CASE :key WHEN 'path' THEN path ELSE workflow_id END = :value",
-        {"key": key, "value": value},
-    ).fetchone()
-    return None if row is None else EditedFile(*row)
 
 
 class Editing:
@@ -130,10 +124,10 @@ class Editing:
         machine = self._machines.get()
         client = await machine.ready()
         async with self._lock:
-            known = await self._files.of(workflow_id)
+            known = await self._files.find(workflow_id=workflow_id)
             if known is not None:
                 await self._collect(client, known.path)
-                known = await self._files.of(workflow_id)
+                known = await self._files.find(workflow_id=workflow_id)
             workflow = await self._workflows.workflow(workflow_id)
             text = await _in_editors_format(workflow, machine)
             if known is None:
@@ -177,7 +171,7 @@ class Editing:
 
     async def _collect(self, client: ComfyUIClient, path: str) -> None:
         """Store a changed file as a version, if it belongs to a stored workflow."""
-        known = await self._files.at(path)
+        known = await self._files.find(path=path)
         if known is None:
             return
         try:

@@ -259,5 +259,5 @@ async def key_of_a_deleted_job(api, extension) -> None:
 
 @since(16)
 async def edited_file(api, extension) -> None:
-    edited = await EditedFiles(extension.services.database).at("era.json")
+    edited = await EditedFiles(extension.services.database).find(path="era.json")
     assert edited == EditedFile("era.json", WORKFLOW, "ab")
