@@ -26,11 +26,15 @@ PRIMITIVES = {"Int": 3, "Float": 0.5, "String": "word", "Boolean": True}
 
 # valid graphs
 IMAGE: Prompt = {
-    "1": EMPTY, "2": INVERT, "3": node("ImageBlend", **BLEND),
+    "1": EMPTY,
+    "2": INVERT,
+    "3": node("ImageBlend", **BLEND),
     "4": node("PreviewImage", images=["3", 0]),
 }
 TWO_OUTPUTS: Prompt = {
-    "1": EMPTY, "2": INVERT, "good": PREVIEW,
+    "1": EMPTY,
+    "2": INVERT,
+    "good": PREVIEW,
     "other": node("PreviewImage", images=["2", 0]),
 }
 OF_VALUES: Prompt = {
