@@ -127,22 +127,25 @@ async def test_a_prompt_that_arrives_after_it_was_given_up_is_not_executed(
     assert queue == {"queue_running": [], "queue_pending": []}
 
 
-@pytest.mark.parametrize("route", ["api/v2/jobs", "run/deployment/queue"])
 async def test_clients_get_the_id_of_a_run_that_a_frozen_comfyui_may_accept(
-    api, chain, relay, connected, verdict, route
+    api, chain, relay, connected, verdict
 ):
     graph = chain()
     _, stored = await api.post("workflow", {"name": "Frozen", "workflow_api": graph})
-    body = {"workflow": graph} if "v2" in route else {"deployment_id": stored["workflow_id"]}
     relay.freeze()
-    code, reply = await api.post(route, body)
-    assert code in (200, 201), reply
-    prompt_id = reply.get("id") or reply["run_id"]
-    _, record = await api.get("check-status", prompt_id=prompt_id)
-    assert record["status"] == "not-started"
+    replies = await asyncio.gather(
+        api.post("api/v2/jobs", {"workflow": graph}),
+        api.post("run/deployment/queue", {"deployment_id": stored["workflow_id"]}),
+    )
+    assert {code for code, _ in replies} <= {200, 201}, replies
+    ids = [reply.get("id") or reply["run_id"] for _, reply in replies]
+    for prompt_id in ids:
+        _, record = await api.get("check-status", prompt_id=prompt_id)
+        assert record["status"] == "not-started"
     relay.unfreeze()
-    late = await api.until(prompt_id, "success", "failed", timeout=15)
-    assert late["status"] == (verdict(prompt_id) or "failed")
+    for prompt_id in ids:
+        late = await api.until(prompt_id, "success", "failed", timeout=15)
+        assert late["status"] == (verdict(prompt_id) or "failed")
 
 
 async def test_requests_to_a_frozen_comfyui_do_not_wait_for_each_other(api, chain, relay):

@@ -275,9 +275,10 @@ def test_numbers_of_steps_read_from_a_graph():
     found = workload(GRAPH)
     steps = {node: steps for node, steps in found.steps.items() if steps}
     assert steps == {"1": 20, "3": 12, "7": 8, "9": 50}
-    assert found.needed(None) == set(GRAPH)
-    assert found.needed(None, ["3", "nowhere"]) == {"1", "2", "3", "4", "5", "6"}
+    assert found.only_needed(None, None).steps.keys() == set(GRAPH)
+    targets = found.only_needed(None, ["3", "nowhere"])
+    assert targets.steps.keys() == {"1", "2", "3", "4", "5", "6"}
     classes = {node["class_type"]: {"input": {}, "output_node": False} for node in GRAPH.values()}
     classes["SaveImage"]["output_node"] = True
-    needed = found.needed(NodeDefinitions(classes))
+    needed = found.only_needed(NodeDefinitions(classes), None).steps.keys()
     assert needed == set(GRAPH) - {"9", "10"}, "no output depends on these"

@@ -17,6 +17,7 @@ from comfydeploy_jupyter.runs.state import LOST
 from comfydeploy_jupyter.store.database import Database
 from comfydeploy_jupyter.store.session import Session
 from tests.helpers.jupyter import chain
+from tests.helpers.selection import few
 from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ def prepare(data_dir: Path, *prompt_ids: str, **fields: Any) -> None:
     asyncio.run(insert())
 
 
-@pytest.mark.parametrize("autostart", [True, False])
+@pytest.mark.parametrize("autostart", few([True, False]))
 def test_killed_between_record_and_request(serve, comfyui, tmp_path, verdict, autostart):
     never, queued, ended = (str(uuid.uuid4()) for _ in range(3))
     prepare(tmp_path, never, queued, ended)
@@ -161,22 +162,16 @@ def test_killed_between_record_and_request(serve, comfyui, tmp_path, verdict, au
         assert jupyter.until(prompt_id, "success")["outputs"] == {"2": {"text": ["done"]}}
 
 
-@pytest.mark.parametrize(("pool", "reason"), [(None, LOST), ("gone", "there is no pool 'gone'")])
-def test_a_run_that_is_lost_needs_a_pool_to_be_executed_again(
-    serve, comfyui, tmp_path, pool, reason
-):
+def test_a_run_that_is_lost_needs_a_pool_to_be_executed_again(serve, comfyui, tmp_path):
     """An older version stored ``retry`` without a pool; another server has deleted a pool."""
-    lost = str(uuid.uuid4())
-    prepare(
-        tmp_path,
-        lost,
-        status="running",
-        started_at="2026-01-01T00:00:01.000Z",
-        retry=1,
-        pool=pool,
-    )
+    started = {"status": "running", "started_at": "2026-01-01T00:00:01.000Z", "retry": 1}
+    reasons = {None: LOST, "gone": "there is no pool 'gone'"}
+    runs = {pool: str(uuid.uuid4()) for pool in reasons}
+    for pool, lost in runs.items():
+        prepare(tmp_path, lost, pool=pool, **started)
     jupyter = serve(comfyui_url=comfyui.url, data_dir=str(tmp_path))
-    assert reason in jupyter.until(lost, "failed")["error"]["message"]
+    for pool, lost in runs.items():
+        assert reasons[pool] in jupyter.until(lost, "failed")["error"]["message"]
 
 
 DAMAGE = {  # what makes a row unreadable, or has been stored by a later version

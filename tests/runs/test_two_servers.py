@@ -34,7 +34,9 @@ def pair(serve, comfyui, tmp_path):
     return serve(**settings), serve(**settings)
 
 
-def test_both_take_work_of_all_kinds_at_once(pair, comfyui, verdict, tmp_path):
+def test_both_take_work_of_all_kinds_at_once_and_no_runs_of_each_other(
+    pair, serve, comfyui, verdict, tmp_path
+):
     code, workflow = pair[0].post("workflow", {"name": "w", "workflow_api": chain()})
     assert code == 200
 
@@ -69,8 +71,6 @@ def test_both_take_work_of_all_kinds_at_once(pair, comfyui, verdict, tmp_path):
         assert {run["prompt_id"] for run in runs} == {prompt_id for prompt_id, *_ in done}
     assert check_store(tmp_path / "shared" / "comfydeploy.db") == []
 
-
-def test_runs_of_a_running_server_are_not_taken_by_another_server(pair, serve, comfyui, tmp_path):
     first, second = pair
     graph = chain(("TestSleep", {"seconds": 60}))
     _, run = first.post("run", {"workflow_api": graph, "wait": False})
