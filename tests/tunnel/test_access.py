@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import stat
 import uuid
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -42,7 +40,9 @@ def secret_of(started: dict[str, Any]) -> str:
     return started["access_url"].split("access=")[1]
 
 
-def test_comfyui_is_reached_through_the_gate_with_the_secret_only(server, cloudflared):
+def test_comfyui_is_reached_with_the_secret_only_also_after_the_end_of_the_gate(
+    server, cloudflared
+):
     code, started = server.post("tunnel/start", {})
     assert (code, started["protected"], started["protection"]) == (200, True, "gate")
     edge = cloudflared.edge
@@ -80,19 +80,36 @@ def test_comfyui_is_reached_through_the_gate_with_the_secret_only(server, cloudf
     socket.close()
     with pytest.raises(websocket.WebSocketBadStatusException):
         websocket.create_connection(f"{edge.replace('http', 'ws')}/ws", timeout=60)
+
+    gate = next(pid for pid in pids(server, cloudflared) if pid != cloudflared.starts[-1]["pid"])
+    os.kill(gate, signal.SIGKILL)
+
+    def answers() -> bool:
+        with suppress(requests.RequestException):
+            url = f"{edge}/system_stats"
+            return session.get(url, headers=bearer, timeout=30).status_code == 200
+        return False
+
+    until(answers)
+    assert "gate of the tunnel ended" in server.log()
     assert secret_of(started) not in server.log()
 
 
-def test_the_user_can_turn_the_gate_off(server, cloudflared, comfyui):
+def test_tunnels_without_a_gate(server, cloudflared, comfyui):
     code, started = server.post("tunnel/start", {"protect": False})
     assert (code, started["protected"], started["port"]) == (200, False, comfyui.port)
     session = visitor(cloudflared, started)
     assert session.get(f"{cloudflared.edge}/system_stats").status_code == 200
-
-
-def test_jupyter_through_its_tunnel(server, cloudflared):
+    assert server.post("tunnel/stop", {})[0] == 200
+    # A start goes on if its client disconnects.
+    cloudflared.hold()
+    with pytest.raises(requests.ReadTimeout):
+        server.post("tunnel/start", {"target": "jupyter"}, timeout=1)
+    until(lambda: len(cloudflared.starts) == 2)
+    cloudflared.release()
+    until(lambda: server.get("tunnel/status")[1]["running"])
     code, started = server.post("tunnel/start", {"target": "jupyter"})
-    assert (code, started["protection"]) == (200, "jupyter")
+    assert (code, started["protection"], len(cloudflared.starts)) == (200, "jupyter", 2)
     session = visitor(cloudflared, started)
     path = f"{cloudflared.edge}{started['access_url'].removeprefix(started['url'])}"
     assert session.get(f"{path}comfyui-deploy/check-status").status_code == 403
@@ -143,25 +160,7 @@ def pids(server: RestartableJupyter, cloudflared: FakeCloudflared) -> list[int]:
     return found
 
 
-def test_no_process_outlives_a_killed_jupyter(server, cloudflared):
-    first = server.post("tunnel/start", {})[1]
-    left = pids(server, cloudflared)
-    server.kill()
-    until(lambda: not any(alive(pid) for pid in left))
-    server.start()
-    assert server.get("tunnel/status")[1]["running"] is False
-    again = server.post("tunnel/start", {})[1]
-    assert (again["running"], again["url"] != first["url"]) == (True, True)
-
-
-def test_no_process_outlives_a_stopped_jupyter(server, cloudflared):
-    server.post("tunnel/start", {})
-    left = pids(server, cloudflared)
-    server.stop()
-    until(lambda: not any(alive(pid) for pid in left))
-
-
-def test_jupyter_killed_while_the_tunnel_starts(server, cloudflared):
+def test_no_process_outlives_a_killed_or_stopped_jupyter(server, cloudflared):
     cloudflared.hold()
     with pytest.raises(requests.RequestException):
         server.post("tunnel/start", {}, timeout=3)
@@ -172,31 +171,12 @@ def test_jupyter_killed_while_the_tunnel_starts(server, cloudflared):
     cloudflared.release()
     server.start()
     assert server.get("tunnel/status")[1]["state"] == "stopped"
-
-
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
-def test_a_disconnected_client_does_not_stop_the_start(server, cloudflared):
-    cloudflared.hold()
-    with pytest.raises(requests.ReadTimeout):
-        server.post("tunnel/start", {}, timeout=1)
-    cloudflared.wait_for_start()
-    cloudflared.release()
-    until(lambda: server.get("tunnel/status")[1]["running"])
-    assert len(cloudflared.starts) == 1
-
-
-def test_a_killed_gate_is_replaced(server, cloudflared):
-    started = server.post("tunnel/start", {})[1]
-    gate = next(pid for pid in pids(server, cloudflared) if pid != cloudflared.starts[-1]["pid"])
-    os.kill(gate, signal.SIGKILL)
-    session = visitor(cloudflared, started)
-    bearer = {"Authorization": f"Bearer {secret_of(started)}"}
-
-    def answers() -> bool:
-        with suppress(requests.RequestException):
-            url = f"{cloudflared.edge}/system_stats"
-            return session.get(url, headers=bearer, timeout=30).status_code == 200
-        return False
-
-    until(answers)
-    assert re.search(r"gate of the tunnel ended", server.log())
+    for end in (server.kill, server.stop):
+        first = server.post("tunnel/start", {})[1]
+        left = pids(server, cloudflared)
+        end()
+        until(lambda left=left: not any(alive(pid) for pid in left))
+        server.start()
+        assert server.get("tunnel/status")[1]["running"] is False
+        again = server.post("tunnel/start", {})[1]
+        assert (again["running"], again["url"] != first["url"]) == (True, True)

@@ -14,17 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from comfydeploy_jupyter.tunnel.gate import COOKIE, HALF_HEADS, HEAD_TIMEOUT
-from tests.helpers.selection import examples
-
-from . import test_gate
+from tests.helpers.selection import THOROUGH, examples
 
 if TYPE_CHECKING:
     from comfydeploy_jupyter.tunnel.tunnels import GateProcess
-
-behind = test_gate.behind
-gate = test_gate.gate
-visitor = test_gate.visitor
-
 
 SILENCE = 0.3  # s after an answer, in which a second one would come
 
@@ -117,12 +110,12 @@ AMBIGUOUS = (
 
 
 @pytest.mark.parametrize("headers", AMBIGUOUS, ids=lambda h: "+".join(h)[:40])
-@pytest.mark.parametrize("known", [True, False])
-async def test_a_request_inside_the_body_of_another_is_not_passed_on(gate, behind, headers, known):
+async def test_a_request_inside_the_body_of_another_is_not_passed_on(gate, behind, headers):
     """The second request has no secret, and is rejected also if the first one is allowed."""
-    first = head("POST", "/first", *headers, *([key(gate)] if known else []))
-    await send(gate, first + b"0\r\n\r\n" * (len(headers) > 1) + SMUGGLED)
-    assert [request.path for request in behind.requests] in ([], ["/first"])
+    for known in ([], [key(gate)]):
+        first = head("POST", "/first", *headers, *known)
+        await send(gate, first + b"0\r\n\r\n" * (len(headers) > 1) + SMUGGLED)
+        assert [request.path for request in behind.requests] in ([], ["/first"])
 
 
 async def test_each_request_of_a_connection_is_checked(gate, behind):
@@ -201,8 +194,8 @@ async def test_slow_clients_do_not_delay_others(gate, behind):
         (("Sec-Fetch-Site: same-origin", "Sec-Fetch-Mode: cors"), 207),
     ],
 )
-async def test_other_sites_may_only_link_to_the_service(gate, visitor, behind, headers, status):
-    async with visitor.get(f"/?access={gate.secret}") as answer:
+async def test_other_sites_may_only_link_to_the_service(gate, http_client, headers, status):
+    async with http_client.get(f"{gate.url}/?access={gate.secret}") as answer:
         cookie = answer.headers["Set-Cookie"].partition(";")[0]
     answer = await send(gate, head("GET", "/x", f"Cookie: {cookie}", *headers, "Connection: close"))
     assert int(answer.split()[1]) == status
@@ -226,7 +219,7 @@ async def test_malformed_requests_cause_no_server_error(gate, behind, request_, 
     if known:
         lines += f"{key(gate)}\r\n".encode()
     answer = await send(gate, lines + b"Connection: close\r\n\r\n")
-    assert int(answer.split()[1]) in (200, 207, 400, 401, 403, 404, 405), answer
+    assert int(answer.split()[1]) in (207, 400, 401, 403), answer
     assert "Traceback" not in gate.log_path.read_text()
     assert gate.secret not in gate.log_path.read_text()
 
@@ -307,16 +300,11 @@ def test_random_requests_do_not_end_the_gate(gate, behind, jp_asyncio_loop, know
     assert len(log) < 20_000
 
 
-@pytest.mark.slow
 async def test_incomplete_request_heads_are_limited_in_number_and_time(gate):
     parts = urlsplit(gate.url)
     starts = (b"", b"GET / HTTP/1.1\r\nHost: c", head("GET", "/") + b"GET / HTTP/1.1\r\nX: y")
     begun = time.monotonic()
     slow = [await asyncio.open_connection(parts.hostname, parts.port) for _ in range(150)]
-    for number, (_, writer) in enumerate(slow):
-        with contextlib.suppress(OSError):
-            writer.write(starts[number % 3])
-            await writer.drain()
 
     async def closed(reader: asyncio.StreamReader) -> float:
         with contextlib.suppress(OSError):
@@ -325,19 +313,22 @@ async def test_incomplete_request_heads_are_limited_in_number_and_time(gate):
         return time.monotonic() - begun
 
     async def send_slowly() -> None:
-        for _ in range(100):
-            await asyncio.sleep(0.2)
-            for _, writer in slow:
+        for text in [starts] + [(b"z",) * 3] * 100:
+            for number, (_, writer) in enumerate(slow):
                 with contextlib.suppress(OSError):
-                    writer.write(b"z")
+                    writer.write(text[number % 3])
+            await asyncio.sleep(0.2)
 
     sending = asyncio.ensure_future(send_slowly())
-    ends = await asyncio.gather(*(closed(reader) for reader, _ in slow))
+    waiting = [asyncio.ensure_future(closed(reader)) for reader, _ in slow]
+    ended, _ = await asyncio.wait(waiting, timeout=None if THOROUGH else 2)
     sending.cancel()
-    early = [end for end in ends if end < HEAD_TIMEOUT - 1]
+    early = [one.result() for one in ended if one.result() < HEAD_TIMEOUT - 1]
     assert len(early) >= len(slow) - HALF_HEADS, "the oldest connections are closed"
-    assert max(ends) < HEAD_TIMEOUT + 5
-    answer = await send(gate, head("GET", "/x", key(gate), "Connection: close"))
-    assert answer.split()[1] == b"207"
+    if THOROUGH:
+        assert max(one.result() for one in ended) < HEAD_TIMEOUT + 5
     for _, writer in slow:
         writer.close()
+    await asyncio.wait(waiting)
+    answer = await send(gate, head("GET", "/x", key(gate), "Connection: close"))
+    assert answer.split()[1] == b"207"
