@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
     from pathlib import Path
 
+    from comfydeploy_jupyter.transfers.queue import TransferRecord
+
 QUICK = Backoff(first=0.01, longest=0.05, attempts=4)
 
 
@@ -78,6 +80,14 @@ class Harness:
     async def reopen(self) -> Transfers:
         await self.close()
         return await self.open()
+
+    async def ended(self, record: TransferRecord | None) -> TransferRecord:
+        assert record is not None
+        return await self.transfers.queue.wait(record)
+
+    async def ended_at(self, path: Path) -> TransferRecord:
+        """Wait for the end of the transfer to or from a file."""
+        return await self.ended(await self.transfers.queue.of_path(str(path)))
 
     async def until(self, condition: Callable[[], bool], timeout: float = 60) -> None:
         await until_async(condition, timeout=timeout, what=lambda: self.transfers.queue.status())

@@ -18,6 +18,7 @@ from comfydeploy_jupyter.store.database import Database
 from comfydeploy_jupyter.transfers import callbacks
 from comfydeploy_jupyter.transfers.callbacks import MAX_BACKLOG, MAX_REFUSALS, CallbackTarget
 from tests.helpers.processes import REPOSITORY
+from tests.helpers.selection import few
 
 
 async def target(harness, service, prompt_id="run-1", token="secret"):
@@ -37,15 +38,6 @@ def delivered(service, prompt_id="run-1"):
     return [body["number"] for _, body in service.callbacks if body["run_id"] == prompt_id]
 
 
-async def test_callbacks_are_in_order_and_have_the_requests_token(harness, bare_service):
-    made = await target(harness, bare_service)
-    for number in range(20):
-        send(harness, made, number)
-    await harness.until(lambda: len(bare_service.callbacks) == 20)
-    assert delivered(bare_service) == list(range(20))
-    assert {token for token, _ in bare_service.callbacks} == {"secret"}
-
-
 async def test_configured_key_only_where_it_may_go(harness, bare_service):
     send(harness, await target(harness, bare_service, token=None), 1)
     await harness.until(lambda: len(bare_service.callbacks) == 1)
@@ -62,6 +54,7 @@ async def test_callbacks_are_retried_after_every_error_in_order(harness, bare_se
         send(harness, made, number)
     await harness.until(lambda: len(bare_service.callbacks) == 5)
     assert delivered(bare_service) == list(range(5))
+    assert {token for token, _ in bare_service.callbacks} == {"secret"}
 
 
 async def test_one_unreachable_endpoint_does_not_delay_another_run(harness, bare_service):
@@ -124,6 +117,15 @@ async def test_a_restart_delivers_the_remaining_messages(harness, bare_service):
     assert {token for token, _ in bare_service.callbacks} == {"secret"}
 
 
+async def reopen_with_times(harness, made_at: float) -> None:
+    await harness.close()
+    store = Database(harness.database.path)
+    await store.open()
+    await store.write(lambda c: c.execute("UPDATE callbacks SET created_at = ?", (made_at,)))
+    await store.close()
+    await harness.open()
+
+
 @pytest.mark.parametrize("made_at", [0.0, 1e11])
 async def test_a_clock_that_was_set_loses_no_message(harness, bare_service, made_at):
     """Each is sent at least once; the time limit for repetitions uses the monotonic clock."""
@@ -132,55 +134,39 @@ async def test_a_clock_that_was_set_loses_no_message(harness, bare_service, made
     send(harness, made, 0)
     send(harness, made, 1)
     await harness.until(lambda: not bare_service.replacements["status"])
-    await harness.close()
-    store = Database(harness.database.path)
-    await store.open()
-    await store.write(lambda c: c.execute("UPDATE callbacks SET created_at = ?", (made_at,)))
-    await store.close()
-    await harness.open()
+    await reopen_with_times(harness, made_at)
     await harness.until(lambda: delivered(bare_service) == [0, 1])
 
 
 async def test_too_old_messages_are_tried_once(harness, bare_service, caplog):
-    bare_service.replacements["status"].append("never")
+    bare_service.replacements["status"].extend(["never", 500])
     made = await target(harness, bare_service)
     send(harness, made, 0)
-    await harness.until(lambda: not bare_service.replacements["status"])
-    await harness.close()
-    store = Database(harness.database.path)
-    await store.open()
-    await store.write(lambda c: c.execute("UPDATE callbacks SET created_at = 0"))
-    await store.close()
-    bare_service.replacements["status"].extend([500])
-    await harness.open()
+    await harness.until(lambda: len(bare_service.replacements["status"]) == 1)
+    await reopen_with_times(harness, 0)
     await harness.until(lambda: "could not be delivered in time" in caplog.text)
     (again,) = harness.transfers.callbacks.targets()
     send(harness, again, 1)
     await harness.until(lambda: delivered(bare_service) == [1])
 
 
-@pytest.mark.parametrize("answer", [400, 413, (302, {})])
-async def test_a_message_that_is_refused_does_not_hide_the_end(harness, bare_service, answer):
+@pytest.mark.parametrize("answer", [400, (302, {})])
+@pytest.mark.parametrize(("messages", "shown"), [(3, [1, 2]), (1, [0])])
+async def test_a_refused_message_is_skipped_but_never_the_end(
+    harness, bare_service, answer, messages, shown
+):
     made = await target(harness, bare_service)
-    bare_service.replacements["status"].extend([answer] * MAX_REFUSALS)
-    for number in range(3):
+    bare_service.replacements["status"].extend(
+        [answer] * MAX_REFUSALS * (2 if messages == 1 else 1)
+    )
+    for number in range(messages):
         send(harness, made, number)
     harness.transfers.callbacks.finish(made)
     await harness.until(lambda: not harness.transfers.callbacks.targets())
-    assert delivered(bare_service) == [1, 2]
+    assert delivered(bare_service) == shown
 
 
-async def test_the_end_of_a_run_is_never_skipped(harness, bare_service):
-    made = await target(harness, bare_service)
-    bare_service.replacements["status"].extend([400] * 3 * MAX_REFUSALS)
-    send(harness, made, 0)
-    send(harness, made, 1)
-    harness.transfers.callbacks.finish(made)
-    await harness.until(lambda: not harness.transfers.callbacks.targets())
-    assert delivered(bare_service) == [1]
-
-
-@pytest.mark.parametrize("token", ["sk-1\n", "sk-\udcff", "sk\0"])
+@pytest.mark.parametrize("token", ["sk-1\n", "sk-\udcff"])
 async def test_a_stored_key_that_cannot_be_sent_is_reported(harness, bare_service, token, caplog):
     """Earlier versions stored any key. After a restart with a valid key the end is delivered."""
     made = await target(harness, bare_service, token=token.replace("\udcff", "\n"))
@@ -320,8 +306,16 @@ async def test_a_run_whose_record_is_damaged_keeps_no_other_message_in_the_store
     assert await harness.transfers.callbacks.webhook_status("run-1") is None
 
 
-@pytest.mark.parametrize("reopened", [False, True])
-@pytest.mark.parametrize("known", ["delivering", "written", "settled"])
+@pytest.mark.parametrize(
+    ("known", "reopened"),
+    few(
+        [
+            *(("delivering", False), ("written", True), ("settled", False)),
+            *(("delivering", True), ("written", False), ("settled", True)),
+        ],
+        3,
+    ),
+)
 async def test_a_run_with_the_id_of_a_deleted_one_keeps_its_messages(
     make_harness, bare_service, known, reopened
 ):
