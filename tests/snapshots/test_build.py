@@ -46,19 +46,24 @@ def engine(tmp_path: Path, monkeypatch) -> Callable[..., Path]:
     return install
 
 
-async def test_without_an_engine_the_context_stays(api, home, engine):
-    code, body = await api.post("snapshot-to-docker", {"name": "kept", "build": True})
+async def test_without_an_engine_that_works_the_context_stays(api, home, engine):
+    request = {"name": "kept", "build": True}
+    code, body = await api.post("snapshot-to-docker", request)
     assert (code, body["code"], body["success"]) == (503, "docker_unavailable", False)
     assert (Path(body["path"]) / "Dockerfile").read_text() == body["dockerfile"]
     assert "neither docker nor podman" in body["error"]
     assert body["hint"]
-
-
-async def test_an_engine_that_does_not_run(api, home, engine):
     engine(version="echo 'Cannot connect to the Docker daemon' >&2; exit 1")
-    code, body = await api.post("snapshot-to-docker", {"name": "kept", "build": True})
+    code, body = await api.post("snapshot-to-docker", request)
     assert (code, body["code"]) == (503, "docker_unavailable")
     assert "Cannot connect to the Docker daemon" in body["error"]
+    engine("echo 'ERROR: no space left'; exit 17")
+    code, body = await api.post("snapshot-to-docker", request)
+    assert (code, body["code"]) == (502, "docker_failed")
+    assert "no space left" in body["error"]
+    assert body["details"]["exit_code"] == 17
+    assert body["details"]["log"] == ["ERROR: no space left"]
+    assert "Dockerfile" in names_in(body["path"])
 
 
 @pytest.mark.parametrize("name", ["docker", "podman"])
@@ -92,16 +97,6 @@ async def test_the_log_is_reported_as_progress(extension, home, engine, jp_fetch
     assert lines[-4:] == ["Building comfyui-snapshot:streamed", "step 1", "step 2", "last"]
     assert messages[-1]["event"] == "result"
     assert messages[-1]["data"]["image"] == "comfyui-snapshot:streamed"
-
-
-async def test_a_build_that_fails(api, home, engine):
-    engine("echo 'ERROR: no space left'; exit 17")
-    code, body = await api.post("snapshot-to-docker", {"name": "bad", "build": True})
-    assert (code, body["code"]) == (502, "docker_failed")
-    assert "no space left" in body["error"]
-    assert body["details"]["exit_code"] == 17
-    assert body["details"]["log"] == ["ERROR: no space left"]
-    assert "Dockerfile" in names_in(body["path"])
 
 
 async def test_a_disconnected_client_ends_the_build(extension, api, home, engine, jp_fetch):

@@ -47,9 +47,6 @@ def test_snapshots_from_a_file_or_an_object(comfy, tmp_path, capsys):
     assert again.data == managed.data
     assert lines == ["Writing the build context again"]
     assert capsys.readouterr().out == ""
-
-
-def test_errors(comfy, tmp_path):
     with pytest.raises(InvalidRequestError, match="name"):
         comfy.snapshot("a/b")
     with pytest.raises(InvalidRequestError, match="No such file"):

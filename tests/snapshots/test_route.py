@@ -76,6 +76,18 @@ async def test_the_environment_is_read_for_real(api, home, extension_config):
     }
     assert steps[1]["data"] == {"node_id": "registered-pack", "version": "1.2.3"}
 
+    # A snapshot gives the same context, which is replaced completely.
+    folder = Path(extension_config["data_dir"]) / "snapshots"
+    (folder / "here~new").mkdir()
+    (folder / "here~new/half").write_text("what a killed server left")
+    (path / "stale").write_text("")
+    code, again = await api.post("snapshot-to-docker", {"name": "here", "snapshot": snapshot})
+    assert code == 200
+    assert again["dockerfile"] == body["dockerfile"]
+    assert again["snapshot"] == snapshot
+    assert not names_in(again["path"]) & {"stale", "half"}
+    assert names_in(folder) == {"here", "here~lock"}
+
 
 async def test_secrets_are_left_out(api, home):
     (home.pack / "__init__.py").write_text("changed")
@@ -137,52 +149,39 @@ async def test_a_model_that_was_downloaded_here_has_its_source(api, home, regist
     assert await until_async(source) == f"{url}?v=1"
 
 
-async def test_a_build_context_is_replaced_completely(api, home, extension_config):
-    folder = Path(extension_config["data_dir"]) / "snapshots"
-    (folder / "again~new").mkdir(parents=True)
-    (folder / "again~new/half").write_text("what a killed server left")
-    for _ in range(2):
-        code, body = await api.post("snapshot-to-docker", {"name": "again"})
-        assert code == 200
-        (Path(body["path"]) / "stale").write_text("")
-    code, body = await api.post("snapshot-to-docker", {"name": "again"})
-    assert not names_in(body["path"]) & {"stale", "half"}
-    assert names_in(folder) == {"again", "again~lock"}
+BAD = [
+    *(({"name": name}, "name") for name in ("", "..", "a/b", "a" * 65, "ä", "a\n", "a b")),
+    *(
+        ({"snapshot": snapshot}, field)
+        for snapshot, field in (
+            ({}, "snapshot"),
+            ("just text", "snapshot"),
+            ("[1]", "snapshot"),
+            ({"comfyui": {}, "custom_nodes": [{"name": "../x", "kind": "files"}]}, "name"),
+            ({"comfyui": {}, "custom_nodes": [{"name": "x", "kind": "registry"}]}, "id"),
+            ({"comfyui": {"repository": "ext::sh -c x"}}, "repository"),
+            ({"comfyui": {"repository": "--upload-pack=x"}}, "repository"),
+            ({"comfyui": {"commit": "main; rm"}}, "commit"),
+            ({"comfyui": {}, "models": [{"name": "../../x", "folder": "loras"}]}, "name"),
+            ({"comfyui": {}, "python": {"packages": [{"name": "a", "requirement": "-e"}]}}, "requ"),
+            ({"comfyui": "x"}, "snapshot.comfyui"),
+            ({"git_custom_nodes": {"file:///etc": {"hash": "a" * 40}}}, "git_custom_nodes"),
+            ({"git_custom_nodes": {"https://x.org/a": {"hash": "main"}}}, "git_custom_nodes"),
+            ({"cnr_custom_nodes": {"a/b": "1"}}, "cnr_custom_nodes"),
+            ({"git_custom_nodes": {f"https://x.org/{'a' * 256}": {"hash": "a" * 40}}}, "git_cus"),
+            ({"file_custom_nodes": ["../../etc/passwd"]}, "file_custom_nodes"),
+            ({"file_custom_nodes": ["a" * 256]}, "file_custom_nodes"),
+            ({"file_custom_nodes": [" "]}, "file_custom_nodes"),
+        )
+    ),
+]
 
 
-@pytest.mark.parametrize("name", ["", "..", ".", "a/b", "a" * 65, "ä", "a\n", "a b"])
-async def test_bad_names(api, name):
-    code, body = await api.post("snapshot-to-docker", {"name": name})
-    assert (code, body["code"], body["details"]["field"]) == (400, "invalid_request", "name")
-
-
-@pytest.mark.parametrize(
-    ("snapshot", "field"),
-    [
-        ({}, "snapshot"),
-        ("just text", "snapshot"),
-        ("[1]", "snapshot"),
-        ({"comfyui": {}, "custom_nodes": [{"name": "../x", "kind": "files"}]}, "name"),
-        ({"comfyui": {}, "custom_nodes": [{"name": "x", "kind": "registry"}]}, "id"),
-        ({"comfyui": {"repository": "ext::sh -c x"}}, "repository"),
-        ({"comfyui": {"repository": "--upload-pack=x"}}, "repository"),
-        ({"comfyui": {"commit": "main; rm"}}, "commit"),
-        ({"comfyui": {}, "models": [{"name": "../../x", "folder": "loras"}]}, "name"),
-        ({"comfyui": {}, "python": {"packages": [{"name": "a", "requirement": "-e x"}]}}, "requ"),
-        ({"comfyui": "x"}, "snapshot.comfyui"),
-        ({"git_custom_nodes": {"file:///etc": {"hash": "a" * 40}}}, "git_custom_nodes"),
-        ({"git_custom_nodes": {"https://x.org/a": {"hash": "main"}}}, "git_custom_nodes"),
-        ({"cnr_custom_nodes": {"a/b": "1"}}, "cnr_custom_nodes"),
-        ({"git_custom_nodes": {f"https://x.org/{'a' * 256}": {"hash": "a" * 40}}}, "git_custom"),
-        ({"file_custom_nodes": ["../../etc/passwd"]}, "file_custom_nodes"),
-        ({"file_custom_nodes": ["a" * 256]}, "file_custom_nodes"),
-        ({"file_custom_nodes": [" "]}, "file_custom_nodes"),
-    ],
-)
-async def test_bad_snapshots(api, snapshot, field):
-    code, body = await api.post("snapshot-to-docker", {"snapshot": snapshot})
-    assert (code, body["code"]) == (400, "invalid_request")
-    assert field in body["details"]["field"]
+async def test_bad_names_and_snapshots(api):
+    for request, field in BAD:
+        code, body = await api.post("snapshot-to-docker", request)
+        assert (code, body["code"]) == (400, "invalid_request"), request
+        assert field in body["details"]["field"], request
 
 
 async def test_a_snapshot_of_comfyui_manager(api, home):
@@ -235,17 +234,6 @@ async def test_a_snapshot_of_comfyui_manager(api, home):
     assert f"{get} node impact-pack 8.1.2 {nodes}/impact-pack" in again["dockerfile"]
 
 
-async def test_a_snapshot_of_ours_gives_the_same_context(api, home):
-    code, first = await api.post("snapshot-to-docker", {"name": "one"})
-    assert code == 200
-    code, second = await api.post(
-        "snapshot-to-docker", {"name": "two", "snapshot": first["snapshot"]}
-    )
-    assert code == 200
-    assert second["dockerfile"] == first["dockerfile"]
-    assert second["snapshot"] == first["snapshot"]
-
-
 async def test_names_with_shell_syntax_cannot_become_commands(api, home):
     odd = 'a$(touch x)`"\n#&;'
     node = {"name": odd, "kind": "git", "repository": "https://x.org/a;b", "commit": "a" * 40}
@@ -261,37 +249,25 @@ async def test_names_with_shell_syntax_cannot_become_commands(api, home):
     ]
 
 
-@pytest.mark.parametrize("by", ["target", "api_url"])
-async def test_for_comfydeploy(api, home, comfydeploy, extension_config, by):
-    where = {"target": "cloud"} if by == "target" else {"api_url": comfydeploy.root}
-    code, body = await api.post("snapshot-to-docker", {**where, "cd_token": KEY})
-    assert code == 200, body
-    assert body["steps"] == body["docker_command_steps"]["steps"]
-    steps = body["docker_command_steps"]["steps"]
-    assert [step["type"] for step in steps] == ["custom-node", "custom-node-manager"]
-    sent = comfydeploy.seen[-1].body
-    assert sent == {
-        "git_custom_nodes": {
-            "https://github.com/someone/comfyui-pack.git": {
-                "hash": git(home.pack, "rev-parse", "HEAD"),
-                "disabled": False,
-            }
-        },
-        "cnr_custom_nodes": {"registered-pack": "1.2.3"},
-    }
+async def test_for_comfydeploy(api, home, comfydeploy, extension_config):
+    for where in ({"target": "cloud"}, {"api_url": comfydeploy.root}):
+        code, body = await api.post("snapshot-to-docker", {**where, "cd_token": KEY})
+        assert code == 200, body
+        assert body["steps"] == body["docker_command_steps"]["steps"]
+        steps = body["docker_command_steps"]["steps"]
+        assert [step["type"] for step in steps] == ["custom-node", "custom-node-manager"]
+        pack = {"hash": git(home.pack, "rev-parse", "HEAD"), "disabled": False}
+        assert comfydeploy.seen[-1].body == {
+            "git_custom_nodes": {"https://github.com/someone/comfyui-pack.git": pack},
+            "cnr_custom_nodes": {"registered-pack": "1.2.3"},
+        }
+        assert KEY not in json.dumps(body)
     assert not (Path(extension_config["data_dir"]) / "snapshots").exists()
-    assert KEY not in json.dumps(body)
-
-
-async def test_comfydeploy_without_a_key_and_at_a_foreign_address(api):
-    code, body = await api.post("snapshot-to-docker", {"target": "cloud"})
-    assert (code, body["code"]) == (401, "no_api_key")
-    request = {"api_url": "https://evil.example", "cd_token": KEY}
-    code, body = await api.post("snapshot-to-docker", request)
-    assert (code, body["code"]) == (403, "forbidden_api_url")
-
-
-async def test_comfydeploy_sends_a_malformed_reply(api, home, comfydeploy):
     comfydeploy.answer({"steps": None})
-    code, body = await api.post("snapshot-to-docker", {"target": "cloud", "cd_token": KEY})
-    assert (code, body["code"]) == (502, "cloud_error")
+    for request, status, error in (
+        ({"target": "cloud", "cd_token": KEY}, 502, "cloud_error"),
+        ({"target": "cloud"}, 401, "no_api_key"),
+        ({"api_url": "https://evil.example", "cd_token": KEY}, 403, "forbidden_api_url"),
+    ):
+        code, body = await api.post("snapshot-to-docker", request)
+        assert (code, body["code"]) == (status, error)

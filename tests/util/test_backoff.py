@@ -19,20 +19,14 @@ def test_pauses_grow_with_jitter_to_a_limit(failures, limit):
     assert limit / 2 <= min(pauses) < max(pauses) <= limit
 
 
-def test_jitter_can_be_set():
+def test_pauses_have_a_jitter_and_are_not_shorter_than_the_server_asks_for():
     pauses = [Backoff(first=5, jitter=0.2).pause(2) for _ in range(100)]
     assert 8 <= min(pauses) < max(pauses) <= 10
     assert Backoff(first=5, jitter=0).pause(2) == 10
-
-
-def test_a_pause_is_not_shorter_than_the_server_asks_for():
     backoff = Backoff(first=1, longest=60)
     assert min(backoff.pause(1, 5) for _ in range(100)) >= 5
     assert min(backoff.pause(9, 5) for _ in range(100)) >= 30
-
-
-def test_without_a_limit_retries_do_not_end():
-    assert Backoff().attempts == math.inf
+    assert backoff.attempts == math.inf
 
 
 @pytest.mark.parametrize(

@@ -82,11 +82,6 @@ async def test_a_file_that_opens_after_its_caller_was_cancelled_is_closed(tmp_pa
         await task
     go.set()
     await until_async(lambda: opened and opened[0].closed)
-
-
-async def test_an_open_file_is_handed_over(tmp_path):
-    path = tmp_path / "file"
-    path.write_bytes(b"x")
     with await open_in_thread(path.open, "rb") as file:
         assert file.read() == b"x"
     assert await open_in_thread(lambda: None) is None
@@ -130,9 +125,9 @@ async def test_a_task_that_is_cancelled_before_its_first_step_is_done():
     async def work() -> None:
         entered.append(1)
 
-    task = tasks.start(work(), when_done=lambda: done.append(1))
+    begun = [tasks.start(work(), when_done=lambda: done.append(1)), tasks.keep(work, "Work")]
     await tasks.close()
-    assert task.cancelled()
+    assert all(task.cancelled() for task in begun)
     assert (entered, done) == ([], [1])
 
 
@@ -201,18 +196,6 @@ async def test_a_loop_that_returns_is_done():
     assert len(tasks) == 0
 
 
-async def test_a_loop_that_is_cancelled_before_its_first_step_is_over():
-    tasks, rounds = BackgroundTasks(), []
-
-    async def loop() -> None:
-        rounds.append(1)
-
-    task = tasks.keep(loop, "Work")
-    await tasks.close()
-    assert task.cancelled()
-    assert rounds == []
-
-
 async def test_everything_is_closed_whatever_fails(caplog):
     closed, before = [], failures()
     await close_each(gone, lambda: closed.append(1), gone, asyncio.Event().set)
@@ -221,18 +204,11 @@ async def test_everything_is_closed_whatever_fails(caplog):
     assert "gone failed; the rest is closed nevertheless" in caplog.text
 
 
-async def test_wait_for_returns_the_result_or_raises_the_exception_of_its_task():
-    assert await wait_for(asyncio.sleep(0, "found"), 10) == "found"
-    assert await wait_for(asyncio.sleep(0, "found"), None) == "found"
-
-    async def fail() -> None:
-        raise LookupError
-
-    with pytest.raises(LookupError):
-        await wait_for(fail(), 10)
-
-
-async def test_wait_for_cancels_a_task_that_takes_too_long():
+async def test_wait_for_returns_or_raises_what_its_task_does_or_cancels_it():
+    for timeout in (10, None):
+        assert await wait_for(asyncio.sleep(0, "found"), timeout) == "found"
+    with pytest.raises(OSError, match="gone"):
+        await wait_for(gone(), 10)
     ended = []
 
     async def slow() -> None:
