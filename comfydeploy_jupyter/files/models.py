@@ -650,9 +650,7 @@ class ModelFiles:
         self._directories = directories
 
     async def uses(self, machine: Machine, folder: str, filename: str) -> Uses:
-        folders = await machine.folders()
-        model = await asyncio.to_thread(find, folders, folder, filename)
-        return await self._find_uses(machine, folders, model)
+        return await self._find_uses(machine, *await _find(machine, folder, filename))
 
     async def delete(
         self, machine: Machine, folder: str, filename: str, *, in_use: bool
@@ -662,8 +660,7 @@ class ModelFiles:
         Unless ``in_use`` is set, `ConflictError` if a run or a transfer uses it now, or a ComfyUI
         does not return its queue; ``details`` has the uses.
         """
-        folders = await machine.folders()
-        model = await asyncio.to_thread(find, folders, folder, filename)
+        folders, model = await _find(machine, folder, filename)
         if not in_use:
             await self._refuse_used(machine, folders, model)
         await asyncio.to_thread(delete_model, folders, model.path)
@@ -684,8 +681,7 @@ class ModelFiles:
         None for the present folder or name. Its hashes stay known. On another disk it is copied,
         which takes as long as that takes. ``in_use`` as in `delete`.
         """
-        folders = await machine.folders()
-        model = await asyncio.to_thread(find, folders, folder, filename)
+        folders, model = await _find(machine, folder, filename)
         target = await asyncio.to_thread(
             place,
             folders,
@@ -760,6 +756,11 @@ class ModelFiles:
         raise ConflictError.of_field(
             "filename", f"{reason}, or set in_use to do it nevertheless.", uses=uses.reply()
         )
+
+
+async def _find(machine: Machine, folder: str, filename: str) -> tuple[Folders, ExistingModel]:
+    folders = await machine.folders()
+    return folders, await asyncio.to_thread(find, folders, folder, filename)
 
 
 async def _known_folders(machine: Machine) -> Folders | None:

@@ -232,9 +232,14 @@ class Staging:
             raise ConflictError(f"file: {name} is a folder, which is not overwritten") from None
         return True
 
-    def free(self) -> int:
+    def require_space(self, size: int) -> None:
+        """Raise if the disk has no space left for files of this size."""
         found = os.fstatvfs(self._descriptor)
-        return found.f_bavail * found.f_frsize
+        free = found.f_bavail * found.f_frsize
+        if size > free:
+            raise TooLargeError.of_field(
+                "file", f"needs {size} bytes, but the disk has {free} left", size=size, free=free
+            )
 
     def remove(self) -> None:
         try:
@@ -375,13 +380,13 @@ class UploadForm:
             boundary_of(content_type),
             {
                 "on_part_begin": self._headers.clear,
-                "on_header_field": self._on_header_field,
-                "on_header_value": self._on_header_value,
+                "on_header_field": partial(_append, self._header),
+                "on_header_value": partial(_append, self._header_value),
                 "on_header_end": self._on_header_end,
                 "on_headers_finished": self._on_headers_finished,
                 "on_part_data": self._on_part_data,
                 "on_part_end": self._on_part_end,
-                "on_end": self._on_end,
+                "on_end": partial(setattr, self, "_complete", True),
             },
         )
 
@@ -513,11 +518,7 @@ class UploadForm:
     def _stage(self, directory: Path, size: int) -> Staging:
         staging = Staging(self._folders, directory)
         self._stagings.append(staging)
-        free = staging.free()
-        if size > free:
-            raise TooLargeError.of_field(
-                "file", f"needs {size} bytes, but the disk has {free} left", size=size, free=free
-            )
+        staging.require_space(size)
         return staging
 
     def _write(self) -> None:
@@ -558,12 +559,6 @@ class UploadForm:
         if self._flushers is not None:
             self._await_flush()
             os.fsync(descriptor)
-
-    def _on_header_field(self, data: bytes, start: int, end: int) -> None:
-        self._header += data[start:end]
-
-    def _on_header_value(self, data: bytes, start: int, end: int) -> None:
-        self._header_value += data[start:end]
 
     def _on_header_end(self) -> None:
         try:
@@ -633,8 +628,9 @@ class UploadForm:
                 field, "must be in the query: files are written to its folders while they arrive"
             )
 
-    def _on_end(self) -> None:
-        self._complete = True
+
+def _append(buffer: bytearray, data: bytes, start: int, end: int) -> None:
+    buffer += data[start:end]
 
 
 def _write_all(descriptor: int, views: Sequence[memoryview]) -> None:

@@ -19,13 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import (
-    FULL,
-    ConflictError,
-    DockerFailedError,
-    DockerUnavailableError,
-    NoSpaceError,
-)
+from ..errors import FULL, ConflictError, DockerFailedError, DockerUnavailableError, NoSpaceError
 from ..util.child import Child, child_environment
 from ..util.secrets import holds_secret, is_secret_file
 from ..util.system import lock_file
@@ -63,10 +57,7 @@ MAX_FILE = 100 * MIB  # bytes; a larger file is probably a model and not code
 MAX_SEARCHED = 4 * MIB  # bytes; only smaller files are searched for keys
 _NOT_CODE = frozenset({"__pycache__", "venv", "node_modules", ".DS_Store"})
 # The engines, each with a command that succeeds only if the engine can build.
-PROGRAMS = {
-    "docker": ("version", "--format", "{{.Server.Version}}"),
-    "podman": ("info",),
-}
+PROGRAMS = {"docker": ("version", "--format", "{{.Server.Version}}"), "podman": ("info",)}
 IMAGE = "comfyui-snapshot"
 # Prefixes of the variables with the address and credentials of an engine and of registries.
 _OF_DOCKER = ("DOCKER_", "BUILDX_", "BUILDKIT_", "CONTAINER_", "REGISTRY_", "SSH_")

@@ -10,12 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..comfyui.find import Running, describe, find_python, running_at
 from ..comfyui.folders import Folders
 from ..compat.comfydeploy import unreadable
-from ..errors import (
-    ComfyDeployError,
-    ComfyUIUnavailableError,
-    ConflictError,
-    InvalidRequestError,
-)
+from ..errors import ComfyDeployError, ComfyUIUnavailableError, ConflictError, InvalidRequestError
 from ..util.tasks import BackgroundTasks
 from .docker import build, find_engine, image_name, write_context
 from .environment import Environment, read_custom_nodes, read_environment, read_models

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 from pydantic import AfterValidator, Field, ValidationError
@@ -17,6 +17,9 @@ from pydantic import AfterValidator, Field, ValidationError
 from ..errors import InvalidRequestError
 from ..request_models import Model
 from ..util.secrets import clean_url
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MAX_NAME = 255  # characters of a file or folder
 MAX_ADDRESS = 2000
@@ -42,34 +45,29 @@ def is_name(name: str) -> bool:
     return "/" not in name and "\0" not in name
 
 
-def _checked_address(url: str) -> str:
-    if not is_address(url):
-        raise ValueError("must be an https:// or ssh address of a git repository")
-    return url
+def _is_path(path: str) -> bool:
+    return all(map(is_name, path.split("/")))
 
 
-def _checked_name(name: str) -> str:
-    if not is_name(name):
-        raise ValueError("must be the name of a file or folder")
-    return name
-
-
-def _checked_path(path: str) -> str:
-    for part in path.split("/"):
-        _checked_name(part)
-    return path
-
-
-def _checked_requirement(line: str) -> str:
+def _is_requirement(line: str) -> bool:
     # pip splits lines as Python does, and allows spaces before an option.
-    if line.strip().startswith("-") or len(line.splitlines()) != 1:
-        raise ValueError("must be one requirement, not an option of pip")
-    return line
+    return not line.strip().startswith("-") and len(line.splitlines()) == 1
 
 
-Address = Annotated[str, Field(max_length=MAX_ADDRESS), AfterValidator(_checked_address)]
+def _must_be(what: str, check: Callable[[str], bool]) -> AfterValidator:
+    def checked(text: str) -> str:
+        if not check(text):
+            raise ValueError(f"must be {what}")
+        return text
+
+    return AfterValidator(checked)
+
+
+_NAME = "the name of a file or folder"
+_ADDRESS_OF_GIT = "an https:// or ssh address of a git repository"
+Address = Annotated[str, Field(max_length=MAX_ADDRESS), _must_be(_ADDRESS_OF_GIT, is_address)]
 Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{7,64}$")]
-Name = Annotated[str, Field(max_length=MAX_NAME), AfterValidator(_checked_name)]
+Name = Annotated[str, Field(max_length=MAX_NAME), _must_be(_NAME, is_name)]
 Token = Annotated[str, Field(max_length=255, pattern=r"^[A-Za-z0-9][A-Za-z0-9._+~-]*$")]
 Index = Annotated[str, Field(pattern=r"^https://[A-Za-z0-9._/-]+$")]
 
@@ -103,7 +101,7 @@ class Package(Model):
             min_length=1,
             description="The requirement line for pip that installs exactly this package.",
         ),
-        AfterValidator(_checked_requirement),
+        _must_be("one requirement, not an option of pip", _is_requirement),
     ]
 
 
@@ -152,7 +150,7 @@ class ModelFile(Model):
     name: Annotated[
         str,
         Field(max_length=4096, description="In its folder, e.g. `a.safetensors`."),
-        AfterValidator(_checked_path),
+        _must_be(_NAME, _is_path),
     ]
     folder: Name = Field(description="Folder in ComfyUI, e.g. `checkpoints`.")
     size: int | None = Field(None, description="Size in bytes.")
@@ -396,28 +394,22 @@ def docker_command_steps(snapshot: Snapshot) -> tuple[dict[str, Any], list[str]]
     for node in snapshot.custom_nodes:
         if node.disabled:
             continue
-        if node.kind == "git" and node.repository and node.commit:
-            steps.append(_git_step(node.repository, node.commit, node.name))
+        if node.kind == "git" and (url := node.repository) and node.commit:
+            data = {"name": node.name, "url": url, "hash": node.commit, "files": [url]}
+            data |= {"install_type": "git-clone"}
+            steps.append(_step("custom-node", data, url, node.commit))
         elif node.kind == "registry" and node.id and node.version:
             data = {"node_id": node.id, "version": node.version}
-            step_id = _id(node.id, node.version)
-            steps.append({"id": step_id, "type": "custom-node-manager", "data": data})
+            steps.append(_step("custom-node-manager", data, node.id, node.version))
         else:
-            warnings.append(f"{node.name} is not in docker_command_steps: {_why_not(node)}")
+            why = "its commit or version is not known"
+            if node.kind == "files":
+                why = "it has neither a repository nor a version in the registry"
+            warnings.append(f"{node.name} is not in docker_command_steps: {why}")
     return {"steps": steps}, warnings
 
 
-def _why_not(node: CustomNode) -> str:
-    if node.kind == "files":
-        return "it has neither a repository nor a version in the registry"
-    return "its commit or version is not known"
-
-
-def _git_step(url: str, commit: str, name: str) -> dict[str, Any]:
-    data = {"name": name, "url": url, "hash": commit, "files": [url], "install_type": "git-clone"}
-    return {"id": _id(url, commit), "type": "custom-node", "data": data}
-
-
-def _id(*parts: str) -> str:
-    """Return an id that depends only on the step, so that an unchanged machine is not rebuilt."""
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:10]
+def _step(kind: str, data: dict[str, Any], *identity: str) -> dict[str, Any]:
+    """Return a step; its id depends only on it, so that an unchanged machine is not rebuilt."""
+    step_id = hashlib.sha256("\n".join(identity).encode()).hexdigest()[:10]
+    return {"id": step_id, "type": kind, "data": data}

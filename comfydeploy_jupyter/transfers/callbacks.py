@@ -406,12 +406,7 @@ class Callbacks:
 # -- in the store -----------------------------------------------------------------------------
 
 _PLAIN = (
-    "prompt_id",
-    "session",
-    "status_endpoint",
-    "file_upload_endpoint",
-    "token",
-    "gpu_event_id",
+    *("prompt_id", "session", "status_endpoint", "file_upload_endpoint", "token", "gpu_event_id"),
 )
 _STATE = {  # the keys in the column ``told``, and the attributes
     "told_status": "reported_status",

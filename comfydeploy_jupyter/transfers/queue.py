@@ -608,11 +608,7 @@ class Transfers:
             "volume",
             found.name,
             path=str(found),
-            facts={
-                "target": target,
-                "content_type": content_type(found.name),
-                "machine": machine,
-            },
+            facts={"target": target, "content_type": content_type(found.name), "machine": machine},
             private={"api": api, "token": token},
         )
         await self.queue.add([record])
@@ -790,8 +786,7 @@ def _row(record: TransferRecord) -> dict[str, Any]:
 
 def _record(row: sqlite3.Row) -> TransferRecord:
     return TransferRecord(
-        **{name: row[name] for name in _COLUMNS},
-        **{name: json.loads(row[name]) for name in _JSON},
+        **{name: row[name] for name in _COLUMNS}, **{name: json.loads(row[name]) for name in _JSON}
     )
 
 
@@ -833,10 +828,7 @@ def _recover(
 
 
 def _find(
-    connection: sqlite3.Connection,
-    condition: str,
-    values: tuple[str, ...] = (),
-    limit: int = -1,
+    connection: sqlite3.Connection, condition: str, values: tuple[str, ...] = (), limit: int = -1
 ) -> list[TransferRecord]:
     rows = connection.execute(
         f"SELECT * FROM transfers WHERE {condition} ORDER BY position DESC LIMIT ?",  # noqa: S608 - conditions are ours

@@ -114,9 +114,9 @@ Source: TypeAlias = FileSource | ViewSource
 async def open_path(machine: Machine, path: str, name: str) -> AsyncIterator[FileSource]:
     """Open a file from a request, whose path was checked then, and is checked again."""
     folders = await machine.folders()
-    file = await open_in_thread(folders.open_for_read, path)
-    async with _closing(file, name) as source:
-        yield source
+    # Nothing was written, so that closing it does not block.
+    with await open_in_thread(folders.open_for_read, path) as file:
+        yield FileSource(file, name)
 
 
 @asynccontextmanager
@@ -128,8 +128,8 @@ async def open_output(machine: Machine, item: dict[str, Any]) -> AsyncIterator[S
         await machine.ready()
     file = await machine.open_file(kind, subfolder, name)
     if file is not None:
-        async with _closing(file, name) as source:
-            yield source
+        with file:
+            yield FileSource(file, name)
         return
     client = await machine.ready()
     query = {"filename": name, "subfolder": subfolder, "type": kind}
@@ -140,14 +140,6 @@ async def open_output(machine: Machine, item: dict[str, Any]) -> AsyncIterator[S
                 again=response.status >= 500,
             )
         yield ViewSource(response, name)
-
-
-@asynccontextmanager
-async def _closing(file: io.FileIO, name: str) -> AsyncIterator[FileSource]:
-    try:
-        yield FileSource(file, name)
-    finally:
-        file.close()  # nothing was written, so this does not block
 
 
 # -- where it goes ----------------------------------------------------------------------------

@@ -251,7 +251,7 @@ DETAILS = {
         {"name": "a.safetensors", "pathIndex": 0, "modified": 1.5, "created": 1.0, "size": 7},
         {"name": "sub/b.ckpt", "pathIndex": 1, "modified": 2.5, "created": 1.0, "size": 8},
         {"name": "a.safetensors", "pathIndex": 1, "modified": 9.5, "created": 1.0, "size": 9},
-    ],
+    ]
 }
 DIRECTORIES = [
     {"name": "checkpoints", "folders": ["/m/checkpoints", "/o/checkpoints"]},

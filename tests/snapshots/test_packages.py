@@ -49,11 +49,7 @@ def test_pins_and_builds_of_torch(python):
     add(python, "torch", "2.5.1+cu124")
     add(python, "flash_attn", "2.7.0+built.here")
     found = read(python)
-    assert requirements(found) == [
-        "flash_attn==2.7.0",
-        "numpy==1.26.4",
-        "torch==2.5.1+cu124",
-    ]
+    assert requirements(found) == ["flash_attn==2.7.0", "numpy==1.26.4", "torch==2.5.1+cu124"]
     assert found.snapshot.python.indexes == ["https://download.pytorch.org/whl/cu124"]
     assert found.snapshot.python.version == ".".join(map(str, sys.version_info[:3]))
     assert any("flash_attn" in warning for warning in found.warnings)

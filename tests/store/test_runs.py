@@ -170,7 +170,7 @@ async def test_saves_that_wait_for_the_writer_are_written_together(repository):
     assert (await repository.get("b")).status == "queued"
     verbs = [statement.split()[0] for statement in statements]
     assert [verb for verb in verbs if verb != "PRAGMA"] == [
-        *("COMMIT", "BEGIN", "UPDATE", "UPDATE", "COMMIT"),
+        *("COMMIT", "BEGIN", "UPDATE", "UPDATE", "COMMIT")
     ]
 
 

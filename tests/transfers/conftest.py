@@ -61,11 +61,7 @@ class Harness:
         )
         machines.add(self.machine)
         self.transfers = Transfers(
-            self.database,
-            self.session,
-            machines,
-            lambda _: self.key,
-            **self._options,
+            self.database, self.session, machines, lambda _: self.key, **self._options
         )
         self.folders = await machines.get().folders()
         await self.transfers.open()

@@ -33,12 +33,7 @@ SECRET = "cd-secret-key"
 def output(harness, name: str, content: bytes) -> tuple[str, list, dict[str, str]]:
     """Make an output file of node 9; return it as `upload_outputs` takes it."""
     (harness.comfyui / "output" / name).write_bytes(content)
-    item = {
-        "filename": name,
-        "subfolder": "",
-        "type": "output",
-        "content_type": content_type(name),
-    }
+    item = {"filename": name, "subfolder": "", "type": "output", "content_type": content_type(name)}
     return "9", ["images", 0], item
 
 
