@@ -25,17 +25,14 @@ def comfy(tmp_path: Path) -> Path:
     return home
 
 
-def test_a_file(comfy: Path) -> None:
+def test_files_and_directories(comfy: Path) -> None:
     found = fs_stat(Folders(comfy), "vae/v.bin")
     usage = shutil.disk_usage(comfy)
     assert found["path"] == str(comfy / "models/vae/v.bin")
     assert (found["type"], found["size"], found["modified"]) == ("file", 5, 1.5)
     assert found["filesystem"]["total"] == usage.total
-    assert found["filesystem"]["free"] == pytest.approx(usage.free, rel=0.1)
-    assert found["filesystem"]["used"] == pytest.approx(usage.used, rel=0.1)
-
-
-def test_a_directory(comfy: Path) -> None:
+    for name, expected in (("free", usage.free), ("used", usage.used)):
+        assert found["filesystem"][name] == pytest.approx(expected, rel=0.1)
     found = fs_stat(Folders(comfy), "models/vae")
     assert (found["path"], found["type"]) == (str(comfy / "models/vae"), "directory")
 

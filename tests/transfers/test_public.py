@@ -62,24 +62,16 @@ async def get(session: aiohttp.ClientSession, url: str) -> None:
         pass
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]"])
-async def test_a_connection_is_checked_by_its_address(bare_service, host):
+async def test_a_connection_is_checked_by_its_address(bare_service):
     bare_service.files["a"] = b"a"
     port = bare_service.url.rsplit(":", 1)[1]
-    async with new_session(PublicConnector()) as session:
-        with pytest.raises(TransferError, match="inside this machine") as refused:
-            await get(session, f"http://{host}:{port}/files/a")
-    assert not refused.value.again
+    # The last one leads inside, although nothing in the text of the link says so.
+    for host in ("127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", socket.gethostname()):
+        async with new_session(PublicConnector()) as session:
+            with pytest.raises(TransferError, match="inside this machine") as refused:
+                await get(session, f"http://{host}:{port}/files/a")
+        assert not refused.value.again
     assert not bare_service.sent
-
-
-async def test_name_is_looked_up_when_the_connection_is_made(bare_service, tmp_path):
-    # A name that leads inside, although nothing in the text of the link says so.
-    name = socket.gethostname()
-    port = bare_service.url.rsplit(":", 1)[1]
-    async with new_session(PublicConnector()) as session:
-        with pytest.raises(TransferError, match="inside this machine"):
-            await get(session, f"http://{name}:{port}/files/a")
 
 
 async def test_an_allowed_site_may_be_private_but_not_its_redirects(bare_service):
