@@ -198,7 +198,7 @@ class RunRepository(Repository):
 
         ConflictError if the id or the idempotency key is in use; its ``details["field"]`` names it.
         """
-        return self._database.begin_write(add_run, record, prompt, workflow, key)
+        return self._database.write(add_run, record, prompt, workflow, key)
 
     async def save(self, record: RunRecord) -> None:
         """Write the present state of a run, unless it does not exist in the store or has ended.
@@ -211,7 +211,7 @@ class RunRepository(Repository):
             # A batch that could not even be started, as with a locked store, is over, too.
             if self._batch is None or self._saving.done():
                 self._batch = {}
-                self._saving = self._database.begin_write(self._save_batch, self._batch)
+                self._saving = self._database.write(self._save_batch, self._batch)
             waiting = self._batch.get(record.prompt_id)
             if waiting is None or waiting["status"] not in FINAL:
                 self._batch[record.prompt_id] = row

@@ -462,41 +462,30 @@ class Database:
         self._readers.end()
         await asyncio.to_thread(self._shut_down)
 
-    async def write(
-        self,
-        work: Callable[Concatenate[sqlite3.Connection, P], T],
-        /,
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> T:
-        """Run ``work(connection, …)`` as one transaction: all its changes are stored, or none.
-
-        It may be called twice: then nothing of the first call is stored. StoreUnavailableError or
-        NoSpaceError if the store cannot be written now.
-        """
-        return await self.begin_write(work, *args, **kwargs)
-
-    def begin_write(
+    def write(
         self,
         work: Callable[Concatenate[sqlite3.Connection, P], T],
         /,
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> asyncio.Future[T]:
-        """Start a transaction like `write`; return the future of its result."""
+        """Run ``work(connection, …)`` as one transaction: all its changes are stored, or none.
+
+        It is requested at once, and may be called twice: then nothing of the first call is stored.
+        The future has StoreUnavailableError or NoSpaceError if the store cannot be written now.
+        """
         write = _Write(lambda connection: work(connection, *args, **kwargs), time.monotonic())
         return self._writer.call(write)
 
-    async def read(
+    def read(
         self,
         work: Callable[Concatenate[sqlite3.Connection, P], T],
         /,
         *args: P.args,
         **kwargs: P.kwargs,
-    ) -> T:
+    ) -> asyncio.Future[T]:
         """Run ``work(connection, …)`` on a connection that cannot write."""
-        found: T = await self._readers.call(lambda connection: work(connection, *args, **kwargs))
-        return found
+        return self._readers.call(lambda connection: work(connection, *args, **kwargs))
 
     async def shrink(self) -> None:
         """Return the free pages of the file to the file system.

@@ -84,7 +84,7 @@ def managed(installed_comfyui, tmp_path) -> dict[str, Any]:
 async def busy_store(extension) -> AsyncIterator[None]:
     """The store handles no other request during this block."""
     gate = threading.Event()
-    busy = asyncio.create_task(extension.services.database.write(lambda _: gate.wait(20)))
+    busy = asyncio.ensure_future(extension.services.database.write(lambda _: gate.wait(20)))
     await asyncio.sleep(0)
     try:
         yield

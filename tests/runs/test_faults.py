@@ -172,7 +172,7 @@ class TestSlowStore:
     async def test_a_refusal_before_the_run_is_stored(self, api, chain, faulty, database):
         faulty.fail("POST", "/prompt", refuse_at_once)
         prompt_id = str(uuid.uuid4())
-        busy = database.begin_write(lambda connection: time.sleep(0.3))
+        busy = database.write(lambda connection: time.sleep(0.3))
         code, body = await api.post("run", {"workflow_api": chain(), "prompt_id": prompt_id})
         assert (code, body["code"], body["prompt_id"]) == (413, "too_large", prompt_id)
         await busy
@@ -187,7 +187,7 @@ class TestSlowStore:
         prompt_id = str(uuid.uuid4())
         other = RunRecord(prompt_id, "local", "other", "2026-01-01T00:00:00.000Z", status="queued")
         gate = threading.Event()
-        held = database.begin_write(lambda connection: gate.wait(10))
+        held = database.write(lambda connection: gate.wait(10))
         adding = RunRepository(database).add(other, b"{}", None)
         request = {"workflow_api": chain(), "prompt_id": prompt_id}
         posting = asyncio.ensure_future(api.post("run", request))
@@ -205,7 +205,7 @@ class TestSlowStore:
     ):
         """ComfyUI's time limit of half a second begins when it has the prompt."""
         faulty.fail("POST", "/prompt", FAULTS["503 page"])
-        busy = database.begin_write(lambda connection: time.sleep(1.5))
+        busy = database.write(lambda connection: time.sleep(1.5))
         code, body = await api.post("run", {"workflow_api": chain()})
         await busy
         assert (code, body["code"]) == (503, "comfyui_unavailable")

@@ -68,10 +68,10 @@ async def test_writes_that_wait_are_committed_together(database):
             return count(other)
 
     gate = threading.Event()
-    held = database.begin_write(lambda _: gate.wait(10))
+    held = database.write(lambda _: gate.wait(10))
     together = [
-        *(database.begin_write(put, str(number)) for number in range(3)),
-        database.begin_write(see),
+        *(database.write(put, str(number)) for number in range(3)),
+        database.write(see),
     ]
     gate.set()
     await held
@@ -85,11 +85,11 @@ async def test_a_write_that_fails_does_not_undo_others_of_the_same_commit(databa
         raise RuntimeError("half-way")
 
     gate = threading.Event()
-    held = database.begin_write(lambda _: gate.wait(10))
+    held = database.write(lambda _: gate.wait(10))
     writes = [
-        *(database.begin_write(put, str(number)) for number in range(3)),
-        database.begin_write(fail),
-        database.begin_write(put, "last"),
+        *(database.write(put, str(number)) for number in range(3)),
+        database.write(fail),
+        database.write(put, "last"),
     ]
     gate.set()
     await held
@@ -100,8 +100,8 @@ async def test_a_write_that_fails_does_not_undo_others_of_the_same_commit(databa
 
 async def test_a_write_that_is_cancelled_before_it_begins_is_not_done(database):
     gate = threading.Event()
-    held = database.begin_write(lambda _: gate.wait(10))
-    cancelled, kept = database.begin_write(put, "cancelled"), database.begin_write(put, "kept")
+    held = database.write(lambda _: gate.wait(10))
+    cancelled, kept = database.write(put, "cancelled"), database.write(put, "kept")
     cancelled.cancel()
     gate.set()
     await asyncio.gather(held, kept)
@@ -111,7 +111,7 @@ async def test_a_write_that_is_cancelled_before_it_begins_is_not_done(database):
 async def test_closing_completes_requested_writes_and_refuses_later_ones(tmp_path):
     database = Database(tmp_path / "store.db")
     await database.open()
-    writes = [database.begin_write(put, str(number)) for number in range(100)]
+    writes = [database.write(put, str(number)) for number in range(100)]
     await database.close()
     await asyncio.gather(*writes)
     with sqlite3.connect(database.path) as connection:

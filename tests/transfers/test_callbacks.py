@@ -255,7 +255,7 @@ async def test_a_stop_while_the_store_is_busy_loses_no_message(harness, bare_ser
     bare_service.replacements["status"].append("never")
     made = await target(harness, bare_service)
     gate = threading.Event()
-    busy = asyncio.create_task(harness.database.write(lambda _: gate.wait(20)))
+    busy = asyncio.ensure_future(harness.database.write(lambda _: gate.wait(20)))
     await asyncio.sleep(0)
     send(harness, made, 0)
     await harness.until(
@@ -332,7 +332,7 @@ async def test_a_run_with_the_id_of_a_deleted_one_keeps_its_messages(
         await harness.until(lambda: not bare_service.replacements["status"])
         await asyncio.sleep(0.2)
     gate = threading.Event()
-    busy = asyncio.create_task(harness.database.write(lambda _: gate.wait(20)))
+    busy = asyncio.ensure_future(harness.database.write(lambda _: gate.wait(20)))
     adding = asyncio.create_task(target(harness, bare_service, token="new"))
     await asyncio.sleep(0.1)
     gate.set()
