@@ -242,18 +242,18 @@ async def test_a_transfer_that_ends_while_it_is_read_is_returned_as_ended(harnes
 
 
 async def test_a_file_that_changes_size_while_it_is_read_is_sent_again(harness, service):
-    service.to_store, service.store_delay = True, 0.01
-    item = output(harness, "a.png", b"x" * 8 * MIB)
+    service.to_store, service.store_delay = True, 0.004
+    item = output(harness, "a.png", b"x" * 24 * MIB)
     path = harness.comfyui / "output" / "a.png"
     sending = asyncio.ensure_future(upload(harness, service, [item]))
     await harness.until(lambda: service.putting == 1)
-    os.truncate(path, 4 * MIB)
+    os.truncate(path, 16 * MIB)
     await harness.until(lambda: len(service.puts) == 2)
     with path.open("ab") as file:
         file.write(b"more")
     (record,) = await sending
     assert (record.state, record.attempts) == ("done", 3)
-    assert service.stored["run-1/a.png"] == b"x" * 4 * MIB + b"more"
+    assert service.stored["run-1/a.png"] == b"x" * 16 * MIB + b"more"
 
 
 async def test_no_more_than_the_limit_at_a_time(make_harness, service):
