@@ -22,13 +22,14 @@ from typing import TYPE_CHECKING
 from ..errors import FULL, ConflictError, DockerFailedError, DockerUnavailableError, NoSpaceError
 from ..util.child import Child, child_environment
 from ..util.secrets import holds_secret, is_secret_file
-from ..util.system import lock_file
+from ..util.system import closing_fd, lock_file
 from ..util.tasks import wait_for
 from .environment import LOCAL
 from .snapshot import to_manager
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from contextlib import AbstractContextManager
 
     from .environment import Environment
     from .snapshot import Package, Snapshot
@@ -107,15 +108,14 @@ def write_context(folder: Path, name: str, environment: Environment, *, models: 
 
 @contextmanager
 def _alone(folder: Path, name: str) -> Iterator[None]:
-    descriptor = os.open(folder / f"{name}~lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+    with closing_fd(os.open(folder / f"{name}~lock", flags, 0o600)) as descriptor:
         try:
             lock_file(descriptor)
         except BlockingIOError:
-            raise ConflictError.of_field("name", f"the snapshot {name} is being written") from None
+            text = f"the snapshot {name} is being written"
+            raise ConflictError.of_field("name", text) from None
         yield
-    finally:
-        os.close(descriptor)
 
 
 class _Writer:
@@ -410,6 +410,7 @@ class _Root:
 
     @contextmanager
     def open(self, path: Path) -> Iterator[int]:
+        """Open a path below the folder without following links."""
         with ExitStack() as stack:
             opened = self.opened
             for name in path.relative_to(self.path).parts:
@@ -417,14 +418,9 @@ class _Root:
             yield opened
 
 
-@contextmanager
-def _opened(name: str | Path, folder: int | None = None) -> Iterator[int]:
+def _opened(name: str | Path, folder: int | None = None) -> AbstractContextManager[int]:
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
-    opened = os.open(name, flags, dir_fd=folder)
-    try:
-        yield opened
-    finally:
-        os.close(opened)
+    return closing_fd(os.open(name, flags, dir_fd=folder))
 
 
 # -- building images --------------------------------------------------------------------------

@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from ..errors import FULL, InvalidRequestError
-from ..util.system import end_reservation, lock_file, rename_without_replacing, reserved_target
+from ..util.system import (
+    closing_fd,
+    end_reservation,
+    lock_file,
+    rename_without_replacing,
+    reserved_target,
+)
 from ..util.tasks import open_in_thread
 from .http import TransferError, get_json, request
 from .uploads import CHUNK, open_path
@@ -57,24 +63,17 @@ class ModelSites:
     huggingface_token: str | None = field(default=None, repr=False)
     civitai_token: str | None = field(default=None, repr=False)
 
-    def token(self, url: str) -> str | None:
+    def of(self, url: str) -> tuple[str, str | None, str]:
+        """Return the name of a site, the token for it, and advice if it refuses a file."""
         if _below(url, self.huggingface_url):
-            return self.huggingface_token
-        return self.civitai_token if _below(url, self.civitai_url) else None
-
-    def name(self, url: str) -> str:
-        if _below(url, self.huggingface_url):
-            return "Hugging Face"
-        return "Civitai" if _below(url, self.civitai_url) else urlsplit(url).hostname or "the host"
-
-    def hint(self, url: str) -> str:
-        if _below(url, self.huggingface_url):
+            hint = "set HF_TOKEN to a token of an account that may have this model"
             if self.huggingface_token:
-                return "accept the model's terms on its page, or use another token as HF_TOKEN"
-            return "set HF_TOKEN to a token of an account that may have this model"
+                hint = "accept the model's terms on its page, or use another token as HF_TOKEN"
+            return "Hugging Face", self.huggingface_token, hint
         if _below(url, self.civitai_url):
-            return "set CIVITAI_API_KEY to the key of an account that may have this model"
-        return "the address requires a login"
+            hint = "set CIVITAI_API_KEY to the key of an account that may have this model"
+            return "Civitai", self.civitai_token, hint
+        return urlsplit(url).hostname or "the host", None, "the address requires a login"
 
     @property
     def addresses(self) -> tuple[str, str]:
@@ -163,13 +162,11 @@ class ModelSites:
         **options: Any,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Send a request as `request`, with the token of the site, and advice if it refuses."""
-        what = self.name(url)
-        options.update(what=what, token=self.token(url), redirects=redirects)
+        what, token, hint = self.of(url)
+        options.update(what=what, token=token, redirects=redirects)
         async with request(http, method, url, passes=(401, 403, *passes), **options) as response:
             if response.status in (401, 403):
-                raise TransferError(
-                    f"{what} answered {response.status}: {self.hint(url)}", again=False
-                )
+                raise TransferError(f"{what} answered {response.status}: {hint}", again=False)
             yield response
 
     def _civitai_file(self, version: dict[str, Any]) -> RemoteFile:
@@ -258,14 +255,11 @@ class PartFile:
         """Return the SHA-256 of the existing target; ``moved`` is called at intervals."""
         before = self.existing()
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        descriptor = os.open(self.name, flags, dir_fd=self._directory)
-        try:
-            digest = hashlib.sha256()
+        digest = hashlib.sha256()
+        with closing_fd(os.open(self.name, flags, dir_fd=self._directory)) as descriptor:
             while not self._closed and (chunk := os.read(descriptor, CHUNK)):
                 digest.update(chunk)
                 moved()
-        finally:
-            os.close(descriptor)
         if before is None or self.existing() != before:
             raise TransferError(f"{self.name} changed while it was read", again=True)
         return digest.hexdigest()
@@ -444,7 +438,7 @@ class Download(_IncomingJob):
                     await asyncio.to_thread(part.reset)
                     facts["validator"] = None
                     raise TransferError(
-                        f"{self._sites.name(url)} now returns another file than at the beginning"
+                        f"{self._sites.of(url)[0]} now returns another file than at the beginning"
                         " of the download",
                         again=True,
                     )
