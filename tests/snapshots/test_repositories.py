@@ -127,8 +127,11 @@ def test_a_named_pipe_in_place_of_a_packs_project_file_does_not_block(tmp_path):
     read_custom_nodes([pack.parent], found)
     (node,) = found.snapshot.custom_nodes
     assert (node.kind, node.id, node.version) == ("registry", "registered-pack", "1.2.3")
+    (pack / ".tracking").rename(pack / "aside")
+    read_custom_nodes([pack.parent], found)
+    assert [node.kind for node in found.snapshot.custom_nodes] == ["files"]
+    (pack / "aside").rename(pack / ".tracking")
     (pack / "pyproject.toml").unlink()
     os.mkfifo(pack / "pyproject.toml")
     read_custom_nodes([pack.parent], found)
-    (node,) = found.snapshot.custom_nodes
-    assert node.kind == "files"
+    assert [node.kind for node in found.snapshot.custom_nodes] == ["files"]
