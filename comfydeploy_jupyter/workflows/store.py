@@ -598,7 +598,8 @@ def _remove(connection: sqlite3.Connection, number: int) -> None:
         "SELECT workflow_hash, api_hash FROM workflow_versions WHERE workflow = ?", (number,)
     ).fetchall()
     for table in ("edited_files", "workflow_presets", "workflow_versions"):
-        connection.execute(f"DELETE FROM {table} WHERE workflow = ?", (number,))  # noqa: S608 - its own names
+        query = f"DELETE FROM {table} WHERE workflow = ?"  # noqa: S608 - its own names
+        connection.execute(query, (number,))
     connection.execute("DELETE FROM workflows WHERE id = ?", (number,))
     discard_graphs(connection, {digest for row in hashes for digest in row})
 
