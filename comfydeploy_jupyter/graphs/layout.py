@@ -57,7 +57,7 @@ def _check(graph: Any) -> None:
             raise InvalidRequestError.of_field(f"workflow_api.{key}", "must be an object")
         if not isinstance(node.get("class_type"), str):
             raise InvalidRequestError.of_field(f"workflow_api.{key}.class_type", "must be text")
-        if not isinstance(node.get("inputs", {}), Mapping):
+        if not isinstance(node.get("inputs", {}), dict):
             raise InvalidRequestError.of_field(f"workflow_api.{key}.inputs", "must be an object")
 
 
@@ -74,7 +74,7 @@ class _Sketch:
         self._sockets = {key: self._sockets_of(key) for key in graph}
         for key in graph:
             places = {socket.name: place for place, socket in enumerate(self._sockets[key])}
-            for name, value in self._inputs(key).items():
+            for name, value in inputs_of(self._graph[key]).items():
                 if self._is_link(value):
                     self._link(str(value[0]), value[1], key, name, places[name])
 
@@ -82,17 +82,17 @@ class _Sketch:
         """Return a node in the editor's format."""
         known = self._classes[key]
         kind = self._graph[key]["class_type"]
-        slots = self._slots(key)
+        slots, outputs = self._slots(key), self._outputs(key)
         node: dict[str, Any] = {
             "id": _id(key),
             "type": kind,
             "pos": [0, 0],
-            "size": [COLUMN_WIDTH, _height(known, len(slots), len(self._outputs(key)))],
+            "size": [COLUMN_WIDTH, _height(known, len(slots), len(outputs))],
             "flags": {},
             "order": 0,
             "mode": 0,
             "inputs": slots,
-            "outputs": self._outputs(key),
+            "outputs": outputs,
             "properties": {"Node name for S&R": kind},
         }
         literals = self._literals(key)
@@ -107,10 +107,6 @@ class _Sketch:
         if title and (known is None or title != known.title):
             node["title"] = title
         return node
-
-    def _inputs(self, key: str) -> Mapping[str, Any]:
-        inputs: Mapping[str, Any] = self._graph[key].get("inputs", {})
-        return inputs
 
     def _is_link(self, value: Any) -> bool:
         return (
@@ -134,7 +130,7 @@ class _Sketch:
     def _sockets_of(self, key: str) -> list[Socket]:
         """Return the inputs of a node: those of its class, then those that only the prompt has."""
         known = self._classes[key]
-        inputs = self._inputs(key)
+        inputs = inputs_of(self._graph[key])
         linked = {name: None for name, value in inputs.items() if self._is_link(value)}
         sockets: list[Socket] = []
         laid = [] if known is None else known.lay_out(self._literals(key))
@@ -151,7 +147,7 @@ class _Sketch:
     def _literals(self, key: str) -> dict[str, Any]:
         return {
             name: unwrapped(value)
-            for name, value in self._inputs(key).items()
+            for name, value in inputs_of(self._graph[key]).items()
             if not self._is_link(value)
         }
 

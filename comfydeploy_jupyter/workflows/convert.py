@@ -244,21 +244,27 @@ async def read_contract(
     return await worker.run(_contract, definitions, workflow_api, workflow)
 
 
+def as_api(
+    api: dict[str, Any] | None, ui: dict[str, Any] | None, nodes: NodeDefinitions
+) -> tuple[dict[str, Any] | None, dict[str, Any] | None, list[str] | None]:
+    """Return a graph in both formats, as far as given, and the warnings if it was converted."""
+    if ui is not None and detect_format(ui, field="workflow") is GraphFormat.API:
+        # The detected format overrides the name of the field, as in conversions.
+        api, ui = api or check_api_graph(ui, field="workflow"), None
+    if api is not None or ui is None:
+        return api, ui, None
+    converted = ui_to_api(ui, nodes)
+    return converted.graph, ui, converted.warnings
+
+
 def _contract(
     definitions: DefinitionSet, api: dict[str, Any] | None, ui: dict[str, Any] | None
 ) -> dict[str, Any]:
-    warnings: list[str] = []
-    if ui is not None and detect_format(ui, field="workflow") is GraphFormat.API:
-        # The detected format overrides the name of the field, as in conversions.
-        api, ui = api or ui, None
-    if api is None:
-        assert ui is not None
-        converted = ui_to_api(ui, definitions.nodes)
-        api, warnings = converted.graph, converted.warnings
+    api, ui, warnings = as_api(api, ui, definitions.nodes)
     contract = contract_of(check_api_graph(api), definitions.nodes, ui)
     return {
         "inputs": packed(contract["inputs"]),
         "outputs": packed(contract["outputs"]),
-        "warnings": packed([*warnings, *contract["warnings"]]),
+        "warnings": packed([*(warnings or ()), *contract["warnings"]]),
         "definitions": definitions.origin(),
     }

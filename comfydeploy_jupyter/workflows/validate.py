@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any
 from ..comfyui.definitions import core_classes
 from ..errors import ComfyDeployError
 from ..graphs.definitions import type_mismatches
-from ..graphs.formats import GraphFormat, check_api_graph, detect_format
 from ..graphs.models import CORE_PACK, core_versions
-from ..graphs.ui_to_api import ui_to_api
 from ..graphs.validation import issue, validate_prompt
 from ..graphs.versions import version_parts
 from ..util import worker
 from ..util.worker import packed
+from .convert import as_api
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,16 +44,9 @@ def _validate(
     workflow_api: dict[str, Any] | None,
     workflow: dict[str, Any] | None,
 ) -> dict[str, Any]:
-    warnings: list[str] = []
-    prompt = workflow_api
-    if workflow is not None and detect_format(workflow, field="workflow") is GraphFormat.API:
-        # The detected format overrides the name of the field, as in conversions.
-        prompt, workflow = prompt or check_api_graph(workflow, field="workflow"), None
-    if prompt is None and workflow is not None:
-        converted = ui_to_api(workflow, definitions.nodes)
-        prompt, warnings = converted.graph, converted.warnings  # also of wrong values
-    elif prompt is not None:
-        warnings = [str(mismatch) for mismatch in type_mismatches(prompt, definitions.nodes)]
+    prompt, workflow, warnings = as_api(workflow_api, workflow, definitions.nodes)
+    if warnings is None:  # those of a conversion are also about wrong values
+        warnings = [str(each) for each in type_mismatches(prompt or {}, definitions.nodes)]
     exists = None if folders is None else _lookup(folders)
     result = validate_prompt(prompt, definitions.nodes, files=exists, workflow=workflow)
     if result.missing_nodes:
