@@ -9,7 +9,7 @@ import time
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from blake3 import blake3
@@ -86,9 +86,7 @@ def sha256(content: bytes) -> str:
 
 
 @pytest.mark.parametrize("size", [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 5])
-async def test_hashes_are_right_and_remembered(
-    root: Path, folders: Folders, database: Database, hasher: Hasher, size: int
-) -> None:
+async def test_hashes_are_right_and_remembered(root, folders, database, hasher, size):
     content = os.urandom(size)
     (root / "a").write_bytes(content)
     first = await hasher.hash(folders, root / "a")
@@ -100,9 +98,7 @@ async def test_hashes_are_right_and_remembered(
     await after_restart.close()
 
 
-async def test_a_cached_sha256_without_blake3_is_completed(
-    root: Path, folders: Folders, database: Database, hasher: Hasher
-) -> None:
+async def test_a_cached_sha256_without_blake3_is_completed(root, folders, database, hasher):
     path = root / "a"
     path.write_bytes(b"one")
 
@@ -114,9 +110,7 @@ async def test_a_cached_sha256_without_blake3_is_completed(
         assert (found.blake3, found.cached) == (blake3(b"one").hexdigest(), cached)
 
 
-async def test_files_are_found_by_their_blake3_while_they_have_it(
-    root: Path, folders: Folders, hasher: Hasher
-) -> None:
+async def test_files_are_found_by_their_blake3_while_they_have_it(root, folders, hasher):
     path, copy = root / "a", root / "copy"
     digest = blake3(b"one").hexdigest()
 
@@ -137,9 +131,7 @@ async def test_files_are_found_by_their_blake3_while_they_have_it(
 
 
 @pytest.mark.parametrize("years", [-20, 20])
-async def test_a_file_with_a_time_far_in_the_past_or_future(
-    root: Path, folders: Folders, years: int, hasher: Hasher
-) -> None:
+async def test_a_file_with_a_time_far_in_the_past_or_future(root, folders, years, hasher):
     """The clock was set: the hash is cached as for other files, not used for another content."""
     path = root / "a"
     path.write_bytes(b"one")
@@ -153,9 +145,7 @@ async def test_a_file_with_a_time_far_in_the_past_or_future(
     assert (found.sha256, found.cached) == (sha256(b"two"), False)
 
 
-async def test_a_full_database_does_not_prevent_hashing(
-    root: Path, folders: Folders, database: Database, hasher: Hasher
-) -> None:
+async def test_a_full_database_does_not_prevent_hashing(root, folders, database, hasher):
     # no page more than there are
     await database.write(lambda db: db.execute("PRAGMA max_page_count = 1").fetchall())
     for number in range(40):  # its last page holds some
@@ -180,9 +170,7 @@ def rewrite(path: Path, *, new_name: str = "", later: int | None = None) -> None
     [{}, {"new_name": "new", "later": 0}, {"later": 1}, {"later": 0}],
     ids=["rewritten", "replaced keeping the time", "grown", "rewritten keeping the time"],
 )
-async def test_a_changed_file_gets_a_new_hash(
-    root: Path, folders: Folders, change: dict[str, Any], hasher: Hasher
-) -> None:
+async def test_a_changed_file_gets_a_new_hash(root, folders, change, hasher):
     for _ in range(5):
         (root / "a").write_bytes(b"first")
         assert (await hasher.hash(folders, root / "a")).sha256 == sha256(b"first")
@@ -191,9 +179,7 @@ async def test_a_changed_file_gets_a_new_hash(
         assert (found.sha256, found.cached) == (sha256(b"other"), False)
 
 
-async def test_a_second_request_joins_the_first(
-    root: Path, folders: Folders, hasher: Hasher
-) -> None:
+async def test_a_second_request_joins_the_first(root, folders, hasher):
     path = sparse(root / "big")
 
     first = asyncio.create_task(hasher.hash(folders, path))
@@ -206,9 +192,7 @@ async def test_a_second_request_joins_the_first(
     assert hasher.progress == []
 
 
-async def test_a_known_file_does_not_wait_for_others(
-    root: Path, folders: Folders, hasher: Hasher
-) -> None:
+async def test_a_known_file_does_not_wait_for_others(root, folders, hasher):
     (root / "small").write_bytes(b"x")
     endless = 200_000_000_000  # bytes: none is done before the test is
     paths = [sparse(root / f"big{i}", endless) for i in range(4)]
@@ -224,9 +208,7 @@ async def test_a_known_file_does_not_wait_for_others(
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def test_a_file_that_changes_once_is_read_again(
-    root: Path, folders: Folders, hasher: Hasher
-) -> None:
+async def test_a_file_that_changes_once_is_read_again(root, folders, hasher):
     path = sparse(root / "big")
     task = asyncio.create_task(hasher.hash(folders, path))
     await begun(hasher)
@@ -252,9 +234,7 @@ async def test_a_file_that_changes_once_is_read_again(
         await hasher.hash(folders, Path("/etc/passwd"))
 
 
-async def test_a_file_that_keeps_changing_is_a_conflict(
-    root: Path, folders: Folders, hasher: Hasher
-) -> None:
+async def test_a_file_that_keeps_changing_is_a_conflict(root, folders, hasher):
     path = sparse(root / "big")
 
     task = asyncio.create_task(hasher.hash(folders, path))
@@ -265,7 +245,7 @@ async def test_a_file_that_keeps_changing_is_a_conflict(
         await task
 
 
-async def test_closing_stops_at_once(root: Path, folders: Folders, hasher: Hasher) -> None:
+async def test_closing_stops_at_once(root, folders, hasher):
     path = sparse(root / "huge", 1_000_000_000_000)
     task = asyncio.create_task(hasher.hash(folders, path))
     await begun(hasher)
@@ -276,9 +256,7 @@ async def test_closing_stops_at_once(root: Path, folders: Folders, hasher: Hashe
     assert time.monotonic() - started < 5
 
 
-async def test_a_cancelled_caller_does_not_stop_the_hashing(
-    root: Path, folders: Folders, hasher: Hasher
-) -> None:
+async def test_a_cancelled_caller_does_not_stop_the_hashing(root, folders, hasher):
     path = sparse(root / "big")
 
     first = asyncio.create_task(hasher.hash(folders, path))
@@ -291,9 +269,7 @@ async def test_a_cancelled_caller_does_not_stop_the_hashing(
     assert (await hasher.hash(folders, path)).cached
 
 
-async def test_pruning_deletes_hashes_of_removed_but_not_of_unmounted_files(
-    root: Path, database: Database
-) -> None:
+async def test_pruning_deletes_hashes_of_removed_but_not_of_unmounted_files(root, database):
     (root / "here").write_bytes(b"x")
     names = [root / "here", root / "gone", root / "unmounted/file"]
     keys = [FileKey(str(name), 1, 2, 3) for name in names]
@@ -305,9 +281,7 @@ async def test_pruning_deletes_hashes_of_removed_but_not_of_unmounted_files(
 
 
 @pytest.mark.mounts
-async def test_pruning_waits_for_a_disk_in_no_thread_of_the_store(
-    root: Path, database: Database
-) -> None:
+async def test_pruning_waits_for_a_disk_in_no_thread_of_the_store(root, database):
     with ExitStack() as stack:
         disk = stack.enter_context(silent_disk(root / "disk"))
         keys = [FileKey(str(disk / f"{number}"), 1, 2, 3) for number in range(READERS)]
@@ -321,8 +295,8 @@ async def test_pruning_waits_for_a_disk_in_no_thread_of_the_store(
 
 
 async def test_a_hash_from_before_the_time_of_the_change_was_stored_stays_valid(
-    root: Path, folders: Folders, database: Database, hasher: Hasher
-) -> None:
+    root, folders, database, hasher
+):
     path = root / "a"
     path.write_bytes(b"one")
 
@@ -335,7 +309,7 @@ async def test_a_hash_from_before_the_time_of_the_change_was_stored_stays_valid(
     assert await hasher.with_content(KEPT.blake3) == []
 
 
-async def test_unusual_keys_are_kept_too(root: Path, database: Database) -> None:
+async def test_unusual_keys_are_kept_too(root, database):
     key = FileKey(os.fsdecode(b"/not-utf8-\xff"), 2**62, -5, 2**64 - 1)
 
     await database.write(store_hashes, key, KEPT)

@@ -56,7 +56,7 @@ def local(comfy: Path) -> ModelListing:
 CHECKPOINTS = [".hidden/h.bin", "A.CKPT", "b.safetensors", "saved.safetensors", "xl/deep/c.sft"]
 
 
-async def test_models(local: ModelListing, comfy: Path) -> None:
+async def test_models(local, comfy):
     found = await local.models()
     assert [(entry["folder"], entry["name"]) for entry in found] == [
         *(("checkpoints", name) for name in CHECKPOINTS),
@@ -74,7 +74,7 @@ async def test_models(local: ModelListing, comfy: Path) -> None:
     }
 
 
-async def test_one_folder(local: ModelListing) -> None:
+async def test_one_folder(local):
     found = await local.models(folder="clip")
     assert [entry["name"] for entry in found] == ["t5.safetensors"]
     assert (await local.models(folder="vae")) == []
@@ -94,12 +94,12 @@ async def test_one_folder(local: ModelListing) -> None:
         (" ", None),
     ],
 )
-async def test_search(local: ModelListing, search: str, names: list[str] | None) -> None:
+async def test_search(local, search, names):
     found = [entry["name"] for entry in await local.models(search=search)]
     assert found == names or (names is None and len(found) == 8)
 
 
-async def test_by_folder(local: ModelListing, comfy: Path) -> None:
+async def test_by_folder(local, comfy):
     found = await local.folders()
     assert found["checkpoints"] == [
         [str(comfy / "models/checkpoints"), str(comfy / "output/checkpoints")],
@@ -111,7 +111,7 @@ async def test_by_folder(local: ModelListing, comfy: Path) -> None:
     assert found["vae"][2] == []
 
 
-async def test_names(local: ModelListing) -> None:
+async def test_names(local):
     names = await local.names()
     assert names["checkpoints"] == CHECKPOINTS
     assert "custom_nodes" not in names
@@ -124,7 +124,7 @@ async def test_names(local: ModelListing) -> None:
     ]
 
 
-async def test_a_change_shows_at_once(local: ModelListing, comfy: Path) -> None:
+async def test_a_change_shows_at_once(local, comfy):
     folder = comfy / "models/loras/some/where"
     folder.mkdir(parents=True)
 
@@ -146,7 +146,7 @@ async def test_a_change_shows_at_once(local: ModelListing, comfy: Path) -> None:
     assert "else/new/n.bin" in (await local.names())["loras"]
 
 
-async def test_a_file_written_in_place_shows_its_new_size(local: ModelListing, comfy: Path) -> None:
+async def test_a_file_written_in_place_shows_its_new_size(local, comfy):
     """Its directory does not change by that."""
     path = comfy / "models/checkpoints/b.safetensors"
 
@@ -163,7 +163,7 @@ async def test_a_file_written_in_place_shows_its_new_size(local: ModelListing, c
 
 
 @pytest.mark.timeout(20)
-async def test_links_are_followed_but_not_in_cycles(comfy: Path, tmp_path: Path) -> None:
+async def test_links_are_followed_but_not_in_cycles(comfy, tmp_path):
     loras = comfy / "models/loras"
     write(loras / "sub/l.bin")
     write(tmp_path / "disk/far.bin")
@@ -179,20 +179,20 @@ async def test_links_are_followed_but_not_in_cycles(comfy: Path, tmp_path: Path)
     assert names == ["alias/l.bin", "disk/far.bin", "file.bin", "sub/l.bin"]
 
 
-async def test_names_that_json_cannot_hold_are_left_out(local: ModelListing, comfy: Path) -> None:
+async def test_names_that_json_cannot_hold_are_left_out(local, comfy):
     write(comfy / "models/loras/good.bin")
     write(comfy / "models/loras" / os.fsdecode(b"\xff.bin"))
     assert (await local.names())["loras"] == ["good.bin"]
 
 
-async def test_a_folder_that_cannot_be_read_is_empty(comfy: Path) -> None:
+async def test_a_folder_that_cannot_be_read_is_empty(comfy):
     write(comfy / "models/vae")
     assert (await ModelListing(Folders(comfy)).names())["vae"] == []
 
 
 @pytest.mark.thorough
 @pytest.mark.slow
-def test_many_models_are_listed_quickly(comfy: Path) -> None:
+def test_many_models_are_listed_quickly(comfy):
     for folder in range(100):
         (comfy / f"models/loras/{folder}").mkdir(parents=True)
         for number in range(200):
@@ -215,7 +215,7 @@ def test_many_models_are_listed_quickly(comfy: Path) -> None:
     assert names < models / 2
 
 
-async def test_several_threads_at_once(local: ModelListing, comfy: Path) -> None:
+async def test_several_threads_at_once(local, comfy):
     expected = await local.models()
     for number in range(20):
         found = await asyncio.gather(*(local.models() for _ in range(8)))
@@ -293,7 +293,7 @@ def models(jp_asyncio_loop: asyncio.AbstractEventLoop) -> Iterator[ModelListing]
     jp_asyncio_loop.run_until_complete(runner.cleanup())
 
 
-async def test_models_of_a_comfyui_elsewhere(models: ModelListing) -> None:
+async def test_models_of_a_comfyui_elsewhere(models):
     found = await models.models()
     assert found == [
         {
@@ -325,7 +325,7 @@ async def test_models_of_a_comfyui_elsewhere(models: ModelListing) -> None:
         await models.models(folder="nope")
 
 
-async def test_folders_and_names_of_a_comfyui_elsewhere(models: ModelListing) -> None:
+async def test_folders_and_names_of_a_comfyui_elsewhere(models):
     folders = await models.folders()
     assert list(folders) == list(NAMES)
     assert folders["configs"] == [[], [".yaml"], ["v1.yaml"]]

@@ -32,18 +32,18 @@ from comfydeploy_jupyter.files.uploads import numbered, safe_filename, safe_subf
         ("-rf", "-rf"),
     ],
 )
-def test_names_are_kept_or_made_safe(given: str, kept: str) -> None:
+def test_names_are_kept_or_made_safe(given, kept):
     assert safe_filename(given) == kept
 
 
 @pytest.mark.parametrize("name", ["", " ", ".", "..", "../", "a/", "\\", "a\0.png", "a\nb", "\x7f"])
-def test_names_that_cannot_be_made_safe_are_refused(name: str) -> None:
+def test_names_that_cannot_be_made_safe_are_refused(name):
     with pytest.raises(InvalidRequestError) as caught:
         safe_filename(name, field="filename")
     assert caught.value.details["field"] == "filename"
 
 
-def test_long_names_are_shortened_before_the_extension() -> None:
+def test_long_names_are_shortened_before_the_extension():
     name = safe_filename("é" * 300 + ".safetensors")
     assert len(name.encode()) <= 255
     assert name.startswith("é" * 100)
@@ -54,7 +54,7 @@ def test_long_names_are_shortened_before_the_extension() -> None:
     assert len(safe_filename("a." + "b" * 400)) == 255
 
 
-def test_numbers_are_added_before_the_extension() -> None:
+def test_numbers_are_added_before_the_extension():
     assert numbered("a.png", 0) == "a.png"
     assert numbered("a.png", 1) == "a (1).png"
     assert numbered("a.tar.gz", 2) == "a.tar (2).gz"
@@ -62,7 +62,7 @@ def test_numbers_are_added_before_the_extension() -> None:
 
 
 @given(st.text())
-def test_a_safe_name_is_one_visible_part_of_a_path(name: str) -> None:
+def test_a_safe_name_is_one_visible_part_of_a_path(name):
     try:
         safe = safe_filename(name)
     except (InvalidRequestError, UnicodeEncodeError):
@@ -87,7 +87,7 @@ def test_a_safe_name_is_one_visible_part_of_a_path(name: str) -> None:
         ("./猫", "猫"),
     ],
 )
-def test_subfolders(given: str, kept: str) -> None:
+def test_subfolders(given, kept):
     assert safe_subfolder(given) == kept
 
 
@@ -106,6 +106,6 @@ def test_subfolders(given: str, kept: str) -> None:
         ("a\0b", InvalidRequestError),
     ],
 )
-def test_subfolders_that_are_refused(given: str, error: type[Exception]) -> None:
+def test_subfolders_that_are_refused(given, error):
     with pytest.raises(error, match="subfolder"):
         safe_subfolder(given)

@@ -25,7 +25,7 @@ def comfy(tmp_path: Path) -> Path:
     return home
 
 
-def test_files_and_directories(comfy: Path) -> None:
+def test_files_and_directories(comfy):
     found = fs_stat(Folders(comfy), "vae/v.bin")
     usage = shutil.disk_usage(comfy)
     assert found["path"] == str(comfy / "models/vae/v.bin")
@@ -37,7 +37,7 @@ def test_files_and_directories(comfy: Path) -> None:
     assert (found["path"], found["type"]) == (str(comfy / "models/vae"), "directory")
 
 
-def test_without_a_path(comfy: Path, tmp_path: Path) -> None:
+def test_without_a_path(comfy, tmp_path):
     assert fs_stat(Folders(comfy))["path"] == str(comfy / "models")
     shutil.rmtree(comfy / "models")
     assert fs_stat(Folders(comfy))["path"] == str(comfy)
@@ -46,7 +46,7 @@ def test_without_a_path(comfy: Path, tmp_path: Path) -> None:
         fs_stat(Folders(None))
 
 
-def test_invalid_paths_are_refused(comfy: Path) -> None:
+def test_invalid_paths_are_refused(comfy):
     folders = Folders(comfy)
     with pytest.raises(NotFoundError):
         fs_stat(folders, "models/none")

@@ -39,7 +39,7 @@ def exr(path: Path, **channels: Any) -> bytes:
     return (path / "made.exr").read_bytes()
 
 
-def test_an_exr_file_is_shown_as_the_screen_would(tmp_path: Path) -> None:
+def test_an_exr_file_is_shown_as_the_screen_would(tmp_path):
     np = pytest.importorskip("numpy")
     light = np.full((100, 200, 3), (1.0, 0.2140, 0.0), dtype=np.float32)
     image = small(exr(tmp_path, RGB=light))
@@ -48,7 +48,7 @@ def test_an_exr_file_is_shown_as_the_screen_would(tmp_path: Path) -> None:
         assert abs(found - expected) < 12
 
 
-def test_values_brighter_than_white_stay_distinguishable(tmp_path: Path) -> None:
+def test_values_brighter_than_white_stay_distinguishable(tmp_path):
     np = pytest.importorskip("numpy")
     light = np.full((40, 80, 3), 8.0, dtype=np.float32)
     light[:, :40] = 2.0
@@ -60,13 +60,13 @@ def test_values_brighter_than_white_stay_distinguishable(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("names", [("Y",), ("Z",), ("R", "G", "B", "A"), ("depth.V",)])
-def test_exr_files_with_other_channels(tmp_path: Path, names: tuple[str, ...]) -> None:
+def test_exr_files_with_other_channels(tmp_path, names):
     np = pytest.importorskip("numpy")
     half = np.full((8, 8), 0.5, dtype=np.float16)
     assert small(exr(tmp_path, **dict.fromkeys(names, half))).size == (8, 8)
 
 
-def test_an_exr_file_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_exr_file_needs_its_package(monkeypatch):
     monkeypatch.setattr(thumbnails, "find_spec", lambda name: None)
     with pytest.raises(InvalidRequestError, match="package OpenEXR is installed"):
         thumbnail(io.BytesIO(thumbnails.EXR_MAGIC + b"x"), 64)
@@ -107,18 +107,18 @@ def png_of(width: int, height: int) -> bytes:
         b"glTF" + bytes(100),
     ],
 )
-def test_incomplete_pictures_are_refused(content: bytes) -> None:
+def test_incomplete_pictures_are_refused(content):
     with pytest.raises(InvalidRequestError) as caught:
         thumbnail(io.BytesIO(content), 64)
     assert caught.value.details["field"] == "thumbnail"
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "F"])
-def test_every_mode_of_picture_has_a_thumbnail(mode: str) -> None:
+def test_every_mode_of_picture_has_a_thumbnail(mode):
     assert small(encoded(Image.new(mode, (200, 100)), "TIFF")).size == (64, 32)
 
 
-def test_numbers_beyond_eight_bits_are_scaled() -> None:
+def test_numbers_beyond_eight_bits_are_scaled():
     deep = Image.new("I;16", (40, 40), 0x8000)
     real = Image.new("F", (40, 40), 0.5)
     for content in (encoded(deep, "PNG"), encoded(deep, "TIFF"), encoded(real, "TIFF")):
@@ -127,7 +127,7 @@ def test_numbers_beyond_eight_bits_are_scaled() -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-async def test_a_picture_of_a_hundred_megapixels_leaves_the_event_loop_free() -> None:
+async def test_a_picture_of_a_hundred_megapixels_leaves_the_event_loop_free():
     source = io.BytesIO(
         encoded(Image.new("RGB", (10_000, 10_000), "teal"), "PNG", compress_level=1)
     )

@@ -24,7 +24,6 @@ from hypothesis import strategies as st
 
 from comfydeploy_jupyter.comfyui.folders import Folders
 from comfydeploy_jupyter.errors import (
-    ComfyDeployError,
     ConflictError,
     ForbiddenPathError,
     InvalidRequestError,
@@ -32,6 +31,7 @@ from comfydeploy_jupyter.errors import (
     TooLargeError,
 )
 from comfydeploy_jupyter.files.uploads import (
+    ABANDONED,
     BATCH,
     FLUSH_AFTER,
     STAGING_PREFIX,
@@ -39,6 +39,7 @@ from comfydeploy_jupyter.files.uploads import (
     UploadForm,
     Uploads,
     UploadTarget,
+    clean_spool,
     remove_orphans,
 )
 from tests.helpers.disks import new_disk, remount
@@ -142,7 +143,7 @@ def names(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir())
 
 
-def test_a_file_into_input(receive: Receive, comfy: Path) -> None:
+def test_a_file_into_input(receive, comfy):
     content = os.urandom(3_000_000)
     [stored] = receive(body(file_part("a.png", content, "Content-Type: image/png")))
     assert stored == StoredFile(
@@ -160,7 +161,7 @@ def test_a_file_into_input(receive: Receive, comfy: Path) -> None:
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["fields-first", "file-first"])
-def test_fields_before_or_after_the_file(receive: Receive, comfy: Path, first: bool) -> None:
+def test_fields_before_or_after_the_file(receive, comfy, first):
     fields = [field("type", "models/loras"), field("subfolder", "xl\\new"), field("extra", "y")]
     file = file_part("l.safetensors", b"weights")
     [stored] = receive(body(*fields, file) if first else body(file, *fields))
@@ -171,7 +172,7 @@ def test_fields_before_or_after_the_file(receive: Receive, comfy: Path, first: b
     assert names(comfy / "input") == []
 
 
-def test_several_files(receive: Receive, comfy: Path) -> None:
+def test_several_files(receive, comfy):
     parts = [file_part(f"{i}.txt", b"x" * i) for i in range(200)]
     found = receive(body(*parts, field("type", "temp")))
     assert [(stored.name, stored.size) for stored in found] == [(f"{i}.txt", i) for i in range(200)]
@@ -179,7 +180,7 @@ def test_several_files(receive: Receive, comfy: Path) -> None:
     assert {stored.content_type for stored in found} == {"text/plain"}
 
 
-def test_permissions_are_as_for_any_new_file(receive: Receive, comfy: Path) -> None:
+def test_permissions_are_as_for_any_new_file(receive, comfy):
     old = os.umask(0o027)
     try:
         [stored] = receive(body(file_part("a", b"1"), field("subfolder", "s")))
@@ -190,9 +191,7 @@ def test_permissions_are_as_for_any_new_file(receive: Receive, comfy: Path) -> N
     assert stored.path.stat().st_nlink == 1
 
 
-def test_the_same_content_is_reused_and_other_content_gets_a_free_name(
-    receive: Receive, comfy: Path
-) -> None:
+def test_the_same_content_is_reused_and_other_content_gets_a_free_name(receive, comfy):
     def send_one(content: bytes) -> tuple[str, bool]:
         [stored] = receive(body(file_part("a.png", content)))
         return stored.name, stored.reused
@@ -208,7 +207,7 @@ def test_the_same_content_is_reused_and_other_content_gets_a_free_name(
 
 
 @pytest.mark.parametrize("yes", ["true", "1", "True"])
-def test_overwrite(receive: Receive, comfy: Path, yes: str) -> None:
+def test_overwrite(receive, comfy, yes):
     receive(body(file_part("a.png", b"one")))
     [stored] = receive(body(file_part("a.png", b"two"), field("overwrite", yes)))
     assert (stored.name, stored.reused) == ("a.png", False)
@@ -217,9 +216,7 @@ def test_overwrite(receive: Receive, comfy: Path, yes: str) -> None:
     assert stored.name == "a (1).png"
 
 
-def test_a_folder_or_link_of_that_name_is_left_alone(
-    receive: Receive, comfy: Path, tmp_path: Path
-) -> None:
+def test_a_folder_or_link_of_that_name_is_left_alone(receive, comfy, tmp_path):
     outside = tmp_path / "outside"
     outside.write_bytes(b"same")
     (comfy / "input/d").mkdir()
@@ -236,9 +233,7 @@ def test_a_folder_or_link_of_that_name_is_left_alone(
 
 
 @pytest.mark.parametrize("same", [True, False])
-async def test_many_at_once_never_overwrite_each_other(
-    folders: Folders, comfy: Path, uploads: Uploads, same: bool
-) -> None:
+async def test_many_at_once_never_overwrite_each_other(folders, comfy, uploads, same):
     contents = [b"x" if same else b"%d" % i for i in range(40)]
     found = await asyncio.gather(
         *(send(uploads, folders, body(file_part("a.png", content))) for content in contents)
@@ -251,7 +246,7 @@ async def test_many_at_once_never_overwrite_each_other(
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 64, 1000])
-def test_every_chunk_size(receive: Receive, chunk: int) -> None:
+def test_every_chunk_size(receive, chunk):
     content = b"\r\n--" + BOUNDARY.encode()[:-1] + b"\r\r\n--\r\n\r" + bytes(range(256)) * 4
     [stored] = receive(body(field("type", "output"), file_part("a", content)), chunk=chunk)
     assert stored.path.read_bytes() == content
@@ -266,9 +261,7 @@ def test_every_chunk_size(receive: Receive, chunk: int) -> None:
     ),
     chunk=st.integers(1, 50),
 )
-def test_any_content(
-    tmp_path_factory: pytest.TempPathFactory, pieces: list[bytes], chunk: int
-) -> None:
+def test_any_content(tmp_path_factory, pieces, chunk):
     content = b"".join(pieces)
     if b"\r\n--" + BOUNDARY.encode() in b"\r\n" + content:
         return
@@ -300,7 +293,7 @@ def test_any_content(
         ('filename="a%20b.png"', "a%20b.png"),
     ],
 )
-def test_spellings_of_the_filename(receive: Receive, disposition: str, name: str) -> None:
+def test_spellings_of_the_filename(receive, disposition, name):
     [stored] = receive(body(part(f'name="file"; {disposition}', b"x")))
     assert stored.name == name
 
@@ -342,9 +335,7 @@ FILE = file_part("a.png", b"x")
         (body(part("x", b"", "X: " + "y" * 100_000)), "body", InvalidRequestError),
     ],
 )
-def test_wrong_uploads_name_the_error_and_leave_no_file(
-    receive: Receive, comfy: Path, data: bytes, named: str, error: type[ComfyDeployError]
-) -> None:
+def test_wrong_uploads_name_the_error_and_leave_no_file(receive, comfy, data, named, error):
     with pytest.raises(error) as caught:
         receive(data)
     assert caught.value.details["field"] == named
@@ -363,19 +354,17 @@ def test_wrong_uploads_name_the_error_and_leave_no_file(
         "multipart/form-data; boundary=ü",
     ],
 )
-def test_other_content_types_are_refused(receive: Receive, content_type: str) -> None:
+def test_other_content_types_are_refused(receive, content_type):
     with pytest.raises(InvalidRequestError):
         receive(body(FILE), content_type=content_type)
 
 
-def test_a_quoted_boundary(receive: Receive) -> None:
+def test_a_quoted_boundary(receive):
     content_type = f'Multipart/Form-Data; charset=utf-8; Boundary="{BOUNDARY}"'
     assert receive(body(FILE), content_type=content_type)
 
 
-async def test_a_wrong_field_is_reported_before_the_file_arrives(
-    folders: Folders, uploads: Uploads
-) -> None:
+async def test_a_wrong_field_is_reported_before_the_file_arrives(folders, uploads):
     upload = uploads.receive(UploadTarget(folders), CONTENT_TYPE)
     await upload.write(field("type", "nope") + file_part("a", b"")[:-2])
     sent = 0
@@ -388,7 +377,7 @@ async def test_a_wrong_field_is_reported_before_the_file_arrives(
     assert sent < 10
 
 
-def test_links_out_of_the_folder_are_refused(receive: Receive, comfy: Path, tmp_path: Path) -> None:
+def test_links_out_of_the_folder_are_refused(receive, comfy, tmp_path):
     (tmp_path / "secret").mkdir()
     (comfy / "input/link").symlink_to(tmp_path / "secret")
     for subfolder in ("link", "link/deeper"):
@@ -397,7 +386,7 @@ def test_links_out_of_the_folder_are_refused(receive: Receive, comfy: Path, tmp_
     assert names(tmp_path / "secret") == []
 
 
-def test_a_file_in_the_way_of_a_folder(receive: Receive, comfy: Path) -> None:
+def test_a_file_in_the_way_of_a_folder(receive, comfy):
     (comfy / "input/taken").touch()
     with pytest.raises(InvalidRequestError, match="not a directory"):
         receive(body(field("subfolder", "taken"), FILE))
@@ -405,14 +394,12 @@ def test_a_file_in_the_way_of_a_folder(receive: Receive, comfy: Path) -> None:
         receive(body(field("subfolder", "taken/deeper"), FILE))
 
 
-async def test_without_a_local_comfyui(tmp_path: Path, uploads: Uploads) -> None:
+async def test_without_a_local_comfyui(tmp_path, uploads):
     with pytest.raises(NotFoundError, match="comfyui_path"):
         await send(uploads, Folders(None, jupyter_root=tmp_path), body(FILE))
 
 
-async def test_an_aborted_upload_leaves_nothing(
-    folders: Folders, comfy: Path, uploads: Uploads
-) -> None:
+async def test_an_aborted_upload_leaves_nothing(folders, comfy, uploads):
     upload = uploads.receive(UploadTarget(folders), CONTENT_TYPE)
     await upload.write(file_part("a", bytes(5_000_000))[:-2])
     await upload.write(bytes(5_000_000))
@@ -427,7 +414,7 @@ async def test_an_aborted_upload_leaves_nothing(
     assert names(comfy / "input") == []
 
 
-async def test_closing_aborts_open_uploads(folders: Folders, comfy: Path, uploads: Uploads) -> None:
+async def test_closing_aborts_open_uploads(folders, comfy, uploads):
     for _ in range(5):
         upload = uploads.receive(UploadTarget(folders), CONTENT_TYPE)
         await upload.write(file_part("a", bytes(9_000_000))[:-2])
@@ -435,9 +422,7 @@ async def test_closing_aborts_open_uploads(folders: Folders, comfy: Path, upload
     assert names(comfy / "input") == []
 
 
-async def test_a_cancelled_handler_leaves_nothing(
-    folders: Folders, comfy: Path, uploads: Uploads
-) -> None:
+async def test_a_cancelled_handler_leaves_nothing(folders, comfy, uploads):
     data = file_part("a", bytes(80_000_000)) + file_part("b", b"")
 
     task = asyncio.create_task(send(uploads, folders, data))
@@ -449,7 +434,7 @@ async def test_a_cancelled_handler_leaves_nothing(
     assert names(comfy / "input") == []
 
 
-def test_a_file_too_large_for_the_disk_is_refused_at_once(receive: Receive, comfy: Path) -> None:
+def test_a_file_too_large_for_the_disk_is_refused_at_once(receive, comfy):
     with pytest.raises(TooLargeError, match="disk") as caught:
         receive(body(FILE), length=10**18)
     assert caught.value.details["free"] > 0
@@ -463,7 +448,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         yield disk
 
 
-def test_a_full_disk(receive: Receive, comfy: Path, small_disk: Path) -> None:
+def test_a_full_disk(receive, comfy, small_disk):
     (comfy / "output").symlink_to(small_disk)
     with pytest.raises(TooLargeError, match="no space left"):
         receive(body(field("type", "output"), file_part("a", bytes(6_000_000))))
@@ -471,9 +456,7 @@ def test_a_full_disk(receive: Receive, comfy: Path, small_disk: Path) -> None:
 
 
 @pytest.mark.parametrize("linked", ["models/checkpoints", "models/checkpoints/sub"])
-def test_a_field_for_another_disk_after_the_file(
-    comfy: Path, small_disk: Path, linked: str, receive: Receive
-) -> None:
+def test_a_field_for_another_disk_after_the_file(comfy, small_disk, linked, receive):
     """The file was received into the file system of the default type, so it is copied."""
     (comfy / linked).parent.mkdir(parents=True, exist_ok=True)
     (comfy / linked).symlink_to(small_disk)
@@ -516,9 +499,7 @@ def begun(comfy: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, env=ENVIRONMENT)
 
 
-async def test_only_files_left_by_killed_processes_are_removed(
-    folders: Folders, comfy: Path, uploads: Uploads
-) -> None:
+async def test_only_files_left_by_killed_processes_are_removed(folders, comfy, uploads):
     with begun(comfy) as process:
         assert process.stdout
         assert process.stdout.readline() == b"ready\n"
@@ -533,9 +514,7 @@ async def test_only_files_left_by_killed_processes_are_removed(
     assert mine.exists()
 
 
-async def test_memory_stays_small_and_the_event_loop_free_whatever_the_size(
-    folders: Folders, uploads: Uploads
-) -> None:
+async def test_memory_stays_small_and_the_event_loop_free_whatever_the_size(folders, uploads):
     upload = uploads.receive(UploadTarget(folders), CONTENT_TYPE)
     await upload.write(file_part("a", b"")[:-2])
     chunk = bytes(65536)
@@ -595,7 +574,7 @@ asyncio.run(main())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="uses seccomp")
-def test_a_file_system_without_hard_links(comfy: Path) -> None:
+def test_a_file_system_without_hard_links(comfy):
     command = [sys.executable, "-c", WITHOUT_LINKS, str(comfy)]
     done = subprocess.run(command, capture_output=True, check=False, cwd=ROOT, env=ENVIRONMENT)
     assert done.stdout == b"no links\nTrue\n", done.stderr.decode()
@@ -613,9 +592,7 @@ def test_a_file_system_without_hard_links(comfy: Path) -> None:
         ("input/a.png\0", b"", True),
     ],
 )
-def test_a_record_of_another_user_leads_to_uploads_only(
-    comfy: Path, record: str, content: bytes, is_kept: bool
-) -> None:
+def test_a_record_of_another_user_leads_to_uploads_only(comfy, record, content, is_kept):
     target = Path(os.path.normpath(comfy / record.removesuffix("\0")))
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(content)
@@ -627,7 +604,7 @@ def test_a_record_of_another_user_leads_to_uploads_only(
     assert not staging.exists()
 
 
-def test_a_large_record_is_not_read_whole(folders: Folders, comfy: Path) -> None:
+def test_a_large_record_is_not_read_whole(folders, comfy):
     staging = comfy / "input" / f"{STAGING_PREFIX}0"
     staging.mkdir()
     with (staging / "0.reserved").open("wb") as file:
@@ -660,9 +637,7 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize("replaced", [False, True])
-async def test_a_kill_without_hard_links_leaves_no_empty_file(
-    folders: Folders, comfy: Path, uploads: Uploads, replaced: bool
-) -> None:
+async def test_a_kill_without_hard_links_leaves_no_empty_file(folders, comfy, uploads, replaced):
     command = [sys.executable, "-c", KILLED_WHILE_IT_PUBLISHES, str(comfy)]
     done = await asyncio.to_thread(
         subprocess.run, command, cwd=ROOT, env=ENVIRONMENT, capture_output=True
@@ -677,9 +652,7 @@ async def test_a_kill_without_hard_links_leaves_no_empty_file(
     assert target.exists() == replaced
 
 
-def test_a_read_only_folder_gives_a_clear_error(
-    receive: Receive, comfy: Path, small_disk: Path
-) -> None:
+def test_a_read_only_folder_gives_a_clear_error(receive, comfy, small_disk):
     (comfy / "output").symlink_to(small_disk)
     remount(small_disk, "ro")
     with pytest.raises(ForbiddenPathError):
@@ -703,9 +676,7 @@ class Disk(ThreadPoolExecutor):
 
 
 @pytest.mark.parametrize("full", [False, True])
-def test_a_file_is_written_to_the_disk_while_it_arrives(
-    folders: Folders, comfy: Path, full: bool
-) -> None:
+def test_a_file_is_written_to_the_disk_while_it_arrives(folders, comfy, full):
     content = random.Random(7).randbytes(FLUSH_AFTER // 8) * 25
     text = body(file_part("large.bin", content))
     with ThreadPoolExecutor(1) as hashers, Disk(full) as disk:
@@ -723,8 +694,20 @@ def test_a_file_is_written_to_the_disk_while_it_arrives(
     assert names(comfy / "input") == ([] if full else ["large.bin"])
 
 
-async def test_fsync(folders: Folders) -> None:
+async def test_fsync(folders):
     uploads = Uploads(fsync=True)
     [stored] = await send(uploads, folders, body(FILE))
     await uploads.close()
     assert stored.path.read_bytes() == b"x"
+
+
+def test_only_abandoned_folders_are_removed(tmp_path):
+    clean_spool(tmp_path / "not-there")
+    old, new = tmp_path / "old", tmp_path / "new"
+    for folder in (old, new):
+        (folder / "input").mkdir(parents=True)
+        (folder / "input" / "a.png").write_bytes(b"1")
+    long_ago = time.time() - ABANDONED - 1
+    os.utime(old, (long_ago, long_ago))
+    clean_spool(tmp_path)
+    assert list(tmp_path.iterdir()) == [new]

@@ -108,7 +108,7 @@ def test_nothing_large_is_parsed_at_once(indent):
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(JSON, PIECES)
-def test_output_equals_that_of_the_json_module(value: Any, piece: int) -> None:
+def test_output_equals_that_of_the_json_module(value, piece):
     jsons.VALUES = piece
     assert dumps(value) == json.dumps(value)
     expected = json.dumps(value, sort_keys=True, separators=(",", ":"))
@@ -126,13 +126,13 @@ class WatchedEncoder(json.JSONEncoder):
         return text
 
 
-def test_nothing_large_is_made_at_once() -> None:
+def test_nothing_large_is_made_at_once():
     watched = WatchedEncoder()
     assert dumps(DEEP, encoder=watched) == json.dumps(DEEP)
     assert 10 < watched.longest < 1000
 
 
-def test_rough_size() -> None:
+def test_rough_size():
     for value in (
         ["x" * 1000] * 50,
         {str(n): {"text": "abc" * n} for n in range(200)},

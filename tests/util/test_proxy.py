@@ -20,7 +20,7 @@ async def too_early() -> AsyncIterator[bytes]:
         yield chunk
 
 
-async def test_a_response_that_ends_too_early_is_closed() -> None:
+async def test_a_response_that_ends_too_early_is_closed():
     closed: list[str] = []
     handler: Any = ProxyHandler.__new__(ProxyHandler)
     handler.has_begun = True
