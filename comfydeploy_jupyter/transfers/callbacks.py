@@ -305,18 +305,16 @@ class Callbacks:
         fields = {"prompt_id": target.prompt_id}
         while not attempt or time.monotonic() < given_up_at:
             attempt += 1
+            after = None
             try:
                 await wait_for(self._post(endpoint, target, message), self._answer_timeout)
             except asyncio.TimeoutError:
                 why = f"The status endpoint did not answer within {self._answer_timeout:g} s"
-                pause = self._backoff.pause(attempt)
             except TransferError as error:
-                why = error.message
-                pause = self._backoff.pause(attempt, error.after)
+                why, after = error.message, error.after
                 refusals += not error.again
             except Exception as error:
                 why = "The message could not be sent"
-                pause = self._backoff.pause(attempt)
                 refusals += 1
                 if attempt == 1:
                     text = "A message of run %s could not be sent"
@@ -329,7 +327,7 @@ class Callbacks:
             if refusals >= MAX_REFUSALS and message is not queue.end:
                 log.error("Run %s: %s; the message is skipped", target.prompt_id, why, extra=fields)
                 return False
-            await asyncio.sleep(pause)
+            await asyncio.sleep(self._backoff.pause(attempt, after))
             if message.delivered:  # too many wait, and it was dropped
                 return False
         text = "A message of run %s could not be delivered in time"

@@ -561,15 +561,7 @@ class Transfers:
         The endpoint ``url`` returns a presigned address; it must be allowed to receive the key.
         """
         found = await self._resolve(path, "file_path", machine)
-        record = self.queue.new(
-            "up",
-            "presigned",
-            found.name,
-            path=str(found),
-            facts={"content_type": content_type(found.name), "machine": machine},
-            private={"endpoint": url, "token": token},
-        )
-        await self.queue.add([record])
+        record = await self._upload("presigned", found, machine, endpoint=url, token=token)
         record = await self.queue.wait(record)
         if record.state != "done":
             reason = record.error if record.state == "failed" else "the upload was cancelled"
@@ -603,14 +595,19 @@ class Transfers:
         The service ``api`` must be allowed to receive the key.
         """
         found = await self._resolve(path, "path", machine)
-        record = self.queue.new(
-            "up",
-            "volume",
-            found.name,
-            path=str(found),
-            facts={"target": target, "content_type": content_type(found.name), "machine": machine},
-            private={"api": api, "token": token},
-        )
+        facts = {"target": target}
+        return await self._upload("volume", found, machine, facts, api=api, token=token)
+
+    async def _upload(
+        self,
+        kind: str,
+        path: Path,
+        machine: str | None,
+        facts: Mapping[str, Any] | None = None,
+        **private: str | None,
+    ) -> TransferRecord:
+        known = {"content_type": content_type(path.name), "machine": machine, **(facts or {})}
+        record = self.queue.new("up", kind, path.name, path=str(path), facts=known, private=private)
         await self.queue.add([record])
         return record
 
