@@ -104,11 +104,16 @@ class ModelListing:
                     found += [one for one in more if (one["folder"], one["name"]) not in known]
         return found
 
-    async def folders(self, *, without: str = "") -> dict[str, list[list[str]]]:
-        """Return ``{folder: [directories, extensions, names]}`` of all registered folders."""
+    async def folders(
+        self, *, without: str = "", with_directories: bool = True
+    ) -> dict[str, list[list[str]]]:
+        """Return ``{folder: [directories, extensions, names]}`` of all registered folders.
+
+        Only for the directories, a further request is sent to a ComfyUI elsewhere.
+        """
         if self._folders is None:
-            names, directories = await asyncio.gather(self._registered(), self._remote_roots())
-            names = [name for name in names if name != without]
+            directories = await self._remote_roots() if with_directories else {}
+            names = [name for name in await self._registered() if name != without]
             listed = await asyncio.gather(*map(self._remote_names, names))
             return {
                 name: [directories.get(name, []), sorted(registered_extensions(name)), files]
@@ -124,7 +129,7 @@ class ModelListing:
 
     async def names(self) -> dict[str, list[str]]:
         """Return ``{folder: names}`` of all folders except the one of custom nodes."""
-        found = await self.folders(without="custom_nodes")
+        found = await self.folders(without="custom_nodes", with_directories=False)
         return {name: names for name, (_, _, names) in found.items()}
 
     # from the folders; these functions block
