@@ -85,9 +85,11 @@ def box(kind: bytes, *parts: bytes, wide: bool = False) -> bytes:
 def test_mp4_with_a_comment_and_its_index_after_large_media_data() -> None:
     comment = json.dumps({"prompt": TEXTS["prompt"], "workflow": WORKFLOW, "made": 1}).encode()
     data = box(b"data", struct.pack(">II", 1, 0), comment)
-    meta = box(b"meta", bytes(4), box(b"hdlr", bytes(25)), box(b"ilst", box(b"\xa9cmt", data)))
-    file = box(b"ftyp", b"isom") + box(b"mdat", bytes(100), wide=True)
-    assert embedded_workflow(file + box(b"moov", box(b"udta", meta))) == BOTH
+    parts = box(b"hdlr", bytes(25)), box(b"ilst", box(b"\xa9cmt", data))
+    for version in (bytes(4), b""):  # MP4 has one, QuickTime has not
+        meta = box(b"meta", version, *parts)
+        file = box(b"ftyp", b"isom") + box(b"mdat", bytes(100), wide=True)
+        assert embedded_workflow(file + box(b"moov", box(b"udta", meta))) == BOTH
 
 
 @pytest.mark.parametrize(
