@@ -51,8 +51,8 @@ MAX_GROWN = 100
 MAX_NESTED = 100
 """The most levels of nested dynamic inputs that are checked."""
 
-_DEEPEST = 16  # levels of nested dynamic inputs in editors and forms
-_MOST_WIDGETS = 10_000
+_MAX_DEPTH = 16  # levels of nested dynamic inputs in editors and forms
+_MAX_WIDGETS = 10_000
 _MAX_LISTED = 50  # options; if there are more, they are looked up in a set
 _MAX_SEARCHED = 10_000  # options that are searched for the names of model files
 _INDEX = re.compile("0|[1-9][0-9]*")  # of a row, as ComfyUI writes it
@@ -465,7 +465,7 @@ def _made_of(inputs: Iterable[Input]) -> Branch:
     widgets: list[Widget] = []
     sockets: list[Socket] = []
     for declared in inputs:
-        if len(widgets) + len(sockets) > _MOST_WIDGETS:
+        if len(widgets) + len(sockets) > _MAX_WIDGETS:
             break
         if declared.type == AUTOGROW:
             made = _group(declared)
@@ -613,7 +613,7 @@ def _group(group: Input) -> Branch:
     names, prefix = sequence(template.get("names")), template.get("prefix") or ""
     least, most = template.get("min", 1), len(names) or template.get("max", MAX_GROWN)
     made = Branch()
-    if isinstance(least, int) and isinstance(most, int) and group.name.count(".") < _DEEPEST:
+    if isinstance(least, int) and isinstance(most, int) and group.name.count(".") < _MAX_DEPTH:
         count = min(max(least, 0) + 1, most, MAX_GROWN)
         slots = group.slots if count > 0 else []  # not read in vain: there may be very many
         made = _made_of(
@@ -735,7 +735,7 @@ class NodeClass:
             if not isinstance(each.definition, (list, tuple)) or not each.definition:
                 continue
             found[each.name] = each
-            if not inputs or not each.dynamic or each.name.count(".") >= _DEEPEST:
+            if not inputs or not each.dynamic or each.name.count(".") >= _MAX_DEPTH:
                 continue
             if each.type == AUTOGROW and len(each.slots) == 1:
                 found.update((child.name, child) for child in each.replaced.grown)
@@ -852,7 +852,7 @@ class NodeClass:
             elif widget.branches is not None:
                 inner = _branch(widget.branches, value).widgets
             laid.append((widget, value))
-            if len(laid) >= _MOST_WIDGETS:
+            if len(laid) >= _MAX_WIDGETS:
                 break
             if widget.stem and value and value is not MISSING:
                 number = int(widget.name.removeprefix(widget.stem)) + 1
@@ -892,7 +892,7 @@ def _add(found: dict[str, Input], each: Input) -> None:
 
 def _branch(owner: Input | None, value: Any) -> Branch:
     """Return what the editor makes for an option of a dynamic combo, or for a number of rows."""
-    if owner is None or owner.name.count(".") >= _DEEPEST:
+    if owner is None or owner.name.count(".") >= _MAX_DEPTH:
         return Branch()
     if owner.type == ROWS:
         return owner.made_rows(value)

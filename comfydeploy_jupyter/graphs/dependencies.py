@@ -175,19 +175,17 @@ def _number(value: object, graph: AnyGraph) -> int:
 
 Holder: TypeAlias = dict[str, Any] | list[Any]
 
-LONGEST_CHAIN = 500
+MAX_CHAIN = 500
 """The longest chain of nodes that ComfyUI can run for certain."""
 
-DEEPEST_VALUE = 200
+MAX_DEPTH = 200
 """The most levels of nested lists and objects that ComfyUI can copy for certain."""
 
 _LONG = (
-    f"is in a cycle, or at the end of more than {LONGEST_CHAIN} nodes in a row, and such a chain"
+    f"is in a cycle, or at the end of more than {MAX_CHAIN} nodes in a row, and such a chain"
     " makes ComfyUI fail"
 )
-_DEEP = (
-    f"has more than {DEEPEST_VALUE} nested lists or objects, and such a value makes ComfyUI fail"
-)
+_DEEP = f"has more than {MAX_DEPTH} nested lists or objects, and such a value makes ComfyUI fail"
 
 
 def check_depth(graph: Graph, ui: dict[str, Any] | None) -> None:
@@ -197,7 +195,7 @@ def check_depth(graph: Graph, ui: dict[str, Any] | None) -> None:
             f"workflow_api: node {label_of(graph, node_id)} {fault}",
             details={"field": "workflow_api", "node_id": node_id},
         )
-    if ui is not None and is_deeper_than(ui, DEEPEST_VALUE):
+    if ui is not None and is_deeper_than(ui, MAX_DEPTH):
         raise InvalidRequestError.of_field("workflow", _DEEP)
 
 
@@ -206,22 +204,22 @@ def too_deep(graph: Graph) -> Iterator[tuple[str, str]]:
     last = end_of_long_chain(graph)
     if last is not None:
         yield last, _LONG
-    if is_deeper_than(graph, DEEPEST_VALUE + 1):  # a quick check of all nodes at once
-        deep = (node_id for node_id, node in graph.items() if is_deeper_than(node, DEEPEST_VALUE))
+    if is_deeper_than(graph, MAX_DEPTH + 1):  # a quick check of all nodes at once
+        deep = (node_id for node_id, node in graph.items() if is_deeper_than(node, MAX_DEPTH))
         yield from ((node_id, _DEEP) for node_id in deep)
 
 
 def end_of_long_chain(graph: Graph) -> str | None:
-    """Return a node at the end of a chain of more than `LONGEST_CHAIN` nodes, or None."""
+    """Return a node at the end of a chain of more than `MAX_CHAIN` nodes, or None."""
     # The nodes of cycles and those that depend on them count as one chain, since ComfyUI follows a
     # cycle once.
-    if len(graph) <= LONGEST_CHAIN:
+    if len(graph) <= MAX_CHAIN:
         return None
     columns, stuck = columns_of(sources_of(graph))
     lengths = {node_id: columns[node_id] + 1 for node_id in columns.keys() - set(stuck)}
-    ends = (node_id for node_id in graph if lengths.get(node_id, 0) > LONGEST_CHAIN)
+    ends = (node_id for node_id in graph if lengths.get(node_id, 0) > MAX_CHAIN)
     length = max(lengths.values(), default=0)
-    return next(ends, stuck[0] if stuck and length + len(stuck) > LONGEST_CHAIN else None)
+    return next(ends, stuck[0] if stuck and length + len(stuck) > MAX_CHAIN else None)
 
 
 def is_deeper_than(value: Holder, limit: int) -> bool:

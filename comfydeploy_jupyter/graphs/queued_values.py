@@ -22,7 +22,7 @@ _ESCAPES = re.compile(r"\\([{}|])")
 _PATTERN = re.compile(r"%([^%]+)%")
 _UNSAFE = re.compile(r'[/?<>\\:*|"\x00-\x1f\x7f]')
 _DATE_PARTS = re.compile("dd?|MM?|hh?|mm?|ss?|yyy?y?")
-_DEEPEST = 64
+_MAX_DEPTH = 64
 _RANGE = {"min", "max", "step"}
 _NEUTRAL = {
     *("control_after_generate", "default", "defaultInput", "dynamicPrompts", "forceInput"),
@@ -78,7 +78,7 @@ def dynamic_prompt(text: str, rng: random.Random, depth: int = 0) -> str:
 
     ``\{``, ``\}`` and ``\|`` are not special.
     """
-    if depth >= _DEEPEST or not ("{" in text or "/" in text or "\\" in text):
+    if depth >= _MAX_DEPTH or not ("{" in text or "/" in text or "\\" in text):
         return text
     text = _without_comments(text)
     resolved: list[str] = []

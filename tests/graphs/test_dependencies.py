@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from comfydeploy_jupyter.errors import InvalidRequestError
 from comfydeploy_jupyter.graphs.dependencies import (
-    DEEPEST_VALUE,
     KEPT,
-    LONGEST_CHAIN,
+    MAX_CHAIN,
+    MAX_DEPTH,
     check_depth,
     end_of_long_chain,
     fingerprint_of,
@@ -37,33 +37,33 @@ def row(length: int, name: str = "n") -> dict[str, dict[str, Any]]:
 
 
 def test_the_length_of_a_chain_does_not_depend_on_the_order_of_nodes() -> None:
-    assert end_of_long_chain(row(LONGEST_CHAIN)) is None
-    longer = row(LONGEST_CHAIN + 1)
-    assert end_of_long_chain(longer) == f"n{LONGEST_CHAIN}"
-    assert end_of_long_chain(dict(reversed(longer.items()))) == f"n{LONGEST_CHAIN}"
+    assert end_of_long_chain(row(MAX_CHAIN)) is None
+    longer = row(MAX_CHAIN + 1)
+    assert end_of_long_chain(longer) == f"n{MAX_CHAIN}"
+    assert end_of_long_chain(dict(reversed(longer.items()))) == f"n{MAX_CHAIN}"
 
 
 def test_many_nodes_without_a_long_chain_are_accepted() -> None:
     wide = linked(root=[], **{f"w{n}": ["root", "root"] for n in range(5_000)})
-    ladder = {**row(LONGEST_CHAIN - 1), **row(LONGEST_CHAIN - 1, "m")}
-    for n in range(1, LONGEST_CHAIN - 1):
+    ladder = {**row(MAX_CHAIN - 1), **row(MAX_CHAIN - 1, "m")}
+    for n in range(1, MAX_CHAIN - 1):
         ladder[f"n{n}"]["inputs"]["side"] = [f"m{n - 1}", 0]
     assert end_of_long_chain(wide) is None
     assert end_of_long_chain(ladder) is None
 
 
 def test_a_link_to_a_missing_node_begins_a_chain() -> None:
-    graph = row(LONGEST_CHAIN)
+    graph = row(MAX_CHAIN)
     graph["n0"]["inputs"]["image"] = ["gone", 0]
     assert end_of_long_chain(graph) is None
 
 
 def test_a_cycle_counts_as_a_chain_of_its_nodes() -> None:
-    small = {**row(LONGEST_CHAIN - 10), **linked(a=["b"], b=["a"])}
+    small = {**row(MAX_CHAIN - 10), **linked(a=["b"], b=["a"])}
     small |= row(9, "c")
     assert end_of_long_chain(small) is None
-    ring = row(LONGEST_CHAIN + 1)
-    ring["n0"]["inputs"]["image"] = [f"n{LONGEST_CHAIN}", 0]
+    ring = row(MAX_CHAIN + 1)
+    ring["n0"]["inputs"]["image"] = [f"n{MAX_CHAIN}", 0]
     assert end_of_long_chain(ring) in ring
 
 
@@ -77,7 +77,7 @@ def test_nested_values(value: Any, depth: int) -> None:
 
 def test_the_error_names_the_node_by_its_title() -> None:
     deep: Any = []
-    for _ in range(DEEPEST_VALUE):
+    for _ in range(MAX_DEPTH):
         deep = [deep]
     with pytest.raises(InvalidRequestError, match=r'node "Deep" \(A\) has more than'):
         check_depth({"1": node("A", "Deep", x=deep)}, None)

@@ -12,7 +12,7 @@ import pytest
 import requests
 from PIL import Image
 
-from comfydeploy_jupyter.graphs.dependencies import DEEPEST_VALUE, LONGEST_CHAIN, structure_of
+from comfydeploy_jupyter.graphs.dependencies import MAX_CHAIN, MAX_DEPTH, structure_of
 from tests.helpers.bodies import picture
 from tests.helpers.comfyui import is_today
 from tests.helpers.selection import few
@@ -140,7 +140,7 @@ def deep_text(body, depth):
 
 
 async def test_the_longest_chain_of_nodes_that_comfyui_executes(api, chain):
-    lengths = few([(LONGEST_CHAIN + 1, 400), (LONGEST_CHAIN, 200)])  # executing it takes long
+    lengths = few([(MAX_CHAIN + 1, 400), (MAX_CHAIN, 200)])  # executing it takes long
     for length, expected in lengths:
         code, body = await api.post("run", {"workflow_api": {**row_of(length), **chain()}})
         assert code == expected, body
@@ -158,9 +158,9 @@ async def test_the_deepest_values_that_comfyui_accepts(api, chain):
         ({"workflow_api": graph}, 2, "workflow_api"),
         ({"workflow_api": chain(), "workflow": picture}, 1, "workflow"),
     ):
-        code, answer = await api.post("run", deep_text(body, DEEPEST_VALUE - around))
+        code, answer = await api.post("run", deep_text(body, MAX_DEPTH - around))
         assert (code, answer["status"]) == (200, "success"), answer
-        code, answer = await api.post("run", deep_text(body, DEEPEST_VALUE - around + 1))
+        code, answer = await api.post("run", deep_text(body, MAX_DEPTH - around + 1))
         assert (code, answer["details"]["field"]) == (400, field)
     code, body = await api.post("run", {"workflow_api": chain()})
     assert (code, body["status"]) == (200, "success")
