@@ -127,10 +127,8 @@ def test_numbers_beyond_eight_bits_are_scaled():
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-async def test_a_picture_of_a_hundred_megapixels_leaves_the_event_loop_free():
-    source = io.BytesIO(
-        encoded(Image.new("RGB", (10_000, 10_000), "teal"), "PNG", compress_level=1)
-    )
+async def test_a_picture_of_many_megapixels_leaves_the_event_loop_free():
+    source = io.BytesIO(encoded(Image.new("RGB", (6_000, 6_000), "teal"), "PNG", compress_level=1))
     begun = time.perf_counter()
     work = asyncio.create_task(thumbnails.Thumbnails().make(source, 256))
     times = [begun]

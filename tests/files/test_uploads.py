@@ -42,30 +42,11 @@ from comfydeploy_jupyter.files.uploads import (
     clean_spool,
     remove_orphans,
 )
+from tests.files.forms import BOUNDARY, CONTENT_TYPE, body, field, file_part, part, send
 from tests.helpers.disks import new_disk, remount
 from tests.helpers.selection import examples
 
 pytestmark = pytest.mark.slow
-
-BOUNDARY = "----WebKitFormBoundary7MA4YWxk"
-CONTENT_TYPE = f"multipart/form-data; boundary={BOUNDARY}"
-
-
-def part(disposition: str, content: bytes, *headers: str) -> bytes:
-    lines = [f"--{BOUNDARY}", f"Content-Disposition: form-data; {disposition}", *headers, "", ""]
-    return "\r\n".join(lines).encode() + content + b"\r\n"
-
-
-def file_part(name: str, content: bytes, *headers: str) -> bytes:
-    return part(f'name="file"; filename="{name}"', content, *headers)
-
-
-def field(name: str, value: str) -> bytes:
-    return part(f'name="{name}"', value.encode())
-
-
-def body(*parts: bytes) -> bytes:
-    return b"".join(parts) + f"--{BOUNDARY}--\r\n".encode()
 
 
 @pytest.fixture
@@ -86,21 +67,6 @@ def uploads(jp_asyncio_loop: asyncio.AbstractEventLoop) -> Iterator[Uploads]:
     found = Uploads()
     yield found
     jp_asyncio_loop.run_until_complete(found.close())
-
-
-async def send(
-    uploads: Uploads,
-    folders: Folders,
-    data: bytes,
-    *,
-    chunk: int = 65536,
-    content_type: str = CONTENT_TYPE,
-    length: int | None = None,
-) -> list[StoredFile]:
-    upload = uploads.receive(UploadTarget(folders), content_type, length)
-    for start in range(0, len(data), chunk):
-        await upload.write(data[start : start + chunk])
-    return await upload.finish()
 
 
 Receive = Callable[..., list[StoredFile]]
@@ -475,12 +441,14 @@ def test_a_field_for_another_disk_after_the_file(comfy, small_disk, linked, rece
 
 
 ROOT = Path(__file__).parents[2]
+IMPORTS = """
+import asyncio, errno, os, signal, sys
+from comfydeploy_jupyter.comfyui.folders import Folders
+from comfydeploy_jupyter.files.uploads import Uploads, UploadTarget
+from tests.files.forms import *
+"""
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 KILLED = """
-import asyncio, os, sys
-from comfydeploy_jupyter.comfyui.folders import Folders
-from comfydeploy_jupyter.files.uploads import Uploads
-from tests.files.test_uploads import *
 
 async def main():
     uploads = Uploads()
@@ -495,7 +463,7 @@ asyncio.run(main())
 
 
 def begun(comfy: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-c", KILLED, str(comfy)]
+    command = [sys.executable, "-c", IMPORTS + KILLED, str(comfy)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, env=ENVIRONMENT)
 
 
@@ -542,8 +510,7 @@ async def test_memory_stays_small_and_the_event_loop_free_whatever_the_size(fold
 
 
 WITHOUT_LINKS = """
-import ctypes, platform, struct, sys
-from tests.files.test_uploads import *
+import ctypes, platform, struct
 
 # the kernel answers EPERM to linkat, as file systems without hard links do
 number = {"x86_64": 265, "aarch64": 37}[platform.machine()]
@@ -575,7 +542,7 @@ asyncio.run(main())
 
 @pytest.mark.skipif(sys.platform != "linux", reason="uses seccomp")
 def test_a_file_system_without_hard_links(comfy):
-    command = [sys.executable, "-c", WITHOUT_LINKS, str(comfy)]
+    command = [sys.executable, "-c", IMPORTS + WITHOUT_LINKS, str(comfy)]
     done = subprocess.run(command, capture_output=True, check=False, cwd=ROOT, env=ENVIRONMENT)
     assert done.stdout == b"no links\nTrue\n", done.stderr.decode()
     assert 10 <= len(names(comfy / "input")) <= 20
@@ -618,8 +585,6 @@ def test_a_large_record_is_not_read_whole(folders, comfy):
 
 
 KILLED_WHILE_IT_PUBLISHES = """
-import sys
-from tests.files.test_uploads import *
 
 def check(event, arguments):
     if event == "os.link":
@@ -638,7 +603,7 @@ asyncio.run(main())
 
 @pytest.mark.parametrize("replaced", [False, True])
 async def test_a_kill_without_hard_links_leaves_no_empty_file(folders, comfy, uploads, replaced):
-    command = [sys.executable, "-c", KILLED_WHILE_IT_PUBLISHES, str(comfy)]
+    command = [sys.executable, "-c", IMPORTS + KILLED_WHILE_IT_PUBLISHES, str(comfy)]
     done = await asyncio.to_thread(
         subprocess.run, command, cwd=ROOT, env=ENVIRONMENT, capture_output=True
     )
