@@ -15,7 +15,8 @@ from yarl import URL
 from .comfyui.client import Credentials as ComfyUICredentials
 from .comfyui.client import check_headers, split_address
 from .compat.comfy_account import ComfyAccount, ComfySignIn
-from .compat.comfy_jobs import ComfyAPI
+from .compat.comfy_assets import AssetRepository, Assets
+from .compat.comfy_jobs import JobRepository, Jobs
 from .compat.comfydeploy import Account, CloudAccess, CloudClient, Credentials, WebProxy
 from .errors import ComfyDeployError
 from .files.hashes import Hasher
@@ -72,7 +73,7 @@ class Services:
     pools: Pools  # creates, describes, updates and deletes pools
     transfers: Transfers  # uploads, downloads and callbacks
     snapshots: Snapshots  # environments for Docker and ComfyDeploy
-    comfy_api: ComfyAPI  # runs as jobs and files as assets
+    jobs: Jobs  # runs as jobs, and files as assets
     _session: Session
 
     def __init__(self, settings: ComfyDeploy) -> None:
@@ -333,8 +334,13 @@ class Services:
             view_url=f"{settings.base_url}comfyui-deploy/view",
             settings=settings,
         )
-        self.comfy_api = ComfyAPI.build(
-            self.database, repository, self.runs, self.machines, self.hasher, self.kept_outputs
+        assets = AssetRepository(self.database)
+        self.jobs = Jobs(
+            self.runs,
+            repository,
+            JobRepository(self.database),
+            self.machines,
+            Assets(assets, self.machines, self.hasher, self.kept_outputs),
         )
         self.machine_service = MachineService(
             self.machine_records,

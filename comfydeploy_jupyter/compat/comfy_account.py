@@ -18,7 +18,7 @@ import aiohttp
 
 from ..errors import CloudError, ComfyDeployError
 from ..util import http, jsons
-from ..util.http import new_session
+from ..util.http import Pooled
 from ..util.secrets import is_key
 from ..util.system import ALLOWED
 from .comfydeploy import Account
@@ -59,16 +59,15 @@ FINAL = frozenset({"USER_DISABLED", "TOKEN_EXPIRED", "USER_NOT_FOUND", "INVALID_
 class Tokens(NamedTuple):
     """The tokens of a sign-in; the repr does not contain them."""
 
-    email: str  # the email of the account; empty after a refresh
     id_token: str
     refresh_token: str
     lifetime: float  # seconds for which the id token is valid
 
     def __repr__(self) -> str:
-        return f"Tokens(email={self.email!r})"
+        return "Tokens()"
 
 
-class ComfySignIn:
+class ComfySignIn(Pooled):
     """Requests the tokens of a Comfy account.
 
     With a proxy, the three hosts are reached below its address, each by its name.
@@ -77,16 +76,9 @@ class ComfySignIn:
     def __init__(
         self, proxy: str = "", *, fetching: FetchPolicy = ALLOWED, timeout: float = 10.0
     ) -> None:
+        super().__init__(total=timeout)
         self._root = f"{proxy.rstrip('/')}/" if proxy else "https://"
         self._fetching = fetching
-        self._timeout = timeout
-        self._session: aiohttp.ClientSession | None = None
-
-    async def close(self) -> None:
-        """Close all connections."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
 
     async def sign_in(self, email: str, password: str) -> Tokens:
         """Sign in, and open the account at Comfy."""
@@ -95,7 +87,7 @@ class ComfySignIn:
         reply = await self._post(IDENTITY, path, json=body)
         if "idToken" not in reply and "mfaPendingCredential" in reply:
             raise CloudError("The Comfy account needs a second factor: use an API key instead")
-        tokens = _tokens(reply, "idToken", "refreshToken", "expiresIn", email)
+        tokens = _tokens(reply, "idToken", "refreshToken", "expiresIn")
         # "localhost" is what the editor sends unless it is Comfy's cloud or desktop application.
         headers = {"Authorization": f"Bearer {tokens.id_token}"}
         await self._post(COMFY, "customers", json={"signup_source": "localhost"}, headers=headers)
@@ -105,15 +97,13 @@ class ComfySignIn:
         """Request the next id token; the sign-in is over if the ``reason`` is in `FINAL`."""
         form = {"grant_type": "refresh_token", "refresh_token": refresh_token}
         reply = await self._post(TOKENS, f"v1/token?key={PROJECT_KEY}", data=form)
-        return _tokens(reply, "id_token", "refresh_token", "expires_in", "")
+        return _tokens(reply, "id_token", "refresh_token", "expires_in")
 
     async def _post(self, host: str, path: str, **content: Any) -> dict[str, Any]:
         """Send a request, and return the JSON object of its response."""
         self._fetching.require("The token of the Comfy account")
-        if self._session is None:
-            self._session = new_session(total=self._timeout)
         try:
-            async with self._session.post(
+            async with self.session.post(
                 f"{self._root}{host}/{path}", allow_redirects=False, **content
             ) as response:
                 text = await http.read_whole(response, MAX_BYTES)
@@ -134,16 +124,15 @@ class ComfySignIn:
         return reply
 
 
-def _tokens(reply: dict[str, Any], token: str, refresh: str, lifetime: str, email: str) -> Tokens:
+def _tokens(reply: dict[str, Any], token: str, refresh: str, lifetime: str) -> Tokens:
     """Return the tokens of a response; the names of its fields differ."""
-    id_token, refresh_token = reply.get(token), reply.get(refresh)
-    if not all(is_key(token) for token in (id_token, refresh_token)):
+    if not all(is_key(reply.get(name)) for name in (token, refresh)):
         raise CloudError("The response to the sign-in of the Comfy account contains no token")
     try:
         seconds = min(max(float(reply.get(lifetime, LIFETIME)), 0.0), LIFETIME)
     except (TypeError, ValueError):
         seconds = LIFETIME
-    return Tokens(email, str(id_token), str(refresh_token), seconds)
+    return Tokens(reply[token], reply[refresh], seconds)
 
 
 def _error(host: str, status: int, reply: dict[str, Any]) -> CloudError:

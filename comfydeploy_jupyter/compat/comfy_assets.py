@@ -9,8 +9,9 @@ import tempfile
 import uuid
 from collections import OrderedDict
 from contextlib import suppress
-from dataclasses import astuple, dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import astuple, dataclass, field, fields, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from ..comfyui.client import REPLY_TIMEOUT
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from ..comfyui.folders import Folders
     from ..files.hashes import Hasher
     from ..files.uploads import StoredFile
-    from ..graphs.outputs import NodeFile
     from ..machines.machine import Machine
     from ..machines.outputs import KeptOutputs
     from ..machines.registry import MachineRegistry
@@ -45,17 +45,17 @@ BINARY = "application/octet-stream"
 _NAMESPACE = uuid.UUID("5b0b1f3c-6c1e-5d0e-9a53-0f4c8a1d7e42")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Asset:
     """The record of an asset."""
 
-    id: str
-    created_at: str  # ISO 8601, UTC
+    id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    created_at: str = field(default_factory=utc_now)  # ISO 8601, UTC
     machine: str
     kind: str  # its folder: ``input``, ``output``, ``temp`` or ``models/<folder>``
     subfolder: str
     filename: str
-    size: int  # bytes
+    size: int = 0  # bytes
     content_type: str
     blake3: str | None = None  # hexadecimal, if known
     file_path: str | None = None  # the name that the client gave the file
@@ -64,10 +64,54 @@ class Asset:
     text: str | None = None  # the content of a text output, which has no file
     owned: bool = False  # the file is deleted with the last of its assets
 
+    @property
+    def place(self) -> tuple[str, str, str]:
+        """The place of the file on its machine: folder, subfolder and name."""
+        return self.kind, self.subfolder, self.filename
+
+    def view_query(self) -> dict[str, str]:
+        """Return the query of ComfyUI's ``GET /view`` for the file."""
+        return dict(zip(("type", "subfolder", "filename"), self.place, strict=True))
+
+    def to_reply(self, assets_url: str, *, created_new: bool | None = None) -> dict[str, Any]:
+        """Return the body of the reply for an asset."""
+        return {
+            **self._described(assets_url),
+            "file_path": self.file_path,
+            "created_new": created_new,
+            "created_at": self.created_at,
+            "expires_at": None,
+        }
+
+    def to_output(self, assets_url: str) -> dict[str, Any]:
+        """Return an output as one of its job."""
+        return {
+            **self._described(assets_url),
+            "node_id": self.node_id,
+            "name": self.filename if self.text is None else f"{self.node_id}.txt",
+            "type": self._type(),
+        }
+
+    def _type(self) -> str:
+        if suffix_of(self.filename) == ".latent":
+            return "latent"
+        family = self.content_type.partition("/")[0]
+        return family if family in ("image", "video", "audio", "text") else "file"
+
+    def _described(self, assets_url: str) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "hash": None if self.blake3 is None else f"blake3:{self.blake3}",
+            "size_bytes": self.size,
+            "content_type": self.content_type,
+            "url": f"{assets_url}/{quote(self.id, safe='')}/content",
+            "url_expires_at": NEVER,
+            "job_id": self.prompt_id,
+        }
+
 
 _NAMES = tuple(field.name for field in fields(Asset))
 _COLUMNS = ", ".join(_NAMES)
-_PLACE = "machine = ? AND kind = ? AND subfolder = ? AND filename = ?"
 
 
 class AssetRepository(Repository):
@@ -86,25 +130,17 @@ class AssetRepository(Repository):
     @reading
     def get(self, db: sqlite3.Connection, asset_id: str) -> Asset | None:
         """Return an asset, or None if there is none or it was deleted."""
-        row = db.execute(
-            "SELECT * FROM assets WHERE id = ? AND NOT deleted", (asset_id,)
-        ).fetchone()
-        return None if row is None else _asset(row)
+        return next(iter(_select(db, "id = ? AND NOT deleted", asset_id)), None)
 
     @reading
     def of_run(self, db: sqlite3.Connection, prompt_id: str) -> list[Asset]:
         """Return the outputs of a run that are stored as assets, also if they were deleted."""
-        rows = db.execute("SELECT * FROM assets WHERE prompt_id = ?", (prompt_id,))
-        return [_asset(row) for row in rows]
+        return _select(db, "prompt_id = ?", prompt_id)
 
     @reading
     def of_blake3(self, db: sqlite3.Connection, blake3: str) -> list[Asset]:
         """Return the assets with this content, newest first."""
-        rows = db.execute(
-            "SELECT * FROM assets WHERE blake3 = ? AND NOT deleted ORDER BY position DESC",
-            (blake3,),
-        )
-        return [_asset(row) for row in rows]
+        return _select(db, "blake3 = ? AND NOT deleted ORDER BY position DESC", blake3)
 
     @writing
     def delete(self, db: sqlite3.Connection, asset: Asset) -> bool:
@@ -118,206 +154,25 @@ class AssetRepository(Repository):
             db.execute("DELETE FROM assets WHERE id = ?", (asset.id,))
         if asset.text is not None or not asset.owned:
             return False
-        place = (asset.machine, asset.kind, asset.subfolder, asset.filename)
         others = db.execute(
-            f"UPDATE assets SET owned = 1 WHERE {_PLACE} AND NOT deleted",  # noqa: S608 - our own
-            place,
+            "UPDATE assets SET owned = 1 WHERE machine = ? AND kind = ? AND subfolder = ?"
+            " AND filename = ? AND NOT deleted",
+            (asset.machine, *asset.place),
         )
         return others.rowcount == 0
 
 
-def _asset(row: sqlite3.Row) -> Asset:
-    return Asset(**{**{name: row[name] for name in _NAMES}, "owned": bool(row["owned"])})
+def _select(db: sqlite3.Connection, condition: str, value: str) -> list[Asset]:
+    rows = db.execute(f"SELECT {_COLUMNS} FROM assets WHERE {condition}", (value,))  # noqa: S608 - our own
+    return [Asset(**{**dict(row), "owned": bool(row["owned"])}) for row in rows]
 
 
-class _Item(NamedTuple):
-    """An output of a node: a file or a text, with the id that its asset has."""
-
-    id: str
-    node_id: str
-    file: NodeFile | None
-    text: str
-
-
-class Outputs:
-    """Makes assets of the outputs of runs, before any client gets their ids.
+class Assets:
+    """Finds, adds and deletes assets, and makes them of the outputs of runs.
 
     The id of an output depends only on its run, its node and its file or text. So each output has
     the same id for every client, and after every restart.
     """
-
-    def __init__(
-        self, repository: AssetRepository, machines: MachineRegistry, kept_outputs: KeptOutputs
-    ) -> None:
-        self._repository = repository
-        self._machines = machines
-        self._kept_outputs = kept_outputs
-        self._known: OrderedDict[str, dict[str, Asset]] = OrderedDict()
-
-    async def of(self, record: RunRecord, outputs: dict[str, Any] | None = None) -> list[Asset]:
-        """Return the assets of these outputs of a run, by node, by default all; in their order."""
-        items = list(_items(record, record.outputs if outputs is None else outputs))
-        if not items:
-            return []
-        known = self._known.get(record.prompt_id, {})
-        assets = dict(known)
-        if record.prompt_id not in self._known:
-            stored = await self._repository.of_run(record.prompt_id)
-            assets |= {asset.id: asset for asset in stored}
-        missing = [item for item in items if item.id not in assets]
-        unsized = {
-            item.id: item.file
-            for item in items
-            if item.file is not None
-            and item.id not in known
-            and (item.id not in assets or not assets[item.id].size)
-        }
-        sizes = await self._sizes(record.machine, list(unsized.values()))
-        size_of = dict(zip(unsized, sizes, strict=True))
-        new = [_make(record, item, size_of.get(item.id)) for item in missing]
-        new += [
-            replace(assets[name], size=size)
-            for name, size in size_of.items()
-            if name in assets and size
-        ]
-        if new:
-            await self._repository.add(new)
-            assets |= {asset.id: asset for asset in new}
-        known = self._known.setdefault(record.prompt_id, {})  # others may have added assets
-        known |= {
-            asset_id: asset
-            for asset_id, asset in assets.items()
-            if size_of.get(asset_id, asset.size) is not None
-        }
-        self._limit(record.prompt_id)
-        return [assets[item.id] for item in items]
-
-    def begin(self, record: RunRecord) -> None:
-        """Note that a run is new: the store has no asset of it, so it is not asked for any."""
-        self._known.setdefault(record.prompt_id, {})
-        self._limit(record.prompt_id)
-
-    def _limit(self, newest: str) -> None:
-        """Forget the assets of the runs that were used least recently, if there are too many."""
-        self._known.move_to_end(newest)
-        while len(self._known) > KEPT_RUNS:
-            self._known.popitem(last=False)
-
-    async def _sizes(self, machine_id: str, files: list[NodeFile]) -> list[int | None]:
-        if len(files) == 1:  # without a task, which would begin later
-            return [await self._size(machine_id, files[0])]
-        return await asyncio.gather(*(self._size(machine_id, file) for file in files))
-
-    async def _size(self, machine_id: str, file: NodeFile) -> int | None:
-        """Return the size of a file in bytes, 0 if it cannot be read, None if it is not known now.
-
-        It is not known while ComfyUI, which has the file, is not connected or does not answer.
-        """
-        place = file.type, file.subfolder, file.filename
-        machine = self._machines.find(machine_id)
-        try:
-            if self._kept_outputs.may_have(machine_id):
-                opened = await self._kept_outputs.open(machine_id, *place)
-                if opened is not None:
-                    return await asyncio.to_thread(_size_of, opened)
-            if machine is None:
-                return 0
-            size = await machine.file_size(*place)
-            if size is None and (client := machine.reachable_client()) is not None:
-                query = {"filename": file.filename, "subfolder": file.subfolder, "type": file.type}
-                size = await wait_for(client.size(query), REPLY_TIMEOUT)
-        except (ComfyUIUnavailableError, asyncio.TimeoutError):
-            return None
-        except ComfyDeployError:
-            return 0
-        return size
-
-
-def _make(record: RunRecord, item: _Item, size: int | None) -> Asset:
-    file = item.file
-    text = None
-    if file is None:
-        kind, subfolder, filename = "temp", "", f"{item.id}.txt"
-        text = storable(item.text)
-        size, content_type = len(text.encode()), "text/plain"
-    else:
-        kind, subfolder, filename = map(storable, (file.type, file.subfolder, file.filename))
-        content_type = media_type(filename) or BINARY
-    return Asset(
-        id=item.id,
-        created_at=record.finished_at or utc_now(),
-        machine=record.machine,
-        kind=kind,
-        subfolder=subfolder,
-        filename=filename,
-        size=size or 0,
-        content_type=content_type,
-        file_path=None if file is None else "/".join(filter(None, (kind, subfolder, filename))),
-        prompt_id=record.prompt_id,
-        node_id=storable(item.node_id),
-        text=text,
-        owned=file is not None and kind in ("output", "temp"),
-    )
-
-
-def output_of(asset: Asset, assets_url: str) -> dict[str, Any]:
-    """Return the asset of an output as an output of a job."""
-    return {
-        "node_id": asset.node_id,
-        "name": asset.filename if asset.text is None else f"{asset.node_id}.txt",
-        "type": _type_of(asset),
-        "content_type": asset.content_type,
-        "size_bytes": asset.size,
-        "id": asset.id,
-        "hash": hash_of(asset),
-        "url": content_url(asset, assets_url),
-        "url_expires_at": NEVER,
-        "job_id": asset.prompt_id,
-    }
-
-
-def content_url(asset: Asset, assets_url: str) -> str:
-    """Return the address of the content of an asset."""
-    return f"{assets_url}/{quote(asset.id, safe='')}/content"
-
-
-def hash_of(asset: Asset) -> str | None:
-    """Return the hash of an asset as the Comfy API writes it."""
-    return None if asset.blake3 is None else f"blake3:{asset.blake3}"
-
-
-def _size_of(opened: io.FileIO) -> int:
-    with opened:
-        return os.fstat(opened.fileno()).st_size
-
-
-def _type_of(asset: Asset) -> str:
-    if asset.text is not None:
-        return "text"
-    if suffix_of(asset.filename) == ".latent":
-        return "latent"
-    family = asset.content_type.partition("/")[0]
-    return family if family in ("image", "video", "audio", "text") else "file"
-
-
-def _items(record: RunRecord, outputs: dict[str, Any]) -> Iterator[_Item]:
-    seen = set()
-    for node_id, output in outputs.items():
-        for file in files_of(output):
-            key = (node_id, file.type, file.subfolder, file.filename)
-            if key not in seen:
-                seen.add(key)
-                yield _Item(_id(record, *key), node_id, file, "")
-        for number, text in enumerate(texts_of(output)):
-            yield _Item(_id(record, node_id, str(number), text), node_id, None, text)
-
-
-def _id(record: RunRecord, *parts: str) -> str:
-    return str(uuid.uuid5(_NAMESPACE, json.dumps([record.prompt_id, *parts])))
-
-
-class Assets:
-    """Finds, adds and deletes assets."""
 
     def __init__(
         self,
@@ -330,16 +185,88 @@ class Assets:
         self._machines = machines
         self._hasher = hasher
         self._kept_outputs = kept_outputs
+        self._of_runs: OrderedDict[str, dict[str, Asset]] = OrderedDict()
+
+    def begin(self, record: RunRecord) -> None:
+        """Note that a run is new: the store has no asset of it, so it is not asked for any."""
+        self._known_of(record.prompt_id)
+
+    async def of_run(self, record: RunRecord, outputs: dict[str, Any] | None = None) -> list[Asset]:
+        """Return the assets of these outputs of a run, by node, by default all; in their order."""
+        made = list(_outputs(record, record.outputs if outputs is None else outputs))
+        if not made:
+            return []
+        known = self._of_runs.get(record.prompt_id)
+        assets = dict(known or {})
+        if known is None:
+            stored = await self._repository.of_run(record.prompt_id)
+            assets |= {asset.id: asset for asset in stored}
+        unsized = [
+            asset
+            for asset in made
+            if asset.text is None
+            and asset.id not in (known or {})
+            and not assets.get(asset.id, asset).size
+        ]
+        found = await asyncio.gather(*map(self._size, unsized))
+        sizes = dict(zip((asset.id for asset in unsized), found, strict=True))
+        new = [
+            replace(assets.get(asset.id, asset), size=sizes.get(asset.id) or asset.size)
+            for asset in made
+            if asset.id not in assets or sizes.get(asset.id)
+        ]
+        if new:
+            await self._repository.add(new)
+            assets |= {asset.id: asset for asset in new}
+        self._known_of(record.prompt_id).update(  # others may have added assets
+            (asset_id, asset)
+            for asset_id, asset in assets.items()
+            if sizes.get(asset_id, asset.size) is not None
+        )
+        return [assets[asset.id] for asset in made]
+
+    def _known_of(self, prompt_id: str) -> dict[str, Asset]:
+        """Return the known assets of a run; forget those of the runs that were used least."""
+        known = self._of_runs.setdefault(prompt_id, {})
+        self._of_runs.move_to_end(prompt_id)
+        while len(self._of_runs) > KEPT_RUNS:
+            self._of_runs.popitem(last=False)
+        return known
+
+    async def _size(self, asset: Asset) -> int | None:
+        """Return the size of a file in bytes, 0 if it cannot be read, None if it is not known now.
+
+        It is not known while ComfyUI, which has the file, is not connected or does not answer.
+        """
+        machine = self._machines.find(asset.machine)
+        try:
+            if (kept := await self._kept(asset)) is not None:
+                return await asyncio.to_thread(_size_of, kept)
+            if machine is None:
+                return 0
+            size = await machine.file_size(*asset.place)
+            if size is None and (client := machine.reachable_client()) is not None:
+                size = await wait_for(client.size(asset.view_query()), REPLY_TIMEOUT)
+        except (ComfyUIUnavailableError, asyncio.TimeoutError):
+            return None
+        except ComfyDeployError:
+            return 0
+        return size
+
+    async def _kept(self, asset: Asset) -> io.FileIO | None:
+        """Open the copy of an output whose machine has ended, if there is one."""
+        if not self._kept_outputs.may_have(asset.machine):
+            return None
+        return await self._kept_outputs.open(asset.machine, *asset.place)
 
     async def add(
         self, file: StoredFile, machine: Machine, *, file_path: str, content_type: str
     ) -> tuple[Asset, bool]:
         """Make an asset of a file that was uploaded; return whether its content is new, too."""
         known = await self._repository.of_blake3(file.blake3)
-        same = [asset for asset in known if _place(asset) == _place_of(file, machine)]
+        place = machine.id, file.type, file.subfolder, file.name
+        owned = any(other.owned and (other.machine, *other.place) == place for other in known)
         asset = Asset(
-            id=str(uuid.uuid4()),
-            created_at=utc_now(),
             machine=machine.id,
             kind=file.type,
             subfolder=file.subfolder,
@@ -348,7 +275,7 @@ class Assets:
             content_type=content_type or file.content_type,
             blake3=file.blake3,
             file_path=file_path or file.name,
-            owned=not file.reused or any(asset.owned for asset in same),
+            owned=owned or not file.reused,
         )
         await self._repository.add([asset])
         return asset, not (file.reused or known)
@@ -381,7 +308,7 @@ class Assets:
     async def find(self, blake3: str) -> Asset | None:
         """Return an asset whose file has this content now, or None.
 
-        It may also be a file of this machine whose hash is cached, and which has no id yet.
+        It may also be a file of this machine whose hash is cached, and which is not stored.
         """
         for asset in await self._repository.of_blake3(blake3):
             if await self._is_unchanged(asset):
@@ -417,12 +344,8 @@ class Assets:
 
     async def open(self, asset: Asset) -> io.FileIO | None:
         """Open the file of an asset; None if it is on another machine."""
-        if self._kept_outputs.may_have(asset.machine):
-            kept = await self._kept_outputs.open(
-                asset.machine, asset.kind, asset.subfolder, asset.filename
-            )
-            if kept is not None:
-                return kept
+        if (kept := await self._kept(asset)) is not None:
+            return kept
         try:
             folders = await self._folders(asset.machine)
             return None if folders is None else await open_in_thread(_open, folders, asset)
@@ -459,10 +382,10 @@ class Assets:
                 details={"asset_id": asset.id},
             )
         source: Any = file
-        if source is None:
+        if file is None:
             source = await asyncio.to_thread(tempfile.TemporaryFile)
             client = await self._machines.get(asset.machine).ready()
-            await client.fetch(view_query(asset), source)
+            await client.fetch(asset.view_query(), source)
             source.seek(0)
         client = await machine.ready()
         name, subfolder = await client.upload(source, asset.filename, subfolder=asset.subfolder)
@@ -496,13 +419,13 @@ class Assets:
             found = await self._hash(asset)
             if found is None:
                 client = await self._machines.get(asset.machine).ready()
-                return await client.size(view_query(asset)) == asset.size
+                return await client.size(asset.view_query()) == asset.size
         except ComfyDeployError:
             return False
         return found == asset.blake3
 
     async def _at(self, path: Path, blake3: str) -> Asset | None:
-        """Return the file at a path of the default machine as an asset without an id."""
+        """Return the file at a path of the default machine as an asset that is not stored."""
         machine = self._machines.get()
         try:
             folders = await self._folders(machine.id)
@@ -512,13 +435,10 @@ class Assets:
             return None
         if place is None:
             return None
-        kind, subfolder = place
         return Asset(
-            id="",
-            created_at=utc_now(),
             machine=machine.id,
-            kind=kind,
-            subfolder=subfolder,
+            kind=place[0],
+            subfolder=place[1],
             filename=path.name,
             size=size,
             content_type=media_type(path.name) or BINARY,
@@ -534,34 +454,50 @@ class Assets:
         return replace(asset, kind=kind, subfolder=subfolder, filename=name, owned=True)
 
 
-def asset_of(asset: Asset, assets_url: str, *, created_new: bool | None = None) -> dict[str, Any]:
-    """Return the body of the reply for an asset."""
-    return {
-        "id": asset.id,
-        "hash": hash_of(asset),
-        "size_bytes": asset.size,
-        "content_type": asset.content_type,
-        "file_path": asset.file_path,
-        "created_new": created_new,
-        "created_at": asset.created_at,
-        "url": content_url(asset, assets_url),
-        "url_expires_at": NEVER,
-        "expires_at": None,
-        "job_id": asset.prompt_id,
-    }
+def _outputs(record: RunRecord, outputs: dict[str, Any]) -> Iterator[Asset]:
+    """Yield outputs of a run as assets; the sizes of files are 0."""
+    made = partial(
+        Asset,
+        created_at=record.finished_at or utc_now(),
+        machine=record.machine,
+        prompt_id=record.prompt_id,
+    )
+    for node_id, output in outputs.items():
+        node = storable(node_id)
+        places = ((file.type, file.subfolder, file.filename) for file in files_of(output))
+        for place in dict.fromkeys(places):
+            kind, subfolder, filename = map(storable, place)
+            yield made(
+                id=_id(record, node_id, *place),
+                kind=kind,
+                subfolder=subfolder,
+                filename=filename,
+                content_type=media_type(filename) or BINARY,
+                file_path="/".join(filter(None, (kind, subfolder, filename))),
+                node_id=node,
+                owned=kind in ("output", "temp"),
+            )
+        for number, text in enumerate(texts_of(output)):
+            asset_id, content = _id(record, node_id, str(number), text), storable(text)
+            yield made(
+                id=asset_id,
+                kind="temp",
+                subfolder="",
+                filename=f"{asset_id}.txt",
+                size=len(content.encode()),
+                content_type="text/plain",
+                node_id=node,
+                text=content,
+            )
 
 
-def view_query(asset: Asset) -> dict[str, str]:
-    """Return the query of ComfyUI's ``GET /view`` for the file of an asset."""
-    return {"filename": asset.filename, "subfolder": asset.subfolder, "type": asset.kind}
+def _id(record: RunRecord, *parts: str) -> str:
+    return str(uuid.uuid5(_NAMESPACE, json.dumps([record.prompt_id, *parts])))
 
 
-def _place(asset: Asset) -> tuple[str, str, str, str]:
-    return asset.machine, asset.kind, asset.subfolder, asset.filename
-
-
-def _place_of(file: StoredFile, machine: Machine) -> tuple[str, str, str, str]:
-    return machine.id, file.type, file.subfolder, file.name
+def _size_of(opened: io.FileIO) -> int:
+    with opened:
+        return os.fstat(opened.fileno()).st_size
 
 
 def _path(folders: Folders, asset: Asset) -> Path:

@@ -9,7 +9,7 @@ import os
 import re
 import tempfile
 import time
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, unquote
@@ -19,7 +19,7 @@ from yarl import URL
 
 from ..errors import CloudError, ForbiddenAPIURLError, InvalidRequestError, NoAPIKeyError
 from ..util import http, proxy, worker
-from ..util.http import new_session
+from ..util.http import Pooled
 from ..util.jsons import dumps
 from ..util.secrets import clean_url, is_key
 from ..util.times import Backoff, retry_after, timestamp_of
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _DATE = re.compile(
-    r"(?P<day>\d{4}-\d\d-\d\d)"
-    r"(?:[Tt ](?P<time>\d\d:\d\d(?::\d\d)?)(?:[.,](?P<fraction>\d+))?)?"
-    r"\s{0,9}(?:(?P<sign>[+-])(?P<hours>\d\d)(?::?(?P<minutes>\d\d))?)?\s{0,9}[Zz]?"
+    r"(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d(?::\d\d)?)(?:[.,](\d+))?)?"
+    r"\s{0,9}(?:([+-]\d\d)(?::?(\d\d))?)?\s{0,9}Z?",
+    re.IGNORECASE,
 )
 
 
@@ -41,16 +41,13 @@ def iso_utc(value: object) -> str | None:
     found = _DATE.fullmatch(value.strip()) if isinstance(value, str) else None
     if found is None:
         return None
-    time = found["time"] or "00:00"
+    day, clock, fraction, hours, minutes = found.groups("")
+    text = f"{day}T{clock or '00:00'}{hours or '+00'}:{minutes or '00'}"
     try:
-        date = datetime.fromisoformat(f"{found['day']}T{time}")
-        milliseconds = int(((found["fraction"] or "") + "000")[:3])
-        offset = timedelta(hours=int(found["hours"] or 0), minutes=int(found["minutes"] or 0))
-        date += timedelta(milliseconds=milliseconds)
-        date += offset if found["sign"] == "-" else -offset
+        date = datetime.fromisoformat(text)
+        return timestamp_of(date + timedelta(milliseconds=int(f"{fraction}000"[:3])))
     except (ValueError, OverflowError):
         return None
-    return timestamp_of(date.replace(tzinfo=timezone.utc))
 
 
 class Account(NamedTuple):
@@ -181,8 +178,8 @@ _QUERY_SAFE = f"{_PATH_SAFE}?"
 MAX_SENTENCE = 500  # characters of the service's message that are passed on
 
 
-class CloudClient:
-    """The connection pool for the service, and the validation of its responses."""
+class CloudClient(Pooled):
+    """The connections to the service, and the validation of its responses."""
 
     def __init__(
         self,
@@ -192,20 +189,14 @@ class CloudClient:
         timeout: float = 30.0,  # seconds for one call, including its repetitions
         pause: float = 0.25,  # seconds, at most, before the first repetition
     ) -> None:
+        super().__init__()
         self.base_url = base_url.rstrip("/")
         self.access = access
         self._timeout = timeout
         self._backoff = Backoff(first=pause, attempts=ATTEMPTS)
-        self._session: aiohttp.ClientSession | None = None
 
     def __repr__(self) -> str:
         return f"<CloudClient of {clean_url(self.base_url)}>"
-
-    async def close(self) -> None:
-        """Close all connections."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
 
     def account(self, given_key: str | None = None, *, api_url: str | None = None) -> CloudAccount:
         """Return the service with one key; no request is sent. NoAPIKeyError if there is none.
@@ -261,13 +252,21 @@ class CloudClient:
         default all but POST are idempotent. CloudError has the status of a 4xx, else 502.
         """
         repeatable = method != "POST" if idempotent is None else idempotent
-        data = None if body is None else await asyncio.to_thread(_encode, body)
+        headers = {"Accept": "application/json"}
+        if key is not None:
+            headers["Authorization"] = f"Bearer {key}"
+        request: dict[str, Any] = {"params": params, "headers": headers}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+            request["data"] = await asyncio.to_thread(_encode, body)
         deadline = time.monotonic() + self._timeout
         failures = 0
         while True:
-            left = deadline - time.monotonic()
+            request["timeout"] = aiohttp.ClientTimeout(
+                total=deadline - time.monotonic(), sock_connect=5.0
+            )
             try:
-                return await self._attempt(method, url, key, params, data, left)
+                return await self._attempt(method, url, key, request)
             except _CallError as failure:
                 failures += 1
                 pause = self._backoff.pause(failures, failure.retry_after)
@@ -278,46 +277,25 @@ class CloudClient:
             await asyncio.sleep(pause)
 
     async def _attempt(
-        self,
-        method: str,
-        url: URL,
-        key: str | None,
-        params: dict[str, str] | None,
-        data: bytes | None,
-        timeout: float,
+        self, method: str, url: URL, key: str | None, request: dict[str, Any]
     ) -> Any:
-        headers = {"Accept": "application/json"}
-        if key is not None:
-            headers["Authorization"] = f"Bearer {key}"
-        if data is not None:
-            headers["Content-Type"] = "application/json"
-        if self._session is None:
-            self._session = new_session()
         what = f"{method} {url.path}"
         try:
-            async with self._session.request(
-                method,
-                url,
-                params=params,
-                data=data,
-                headers=headers,
-                allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(total=timeout, sock_connect=5.0),
+            async with self.session.request(
+                method, url, allow_redirects=False, **request
             ) as response:
                 text = await http.read_whole(response, MAX_BYTES)
         except asyncio.TimeoutError:
-            error = CloudError(f"ComfyDeploy did not answer {what} in time")
-            raise _CallError(error, passing=True) from None
+            problem = f"ComfyDeploy did not answer {what} in time"
+            raise _CallError(CloudError(problem), passing=True) from None
         except aiohttp.ClientConnectorError as cause:
             reason = cause.os_error.strerror or type(cause.os_error).__name__
-            error = CloudError(f"ComfyDeploy at {url.host} cannot be reached: {reason}")
-            raise _CallError(error, undone=True) from None
+            problem = f"ComfyDeploy at {url.host} cannot be reached: {reason}"
+            raise _CallError(CloudError(problem), undone=True) from None
         except (aiohttp.ClientError, OSError, ValueError) as cause:
             # Not chained: aiohttp's errors contain the request's headers, and so the key.
-            error = CloudError(
-                f"ComfyDeploy ended its response to {what} too early: {type(cause).__name__}"
-            )
-            raise _CallError(error, passing=True) from None
+            problem = f"ComfyDeploy ended its response to {what} too early: {type(cause).__name__}"
+            raise _CallError(CloudError(problem), passing=True) from None
         return await _read(response, text, what, key)
 
 
@@ -335,26 +313,24 @@ class CloudAccount:
     async def get(self, *path: str | int, **params: str | int | None) -> Any:
         """Return the response to a GET; parameters that are None are omitted."""
         query = {name: str(value) for name, value in params.items() if value is not None}
-        return await self._client.call("GET", self._address(path), key=self._key, params=query)
+        return await self._call("GET", path, params=query)
 
     async def post(self, *path: str | int, body: dict[str, Any], idempotent: bool = False) -> Any:
         """Return the response to a POST."""
-        address = self._address(path)
-        return await self._client.call(
-            "POST", address, key=self._key, body=body, idempotent=idempotent
-        )
+        return await self._call("POST", path, body=body, idempotent=idempotent)
 
     async def patch(self, *path: str | int, body: dict[str, Any]) -> Any:
         """Return the response to a PATCH."""
-        return await self._client.call("PATCH", self._address(path), key=self._key, body=body)
+        return await self._call("PATCH", path, body=body)
 
-    def _address(self, path: tuple[str | int, ...]) -> URL:
-        pieces = [str(piece) for piece in path]
-        for piece in pieces:
-            if piece in ("", ".", ".."):
-                raise InvalidRequestError(f"{piece!r} is not an id", details={"value": piece})
-        tail = "/".join(quote(piece, safe="") for piece in pieces)
-        return URL(f"{self.url}/{tail}", encoded=True)
+    async def _call(self, method: str, path: tuple[str | int, ...], **request: Any) -> Any:
+        parts = [str(part) for part in path]
+        for part in parts:
+            if part in ("", ".", ".."):
+                raise InvalidRequestError(f"{part!r} is not an id", details={"value": part})
+        tail = "/".join(quote(part, safe="") for part in parts)
+        url = URL(f"{self.url}/{tail}", encoded=True)
+        return await self._client.call(method, url, key=self._key, **request)
 
 
 class _CallError(Exception):
@@ -369,10 +345,8 @@ class _CallError(Exception):
         retry_after: float | None = None,
     ) -> None:
         super().__init__(error.message)
-        self.error = error
-        self.undone = undone
-        self.passing = passing
-        self.retry_after = retry_after
+        self.error, self.retry_after = error, retry_after
+        self.undone, self.passing = undone, passing
 
 
 def unreadable(what: str) -> CloudError:
@@ -444,22 +418,16 @@ def _encode(body: dict[str, Any]) -> bytes:
         raise InvalidRequestError("The body is nested too deeply") from None
 
 
-class WebProxy:
+class WebProxy(Pooled):
     """Forwards requests to ComfyDeploy's web site; other addresses are not possible."""
 
     def __init__(self, url: str = DEFAULT_SITE, *, reply_timeout: float = 30.0) -> None:
+        super().__init__(silence=SILENCE_TIMEOUT)
         self.url = url.rstrip("/")
         self.reply_timeout = reply_timeout  # seconds that the site has after the complete request
-        self._session: aiohttp.ClientSession | None = None
 
     def __repr__(self) -> str:
         return f"<WebProxy of {clean_url(self.url)}>"
-
-    async def close(self) -> None:
-        """Close all connections."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
 
     def address(self, tail: str, query: str = "") -> URL:
         """Return the address of a page, whose path and query are encoded as in the request.
@@ -491,11 +459,9 @@ class WebProxy:
             sent.pop("Content-Length", None)
         if key is not None:
             sent["Authorization"] = f"Bearer {key}"
-        if self._session is None:
-            self._session = new_session(silence=SILENCE_TIMEOUT)
         try:
             return await proxy.send(
-                self._session, method, address, sent, body, reply_timeout=self.reply_timeout
+                self.session, method, address, sent, body, reply_timeout=self.reply_timeout
             )
         except asyncio.TimeoutError:
             raise CloudError(f"{clean_url(self.url)} did not answer in time") from None

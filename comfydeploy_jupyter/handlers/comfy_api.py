@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import re
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field
 from tornado.iostream import StreamClosedError
 
 from .. import request_models as fields
-from ..compat import comfy_assets as assets
-from ..compat import comfy_jobs as jobs
+from ..compat import comfy_jobs
 from ..compat.comfy_api import APIError, api_error
 from ..errors import ComfyDeployError, NotFoundError
 from ..files import uploads
@@ -22,10 +21,6 @@ from .base import COMMENT, HEARTBEAT, Handler, NotFound
 from .files import UploadFileHandler, ViewHandler, ViewQuery
 from .route import BINARY, EVENTS, JSON, PREFIX, TIME, Content, Header, Link, ReplyModel
 from .runs import LOOK_INTERVAL
-
-if TYPE_CHECKING:
-    from ..compat.comfy_jobs import ComfyAPI
-
 
 _PLACE = (
     "Where the file is to be: a name or `input/…` is an input, `models/<folder>/…` or `<folder>/…`"
@@ -259,17 +254,17 @@ class ComfyAPIHandler(Handler):
         try:
             return super().query(model)
         except Exception as exc:
-            raise jobs.refusal(self.error_of(exc, 400)) from None
+            raise comfy_jobs.refusal(self.error_of(exc, 400)) from None
 
     @property
-    def comfy_api(self) -> ComfyAPI:
-        return self.services.comfy_api
+    def jobs(self) -> comfy_jobs.Jobs:
+        return self.services.jobs
 
     @property
-    def addresses(self) -> jobs.Addresses:
+    def addresses(self) -> comfy_jobs.Addresses:
         """The addresses of jobs and assets, with the host of the request."""
         root = f"{self.public_origin}{self.base_url}{API}"
-        return jobs.Addresses(f"{root}/jobs", f"{root}/assets")
+        return comfy_jobs.Addresses(f"{root}/jobs", f"{root}/assets")
 
     def asked_machine(self) -> str | None:
         return self.request.headers.get(MACHINE_HEADER.name, "").strip() or None
@@ -285,14 +280,14 @@ class ComfyAPIHandler(Handler):
     @route.errors("not_found")
     async def get_job_workflow(self, job_id: str) -> None:
         """The workflow of a job."""
-        await self.reply_large(await self.comfy_api.jobs.workflow(job_id))
+        await self.reply_large(await self.jobs.workflow(job_id))
 
     @route.post("api/v2/jobs/{job_id}/cancel", "cancelJob")
     @route.replies(Job, "The job.")
     @route.errors("not_found", "conflict", "upstream_unreachable")
     async def cancel_job(self, job_id: str) -> None:
         """Cancel a job; one that has ended stays as it is."""
-        await self.reply_large(await self.comfy_api.jobs.cancel(job_id, self.addresses))
+        await self.reply_large(await self.jobs.cancel(job_id, self.addresses))
 
     @route.get("api/v2/jobs/{job_id}/events", "followJob")
     @route.replies(
@@ -305,23 +300,21 @@ class ComfyAPIHandler(Handler):
     async def follow_job(self, job_id: str) -> None:
         """The events of a job until its end."""
         run = await self.services.runs.load(job_id)
-        record = await self.comfy_api.jobs.record(job_id) if run is None else run.record
+        record = await self.jobs.record(job_id) if run is None else run.record
         self.begin_stream()
         try:
             if run is not None:
-                following = self.comfy_api.events.follow(
-                    run, self.addresses.assets, pause=HEARTBEAT
-                )
+                following = self.jobs.follow(run, self.addresses.assets, pause=HEARTBEAT)
                 async for text, at_end in following:
                     await self.send_events(text or COMMENT, at_end=at_end)
             else:
-                self.write(self.comfy_api.events.state(record))
-                while not jobs.is_final(record):
+                self.write(comfy_jobs.state(record))
+                while not record.finished:
                     self.write(COMMENT)
                     await self.flush()
                     await asyncio.sleep(LOOK_INTERVAL)
-                    record = await self.comfy_api.jobs.record(job_id)
-                self.write(await self.comfy_api.events.final(record, self.addresses.assets))
+                    record = await self.jobs.record(job_id)
+                self.write(await self.jobs.final(record, self.addresses.assets))
         except StreamClosedError:
             self.log.debug("A client left the events of job %s", job_id)
             return
@@ -332,7 +325,7 @@ class ComfyAPIHandler(Handler):
     @route.errors("not_found")
     async def get_job(self, job_id: str) -> None:
         """A job."""
-        await self.reply_large(await self.comfy_api.jobs.get(job_id, self.addresses))
+        await self.reply_large(await self.jobs.get(job_id, self.addresses))
 
     @route.post("api/v2/jobs", "createJob")
     @route.takes(
@@ -358,7 +351,7 @@ class ComfyAPIHandler(Handler):
     )
     async def create_job(self, body: JobRequest) -> None:
         """Run a workflow as a job."""
-        job = await self.comfy_api.jobs.create(
+        job = await self.jobs.create(
             body,
             key=self.request.headers.get(IDEMPOTENCY_KEY.name),
             machine=self.asked_machine(),
@@ -371,7 +364,7 @@ class ComfyAPIHandler(Handler):
     @route.errors("invalid_cursor", "invalid_metadata_filter")
     async def list_jobs(self, query: JobsQuery) -> None:
         """The jobs, newest first."""
-        await self.reply_large(await self.comfy_api.jobs.list(query, self.addresses))
+        await self.reply_large(await self.jobs.page(query, self.addresses))
 
     @route.post("api/v2/assets/from-hash", "createAssetFromHash")
     @route.takes(example=("hash", "file_path"))
@@ -380,8 +373,8 @@ class ComfyAPIHandler(Handler):
     async def create_asset_from_hash(self, body: AssetFromHash) -> Any:
         """Make an asset of a file that the server has, without an upload."""
         blake3 = body.hash.removeprefix("blake3:")
-        asset = await self.comfy_api.assets.from_hash(blake3, body.file_path)
-        return assets.asset_of(asset, self.addresses.assets, created_new=False)
+        asset = await self.jobs.assets.from_hash(blake3, body.file_path)
+        return asset.to_reply(self.addresses.assets, created_new=False)
 
     @route.mount("HEAD", "api/v2/assets/by-hash/{hash}", "hasAsset")
     @route.replies(None, "The server has the file.")
@@ -392,7 +385,7 @@ class ComfyAPIHandler(Handler):
         found = _HASH.fullmatch(digest)
         if found is None:
             raise APIError("invalid_request", "hash: must be blake3: and 64 hexadecimal digits")
-        if await self.comfy_api.assets.find(found[1]) is None:
+        if await self.jobs.assets.find(found[1]) is None:
             raise APIError("blob_not_found", f"There is no file with the hash {digest}")
         await self.finish()
 
@@ -401,15 +394,15 @@ class ComfyAPIHandler(Handler):
     @route.errors("not_found")
     async def get_asset(self, asset_id: str) -> Any:
         """An asset."""
-        asset = await self.comfy_api.assets.get(asset_id)
-        return assets.asset_of(asset, self.addresses.assets)
+        asset = await self.jobs.assets.get(asset_id)
+        return asset.to_reply(self.addresses.assets)
 
     @route.mount("DELETE", "api/v2/assets/{asset_id}", "deleteAsset")
     @route.replies(None, "It is deleted.", status=204)
     @route.errors("not_found")
     async def delete_asset(self, asset_id: str) -> None:
         """Delete an asset and, if it was made for it alone, its file."""
-        await self.comfy_api.assets.delete(asset_id)
+        await self.jobs.assets.delete(asset_id)
         self.set_status(204)
         await self.finish()
 
@@ -458,13 +451,13 @@ class AssetsHandler(ComfyAPIHandler, UploadFileHandler):
             raise APIError("invalid_request", "body: must be multipart/form-data")
         (file,) = await self.placed(upload)
         given = upload.field("content_type")
-        asset, created = await self.comfy_api.assets.add(
+        asset, created = await self.jobs.assets.add(
             file,
             self._machine,
             file_path=upload.field("file_path"),
             content_type=given if _MEDIA_TYPE.fullmatch(given) else "",
         )
-        body = assets.asset_of(asset, self.addresses.assets, created_new=created)
+        body = asset.to_reply(self.addresses.assets, created_new=created)
         self.reply(body, status=201 if created else 200)
 
 
@@ -493,7 +486,7 @@ class AssetContentHandler(ComfyAPIHandler, ViewHandler):
     )
     async def get_asset_content(self, asset_id: str) -> None:
         """The content of an asset, or a range of it."""
-        asset = await self.comfy_api.assets.get(asset_id)
+        asset = await self.jobs.assets.get(asset_id)
         self.set_file_headers(asset.filename, asset.content_type)
         if asset.text is not None:
             text = asset.text.encode(errors="replace")
@@ -501,7 +494,7 @@ class AssetContentHandler(ComfyAPIHandler, ViewHandler):
             start, end = self.begin_range(len(text))
             await self.finish(text[start:end], set_content_type="text/plain")
             return
-        file = await self.comfy_api.assets.open(asset)
-        fields: dict[str, Any] = assets.view_query(asset)
+        file = await self.jobs.assets.open(asset)
+        fields: dict[str, Any] = asset.view_query()
         query = ViewQuery.model_construct(None, thumbnail=None, machine=asset.machine, **fields)
         await self.send_content(file, query)

@@ -61,6 +61,26 @@ def new_session(
     )
 
 
+class Pooled:
+    """A client whose session is made at its first request; the options are `new_session`'s."""
+
+    def __init__(self, **options: Any) -> None:
+        self._options = options
+        self._session: aiohttp.ClientSession | None = None
+
+    @property
+    def session(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = new_session(**self._options)
+        return self._session
+
+    async def close(self) -> None:
+        """Close all connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+
 def without_redirects() -> aiohttp.TraceConfig:
     """Return a trace config that refuses redirects: ``ws_connect`` has no option for that."""
 

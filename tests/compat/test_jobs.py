@@ -1,4 +1,4 @@
-"""Jobs of a ComfyUI that does not answer."""
+"""Jobs, also of a ComfyUI that does not answer."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from comfydeploy_jupyter.compat.comfy_assets import Outputs
-from comfydeploy_jupyter.compat.comfy_jobs import Addresses, Jobs
+from comfydeploy_jupyter.compat.comfy_assets import Assets
+from comfydeploy_jupyter.compat.comfy_jobs import Addresses, Jobs, job_of
 from comfydeploy_jupyter.request_models import JobRequest
+from comfydeploy_jupyter.runs.records import RunRecord
 from tests.runs.world import GRAPH, World
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ def test_a_job_is_returned_before_its_client_stops_waiting(world: World, answer:
     world.comfyui.answer, world.comfyui.patience = answer, 30.0
     unused: Any = None
     store: Any = world.store
-    outputs = Outputs(unused, world.registry, unused)
-    jobs = Jobs(world.service, store, unused, world.registry, outputs, unused)
+    assets = Assets(unused, world.registry, unused, unused)
+    jobs = Jobs(world.service, store, unused, world.registry, assets)
     began = world.loop.time()
     job = world.do(
         jobs.create(
@@ -44,3 +45,16 @@ def test_a_job_is_returned_before_its_client_stops_waiting(world: World, answer:
     assert job["status"] == "queued"
     world.tick(30.0)
     assert world.store.rows[job["id"]].status == ("failed" if answer == "ignored" else "queued")
+
+
+def test_a_job_is_complete_when_its_status_says_so():
+    """The clock of a run stops before its outputs are saved."""
+    began, ended = "2026-01-01T00:00:00.000Z", "2026-01-01T00:00:02.000Z"
+    record = RunRecord("p", "local", "s", began, started_at=began, finished_at=ended)
+    for status, completed_at, execution_ms in (
+        ("uploading", None, None),
+        ("success", ended, 2000),
+    ):
+        record.status = status
+        job = job_of(record, None, queue_position=None, outputs=[], jobs_url="http://a.test/jobs")
+        assert (job["completed_at"], job["metrics"]["execution_ms"]) == (completed_at, execution_ms)
