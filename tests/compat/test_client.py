@@ -10,7 +10,13 @@ import traceback
 
 import pytest
 
-from comfydeploy_jupyter.compat.comfydeploy import Account, CloudAccess, CloudClient, Credentials
+from comfydeploy_jupyter.compat.comfydeploy import (
+    Account,
+    CloudAccess,
+    CloudClient,
+    Credentials,
+    iso_utc,
+)
 from comfydeploy_jupyter.errors import (
     CloudError,
     ForbiddenAPIURLError,
@@ -33,67 +39,53 @@ def account(client):
     return client.account()
 
 
-async def test_key_and_query_are_sent(account, comfydeploy):
+async def test_requests(account, comfydeploy):
     assert await account.get("workflows", limit=3, search="a b&c", offset=None) == []
     (seen,) = comfydeploy.seen
     assert seen.headers["Authorization"] == f"Bearer {KEY}"
     assert (seen.path, seen.query) == ("/api/workflows", {"limit": "3", "search": "a b&c"})
-
-
-async def test_body_is_sent_as_json(account, comfydeploy):
     await account.post("machine", "serverless", body={"name": "m", "gpu": "L4"})
     (machine_id,) = comfydeploy.machines
     changed = await account.patch("machine", "serverless", machine_id, body={"gpu": "H100"})
     assert changed["gpu"] == "H100"
-
-
-@pytest.mark.parametrize(
-    ("root", "path"),
-    [("", "/api/workflows"), ("/", "/api/workflows"), ("/api", "/api/workflows")],
-)
-async def test_api_url_in_the_form_that_the_node_sends(client, comfydeploy, root, path):
-    account = client.account(api_url=f"{comfydeploy.root}{root}")
-    assert await account.get("workflows") == []
-    assert comfydeploy.seen[0].path == path
-
-
-async def test_an_id_stays_one_segment_of_the_path(account, comfydeploy):
     with pytest.raises(CloudError) as caught:
         await account.get("workflow", "a/../../x?y#z")
     assert caught.value.status == 404
-    assert comfydeploy.seen[0].path == "/api/workflow/a/../../x?y#z"
+    assert comfydeploy.seen[-1].path == "/api/workflow/a/../../x?y#z"
     for odd in ("..", ".", ""):
         with pytest.raises(InvalidRequestError, match="not an id"):
             await account.get("workflow", odd)
 
 
-@pytest.mark.parametrize(
-    ("status", "body", "reported_status", "message"),
-    [
+async def test_api_url_in_the_form_that_the_node_sends(client, comfydeploy):
+    for root in ("", "/", "/api"):
+        account = client.account(api_url=f"{comfydeploy.root}{root}")
+        assert await account.get("workflows") == []
+        assert comfydeploy.seen[-1].path == "/api/workflows"
+
+
+async def test_errors(account, comfydeploy):
+    of_field = {"detail": [{"loc": ["body", "name"], "msg": "Field required"}, {"msg": "b"}]}
+    what = "GET /api/workflows"
+    for status, body, reported_status, message in (
         (401, {"detail": "Invalid token"}, 401, "ComfyDeploy: Invalid token"),
         (404, {"error": "No such\nmachine"}, 404, "ComfyDeploy: No such machine"),
         (409, {"message": "taken"}, 409, "ComfyDeploy: taken"),
         (403, {"detail": {"message": "no plan"}}, 403, "ComfyDeploy: no plan"),
-        (
-            422,
-            {"detail": [{"loc": ["body", "name"], "msg": "Field required"}, {"msg": "b"}]},
-            422,
-            "ComfyDeploy: name: Field required; b",
-        ),
-        (400, "<html>no</html>", 400, "ComfyDeploy answered 400 to GET /api/workflows"),
-        (400, [1], 400, "ComfyDeploy answered 400 to GET /api/workflows"),
-        (302, {}, 502, "ComfyDeploy answers GET /api/workflows with a redirect"),
-        (200, "<html>", 502, "ComfyDeploy's answer to GET /api/workflows has an unexpected form"),
+        (422, of_field, 422, "ComfyDeploy: name: Field required; b"),
+        (400, "<html>no</html>", 400, f"ComfyDeploy answered 400 to {what}"),
+        (400, [1], 400, f"ComfyDeploy answered 400 to {what}"),
+        (302, {}, 502, f"ComfyDeploy answers {what} with a redirect"),
+        (200, "<html>", 502, f"ComfyDeploy's answer to {what} has an unexpected form"),
         (500, {"detail": "broken"}, 502, "ComfyDeploy: broken"),
-        (503, "down", 502, "ComfyDeploy answered 503 to GET /api/workflows"),
-    ],
-)
-async def test_errors(account, comfydeploy, status, body, reported_status, message):
-    comfydeploy.fail(status, body=body, times=4, headers={"Location": "https://evil.example/"})
-    with pytest.raises(CloudError) as caught:
-        await account.get("workflows")
-    assert (caught.value.status, caught.value.message) == (reported_status, message)
-    assert caught.value.code == "cloud_error"
+        (503, "down", 502, f"ComfyDeploy answered 503 to {what}"),
+    ):
+        times = 4 if status >= 500 else 1
+        comfydeploy.fail(status, body=body, times=times, headers={"Location": "https://evil.test/"})
+        with pytest.raises(CloudError) as caught:
+            await account.get("workflows")
+        assert (caught.value.status, caught.value.message) == (reported_status, message)
+        assert caught.value.code == "cloud_error"
 
 
 async def test_the_key_is_never_shown(client, account, comfydeploy, caplog):
@@ -111,51 +103,39 @@ async def test_the_key_is_never_shown(client, account, comfydeploy, caplog):
 
 
 @pytest.mark.parametrize("fault", ["fail", "cut"])
-async def test_a_get_is_repeated(account, comfydeploy, fault):
-    if fault == "fail":
-        comfydeploy.fail(500, times=3)
-    else:
-        comfydeploy.cut(times=3)
+async def test_which_requests_are_repeated(account, comfydeploy, fault):
+    def fail(times: int = 1) -> None:
+        comfydeploy.seen.clear()
+        if fault == "fail":
+            comfydeploy.fail(500, times=times)
+        else:
+            comfydeploy.cut(times=times)
+
+    fail(3)
     assert await account.get("workflows") == []
     assert len(comfydeploy.seen) == 4
-
-
-async def test_a_get_is_repeated_a_limited_number_of_times(account, comfydeploy):
+    fail()
+    with pytest.raises(CloudError) as caught:
+        await account.post("machine", "serverless", body={"name": "m", "gpu": "L4"})
+    assert (caught.value.status, len(comfydeploy.seen)) == (502, 1)
+    fail()
+    body = {"git_custom_nodes": {}, "cnr_custom_nodes": {}}
+    answer = await account.post("snapshot-to-docker", body=body, idempotent=True)
+    assert answer == {"steps": []}
+    comfydeploy.seen.clear()
     comfydeploy.fail(500, times=10)
     with pytest.raises(CloudError):
         await account.get("workflows")
     assert len(comfydeploy.seen) == 4
 
 
-@pytest.mark.parametrize("fault", ["fail", "cut"])
-async def test_a_post_is_not_repeated(account, comfydeploy, fault):
-    if fault == "fail":
-        comfydeploy.fail(500)
-    else:
-        comfydeploy.cut()
-    with pytest.raises(CloudError) as caught:
-        await account.post("machine", "serverless", body={"name": "m", "gpu": "L4"})
-    assert caught.value.status == 502
-    assert len(comfydeploy.seen) == 1
-
-
-async def test_an_idempotent_post_is_repeated(account, comfydeploy):
-    comfydeploy.fail(502)
-    body = {"git_custom_nodes": {}, "cnr_custom_nodes": {}}
-    answer = await account.post("snapshot-to-docker", body=body, idempotent=True)
-    assert answer == {"steps": []}
-
-
-async def test_a_refused_post_is_repeated_when_the_service_says(account, comfydeploy):
+async def test_a_refused_request_is_repeated_when_the_service_says(account, comfydeploy):
     comfydeploy.fail(429, headers={"Retry-After": "0.3"})
     started = time.monotonic()
     await account.post("machine", "serverless", body={"name": "m", "gpu": "L4"})
     assert time.monotonic() - started >= 0.3
     assert len(comfydeploy.machines) == 1
-
-
-async def test_a_long_retry_after_is_not_waited_for(account, comfydeploy):
-    comfydeploy.fail(429, headers={"Retry-After": "3600"})
+    comfydeploy.fail(429, headers={"Retry-After": "3600"})  # it does not wait so long
     started = time.monotonic()
     with pytest.raises(CloudError) as caught:
         await account.get("workflows")
@@ -184,52 +164,43 @@ async def test_nothing_listens_at_the_address():
     await client.close()
 
 
-async def test_native_run(client, comfydeploy):
+async def test_native_run_and_sign_in(client, comfydeploy):
     body = {"workflow_api": {"1": {}}}
     answer = await client.native_run(f"{comfydeploy.url}/native", body, None)
     assert answer == {"workflow_api": {"1": {}}, "inputs": {}}
     comfydeploy.fail(200, body=[1])
     with pytest.raises(CloudError, match="the native run"):
         await client.native_run(f"{comfydeploy.url}/native", body, None)
+    comfydeploy.seen.clear()
+    with pytest.raises(CloudError) as pending:
+        await client.sign_in("r")
+    comfydeploy.approve("r")
+    assert await client.sign_in("r") == {"api_key": KEY, "name": "Ada"}
+    with pytest.raises(CloudError) as second_answer:
+        await client.sign_in("r")
+    assert (pending.value.status, second_answer.value.status) == (404, 410)
+    assert not [seen for seen in comfydeploy.seen if "Authorization" in seen.headers]
 
 
-@pytest.mark.parametrize(
-    ("url", "allowed"),
-    [
-        ("https://api.comfydeploy.com", True),
-        ("https://api.comfydeploy.com/", True),
-        ("HTTPS://API.comfydeploy.com:443/api", True),
-        ("http://api.comfydeploy.com", False),
-        ("https://api.comfydeploy.com:8443", False),
-        ("https://api.comfydeploy.com.evil.example", False),
-        ("https://api.comfydeploy.com@evil.example", False),
-        ("https://user:pass@api.comfydeploy.com", False),
-        ("https://evil.example/https://api.comfydeploy.com", False),
-        ("https://api.comfydeploy.com\\@evil.example", False),
-        ("//api.comfydeploy.com", False),
-        ("https://[::1", False),
-        ("", False),
-        ("https://h/api", True),
-        ("https://h/api/v2", True),
-        ("https://h/apis", False),
-        ("https://h/", False),
-        ("https://h/api/../admin", False),
-        ("https://h/api/%2e%2e/admin", False),
-        ("https://h/api/%252e%252e/admin", False),
-    ],
-)
-def test_allow_list(url, allowed):
+def test_allow_list():
     access = CloudAccess(("https://api.comfydeploy.com", "https://h/api/"), None)
-    if allowed:
+    for url in (
+        *("https://api.comfydeploy.com", "https://api.comfydeploy.com/", "https://h/api"),
+        *("HTTPS://API.comfydeploy.com:443/api", "https://h/api/v2"),
+    ):
         assert access.check_url(url, field="api_url")
-    else:
+    for url in (
+        *("http://api.comfydeploy.com", "https://api.comfydeploy.com:8443"),
+        *("https://api.comfydeploy.com.evil.example", "https://api.comfydeploy.com@evil.example"),
+        *("https://user:pass@api.comfydeploy.com", "https://api.comfydeploy.com\\@evil.example"),
+        *("https://evil.example/https://api.comfydeploy.com", "//api.comfydeploy.com", ""),
+        *("https://[::1", "https://h/apis", "https://h/", "https://h/api/../admin"),
+        *("https://h/api/%2e%2e/admin", "https://h/api/%252e%252e/admin"),
+    ):
         with pytest.raises(ForbiddenAPIURLError) as caught:
             access.check_url(url, field="api_url")
         assert caught.value.details["field"] == "api_url"
         assert "pass" not in caught.value.message
-
-
-def test_a_configured_address_is_checked_too():
     client = CloudClient("https://evil.example/api", access=CloudAccess(("https://a",), KEY))
     with pytest.raises(ForbiddenAPIURLError, match="cloud_url"):
         client.account()
@@ -249,16 +220,45 @@ def test_order_of_the_keys():
 
 
 def test_credentials_are_kept_for_their_owner_only(tmp_path):
-    credentials = Credentials(tmp_path / "credentials.json")
+    file = tmp_path / "credentials.json"
+    credentials = Credentials(file)
     assert credentials.load() is None
     for name in ("Ada", "Bob"):
         credentials.keep(Account("key", name))
         assert credentials.load() == Account("key", name)
-    assert (tmp_path / "credentials.json").stat().st_mode & 0o777 == 0o600
+    assert file.stat().st_mode & 0o777 == 0o600
     assert [path.name for path in tmp_path.iterdir()] == ["credentials.json"]
-    (tmp_path / "credentials.json").write_text('{"api_key": "sk-1\\n", "name": ""}')
-    assert credentials.load() == Account("sk-1", "")
-    (tmp_path / "credentials.json").write_text('{"api_key": "sk\\n1", "name": ""}')
-    assert credentials.load() is None
-    (tmp_path / "credentials.json").write_text("[]")
-    assert credentials.load() is None
+    for text, account in (
+        ('{"api_key": "sk-1\\n", "name": ""}', Account("sk-1", "")),
+        ('{"api_key": "sk\\n1", "name": ""}', None),
+        ("[]", None),
+    ):
+        file.write_text(text)
+        assert credentials.load() == account
+
+
+@pytest.mark.parametrize(
+    ("text", "date"),
+    [
+        ("2026-03-01T10:00:00.123Z", "2026-03-01T10:00:00.123Z"),
+        ("2026-03-01 10:00:00", "2026-03-01T10:00:00.000Z"),
+        ("2026-03-01 10:00:00.123456", "2026-03-01T10:00:00.123Z"),
+        ("2026-03-01 10:00:00.123456+00Z", "2026-03-01T10:00:00.123Z"),
+        ("2026-03-01 10:00:00.1+00", "2026-03-01T10:00:00.100Z"),
+        ("2026-03-01T10:00:00+00:00Z", "2026-03-01T10:00:00.000Z"),
+        ("2026-03-01T01:00:00.5+02:30", "2026-02-28T22:30:00.500Z"),
+        ("2026-03-01T23:00:00-0130", "2026-03-02T00:30:00.000Z"),
+        ("2026-03-01T10:00", "2026-03-01T10:00:00.000Z"),
+        ("2026-03-01", "2026-03-01T00:00:00.000Z"),
+        (" 2026-03-01t10:00:00z ", "2026-03-01T10:00:00.000Z"),
+        ("0001-01-01T00:00:00+01:00", None),
+        ("2026-02-30T10:00:00Z", None),
+        ("2026-03-01T25:00:00Z", None),
+        ("yesterday", None),
+        ("", None),
+        (None, None),
+        (1772359200, None),
+    ],
+)
+def test_date(text, date):
+    assert iso_utc(text) == date

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
 PAGE = {"Accept": "text/html,*/*"}
-EVIL = "https://evil.example"
 
 
 @pytest.fixture
@@ -92,12 +91,10 @@ async def test_the_page_and_its_scripts_and_api_routes(call, jp_auth_header, jp_
 
 
 async def test_browsers_are_sent_to_the_login_page_and_programs_are_refused(call, jp_base_url):
-    visit = await call("GET", "comfyui/", dict(PAGE))
+    visit = await call("GET", "comfyui/", PAGE)
     assert visit.code == 302
     assert visit.headers["Location"].startswith(url_path_join(jp_base_url, "login?next="))
     assert (await call("GET", "comfyui/api/system_stats", {})).code == 403
-    assert (await call("POST", "comfyui/api/prompt", {}, "{}")).code == 403
-    assert (await call("DELETE", "comfyui/api/userdata/x", {})).code == 403
 
 
 async def test_a_browser_that_is_logged_in_queues_a_prompt(call, cookie, xsrf, comfyui, origin):
@@ -118,34 +115,14 @@ async def test_a_browser_that_is_logged_in_queues_a_prompt(call, cookie, xsrf, c
     assert history[prompt_id]["outputs"]["1"]["text"] == ["from the page"]
 
 
-async def test_a_page_of_the_same_origin_needs_the_token(call, xsrf, origin):
-    """On a hub without subdomains, pages of other users are of this origin."""
-    own = {"Origin": origin, "Sec-Fetch-Site": "same-origin", "Host": origin[len("http://") :]}
-    cookies = {**own, "Cookie": xsrf["Cookie"]}
-    for headers in (cookies, {**cookies, "X-XSRFToken": "wrong"}):
-        for path in ("comfyui/api/interrupt", "comfyui/prompt", "comfyui/userdata/x.html"):
-            answer = await call("POST", path, headers, "{}")
-            assert (answer.code, json.loads(answer.body)["code"]) == (403, "unauthorized"), path
-            assert "_xsrf" in json.loads(answer.body)["error"]
-
-
-async def test_other_web_sites_are_refused(call, cookie, xsrf, origin):
-    host = {"Host": origin.removeprefix("http://")}
-    for headers in (
-        {"Origin": EVIL},
-        {"Origin": "null"},
-        {"Origin": origin, "Sec-Fetch-Site": "cross-site"},
-    ):
-        answer = await call("POST", "comfyui/api/interrupt", {**xsrf, **host, **headers}, "{}")
-        assert answer.code == 403, headers
-    there = {"Sec-Fetch-Site": "cross-site"}
-    assert (await call("GET", "comfyui/api/queue", {**cookie, **there})).code == 403
-    assert (await call("GET", "comfyui/api/queue", {**cookie, **there, **PAGE})).code == 403
-    assert (await call("GET", "comfyui/", {**cookie, **there, **PAGE})).code == 200, "a link to it"
+async def test_other_web_sites_may_only_link_to_the_page(call, cookie):
+    there = {**cookie, **PAGE, "Sec-Fetch-Site": "cross-site"}
+    assert (await call("GET", "comfyui/", there)).code == 200
+    assert (await call("GET", "comfyui/api/queue", there)).code == 403
     for dest in ("iframe", "frame", "embed", "object", "empty", "image"):
-        framed = {**cookie, **there, **PAGE, "Sec-Fetch-Dest": dest}
         for path in ("comfyui", "comfyui/"):
-            assert (await call("GET", path, framed)).code == 403, dest
+            answer = await call("GET", path, {**there, "Sec-Fetch-Dest": dest})
+            assert answer.code == 403, dest
 
 
 async def test_large_bodies_are_passed_on_in_both_directions(call, comfyui, jp_auth_header):
@@ -202,67 +179,35 @@ async def test_the_websocket_receives_events(call, socket, jp_auth_header):
     assert "executed" in kinds
 
 
-async def test_the_websocket_accepts_only_users_and_our_own_pages(socket, xsrf, origin):
-    own = {"Cookie": xsrf["Cookie"], "Origin": origin, "Host": origin.removeprefix("http://")}
-    for headers in ({}, {**xsrf, "Origin": EVIL}, own):
-        with pytest.raises(HTTPClientError) as refused:
-            await socket("comfyui/ws", headers)
-        assert refused.value.code == 403
-    for path in ("comfyui/ws?_xsrf=wrong", "comfyui/ws?_xsrf="):
-        with pytest.raises(HTTPClientError):
-            await socket(path, own)
-    connection = await socket(f"comfyui/api/ws?_xsrf={xsrf['X-XSRFToken']}", own)
-    assert "status" in await connection.read_message()
-
-
 async def test_jupyters_credentials_are_not_sent_to_comfyui(
     call, cookie, jp_auth_header, jp_serverapp, origin
 ):
     token = jp_serverapp.identity_provider.token
     path = "comfyui/comfydeploy_test/echo"
+    told = {"Comfy-User": "ada", "Content-Type": "text/odd"}
+    secrets = (
+        *("Cf-Access-Jwt-Assertion", "X-Forwarded-Access-Token", "X-Goog-Iap-Jwt-Assertion"),
+        *("X-ComfyDeploy-Token", "X-Forwarded-For", "X-Anything", "X-XSRFToken"),
+    )
+    headers = {**cookie, **jp_auth_header, **told, **dict.fromkeys(secrets, "secret")}
+    headers |= {"Origin": origin, "Referer": f"{origin}/lab?token={token}"}
+    names = ("%5Fxsrf", "_xsr%66", "TOKEN", "+token")
+    query = "&".join(f"{name}=secret" for name in names)
+    query += f"&%74oken={token}&t%6Fken={token}&token={token}"
     for verb in ("GET", "POST", "PUT", "PATCH", "DELETE"):
         body = "told" if verb in {"POST", "PUT", "PATCH"} else None
-        headers = {
-            **cookie,
-            **jp_auth_header,
-            "Origin": origin,
-            "Referer": f"{origin}/lab?token={token}",
-            "X-XSRFToken": "secret",
-            "Comfy-User": "ada",
-            "Content-Type": "text/odd",
-        }
-        answer = await call(verb, f"{path}?a=%20b&token={token}", headers, body)
+        answer = await call(verb, f"{path}?a=%20b&{query}", headers, body)
         facts = json.loads(answer.body)
         assert (facts["method"], facts["body"]) == (verb, body or "")
-        assert facts["headers"]["comfy-user"] == "ada"
-        assert facts["headers"]["content-type"] == "text/odd"
-        assert token not in json.dumps(facts)
-        assert not {"cookie", "authorization", "origin", "referer"} & facts["headers"].keys()
-        assert "secret" not in facts["headers"].values()
+        assert facts["url"] == "/comfydeploy_test/echo?a=%20b"
+        sent = facts["headers"]
+        assert (sent["comfy-user"], sent["content-type"]) == ("ada", "text/odd")
+        assert not {"cookie", "authorization", "origin", "referer"} & sent.keys()
+        assert not [secret for secret in (token, "secret") if secret in json.dumps(facts)]
         assert "X-Test" not in answer.headers
         assert "theirs" not in "".join(answer.headers.get_list("Set-Cookie"))
     unchanged = await call("GET", f"{path}?a=%2Fb+c&d=", jp_auth_header)
     assert json.loads(unchanged.body)["url"] == "/comfydeploy_test/echo?a=%2Fb+c&d="
-
-
-async def test_only_listed_request_headers_are_passed_on(call, jp_auth_header, jp_serverapp):
-    path = "comfyui/comfydeploy_test/echo"
-    secrets = {
-        "Cf-Access-Jwt-Assertion": "secret",
-        "X-Forwarded-Access-Token": "secret",
-        "X-Goog-Iap-Jwt-Assertion": "secret",
-        "X-ComfyDeploy-Token": "secret",
-        "X-Forwarded-For": "secret",
-        "X-Anything": "secret",
-    }
-    token = jp_serverapp.identity_provider.token
-    names = ("%5Fxsrf", "_xsr%66", "TOKEN", "+token")
-    query = "&".join(f"{name}=secret" for name in names) + f"&%74oken={token}&t%6Fken={token}"
-    answer = await call("GET", f"{path}?a=1&{query}", {**jp_auth_header, **secrets})
-    facts = json.loads(answer.body)
-    assert "secret" not in json.dumps(facts)
-    assert token not in json.dumps(facts)
-    assert facts["url"] == "/comfydeploy_test/echo?a=1"
 
 
 def answer_path(*headers: str, body: str = "", status: int = 200) -> str:
@@ -383,16 +328,6 @@ async def test_files_of_users_are_not_served_as_pages_or_scripts(call, jp_auth_h
             assert "script" not in kind, path
             saved = headers.get("Content-Disposition", "").startswith("attachment")
             assert saved or kind in {"application/octet-stream", "text/plain"}, (path, kind)
-
-
-async def test_only_the_websocket_of_comfyui_is_opened(socket, xsrf, origin, jp_auth_header):
-    """Elsewhere, opening one would be a GET with cookies, and some nodes act on a GET."""
-    cookie = {"Cookie": xsrf["Cookie"], "Origin": origin, "Host": origin.removeprefix("http://")}
-    for headers in (cookie, {**cookie, **xsrf}, jp_auth_header):
-        for path in ("comfyui", "comfyui/", "comfyui/api/prompt", "comfyui/ws/", "comfyui/a/ws"):
-            with pytest.raises(HTTPClientError) as refused:
-                await socket(path, headers)
-            assert refused.value.code == 403, path
 
 
 async def test_targets_of_redirects(call, jp_auth_header, jp_base_url, origin):

@@ -78,7 +78,7 @@ async def test_runs_of_the_editor_are_listed(earlier, api, comfyui):
     status, graph = await api.get("runs", graph=prompt_id)
     assert (status, graph["workflow_api"]) == (200, sent)
     # A run of the server with the same structure is of the same workflow.
-    _, own = await api.post("run", {"workflow_api": new_picture("of the editor")})
+    own = await api.run(new_picture("of the editor"))
     assert "from_editor" not in own
     _, found = await api.get("runs", structure=structure_of(sent))
     assert {earlier, prompt_id, own["prompt_id"]} <= {run["prompt_id"] for run in found}
@@ -104,16 +104,14 @@ async def test_deleted_runs_do_not_return_and_prompts_of_scripts_are_not_listed(
 async def test_no_run_hides_one_of_the_editor(api, comfyui):
     queue(comfyui, client_id="\ud800")  # it cannot be stored
     prompt_id = queue(comfyui)
-    status, own = await api.post("run", {"workflow_api": new_picture("own")})
-    assert (status, own["status"]) == (200, "success"), "it is the last one in ComfyUI's history"
+    await api.run(new_picture("own"))  # it is the last one in ComfyUI's history
     assert (await run_of(api, prompt_id))["from_editor"]
 
 
 @pytest.mark.parametrize("listed", [False])
 async def test_none_is_listed_if_the_setting_says_so(earlier, api, comfyui):
     prompt_id = queue(comfyui)
-    status, own = await api.post("run", {"workflow_api": new_picture("own")})
-    assert (status, own["status"]) == (200, "success")
+    own = await api.run(new_picture("own"))
     await asyncio.sleep(2 * SOON)
     _, runs = await api.get("runs", limit=100)
     assert [run["prompt_id"] for run in runs] == [own["prompt_id"]], (earlier, prompt_id)

@@ -17,8 +17,7 @@ def resident(pid: int) -> int:
 
 async def test_cached_outputs_of_nodes_are_freed(api, chain, comfyui):
     shown = {"steps": 1, "delay": 0.0, "size": 4096}  # 192 MiB as ComfyUI keeps it
-    code, _ = await api.post("run", {"workflow_api": chain(("TestPreview", shown))})
-    assert code == 200
+    await api.run(chain(("TestPreview", shown)))
     before = resident(comfyui.pid)
     asking = asyncio.ensure_future(api.post("free", {}))
     turns = 0
@@ -38,7 +37,7 @@ async def test_cached_outputs_of_nodes_are_freed(api, chain, comfyui):
 
 async def test_memory_is_freed_after_the_current_run(api, chain):
     graph = chain(("TestProgress", {"steps": 1200, "delay": 0.05}))
-    await api.post("run", {"workflow_api": graph, "prompt_id": "slow", "wait": False})
+    await api.start(graph, prompt_id="slow")
     await api.until("slow", "running")
     code, body = await api.post("free", {"unload_models": True, "free_memory": False})
     assert (code, body["pending"]) == (200, True)
@@ -54,8 +53,7 @@ async def test_wrong_requests(api):
         ({"machine": ""}, (400, "machine")),
         ({"machine": "nowhere"}, (404, "machine")),
     ):
-        code, body = await api.post("free", fields)
-        assert (code, body["details"]["field"]) == expected
+        assert await api.refusal("free", fields) == expected
 
 
 def test_the_text_of_freed_memory():

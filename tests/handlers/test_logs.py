@@ -74,8 +74,7 @@ async def test_run_that_fails(api, chain, logged):
 
 async def test_run_that_is_cancelled(api, chain, logged):
     graph = chain(("TestSleep", {"seconds": 60}))
-    _, body = await api.post("run", {"workflow_api": graph, "wait": False})
-    prompt_id = body["prompt_id"]
+    prompt_id = await api.start(graph)
     await api.until(prompt_id, "running")
     await api.post("interrupt", {"prompt_id": prompt_id})
     records = await logged(prompt_id, "ended: cancelled")

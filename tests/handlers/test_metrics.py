@@ -23,8 +23,7 @@ def gained(before, after, name, **labels):
 
 
 async def test_each_run_is_counted_once(api, scrape, chain):
-    code, _ = await api.post("run", {"workflow_api": chain()})
-    assert code == 200
+    await api.run(chain())
     before = await scrape()
     prompt_ids = []
 
@@ -64,10 +63,7 @@ async def test_run_that_is_refused_or_never_begins(api, scrape, chain):
     code, body = await api.post("run", {"workflow_api": broken})
     assert (code, body["code"]) == (400, "prompt_invalid")
     sleep = chain(("TestSleep", {"seconds": 60}))
-    blocker, waiting = [
-        (await api.post("run", {"workflow_api": graph, "wait": False}))[1]["prompt_id"]
-        for graph in (sleep, chain())
-    ]
+    blocker, waiting = await api.start(sleep), await api.start(chain())
     await api.until(blocker, "running")
     for prompt_id in (waiting, blocker):
         await api.post("interrupt", {"prompt_id": prompt_id})

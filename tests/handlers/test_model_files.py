@@ -89,14 +89,12 @@ async def test_uses_are_reported_and_no_model_in_use_is_deleted(api, loras, nami
     for name, text in (("has it", windows), ("has another", f"not-{model}")):
         status, answer = await api.post("workflow", {"name": name, "workflow_api": graph(text)})
         assert status == 200, answer
-    status, ended = await api.post("run", {"workflow_api": graph(model), "wait": True})
-    assert (status, ended["status"]) == (200, "success")
-    status, running = await api.post("run", {"workflow_api": naming(model), "wait": False})
-    assert status == 200, running
+    ended = await api.run(graph(model))
+    running = await api.start(naming(model))
     found = await uses_of(api, model)
     assert [(use["name"], use["versions"]) for use in found["workflows"]] == [("has it", [1])]
     assert (found["in_use"], found["unfinished"], found["run_count"]) == (True, 1, 2)
-    ids = [running["prompt_id"], ended["prompt_id"]]
+    ids = [running, ended["prompt_id"]]
     assert [run["prompt_id"] for run in found["runs"]] == ids
     uses = await refused(api, model)
     assert uses["unfinished"] == 1
@@ -104,7 +102,7 @@ async def test_uses_are_reported_and_no_model_in_use_is_deleted(api, loras, nami
     assert path.exists()
     status, answer = await api.post("volume/model", request("delete", model, in_use=True))
     assert (status, answer["success"], path.exists()) == (200, True, False)
-    await api.post("interrupt", {"prompt_id": running["prompt_id"]})
+    await api.post("interrupt", {"prompt_id": running})
 
 
 async def test_models_in_prompts_of_other_clients_are_in_use(api, comfyui, naming, model):
@@ -144,21 +142,20 @@ async def test_models_that_another_machine_with_the_folder_uses_are_in_use(
     (tmp_path / "own" / path.name).write_bytes(b"another file with the same name")
     await add_machine("sharing", path.parent)
     await add_machine("apart", tmp_path / "own")
-    status, running = await api.post("run", {"workflow_api": naming(model), "wait": False})
-    assert status == 200, running
+    running = await api.start(naming(model))
     try:
         found = await until_async(
             lambda: uses_of(api, path.name, machine="sharing"), lambda found: found["queued"]
         )
         assert (found["path"], found["name"]) == (str(path.resolve()), path.name)
-        assert [run["prompt_id"] for run in found["runs"]] == [running["prompt_id"]]
+        assert [run["prompt_id"] for run in found["runs"]] == [running]
         assert (found["in_use"], found["unfinished"]) == (True, 1)
         await refused(api, path.name, {"machine": "sharing"})
         assert path.exists()
         found = await uses_of(api, path.name, machine="apart")
         assert (found["in_use"], found["run_count"], found["queued"]) == (False, 0, False)
     finally:
-        await api.post("interrupt", {"prompt_id": running["prompt_id"]})
+        await api.post("interrupt", {"prompt_id": running})
 
 
 async def test_uses_of_a_comfyui_that_does_not_answer_are_not_known(
@@ -215,8 +212,7 @@ async def test_moved_models_keep_their_hashes(api, comfyui, loras, model):
     assert (after["cached"], after["file_hash"]) == (True, hashlib.sha256(content).hexdigest())
     path.write_bytes(b"another one")
     body = request("move", model, to_folder="checkpoints", to_filename="new/b.safetensors")
-    status, answer = await api.post("volume/model", body)
-    assert (status, answer["details"]["field"]) == (409, "to_filename")
+    assert await api.refusal("volume/model", body) == (409, "to_filename")
     assert (path.read_bytes(), target.read_bytes()) == (b"another one", content)
     target.unlink()
 

@@ -30,8 +30,7 @@ def extension_config(config_with_folders, limits):
 async def make(api, comfyui, prompt_id: str, **request):
     """Run a graph that saves one picture; return the path of the picture."""
     request.setdefault("workflow_api", picture(prompt_id))
-    code, body = await api.post("run", {"prompt_id": prompt_id, **request})
-    assert (code, body["status"]) == (200, "success"), body
+    body = await api.run(prompt_id=prompt_id, **request)
     (image,) = body["outputs"]["2"]["images"]
     return comfyui.output_dir / image["subfolder"] / image["filename"]
 
@@ -79,8 +78,7 @@ async def test_run_is_deleted_with_its_files(api, comfyui, count):
     assert (await api.get("check-status", prompt_id="del-files"))[0] == 404, "nor is it in memory"
     assert await known(api) == set()
     assert [await count(table) for table in ("runs", "graphs", "doomed_files")] == [0, 0, 0]
-    code, body = await api.post("runs/delete", {"prompt_ids": ["del-files"]})
-    assert (code, body["details"]["field"]) == (404, "prompt_ids")
+    assert await api.refusal("runs/delete", {"prompt_ids": ["del-files"]}) == (404, "prompt_ids")
     (await make(api, comfyui, "del-gone")).unlink()
     report = await delete(api, "del-gone")
     assert (report["runs"], report["files"], report["kept"]) == (1, 0, [])
@@ -101,7 +99,7 @@ async def test_a_graph_that_is_still_used_stays(api, count):
         await api.post("run", {"workflow_api": picture("del-shared"), "prompt_id": name})
     _, saved = await api.post("workflow", {"name": "Kept", "workflow_api": picture("del-stored")})
     stored = {"workflow_id": saved["workflow_id"], "prompt_id": "del-c"}
-    assert (await api.post("run", stored))[1]["status"] == "success"
+    await api.run(**stored)
     await delete(api, "del-a", "del-c")
     assert await count("graphs") == 2, "that of del-b and that of the workflow"
     await delete(api, "del-b")
@@ -129,8 +127,7 @@ async def test_a_pinned_run_is_not_deleted(api, comfyui):
 
 
 async def test_run_that_is_pinned_while_it_runs_stays_pinned(api, chain):
-    body = {"workflow_api": chain(("TestSleep", {"seconds": 0.6})), "prompt_id": "del-early"}
-    await api.post("run", {**body, "wait": False})
+    await api.start(chain(("TestSleep", {"seconds": 0.6})), prompt_id="del-early")
     await api.post("runs/update", {"prompt_ids": ["del-early"], "pinned": True})
     assert (await delete(api, "del-early"))["kept"][0]["reason"] == "it has not ended"
     assert (await api.until("del-early", "success"))["pinned"] is True

@@ -215,11 +215,6 @@ async def test_a_key_in_the_request_is_sent(wire, site):
     await wire.call("GET", f"x?token={wire.token}", {"Authorization": "Bearer not-jupyters"})
     keys = [seen["headers"].get("Authorization") for seen in site.seen]
     assert keys == [None, "Bearer cd-key", "Bearer not-jupyters"]
-    site.seen.clear()
-    for headers in ({"Authorization": ""}, {"Authorization": "token wrong"}):
-        status, _, body = await wire.call("GET", "x", headers)
-        assert (status, json.loads(body)["code"]) == (403, "unauthorized")
-    assert site.seen == []
 
 
 class TestSiteThatIsNotListed:

@@ -106,9 +106,7 @@ class TestFullDisk:
         version = {"name": "w", "workflow_api": graph}
         code, saved = await api.post("workflow", version)
         assert code == 200
-        body = {"workflow_api": chain(("TestSleep", {"seconds": 1.0})), "wait": False}
-        code, run = await api.post("run", body)
-        assert code == 200
+        running = await api.start(chain(("TestSleep", {"seconds": 1.0})))
         database = extension.services.database
         await database.write(limit, 1)
         large = chain(("TestText", {"text": "".join(map(str, range(40_000)))}))
@@ -121,24 +119,22 @@ class TestFullDisk:
             assert (code, body["code"]) == (507, "no_space"), body
         assert (await api.get("check-status", prompt_id="never"))[0] == 404
         await database.write(limit, 1 << 30)
-        assert (await api.until(run["prompt_id"], "success"))["outputs"]
+        assert (await api.until(running, "success"))["outputs"]
         _, workflows = await api.get("workflows")
         assert [(w["name"], w["latest_version"]) for w in workflows] == [("w", 1)]
         code, body = await api.post(
             "workflow/version", {"workflow_id": saved["workflow_id"], "workflow_api": large}
         )
         assert (code, body["version"]) == (200, 2)
-        code, body = await api.post("run", {"workflow_api": graph, "prompt_id": "never"})
-        assert (code, body["status"]) == (200, "success")
+        await api.run(graph, prompt_id="never")
 
     async def test_the_end_of_a_run_is_stored_as_soon_as_possible(self, extension, api: Api, chain):
         graph = chain(("TestSleep", {"seconds": 0.5}))
-        code, run = await api.post("run", {"workflow_api": graph, "wait": False})
-        assert code == 200
+        prompt_id = await api.start(graph)
         database = extension.services.database
-        await api.until(run["prompt_id"], "running", "success")
+        await api.until(prompt_id, "running", "success")
         await database.write(hinder)
-        assert (await api.until(run["prompt_id"], "success"))["outputs"], "users see it"
+        assert (await api.until(prompt_id, "success"))["outputs"], "users see it"
         _, runs = await api.get("runs")
         assert runs[0]["status"] != "success"
         await database.write(lambda connection: connection.execute("DROP TRIGGER hindrance"))

@@ -18,7 +18,6 @@ from tests.helpers.waiting import until_async
 
 KEY = "cd-secret-of-this-request"
 FINAL = ("success", "failed", "cancelled")
-ENDED = ("done", "failed", "cancelled")
 HALF = "\ud83d"  # the first half of an emoji
 
 
@@ -46,14 +45,6 @@ async def messages_of(service, run_id, last=FINAL) -> list[dict]:
         lambda: [body for _, body in service.callbacks if body["run_id"] == run_id],
         lambda found: any(body.get("status") in last for body in found),
     )
-
-
-async def until_completed(api, **query: str) -> dict:
-    """Wait until an upload is completed; return the queue."""
-    _, queue = await until_async(
-        lambda: api.get("upload-queue-status", **query), lambda answer: answer[1]["completed"]
-    )
-    return queue
 
 
 @pytest.fixture
@@ -175,8 +166,7 @@ async def test_upload_that_fails_for_good_fails_the_run_and_is_tried_again(api, 
     assert (code, answer["success"], answer["retried"]) == (200, True, 1)
     assert answer["uploads"][0]["id"] == failed["id"]
     assert KEY not in json.dumps(answer)
-    queue = await until_completed(api, prompt_id=run_id)
-    assert queue["uploads"][0]["state"] == "done"
+    assert (await api.transferred(failed["id"]))["state"] == "done"
     assert s3.head(f"{run_id}/{failed['filename']}")["ContentType"] == "image/png"
     assert (await api.get("check-status", prompt_id=run_id))[1]["status"] == "failed"
     for transfer_id, expected in ((failed["id"], (409, "conflict")), ("none", (404, "not_found"))):
@@ -359,11 +349,8 @@ class TestVolume:
             assert (code, answer["success"], answer["direction"]) == (200, True, "up")
             assert answer["target"] == f"loras/own{number}/mine.safetensors"
 
-            async def transfer(transfer_id=answer["id"]):
-                _, queue = await api.get("upload-queue-status")
-                return next(u for u in queue["uploads"] if u["id"] == transfer_id)
-
-            shown = await until_async(transfer, lambda found: found["state"] == "done")
+            shown = await api.transferred(answer["id"])
+            assert shown["state"] == "done"
             assert shown["sent"] == shown["size"] == len(content)
             assert s3.get(answer["target"]) == content
         requests = service.requests_to("complete-multipart-upload")
@@ -402,8 +389,8 @@ async def test_endpoint_that_is_no_address(api, service):
             "http://h:0",
             5,
         ):
-            code, body = await api.post("run", ordered(service, image(), **{field: value}))
-            assert (code, body["details"]["field"]) == (400, field), value
+            refused = await api.refusal("run", ordered(service, image(), **{field: value}))
+            assert refused == (400, field), value
     assert (await api.get("runs"))[1] == []
 
 
@@ -420,8 +407,7 @@ async def test_empty_queue(api):
         ({"file_path": "a"}, "url"),
         ({"file_path": "a", "url": "nowhere"}, "url"),
     ):
-        code, answer = await api.post("upload-file", body)
-        assert (code, answer["code"], answer["details"]["field"]) == (400, "invalid_request", field)
+        assert await api.refusal("upload-file", body) == (400, field)
 
 
 @on_disk
@@ -441,8 +427,8 @@ async def test_part_from_path(api, service, s3, jp_root_dir):
         ({"filePath": "no"}, 404, "filePath"),
         ({"uploadUrl": ""}, 400, "uploadUrl"),
     ]:
-        code, answer = await api.post("volume/file/upload-part-from-path", {**body, **change})
-        assert (code, answer["details"]["field"]) == (status, field), change
+        refused = await api.refusal("volume/file/upload-part-from-path", {**body, **change})
+        assert refused == (status, field), change
 
 
 class TestFilesOfAnotherMachine:
@@ -481,7 +467,7 @@ class TestFilesOfAnotherMachine:
         assert (answer["target"], s3.get("file"), s3.get("part")) == (
             *("loras/a.ckpt", b"0123456789", b"0123"),
         )
-        await until_completed(api)
+        await api.transferred(answer["id"])
         assert s3.get("loras/a.ckpt") == b"0123456789"
         s3.clear()
         code, _ = await api.post("upload-file", file, params={"machine": "other"})
@@ -502,14 +488,6 @@ class TestModels:
         (folder / "main.py").touch()
         return folder
 
-    async def ended(self, api, transfer_id):
-        async def transfer():
-            _, queue = await api.get("upload-queue-status")
-            (found,) = [u for u in queue["uploads"] if u["id"] == transfer_id]
-            return found
-
-        return await until_async(transfer, lambda found: found["state"] in ENDED)
-
     async def test_model_is_added_listed_moved_and_deleted(self, api, bare_service, start_folders):
         content = bare_service.files["a.safetensors"] = b"x" * 100_000
         body = {
@@ -523,7 +501,7 @@ class TestModels:
         assert (code, answer["success"], answer["direction"]) == (200, True, "down")
         path = start_folders / "models" / "checkpoints" / "a.safetensors"
         assert answer["path"] == str(path)
-        ended = await self.ended(api, answer["id"])
+        ended = await api.transferred(answer["id"])
         assert (ended["state"], ended["sent"]) == ("done", 100_000)
         assert path.read_bytes() == content
         (path.parent / "b.safetensors.part").write_bytes(b"half")
@@ -559,7 +537,7 @@ class TestModels:
             "downloadLink": f"{bare_service.url}/files/b.ckpt",
         }
         _, answer = await api.post("volume/model", body)
-        assert (await self.ended(api, answer["id"]))["state"] == "done"
+        assert (await api.transferred(answer["id"]))["state"] == "done"
         assert (start_folders / "models" / "checkpoints" / "c.ckpt").read_bytes() == b"x"
         bare_service.replacements["files"].append("never")
         body = {"url": f"{bare_service.url}/files/a.ckpt", "folder": "checkpoints"}

@@ -405,6 +405,36 @@ class Api:
         check_reply(method, f"/comfyui-deploy/{path}", response.code, kind, response.body)
         return response
 
+    async def run(self, graph: Any = None, /, **fields: Any) -> dict[str, Any]:
+        """Run a graph, which must succeed; return the record of the run."""
+        body = fields if graph is None else {"workflow_api": graph, **fields}
+        code, record = await self.post("run", body)
+        assert (code, record["status"]) == (200, "success"), record
+        return record
+
+    async def start(self, graph: Any, **fields: Any) -> str:
+        """Queue a graph; return the id of its run."""
+        body = {"workflow_api": graph, "wait": False, **fields}
+        code, record = await self.post("run", body)
+        assert code == 200, record
+        return record["prompt_id"]
+
+    async def transferred(self, transfer_id: str) -> dict[str, Any]:
+        """Wait for the end of a transfer, and return it."""
+
+        async def transfer() -> dict[str, Any]:
+            _, queue = await self.get("upload-queue-status")
+            return next(one for one in queue["uploads"] if one["id"] == transfer_id)
+
+        final = ("done", "failed", "cancelled")
+        return await until_async(transfer, lambda found: found["state"] in final)
+
+    async def refusal(self, route: str, body: Any = None, **kwargs: Any) -> tuple[int, str]:
+        """Send a wrong request; return the status, and the wrong field, else the code."""
+        code, error = await self.post(route, body, **kwargs)
+        assert error["success"] is False
+        return code, error.get("details", {}).get("field", error["code"])
+
     async def until(self, prompt_id: str, *statuses: str, timeout: float = 30) -> dict[str, Any]:
         _, body = await until_async(
             lambda: self.get("check-status", prompt_id=prompt_id),
