@@ -14,7 +14,7 @@ from yarl import URL
 
 from .comfyui.client import Credentials as ComfyUICredentials
 from .comfyui.client import check_headers, split_address
-from .compat.comfy_account import ComfyAccount, ComfySignIn
+from .compat.comfy_account import ComfyAccount
 from .compat.comfy_assets import AssetRepository, Assets
 from .compat.comfy_jobs import JobRepository, Jobs
 from .compat.comfydeploy import Account, CloudAccess, CloudClient, Credentials, WebProxy
@@ -85,8 +85,9 @@ class Services:
         self.comfy_account = ComfyAccount(
             Credentials(folder / "comfy_account.json"),
             Credentials(folder / "comfy_sign_in.json"),
-            ComfySignIn(settings.comfy_account_proxy, fetching=self.fetching),
             settings.comfy_api_key or None,
+            proxy=settings.comfy_account_proxy,
+            fetching=self.fetching,
         )
         self.cloud = CloudClient(
             settings.cloud_url,

@@ -36,6 +36,7 @@ COMFY = "api.comfy.org"
 PROJECT_KEY = "AIzaSyC2-fomLqgCjb7ELwta1I9cEarPK8ziTGs"
 
 MAX_BYTES = 1 << 20  # bytes of a response
+REPLY_TIMEOUT = 10.0  # seconds
 LIFETIME = 3600.0  # seconds, for a response that does not name it
 
 # Google's error codes; https://firebase.google.com/docs/reference/rest/auth names them.
@@ -67,63 +68,6 @@ class Tokens(NamedTuple):
         return "Tokens()"
 
 
-class ComfySignIn(Pooled):
-    """Requests the tokens of a Comfy account.
-
-    With a proxy, the three hosts are reached below its address, each by its name.
-    """
-
-    def __init__(
-        self, proxy: str = "", *, fetching: FetchPolicy = ALLOWED, timeout: float = 10.0
-    ) -> None:
-        super().__init__(total=timeout)
-        self._root = f"{proxy.rstrip('/')}/" if proxy else "https://"
-        self._fetching = fetching
-
-    async def sign_in(self, email: str, password: str) -> Tokens:
-        """Sign in, and open the account at Comfy."""
-        body = {"email": email, "password": password, "returnSecureToken": True}
-        path = f"v1/accounts:signInWithPassword?key={PROJECT_KEY}"
-        reply = await self._post(IDENTITY, path, json=body)
-        if "idToken" not in reply and "mfaPendingCredential" in reply:
-            raise CloudError("The Comfy account needs a second factor: use an API key instead")
-        tokens = _tokens(reply, "idToken", "refreshToken", "expiresIn")
-        # "localhost" is what the editor sends unless it is Comfy's cloud or desktop application.
-        headers = {"Authorization": f"Bearer {tokens.id_token}"}
-        await self._post(COMFY, "customers", json={"signup_source": "localhost"}, headers=headers)
-        return tokens
-
-    async def refresh(self, refresh_token: str) -> Tokens:
-        """Request the next id token; the sign-in is over if the ``reason`` is in `FINAL`."""
-        form = {"grant_type": "refresh_token", "refresh_token": refresh_token}
-        reply = await self._post(TOKENS, f"v1/token?key={PROJECT_KEY}", data=form)
-        return _tokens(reply, "id_token", "refresh_token", "expires_in")
-
-    async def _post(self, host: str, path: str, **content: Any) -> dict[str, Any]:
-        """Send a request, and return the JSON object of its response."""
-        self._fetching.require("The token of the Comfy account")
-        try:
-            async with self.session.post(
-                f"{self._root}{host}/{path}", allow_redirects=False, **content
-            ) as response:
-                text = await http.read_whole(response, MAX_BYTES)
-        except asyncio.TimeoutError:
-            raise CloudError(f"{host} does not answer in time") from None
-        except (aiohttp.ClientError, OSError, ValueError) as cause:
-            # Not chained: aiohttp's errors contain the headers of the request, and so the token.
-            reason = http.reason_of(cause)
-            raise CloudError(f"{host} cannot be reached: {reason}") from None
-        try:
-            reply = jsons.loads(text)
-        except ValueError:
-            reply = None
-        if not isinstance(reply, dict):
-            reply = {}
-        if response.status >= 300:
-            raise _error(host, response.status, reply)
-        return reply
-
-
 def _tokens(reply: dict[str, Any], token: str, refresh: str, lifetime: str) -> Tokens:
     """Return the tokens of a response; the names of its fields differ."""
     if not all(is_key(reply.get(name)) for name in (token, refresh)):
@@ -151,20 +95,27 @@ REFRESH_BEFORE = 300.0  # seconds before its end at which an id token is replace
 ASK_AGAIN_AFTER = 60.0  # seconds without another attempt after a token could not be obtained
 
 
-class ComfyAccount:
-    """The keys of runs that have none: those of a sign-in, a stored key, or a configured one."""
+class ComfyAccount(Pooled):
+    """The keys of runs that have none: those of a sign-in, a stored key, or a configured one.
+
+    With a proxy, the three hosts are reached below its address, each by its name.
+    """
 
     def __init__(
         self,
         credentials: Credentials,
         sign_ins: Credentials,
-        service: ComfySignIn,
         configured: str | None,
+        *,
+        proxy: str = "",
+        fetching: FetchPolicy = ALLOWED,
     ) -> None:
+        super().__init__(total=REPLY_TIMEOUT)
         self._credentials = credentials
         self._sign_ins = sign_ins
-        self._service = service
         self._configured = configured
+        self._root = f"{proxy.rstrip('/')}/" if proxy else "https://"
+        self._fetching = fetching
         self._kept: str | None = None
         self._refresh_token: str | None = None
         self._id_token: str | None = None
@@ -180,10 +131,6 @@ class ComfyAccount:
         signed_in = await asyncio.to_thread(self._sign_ins.load)
         if signed_in is not None:
             self._refresh_token, self.email = signed_in
-
-    async def close(self) -> None:
-        """Close all connections."""
-        await self._service.close()
 
     @property
     def source(self) -> str | None:
@@ -219,8 +166,16 @@ class ComfyAccount:
         return self.known_keys()
 
     async def sign_in(self, email: str, password: str) -> None:
-        """Sign in, and store the refresh token; the password is not stored."""
-        tokens = await self._service.sign_in(email, password)
+        """Sign in, open the account at Comfy, and store the refresh token, but no password."""
+        body = {"email": email, "password": password, "returnSecureToken": True}
+        path = f"v1/accounts:signInWithPassword?key={PROJECT_KEY}"
+        reply = await self._post(IDENTITY, path, json=body)
+        if "idToken" not in reply and "mfaPendingCredential" in reply:
+            raise CloudError("The Comfy account needs a second factor: use an API key instead")
+        tokens = _tokens(reply, "idToken", "refreshToken", "expiresIn")
+        # "localhost" is what the editor sends unless it is Comfy's cloud or desktop application.
+        headers = {"Authorization": f"Bearer {tokens.id_token}"}
+        await self._post(COMFY, "customers", json={"signup_source": "localhost"}, headers=headers)
         async with self._lock:
             await asyncio.to_thread(self._sign_ins.keep, Account(tokens.refresh_token, email))
             await asyncio.to_thread(self._credentials.forget)
@@ -245,8 +200,10 @@ class ComfyAccount:
         token = self._refresh_token
         if token is None or now <= self._valid_until - REFRESH_BEFORE or now < self._ask_after:
             return
+        form = {"grant_type": "refresh_token", "refresh_token": token}
         try:
-            tokens = await self._service.refresh(token)
+            reply = await self._post(TOKENS, f"v1/token?key={PROJECT_KEY}", data=form)
+            tokens = _tokens(reply, "id_token", "refresh_token", "expires_in")
         except ComfyDeployError as exc:
             is_final = isinstance(exc, CloudError) and exc.details.get("reason") in FINAL
             self._ask_after = float("inf") if is_final else now + ASK_AGAIN_AFTER
@@ -263,3 +220,27 @@ class ComfyAccount:
         self._valid_until = time.time() + tokens.lifetime
         self._ask_after = 0.0
         self.problem = None
+
+    async def _post(self, host: str, path: str, **content: Any) -> dict[str, Any]:
+        """Send a request, and return the JSON object of its response."""
+        self._fetching.require("The token of the Comfy account")
+        try:
+            async with self.session.post(
+                f"{self._root}{host}/{path}", allow_redirects=False, **content
+            ) as response:
+                text = await http.read_whole(response, MAX_BYTES)
+        except asyncio.TimeoutError:
+            raise CloudError(f"{host} does not answer in time") from None
+        except (aiohttp.ClientError, OSError, ValueError) as cause:
+            # Not chained: aiohttp's errors contain the headers of the request, and so the token.
+            reason = http.reason_of(cause)
+            raise CloudError(f"{host} cannot be reached: {reason}") from None
+        try:
+            reply = jsons.loads(text)
+        except ValueError:
+            reply = None
+        if not isinstance(reply, dict):
+            reply = {}
+        if response.status >= 300:
+            raise _error(host, response.status, reply)
+        return reply

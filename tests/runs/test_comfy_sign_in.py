@@ -110,7 +110,7 @@ async def test_a_sign_in_that_fails_says_why_and_changes_nothing(
     assert (code, body["code"]) == (502, "cloud_error")
     assert "api.comfy.org" in body["error"], "its account cannot be opened"
     assert extension.services.comfy_account.source == "configured"
-    extension.services.comfy_account._service._root = "http://127.0.0.1:9/"
+    extension.services.comfy_account._root = "http://127.0.0.1:9/"
     code, body = await sign_in(api)
     assert (code, body["code"]) == (502, "cloud_error")
     assert "identitytoolkit.googleapis.com cannot be reached" in body["error"]

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from comfydeploy_jupyter.comfyui.socket import OversizedEvent
-from comfydeploy_jupyter.compat.comfy_account import ComfyAccount, ComfySignIn
+from comfydeploy_jupyter.compat.comfy_account import ComfyAccount
 from comfydeploy_jupyter.compat.comfydeploy import Credentials
 from comfydeploy_jupyter.errors import ComfyDeployError, NotFoundError
 from comfydeploy_jupyter.machines.outputs import KeptOutputs
@@ -34,9 +34,7 @@ if TYPE_CHECKING:
     from comfydeploy_jupyter.runs.feed import RunEvent
     from comfydeploy_jupyter.runs.run import Run
 
-NO_ACCOUNT = ComfyAccount(
-    Credentials(Path("none")), Credentials(Path("none")), ComfySignIn(), configured=None
-)
+NO_ACCOUNT = ComfyAccount(Credentials(Path("none")), Credentials(Path("none")), None)
 GRAPH = {"1": {"class_type": "X", "inputs": {}}}
 POOLS = ("gpus", "auto")
 LOST_AFTER, GONE_AFTER = 30.0, 600.0
