@@ -187,10 +187,6 @@ class Assets:
         self._kept_outputs = kept_outputs
         self._of_runs: OrderedDict[str, dict[str, Asset]] = OrderedDict()
 
-    def begin(self, record: RunRecord) -> None:
-        """Note that a run is new: the store has no asset of it, so it is not asked for any."""
-        self._known_of(record.prompt_id)
-
     async def of_run(self, record: RunRecord, outputs: dict[str, Any] | None = None) -> list[Asset]:
         """Return the assets of these outputs of a run, by node, by default all; in their order."""
         made = list(_outputs(record, record.outputs if outputs is None else outputs))
@@ -218,20 +214,16 @@ class Assets:
         if new:
             await self._repository.add(new)
             assets |= {asset.id: asset for asset in new}
-        self._known_of(record.prompt_id).update(  # others may have added assets
+        known = self._of_runs.setdefault(record.prompt_id, {})  # others may have added assets
+        known.update(
             (asset_id, asset)
             for asset_id, asset in assets.items()
             if sizes.get(asset_id, asset.size) is not None
         )
-        return [assets[asset.id] for asset in made]
-
-    def _known_of(self, prompt_id: str) -> dict[str, Asset]:
-        """Return the known assets of a run; forget those of the runs that were used least."""
-        known = self._of_runs.setdefault(prompt_id, {})
-        self._of_runs.move_to_end(prompt_id)
-        while len(self._of_runs) > KEPT_RUNS:
+        self._of_runs.move_to_end(record.prompt_id)
+        while len(self._of_runs) > KEPT_RUNS:  # those that were used least recently
             self._of_runs.popitem(last=False)
-        return known
+        return [assets[asset.id] for asset in made]
 
     async def _size(self, asset: Asset) -> int | None:
         """Return the size of a file in bytes, 0 if it cannot be read, None if it is not known now.

@@ -11,7 +11,6 @@ import json
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
-from weakref import WeakKeyDictionary
 
 from ..errors import ComfyDeployError, ConflictError, NotFoundError
 from ..graphs.validation import complaints
@@ -49,7 +48,6 @@ if TYPE_CHECKING:
 
 MAX_KEY_LENGTH = 255
 REPLY_TIMEOUT = 25.0  # seconds; comfy-sdk waits 30 seconds for a reply
-KEPT_FRAMES = 256  # encoded messages of a run that are kept for its other readers
 # After these events of a run its progress may have changed.
 PROGRESS = frozenset({"progress", "live_status", "executing", "execution_cached"})
 
@@ -246,13 +244,6 @@ def _milliseconds(start: str | None, end: str | None) -> int | None:
     return max(round(seconds * 1000), 0)
 
 
-class Frame(NamedTuple):
-    """An encoded message."""
-
-    output: str | None  # the id of the output that it announces; no reader gets one twice
-    text: bytes
-
-
 class Addresses(NamedTuple):
     """The addresses of the jobs and the assets, as the client can reach them."""
 
@@ -261,10 +252,7 @@ class Addresses(NamedTuple):
 
 
 class Jobs:
-    """Creates, lists, shows, follows and cancels jobs.
-
-    The messages of a job are made from the events of its run, once for all readers.
-    """
+    """Creates, lists, shows, follows and cancels jobs."""
 
     def __init__(
         self,
@@ -279,9 +267,6 @@ class Jobs:
         self._records = records
         self._repository = repository
         self._machines = machines
-        self._frames: WeakKeyDictionary[Run, dict[tuple[int, str], list[Frame]]] = (
-            WeakKeyDictionary()
-        )
 
     async def create(
         self,
@@ -298,7 +283,6 @@ class Jobs:
             record = await self._start(request, machine, None)
         else:
             record = await self._start_once(request, machine, key)
-        self.assets.begin(record)
         return await self._job(record, addresses)
 
     async def page(self, query: JobsQuery, addresses: Addresses) -> dict[str, Any]:
@@ -370,7 +354,7 @@ class Jobs:
         status = status_of(run.record)
         if not run.log.closed:
             yield self._status(run) + _progress(run.record, run), False
-        if outputs := _unsent(await self._outputs(run.record, assets_url), sent):
+        if outputs := await self._outputs(run.record, assets_url, sent):
             yield outputs, False
         if run.log.closed and last == run.log.last_id:
             yield self._end(run), True
@@ -392,7 +376,7 @@ class Jobs:
 
     async def final(self, record: RunRecord, assets_url: str) -> bytes:
         """Return the messages of a run whose events are not in memory."""
-        outputs = b"".join(frame.text for frame in await self._outputs(record, assets_url))
+        outputs = await self._outputs(record, assets_url, set())
         return outputs + _logs(record) + _progress(record, None) + state(record)
 
     async def _batch(
@@ -400,40 +384,28 @@ class Jobs:
     ) -> bytes:
         """Return the messages of a batch; of its progress only the last one."""
         last = max((event.id for event in batch if event.event in PROGRESS), default=None)
-        known = self._frames.setdefault(run, {})
         messages = b""
         for event in batch:
-            if event.event in PROGRESS and event.id != last:
-                continue
-            key = event.id, assets_url
-            if key not in known:
-                known[key] = await self._encode(run, event, assets_url)
-            messages += _unsent(known[key], sent)
-            while len(known) > KEPT_FRAMES:
-                del known[next(iter(known))]
+            if event.event not in PROGRESS:
+                messages += await self._encode(run, event, assets_url, sent)
+            elif event.id == last:
+                messages += _progress(run.record, run)
         return messages
 
-    async def _encode(self, run: Run, event: RunEvent, assets_url: str) -> list[Frame]:
+    async def _encode(self, run: Run, event: RunEvent, assets_url: str, sent: set[str]) -> bytes:
         name, data = event.event, event.data
         if name == "executed" and isinstance(data.get("output"), dict):
             outputs = {str(data.get("node")): data["output"]}
-            return await self._outputs(run.record, assets_url, outputs)
+            return await self._outputs(run.record, assets_url, sent, outputs)
         if name == "result":
-            return await self._outputs(run.record, assets_url)
-        if name in PROGRESS:
-            text = _progress(run.record, run)
-        elif event.preview is not None:
+            return await self._outputs(run.record, assets_url, sent)
+        if event.preview is not None:
             image = base64.b64encode(event.preview.image).decode()
             preview = {"node_id": event.preview.node or "", "content_type": event.preview.mime}
-            text = _message("preview", {**preview, "data_base64": image})
-        elif name == "progress_text":
-            log = {"level": "info", "message": str(data.get("text") or "")}
-            text = _message("log", log)
-        elif name == "status":
-            text = self._end(run)
-        else:
-            return []
-        return [Frame(None, text)]
+            return _message("preview", {**preview, "data_base64": image})
+        if name == "progress_text":
+            return _message("log", {"level": "info", "message": str(data.get("text") or "")})
+        return self._end(run) if name == "status" else b""
 
     def _end(self, run: Run) -> bytes:
         return _logs(run.record) + _progress(run.record, run) + self._status(run)
@@ -442,12 +414,17 @@ class Jobs:
         return state(run.record, self._runs.queue_position(run.record))
 
     async def _outputs(
-        self, record: RunRecord, assets_url: str, outputs: dict[str, Any] | None = None
-    ) -> list[Frame]:
+        self,
+        record: RunRecord,
+        assets_url: str,
+        sent: set[str],
+        outputs: dict[str, Any] | None = None,
+    ) -> bytes:
+        """Return the messages with the outputs that a reader does not have yet."""
         assets = await self.assets.of_run(record, outputs)
-        return [
-            Frame(asset.id, _message("output", asset.to_output(assets_url))) for asset in assets
-        ]
+        new = [asset for asset in assets if asset.id not in sent]
+        sent.update(asset.id for asset in new)
+        return b"".join(_message("output", asset.to_output(assets_url)) for asset in new)
 
     async def _job(self, record: RunRecord, addresses: Addresses) -> dict[str, Any]:
         run = self._runs.find(record.prompt_id)
@@ -543,13 +520,6 @@ def state(record: RunRecord, queue_position: int | None = None) -> bytes:
 def _shows_place(batch: list[RunEvent], status: str) -> bool:
     """Return whether readers get the place in the queue: at the first message, and now and then."""
     return status == "queued" and (not batch or any(event.event == "" for event in batch))
-
-
-def _unsent(frames: list[Frame], sent: set[str]) -> bytes:
-    """Return the messages that a reader does not have yet."""
-    new = [frame for frame in frames if frame.output is None or frame.output not in sent]
-    sent.update(frame.output for frame in new if frame.output is not None)
-    return b"".join(frame.text for frame in new)
 
 
 def _progress(record: RunRecord, run: Run | None) -> bytes:
