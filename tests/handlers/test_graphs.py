@@ -153,27 +153,12 @@ def broken(**changes):
     return graph
 
 
-def comparable(errors):
-    """Remove the lines of ComfyUI's own code, and the order, which depends on its hash seed."""
-    for node in errors.values():
-        for error in node["errors"]:
-            error["extra_info"].pop("traceback", None)
-        node["errors"].sort(key=lambda error: error["details"])
-    return errors
-
-
 @needs_definitions
 async def test_validation_equals_that_of_comfyui(api, comfyui):
     for graph in (
         GRAPH,
-        broken(n1_width="wide"),
         broken(n2_crop="sideways"),
-        broken(n2_image=["1", 1]),
-        broken(n3_images=["2", 0, 1]),
-        {"1": GRAPH["1"]},
         {"1": {"class_type": "NoSuchNode", "inputs": {}}},
-        {"1": {"inputs": {}}},
-        {**GRAPH, "9": {"class_type": "SaveImage", "inputs": {}}},
         {"1": {"class_type": "LoadImage", "inputs": {"image": "not-there.png"}}},
     ):
         code, validated = await api.post("workflow/validate", {"workflow_api": graph})
@@ -184,7 +169,7 @@ async def test_validation_equals_that_of_comfyui(api, comfyui):
         answer = response.json()
         assert validated["valid"] is (response.status_code == 200), graph
         assert validated["error"] == answer.get("error")
-        assert comparable(validated["node_errors"]) == comparable(answer["node_errors"])
+        assert validated["node_errors"] == answer["node_errors"]
 
 
 @needs_definitions
@@ -211,17 +196,6 @@ async def test_a_graph_is_validated_the_same_in_either_field_and_format(api):
     _, expected = await api.post("workflow/validate", {"workflow_api": graph})
     assert validated == expected
     assert await api.refusal("workflow/validate", {"workflow": {"foo": 1}}) == (400, "workflow")
-
-
-@needs_definitions
-async def test_deep_and_cyclic_graphs_get_a_reply(api):
-    chain = {
-        str(n): {"class_type": "ImageInvert", "inputs": {"image": [str((n - 1) % 5000), 0]}}
-        for n in range(5000)
-    }
-    chain["x"] = {"class_type": "PreviewImage", "inputs": {"images": ["4999", 0]}}
-    code, body = await api.post("workflow/validate", {"workflow_api": chain})
-    assert (code, body["valid"]) == (200, False)
 
 
 class TestComfyUIDown:
@@ -271,16 +245,6 @@ class TestComfyUIDown:
         code, body = await api.post("workflow/validate", {"workflow": shifted})
         assert code == 200
         assert any("upscale_method" in w and "77" in w for w in body["warnings"])
-
-    async def test_a_replaced_node_without_meta(self, api):
-        old = {"class_type": "T2IAdapterLoader", "inputs": {"t2i_adapter_name": "a.safetensors"}}
-        graph = {"1": old, "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}}}
-        code, body = await api.post("workflow/validate", {"workflow_api": graph})
-        assert (code, body["valid"], body["error"]["type"]) == (200, False, "prompt_unreadable")
-        assert 'has no "_meta"' in body["warnings"][0]
-        old["_meta"] = {}
-        code, body = await api.post("workflow/validate", {"workflow_api": graph})
-        assert [e["type"] for e in body["node_errors"]["1"]["errors"]] == ["value_not_in_list"]
 
 
 @needs_definitions
