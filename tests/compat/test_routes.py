@@ -332,6 +332,11 @@ async def test_an_uploaded_file_becomes_a_model_by_its_hash(api, comfyui):
         assert (await api.raw("DELETE", f"api/v2/assets/{asset_id}")).code == 204
     assert not path.exists()
     assert not (comfyui.input_dir / "m.bin").exists()
+    asset = await upload(api, file_path="changed.bin")
+    (comfyui.input_dir / "changed.bin").write_bytes(b"changed since")
+    assert (await api.raw("DELETE", f"api/v2/assets/{asset['id']}")).code == 204
+    assert (comfyui.input_dir / "changed.bin").read_bytes() == b"changed since"
+    (comfyui.input_dir / "changed.bin").unlink()
 
 
 async def test_an_asset_of_a_deleted_machine_can_be_deleted(api, comfyui):
