@@ -603,7 +603,7 @@ def test_same_as_a_running_comfyui(comfyui: Any) -> None:
         graph
         for name in ("validate", "validate_today")
         for line in recorded(f"{name}.jsonl.gz")
-        if line.get("valid")
+        if line.get("valid") and "#" in line["name"]  # the others may ask partners for pictures
         if all(isinstance(each.get("inputs"), dict) for each in line["prompt"].values())
         if not validate_prompt(graph := line["prompt"], rules).missing_nodes
     ]
