@@ -21,7 +21,7 @@ from typing import Any
 from comfydeploy_jupyter.client.sweep.plan import Branches, run_order
 from comfydeploy_jupyter.graphs.dependencies import KEPT, fingerprint_of, nodes_in
 from comfydeploy_jupyter.machines.placement import DEPTH, Dispatcher
-from comfydeploy_jupyter.runs.engine import DECIDE_EVERY
+from comfydeploy_jupyter.runs.engine import DECIDE_INTERVAL
 
 from .common import Figure, report
 
@@ -113,7 +113,7 @@ def simulate(
             heapq.heappush(events, (run * between, next(ticket), "arrives", run, 0))
         else:
             arrive(run)
-    heapq.heappush(events, (DECIDE_EVERY, next(ticket), "time passes", 0, 0))
+    heapq.heappush(events, (DECIDE_INTERVAL, next(ticket), "time passes", 0, 0))
     for _ in range(deaths):
         victim = draw.randrange(len(members))
         heapq.heappush(events, (draw.uniform(0, bound), next(ticket), "dies", victim, 0))
@@ -149,7 +149,7 @@ def simulate(
         if what == "time passes":
             works_on = any(member.runs or not member.alive for member in members)
             assert works_on or len(orders) < len(works), "no member gets a run"
-            heapq.heappush(events, (now + DECIDE_EVERY, next(ticket), what, 0, 0))
+            heapq.heappush(events, (now + DECIDE_INTERVAL, next(ticket), what, 0, 0))
             continue
         member = members[number]
         if what == "begins" and died == member.died:

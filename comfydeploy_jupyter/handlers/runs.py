@@ -559,7 +559,7 @@ class StreamHandler(Handler):
         try:
             # Send the headers now, before there is an event.
             await self.flush()
-            async for batch in run.log.read(last_id, pause=HEARTBEAT, until=deadline):
+            async for batch in run.log.read(last_id, pause=HEARTBEAT, deadline=deadline):
                 if batch:
                     await send(batch)
                 else:

@@ -58,12 +58,12 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
-async def done_by(until: float | None, *tasks: asyncio.Future[Any]) -> bool:
-    """Wait until one of some tasks is done; return False if none is done at ``until`` (`now`).
+async def done_by(deadline: float | None, *tasks: asyncio.Future[Any]) -> bool:
+    """Wait until one of some tasks is done; return False if none is done at ``deadline`` (`now`).
 
     Neither the timeout nor a cancelled caller cancels the tasks.
     """
-    left = None if until is None else max(until - now(), 0)
+    left = None if deadline is None else max(deadline - now(), 0)
     done, _ = await asyncio.wait(tasks, timeout=left, return_when=asyncio.FIRST_COMPLETED)
     return bool(done)
 

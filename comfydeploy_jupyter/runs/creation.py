@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from .inputs import PoolInputs
     from .prepare import Prepared
 
-MOST_TRIED = 16  # members of a pool for which the preparation of a run is tried
-CREATE_WITHIN = 1.0  # seconds for the creation of a run, even if its timeout is shorter
+MAX_TRIED = 16  # members of a pool for which the preparation of a run is tried
+CREATE_TIMEOUT = 1.0  # seconds for the creation of a run, even if its timeout is shorter
 
 
 class Destination(NamedTuple):
@@ -85,24 +85,26 @@ class RunCreator:
     def find(self, prompt_id: str) -> PendingCreation | None:
         return self._by_id.get(prompt_id)
 
-    async def create(self, request: RunRequest, *, key: str | None, until: float | None) -> NewRun:
-        """Create the run of a request; at ``until`` (`now`) that is aborted.
+    async def create(
+        self, request: RunRequest, *, key: str | None, deadline: float | None
+    ) -> NewRun:
+        """Create the run of a request; at ``deadline`` (`now`) that is aborted.
 
         Raises ConflictError if the id is in use or the run was cancelled, RunTimeoutError at
-        ``until``, and the errors of `prepare`.
+        ``deadline``, and the errors of `prepare`.
         """
         destination = self._destination(request.machine)
         making = self._make(request, destination, key=key)
-        if request.prompt_id is None and until is None:
+        if request.prompt_id is None and deadline is None:
             return await making
-        return await self._supervise(asyncio.ensure_future(making), request, destination, until)
+        return await self._supervise(asyncio.ensure_future(making), request, destination, deadline)
 
     async def _supervise(
         self,
         task: asyncio.Task[NewRun],
         request: RunRequest,
         destination: Destination,
-        until: float | None,
+        deadline: float | None,
     ) -> NewRun:
         """Wait until a run is created or cancelled by its id, at most until a time."""
         prompt_id = request.prompt_id
@@ -110,7 +112,7 @@ class RunCreator:
         if prompt_id is not None:
             self._by_id.setdefault(prompt_id, pending)
         try:
-            in_time = await done_by(until, task, pending.cancelled)
+            in_time = await done_by(deadline, task, pending.cancelled)
         except asyncio.CancelledError:
             task.cancel()
             raise
@@ -237,7 +239,7 @@ class RunCreator:
         if pool is not None:
             others = (other for other in self._context.machines.members(pool) if other.answers)
             machines += [other for other in others if other is not destination.machine]
-        machines = machines[:MOST_TRIED]
+        machines = machines[:MAX_TRIED]
         if len(machines) > 1 and request.workflow_api is None and request.workflow is not None:
             machines = [await _knowing(machines, request.workflow)]
         may_wait = pool is not None and pool.id != AUTO

@@ -517,16 +517,16 @@ def _size(run: StoredRun, folders: OutputFolders, counted: set[Place]) -> int:
 
 
 FIRST_AFTER = 60.0  # seconds from the start until the limits are applied
-EVERY = 3600.0  # seconds between that and the next times
-LIMITS_AGAIN = Backoff(first=EVERY / 4, longest=EVERY)  # pauses after a failure
+LIMITS_INTERVAL = 3600.0  # seconds between that and the next times
+LIMITS_AGAIN = Backoff(first=LIMITS_INTERVAL / 4, longest=LIMITS_INTERVAL)  # pauses after a failure
 AT_A_TIME = 100  # runs that one transaction deletes
 
 
 class Deleter:
     """Deletes runs with their files, applies the limits of `keep_runs`, and pins runs."""
 
-    def __init__(self, shared: RunContext, repository: DeletionRepository, keep: KeepRuns) -> None:
-        self._shared = shared
+    def __init__(self, context: RunContext, repository: DeletionRepository, keep: KeepRuns) -> None:
+        self._context = context
         self._repository = repository
         self._keep = keep
         self._one_at_a_time = asyncio.Lock()
@@ -539,10 +539,10 @@ class Deleter:
 
     async def pin(self, prompt_ids: Sequence[str], pinned: bool) -> None:
         """Pin or unpin runs; NotFoundError if one does not exist: then nothing is changed."""
-        shared = self._shared
-        await shared.repository.pin(prompt_ids, pinned)
+        context = self._context
+        await context.repository.pin(prompt_ids, pinned)
         for prompt_id in prompt_ids:
-            run = shared.active.get(prompt_id) or shared.ended.get(prompt_id)
+            run = context.active.get(prompt_id) or context.ended.get(prompt_id)
             for record in (run.record, run.outcome) if run is not None else ():
                 if record is not None:
                     record.pinned = pinned
@@ -583,19 +583,19 @@ class Deleter:
                 raise
             finally:
                 if report.runs:
-                    self._shared.background.start(self.shrink())
+                    self._context.background.start(self.shrink())
 
     async def run(self) -> None:
         pause = FIRST_AFTER
         while self._keep.limited:
             await asyncio.sleep(pause)
-            pause = EVERY
+            pause = LIMITS_INTERVAL
             await self.apply_limits()
 
     async def apply_limits(self) -> Deleted:
         report = Deleted()
         found = await self.select(RunFilter(statuses=FINAL, pinned=False))
-        folders = OutputFolders(self._shared.machines, self._shared.kept_outputs)
+        folders = OutputFolders(self._context.machines, self._context.kept_outputs)
         await folders.read(found)
         old = await asyncio.to_thread(beyond, self._keep, found, folders)
         await self.delete_runs(
@@ -625,7 +625,7 @@ class Deleter:
             log.info("The file of the store is not made smaller now: %s", exc.message)
 
     async def _delete(self, runs: Sequence[StoredRun], report: Deleted, *, files: bool) -> None:
-        folders = OutputFolders(self._shared.machines, self._shared.kept_outputs)
+        folders = OutputFolders(self._context.machines, self._context.kept_outputs)
         await folders.read(runs)
         listed = runs if files else ()
         found = await asyncio.to_thread(DeletedFiles, listed, folders, report)
@@ -636,14 +636,14 @@ class Deleter:
             found.keep_named(self._uses_of_active())
             ready = await asyncio.to_thread(found.ready, portion)
             deleted, to_delete, uses = await self._repository.delete(
-                portion, ready, session=self._shared.session.id, names=found.names, seen=seen
+                portion, ready, session=self._context.session.id, names=found.names, seen=seen
             )
             found.keep_named(uses)
             found.forget(deleted)
             for run in portion:
                 if run.id in deleted:
                     report.runs += 1
-                    self._shared.ended.remove(run.prompt_id)
+                    self._context.ended.remove(run.prompt_id)
                 else:
                     report.keep(run, "it was pinned or deleted in the meantime")
             outcome = await asyncio.to_thread(_delete_files, list(to_delete))
@@ -655,7 +655,7 @@ class Deleter:
                     found.keep(file[:2], problem)
             await self._repository.forget(to_delete.values())
         machines = {run.machine for run in listed}
-        await asyncio.to_thread(self._shared.kept_outputs.remove_empty, machines)
+        await asyncio.to_thread(self._context.kept_outputs.remove_empty, machines)
 
     async def _search_uses(self, files: DeletedFiles) -> None:
         if not files.names.names:
@@ -669,7 +669,7 @@ class Deleter:
 
     def _uses_of_active(self) -> Iterable[Use]:
         """Yield the outputs of runs that have not ended, which may not be stored yet."""
-        for run in self._shared.active:
+        for run in self._context.active:
             for output in run.record.outputs.values():
                 for file in files_of(output):
                     yield Use(file.filename, f"run {run.prompt_id}")

@@ -161,8 +161,8 @@ class EditorRuns:
     Without a repository, none is stored.
     """
 
-    def __init__(self, shared: RunContext, repository: EditorPrompts | None) -> None:
-        self._shared = shared
+    def __init__(self, context: RunContext, repository: EditorPrompts | None) -> None:
+        self._context = context
         self._repository = repository
         self._timers: dict[str, asyncio.TimerHandle] = {}
         # the machines whose queue has had prompts of others
@@ -181,7 +181,7 @@ class EditorRuns:
 
     def queue_changed(self, machine: Machine) -> None:
         """Search soon if the queue has, or has had, more prompts than this server has sent."""
-        if self._shared.queue.others(machine.id):
+        if self._context.queue.others(machine.id):
             self._others.add(machine)
         self._look_after(machine, SOON if machine in self._others else LATER)
 
@@ -199,7 +199,7 @@ class EditorRuns:
 
     def _start(self, machine: Machine) -> None:
         del self._timers[machine.id]
-        self._shared.background.start(self.look(machine))
+        self._context.background.start(self.look(machine))
 
     async def look(self, machine: Machine) -> None:
         """Store what the machine's ComfyUI has in its history; an error is logged."""
@@ -217,7 +217,7 @@ class EditorRuns:
         except (ComfyDeployError, ValueError) as error:
             log.info("The runs of ComfyUI's editor on %s are not read now: %s", machine.id, error)
             return
-        if not self._shared.queue.others(machine.id):
+        if not self._context.queue.others(machine.id):
             self._others.discard(machine)
         self._seen.update(dict.fromkeys(ids))
         for _ in range(len(self._seen) - MAX_SEEN):

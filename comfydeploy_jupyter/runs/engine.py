@@ -61,11 +61,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SAVE_WITHIN = 0.01  # seconds until a state is stored that no client has received
+SAVE_DELAY = 0.01  # seconds until a state is stored that no client has received
 SAVE_AGAIN = Backoff(first=3.0, longest=3.0)  # pauses between two attempts to store an end
-RELEASE_WITHIN = 0.5  # seconds from the success of a run to its last event
+RELEASE_TIMEOUT = 0.5  # seconds from the success of a run to its last event
 LATE_EVENT = 2.0  # seconds for an event that is received after a later reply, on a busy machine
-DECIDE_EVERY = 1.0  # seconds between two decisions about waiting runs without an event
+DECIDE_INTERVAL = 1.0  # seconds between two decisions about waiting runs without an event
 IDS_OF_A_SERVER = 1_000_000_000_000  # more events than one server can emit for a run
 FORGOTTEN = (
     "Jupyter was restarted, and had the run's keys of a Comfy account only in its memory. Start the"
@@ -92,9 +92,9 @@ class StateSaver:
         self._timer: asyncio.TimerHandle | None = None
 
     def soon(self, run: Run) -> None:
-        """Store the state of a run within `SAVE_WITHIN`, with the others in one transaction."""
+        """Store the state of a run within `SAVE_DELAY`, with the others in one transaction."""
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(SAVE_WITHIN, self._save_all)
+            self._timer = asyncio.get_running_loop().call_later(SAVE_DELAY, self._save_all)
         self._unsaved[run.prompt_id] = run
 
     async def now_if_due(self, prompt_id: str) -> None:
@@ -420,22 +420,22 @@ class Engine:
     # -- sending runs to ComfyUI -------------------------------------------------------------
 
     async def submit(
-        self, request: RunRequest, new: NewRun, *, keep: bool, until: float | None
+        self, request: RunRequest, new: NewRun, *, keep: bool, deadline: float | None
     ) -> None:
         """Store a new run and send it to ComfyUI's queue, or let it wait for a machine with room.
 
         With ``keep`` the acceptance is stored before this returns, as its caller tells a client
-        about it. After ``until`` (`now`) the work goes on in the background. Raises
+        about it. After ``deadline`` (`now`) the work goes on in the background. Raises
         PromptInvalidError or TooLargeError if ComfyUI refuses it, ComfyUIUnavailableError if
         it does not answer, RunTimeoutError if it does not do so in time.
         """
         handing = self._hand_over(request, new, keep=keep)
-        if until is None:
+        if deadline is None:
             await handing
             return
         run = new.run
         task = self._context.background.step(outcome(handing), run)
-        if not await done_by(until, task):
+        if not await done_by(deadline, task):
             if self._context.active.get(run.prompt_id) is run:
                 self.tell(run, Cause.NOT_IN_TIME)
                 raise RunTimeoutError(
@@ -637,7 +637,7 @@ class Engine:
         """Hand waiting runs over to the machines that they are assigned to, until cancelled."""
         context = self._context
         while True:
-            if not await wait_until_set(context.queue.decided, DECIDE_EVERY):
+            if not await wait_until_set(context.queue.decided, DECIDE_INTERVAL):
                 context.queue.decide()
             for run_id, machine in context.queue.take():
                 context.background.keep(
@@ -843,7 +843,7 @@ async def _release(run: Run) -> None:
     """Wait for the last event of a run whose success ComfyUI has reported."""
     if run.awaits_release:
         with suppress(asyncio.TimeoutError):
-            await wait_for(run.released.wait(), RELEASE_WITHIN)
+            await wait_for(run.released.wait(), RELEASE_TIMEOUT)
 
 
 def _lacking(prompt: bytes, definitions: DefinitionSet) -> set[str]:

@@ -167,7 +167,7 @@ class EventLog:
         return self._next_id - 1
 
     async def read(
-        self, event_id: int = 0, *, pause: float, until: float | None = None
+        self, event_id: int = 0, *, pause: float, deadline: float | None = None
     ) -> AsyncIterator[list[RunEvent]]:
         """Yield batches of events after ``event_id`` as they are added, until the log is closed.
 
@@ -176,7 +176,7 @@ class EventLog:
         """
         clock = asyncio.get_running_loop().time
         wakes = self._wakes
-        while until is None or clock() < until:
+        while deadline is None or clock() < deadline:
             there = self.after(event_id)
             if there:
                 event_id = there[-1].id
@@ -190,7 +190,7 @@ class EventLog:
                 wakes = self._wakes
                 yield []
             else:
-                wait = pause if until is None else min(pause, until - clock())
+                wait = pause if deadline is None else min(pause, deadline - clock())
                 if not await self._changed(wait) and wait == pause:
                     yield []
 

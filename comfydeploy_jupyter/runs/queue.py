@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LOOK_EVERY = 0.5  # seconds between two looks for machines that do not answer
+LOOK_INTERVAL = 0.5  # seconds between two looks for machines that do not answer
 PAUSE = 1.0  # seconds that a machine gets no run after one could not be sent to it
 
 
@@ -229,7 +229,7 @@ class RunQueue:
         This is also called when nothing has changed: a run may wait for a faster machine, which
         then takes longer than expected.
         """
-        if self._dispatcher.any_waits and now() - self._looked_at > LOOK_EVERY:
+        if self._dispatcher.any_waits and now() - self._looked_at > LOOK_INTERVAL:
             self._looked_at = now()
             for machine in self._machines:
                 if machine.answers != (machine.id in self._answering):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .feed import RunEvent
     from .records import RunRecord
 
-LIVE_EVERY = 0.5  # seconds between two updates of the progress without events
+LIVE_INTERVAL = 0.5  # seconds between two updates of the progress without events
 UPLOADING: dict[str, Any] = {
     "live_status": "Uploading outputs",
     "progress": 1.0,
@@ -188,7 +188,7 @@ class Run(RunState):
         """Schedule the next update of the progress: with known durations, time alone changes it."""
         self.stop_timer()
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(LIVE_EVERY, self._emit_in_between)
+        self._timer = loop.call_later(LIVE_INTERVAL, self._emit_in_between)
 
     def _emit_in_between(self) -> None:
         if self.state is State.RUNNING:

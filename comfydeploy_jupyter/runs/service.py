@@ -12,7 +12,7 @@ from ..util.system import ALLOWED, FetchPolicy
 from ..util.tasks import close_each, wait_for
 from .active import ActiveRuns, EndedRuns
 from .background import Background, now
-from .creation import CREATE_WITHIN, RunCreator
+from .creation import CREATE_TIMEOUT, RunCreator
 from .deletion import KEEP_ALL, LIMITS_AGAIN, Deleter
 from .editor import EditorRuns
 from .engine import Engine, RunContext, StateSaver, ended_already, uploads
@@ -149,20 +149,20 @@ class RunService:
 
         PromptInvalidError and TooLargeError: ComfyUI refuses the run, which is stored as failed.
         RunTimeoutError with a ``prompt_id``: ComfyUI has been asked, and the run is followed; with
-        none, nothing was done, which is not decided before `CREATE_WITHIN` seconds. After other
+        none, nothing was done, which is not decided before `CREATE_TIMEOUT` seconds. After other
         errors there is no run, unless they have a ``prompt_id``.
         """
-        until = latest = None
+        deadline = latest = None
         if request.timeout is not None:
             arrived = now() if arrived is None else arrived
-            until = arrived + request.timeout
-            latest = arrived + max(request.timeout, CREATE_WITHIN)
+            deadline = arrived + request.timeout
+            latest = arrived + max(request.timeout, CREATE_TIMEOUT)
         self._submitting += 1
         try:
-            new = await self._creator.create(request, key=key, until=latest)
+            new = await self._creator.create(request, key=key, deadline=latest)
             new.run.awaited = reply_at_end
             keep = not (reply_at_end or streamed)
-            await self._engine.submit(request, new, keep=keep, until=until)
+            await self._engine.submit(request, new, keep=keep, deadline=deadline)
         finally:
             self._submitting -= 1
         return new.run

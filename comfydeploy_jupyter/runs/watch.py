@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 IN_FLIGHT = 0.25  # seconds that an event may take to arrive
 IN_TRANSIT = 900.0  # seconds for which a request may be on its way, for example in a proxy
 MAX_FAULTS = 3  # failed requests about runs, after which the other runs are checked later
-WATCH_EVERY = 2.0  # seconds
+WATCH_INTERVAL = 2.0  # seconds
 QUIET = 3.0  # seconds without a message from ComfyUI after which a request is sent to it
 ENDED_AFTER = 1.0  # seconds after which a local ComfyUI that refuses connections counts as exited
 RECHECK = 30.0  # seconds after which runs are looked up in ComfyUI, also if events were received
@@ -335,9 +335,9 @@ class Watch:
     # -- faults without an event -------------------------------------------------------------
 
     async def run(self) -> None:
-        """Check the machines that have prompts every `WATCH_EVERY` seconds, until cancelled."""
+        """Check the machines that have prompts every `WATCH_INTERVAL` seconds, until cancelled."""
         while True:
-            await asyncio.sleep(WATCH_EVERY)
+            await asyncio.sleep(WATCH_INTERVAL)
             for machine in self._context.machines:
                 if machine.id not in self._watched:
                     self._context.background.start(self._look_after(machine))

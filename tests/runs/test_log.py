@@ -119,8 +119,8 @@ async def test_silence_gives_empty_batches():
 
 async def test_reading_ends_in_time():
     log = EventLog()
-    until = asyncio.get_running_loop().time() + 0.05
-    assert [batch async for batch in log.read(pause=5, until=until)] == []
+    deadline = asyncio.get_running_loop().time() + 0.05
+    assert [batch async for batch in log.read(pause=5, deadline=deadline)] == []
 
 
 def test_only_the_last_previews_are_kept():
