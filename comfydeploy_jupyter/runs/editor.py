@@ -87,17 +87,9 @@ def _known(db: sqlite3.Connection, table: str, prompt_ids: Collection[str]) -> f
 class EditorPrompt(NamedTuple):
     """A prompt that ComfyUI's editor has queued, and that has ended."""
 
-    prompt_id: str
-    number: float | None
-    client_id: str
-    # When it was queued, s since 1970; ComfyUI before 0.3.76 does not report it
-    queued_at: float | None
+    record: RunRecord  # as it is stored, but for its machine
     prompt: bytes
     workflow: bytes
-    structure: str
-    inputs: dict[str, Any]  # the values in the graph, by ``"<node id>.<input>"``
-    seeds: dict[str, int]
-    outcome: dict[str, Any]  # ``outputs`` and ``status`` of the history
 
 
 def read_prompts(text: bytes, known: frozenset[str]) -> tuple[list[str], list[EditorPrompt]]:
@@ -127,20 +119,24 @@ def _read(prompt_id: str, entry: Any) -> EditorPrompt | None:
     workflow = embedded.get("workflow") if isinstance(embedded, dict) else None
     if not isinstance(workflow, dict) or not isinstance(entry.get("status"), dict):
         return None
-    queued = extra.get("create_time")
     is_number = isinstance(number, (int, float)) and abs(number) < 2**53
-    return EditorPrompt(
+    record = RunRecord(
         prompt_id,
-        number if is_number else None,
+        "",
         str(extra.get("client_id") or ""),
-        queued / 1000 if isinstance(queued, (int, float)) and 0 < queued < 1e13 else None,
-        dumps(graph).encode(),
-        dumps(workflow).encode(),
-        structure_of(graph),
-        _values_of(graph),
-        apply_seeds(graph, SeedMode.SAVED).seeds,
-        {"outputs": entry.get("outputs"), "status": entry["status"]},
+        created_at="",
+        number=number if is_number else None,
+        structure=structure_of(graph),
+        inputs=_values_of(graph),
+        seeds=apply_seeds(graph, SeedMode.SAVED).seeds,
+        from_editor=True,
     )
+    read_history(record, {"outputs": entry.get("outputs"), "status": entry["status"]})
+    queued = extra.get("create_time")  # ComfyUI before 0.3.76 does not report it
+    record.created_at = record.started_at or utc_now()
+    if isinstance(queued, (int, float)) and 0 < queued < 1e13:
+        record.created_at = timestamp_of(queued / 1000)
+    return EditorPrompt(record, dumps(graph).encode(), dumps(workflow).encode())
 
 
 def _values_of(graph: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -241,7 +237,7 @@ class EditorRuns:
                 break
             ids, found = await worker.run(read_prompts, text, known)
             stored, runs = await repository.known(ids)
-            prompts = [p for p in found if p.prompt_id not in stored | runs]
+            prompts = [p for p in found if p.record.prompt_id not in stored | runs]
             if len(ids) < most or not {*known, *stored}.isdisjoint(ids):
                 break
             last, most = most, min(most * GROWTH, MAX_BYTES * most // len(text))
@@ -250,24 +246,8 @@ class EditorRuns:
     async def _store(
         self, machine: Machine, prompt: EditorPrompt, repository: EditorPrompts
     ) -> None:
-        record = RunRecord(
-            prompt.prompt_id,
-            machine.id,
-            prompt.client_id,
-            created_at="",
-            number=prompt.number,
-            structure=prompt.structure,
-            inputs=prompt.inputs,
-            seeds=prompt.seeds,
-            from_editor=True,
-        )
-        read_history(record, prompt.outcome)
-        queued = None if prompt.queued_at is None else timestamp_of(prompt.queued_at)
-        record.created_at = queued or record.started_at or utc_now()
+        record = prompt.record
+        record.machine = machine.id
         if await repository.add(record, prompt.prompt, prompt.workflow):
-            log.info(
-                "Run %s of ComfyUI's editor ended: %s",
-                record.prompt_id,
-                record.status,
-                extra=record.log_fields,
-            )
+            text = "Run %s of ComfyUI's editor ended: %s"
+            log.info(text, record.prompt_id, record.status, extra=record.log_fields)

@@ -28,12 +28,13 @@ def read(history: object, known: frozenset[str] = frozenset()):
 def test_values_and_seeds_are_read():
     ids, [prompt] = read({"a": entry(), "b": entry()}, frozenset(["b"]))
     assert ids == ["a", "b"]
-    assert (prompt.prompt_id, prompt.number, prompt.client_id) == ("a", 1, "c")
-    assert prompt.queued_at == 1_700_000_000.5
-    assert prompt.inputs == {"3.seed": 7, "3.steps": 2}  # links and long texts are left out
-    assert prompt.seeds == {"3.seed": 7}
+    record = prompt.record
+    assert (record.prompt_id, record.number, record.session) == ("a", 1, "c")
+    assert record.created_at == "2023-11-14T22:13:20.500Z"
+    assert record.inputs == {"3.seed": 7, "3.steps": 2}  # links and long texts are left out
+    assert record.seeds == {"3.seed": 7}
     assert json.loads(prompt.prompt) == GRAPH
-    assert prompt.outcome == {"outputs": {}, "status": STATUS}
+    assert (record.status, record.outputs, record.from_editor) == ("success", {}, True)
 
 
 @pytest.mark.slow
@@ -59,7 +60,7 @@ def test_values_and_seeds_are_read():
 )
 def test_other_prompts_are_left_out(malformed):
     ids, [prompt] = read({"a": malformed, "b": entry()})
-    assert (ids, prompt.prompt_id) == (["a", "b"], "b")
+    assert (ids, prompt.record.prompt_id) == (["a", "b"], "b")
 
 
 @pytest.mark.parametrize("history", [[], None, 7, "text"])
@@ -70,13 +71,14 @@ def test_other_json_has_no_prompts(history):
 def test_malformed_graphs_are_kept_unchanged():
     graph = {"1": {}, "2": {"class_type": 7, "inputs": "text"}, "": {"inputs": {"a": None}}}
     _, [prompt] = read({"a": entry(graph=graph)})
-    assert (json.loads(prompt.prompt), prompt.inputs) == (graph, {".a": None})
+    assert (json.loads(prompt.prompt), prompt.record.inputs) == (graph, {".a": None})
 
 
 def test_invalid_numbers_and_times_are_left_out():
     extra = {"create_time": "now", "extra_pnginfo": {"workflow": {}}}
     _, [prompt] = read({"a": entry(number="1", extra=extra)})
-    assert (prompt.number, prompt.client_id, prompt.queued_at) == (None, "", None)
+    assert (prompt.record.number, prompt.record.session) == (None, "")
+    assert prompt.record.created_at > "2025", "now"
 
 
 class History:
