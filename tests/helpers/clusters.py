@@ -5,62 +5,29 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from comfydeploy_jupyter.util.reaper import reaped_command
 from tests.helpers.comfyui import ComfyUIServer, free_port
-from tests.helpers.processes import REPOSITORY, ServerProcess, alive
+from tests.helpers.processes import REPOSITORY, Reaped
 from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping
 
 
-class DaskProcess(ServerProcess):
-    """A scheduler or a worker; it ends with the tests, even if these are killed."""
+class DaskProcess(Reaped):
+    """A scheduler or a worker."""
 
-    def __init__(self, log: Path) -> None:
-        super().__init__("Dask", log)
-        self._guard: subprocess.Popen[bytes] | None = None
-        self._pid = 0
-
-    @property
-    def pid(self) -> int:
-        return self._pid
-
-    def start(self, arguments: Sequence[str], env: dict[str, str] | None = None) -> None:
-        """Run ``python -m distributed.cli.…`` with some arguments."""
-        self.close()
-        command = [sys.executable, "-m", *arguments]
-        self._guard = subprocess.Popen(
-            reaped_command(command, log=self._log, cwd=self._log.parent),
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY), **(env or {})},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        assert self._guard.stdout is not None
-        self._pid = int(self._guard.stdout.readline())
-
-    def kill(self) -> None:
-        """Kill it (``kill -9``), but not the processes that it has started."""
-        with suppress(ProcessLookupError):
-            os.kill(self._pid, signal.SIGKILL)
-        until(lambda: not alive(self._pid))
-
-    def close(self) -> None:
-        if self._guard is not None:
-            with self._guard:
-                pass  # closes its standard input, and waits
-            self._guard = None
+    def __init__(self, log: Path, *arguments: str, env: Mapping[str, str] | None = None) -> None:
+        env = {"PYTHONPATH": str(REPOSITORY), **(env or {})}
+        super().__init__(sys.executable, "-m", *arguments, log=log, cwd=log.parent, env=env)
 
 
 class DaskCluster:
@@ -73,18 +40,17 @@ class DaskCluster:
         self.port = free_port()
         self.address = f"{scheme}://127.0.0.1:{self.port}"
         self.security = {} if plain else make_certificates(folder)
-        self.scheduler = DaskProcess(folder / "scheduler.log")
+        self.scheduler: Any = None
         self.workers: list[DaskProcess] = []
 
     def start(self, workers: int = 0) -> None:
         """Start the scheduler and some workers, and wait until the scheduler listens."""
-        self.scheduler.start(
-            [
-                *("distributed.cli.dask_scheduler", "--no-dashboard", "--host", self.address),
-                *self._tls(),
-            ]
+        self.scheduler = DaskProcess(
+            self.folder / "scheduler.log",
+            *("distributed.cli.dask_scheduler", "--no-dashboard", "--host", self.address),
+            *self._tls(),
         )
-        until(self._listens, what=self.scheduler.log)
+        until(self._listens, what=self.log)
         for _ in range(workers):
             self.add_worker()
 
@@ -92,25 +58,22 @@ class DaskCluster:
         self, *, threads: int = 1, host: str = "127.0.0.1", env: dict[str, str] | None = None
     ) -> DaskProcess:
         """Start a worker, without waiting until it is there."""
-        worker = DaskProcess(self.folder / f"worker-{len(self.workers)}.log")
-        self.workers.append(worker)
-        worker.start(
-            [
-                *("distributed.cli.dask_worker", self.address, "--no-dashboard", "--no-nanny"),
-                *("--nworkers", "1", "--nthreads", str(threads), "--host", host),
-                *("--local-directory", str(self.folder), "--memory-limit", "0"),
-                *self._tls(),
-            ],
-            env,
+        worker = DaskProcess(
+            self.folder / f"worker-{len(self.workers)}.log",
+            *("distributed.cli.dask_worker", self.address, "--no-dashboard", "--no-nanny"),
+            *("--nworkers", "1", "--nthreads", str(threads), "--host", host),
+            *("--local-directory", str(self.folder), "--memory-limit", "0", *self._tls()),
+            env=env,
         )
+        self.workers.append(worker)
         return worker
 
     def close(self) -> None:
-        for process in [*self.workers, self.scheduler]:
+        for process in filter(None, [*self.workers, self.scheduler]):
             process.close()
 
     def log(self) -> str:
-        return "\n".join(process.log() for process in [self.scheduler, *self.workers])
+        return "\n".join(path.read_text(errors="replace") for path in self.folder.glob("*.log"))
 
     def _tls(self) -> list[str]:
         if not self.security:
@@ -225,7 +188,7 @@ class Slurm:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.env = {"SLURM_CONF": str(folder / "slurm.conf")}
-        self._guards: list[subprocess.Popen[bytes]] = []
+        self._daemons: list[Reaped] = []
 
     def start(self) -> None:
         """Start the daemons, and wait until the node can be used."""
@@ -237,15 +200,8 @@ class Slurm:
         host = socket.gethostname().partition(".")[0]
         (self.folder / "cgroup.conf").write_text("CgroupPlugin=disabled\n")
         config = self.folder / "slurm.conf"
-        config.write_text(
-            CONFIG.format(
-                host=host,
-                port=free_port(),
-                node_port=free_port(),
-                folder=self.folder,
-                cores=CORES,
-            )
-        )
+        ports = {"port": free_port(), "node_port": free_port()}
+        config.write_text(CONFIG.format(host=host, folder=self.folder, cores=CORES, **ports))
         munge = [
             f"--socket={self.folder}/munge.sock",
             f"--key-file={key}",
@@ -258,15 +214,8 @@ class Slurm:
         until(lambda: "idle" in self.call("sinfo", "-h", "-o", "%T"), what=self.log)
 
     def call(self, *command: str) -> str:
-        done = subprocess.run(
-            command,
-            env={**os.environ, **self.env},
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-        )
-        return done.stdout
+        env = {**os.environ, **self.env}
+        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=30).stdout
 
     def jobs(self) -> list[str]:
         return self.call("squeue", "-h", "-o", "%i").split()
@@ -276,24 +225,16 @@ class Slurm:
         begin = time.monotonic()
         while self.jobs() and time.monotonic() - begin < 20:
             time.sleep(0.1)
-        for guard in reversed(self._guards):
-            with guard:
-                pass  # closes its standard input, and waits
+        for daemon in reversed(self._daemons):
+            daemon.close()
 
     def log(self) -> str:
         return "\n".join(path.read_text(errors="replace") for path in self.folder.glob("*.log"))
 
     def _run(self, program: str, *arguments: str) -> None:
-        self._guards.append(
-            subprocess.Popen(
-                reaped_command(
-                    [program, *arguments], log=self.folder / f"{program}.out.log", cwd=self.folder
-                ),
-                env={**os.environ, **self.env},
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-            )
-        )
+        log = self.folder / f"{program}.out.log"
+        daemon = Reaped(program, *arguments, log=log, cwd=self.folder, env=self.env)
+        self._daemons.append(daemon)
 
 
 @pytest.fixture

@@ -13,9 +13,7 @@ import itertools
 import json
 import os
 import random
-import signal
 import socket
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +21,7 @@ import pytest
 
 from comfydeploy_jupyter.comfyui.find import installed_version
 from comfydeploy_jupyter.graphs.versions import version_parts
-from comfydeploy_jupyter.util.reaper import reaped_command
-from tests.helpers.processes import REPOSITORY, start_failure
+from tests.helpers.processes import REPOSITORY, Reaped, start_failure
 from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
@@ -110,19 +107,18 @@ class ComfyUIServer:
         self.url = f"http://127.0.0.1:{self.port}"
         self._args = list(args)
         self._env = env or {}
-        self._pid = 0
-        self._guard: subprocess.Popen[bytes] | None = None
+        self._process: Reaped | None = None
         for folder in (self.input_dir, self.output_dir, self.models_dir):
             folder.mkdir(parents=True, exist_ok=True)
         link_test_nodes(base_dir)
 
     @property
     def pid(self) -> int:
-        assert self._guard is not None, "this ComfyUI is not running"
-        return self._pid
+        assert self._process is not None, "this ComfyUI is not running"
+        return self._process.pid
 
     def has_ended(self) -> bool:
-        return self._guard is None or self._guard.poll() is not None
+        return self._process is None or self._process.guard.poll() is not None
 
     def start(self, timeout: float = 150.0) -> None:
         command = [
@@ -130,26 +126,17 @@ class ComfyUIServer:
             *("--base-directory", str(self.base_dir), "--database-url", "sqlite:///:memory:"),
             *("--preview-method", "auto", "--disable-api-nodes", *self._args),
         ]
-        # under the reaper, so that it ends when the tests are killed
-        self._guard = subprocess.Popen(
-            reaped_command(command, log=self.log_path, cwd=self.path),
-            env={**os.environ, **self._env},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        assert self._guard.stdout is not None
-        self._pid = int(self._guard.stdout.readline())
-        if why := start_failure(self._guard, self._answers, timeout):
+        log, env = self.log_path, self._env
+        self._process = Reaped(*command, log=log, cwd=self.path, env=env)
+        if why := start_failure(self._process.guard, self._answers, timeout):
             self.kill()
             pytest.fail(f"ComfyUI {why}. Its log:\n{self.log()}", pytrace=False)
 
     def kill(self) -> None:
-        if self._guard is None:
-            return
-        with self._guard:
-            if self._guard.poll() is None:
-                os.kill(self._pid, signal.SIGKILL)
-        self._guard = None
+        if self._process is not None:
+            self._process.kill()
+            self._process.close()
+            self._process = None
 
     def restart(self) -> None:
         self.kill()

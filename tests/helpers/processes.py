@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from contextlib import suppress
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from comfydeploy_jupyter.util.reaper import reaped_command
 from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -51,6 +53,34 @@ def start_failure(
         until(lambda: process.poll() is not None or answers(), timeout=timeout)
         return None if process.poll() is None else f"exited with {process.poll()}"
     return "did not answer in time"
+
+
+class Reaped:
+    """A program under the reaper, so that it ends with the tests, even if these are killed."""
+
+    def __init__(
+        self, *command: str, log: Path, cwd: Path, env: Mapping[str, str] | None = None
+    ) -> None:
+        self.guard = subprocess.Popen(
+            reaped_command(command, log=log, cwd=cwd),
+            env={**os.environ, **(env or {})},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert self.guard.stdout is not None
+        self.pid = int(self.guard.stdout.readline())
+
+    def kill(self) -> None:
+        """Kill it (``kill -9``), but not the processes that it has started."""
+        if self.guard.poll() is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+            until(lambda: not alive(self.pid))
+
+    def close(self) -> None:
+        """End it, with all that it has started."""
+        with self.guard:
+            pass  # closes its standard input, and waits
 
 
 class ServerProcess:

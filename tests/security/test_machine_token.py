@@ -5,12 +5,11 @@ from __future__ import annotations
 import base64
 import json
 import uuid
-from random import Random
 
 import pytest
 
 from tests.handlers.test_transfers import messages_of
-from tests.helpers.kill_rounds import picture_graph
+from tests.helpers.bodies import new_picture
 
 from .conftest import routes
 
@@ -140,7 +139,7 @@ class TestRun:
         self, extension, http_server_client, jp_base_url, service, s3
     ):
         run_id = str(uuid.uuid4())
-        graph = picture_graph(Random(run_id), "m")
+        graph = new_picture("m")
         body = {
             "prompt_id": run_id,
             "workflow_api_raw": graph,
@@ -166,7 +165,7 @@ class TestRun:
         statuses = [message["status"] for message in messages if "status" in message]
         assert statuses == ["running", "uploading", "success"]
         (output,) = [message for message in messages if "output_data" in message]
-        assert output["node_meta"] == {"node_id": "3", "node_class": "SaveImage"}
+        assert output["node_meta"] == {"node_id": "2", "node_class": "SaveImage"}
         (image,) = output["output_data"]["images"]
         assert image["url"] == f"https://cdn.example/{run_id}/{image['filename']}"
         assert s3.get(f"{run_id}/{image['filename']}").startswith(b"\x89PNG")
