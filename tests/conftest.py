@@ -19,7 +19,6 @@ pytest_plugins = [
     "tests.helpers.comfy_accounts",
     "tests.helpers.comfyui",
     "tests.helpers.comfyui_proxies",
-    "tests.helpers.disks",
     "tests.helpers.fake_comfydeploy",
     "tests.helpers.jupyter",
     "tests.helpers.jupyterhub",

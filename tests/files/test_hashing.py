@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import hashlib
 import os
+import subprocess
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +28,6 @@ from comfydeploy_jupyter.files.hashes import (
     stored_hashes,
 )
 from comfydeploy_jupyter.store.database import READERS, Database
-from tests.helpers.disks import silent_disk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +35,25 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 KEPT = Hashes("sha256", "blake3")
+
+
+@contextmanager
+def silent_disk(folder: Path) -> Iterator[Path]:
+    """Mount a file system whose server never answers, in a test with the mark ``mounts``."""
+    folder.mkdir()
+    try:
+        server = os.open("/dev/fuse", os.O_RDWR)
+    except OSError:
+        pytest.skip("needs FUSE")
+    options = f"fd={server},rootmode=40000,user_id=0,group_id=0".encode()
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mount(b"silent", bytes(folder), b"fuse", 0, options) != 0:
+        raise OSError(ctypes.get_errno(), "mount")
+    try:
+        yield folder
+    finally:
+        os.close(server)  # what waits for it gets an error
+        subprocess.run(["umount", folder], check=True)
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from cryptography.x509.oid import NameOID
 from tests.helpers.servers import AppServer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from pathlib import Path
 
     from tests.helpers.comfyui import ComfyUIServer
@@ -408,40 +408,6 @@ def newer(comfyui: ComfyUIServer) -> Iterator[NewerComfyUI]:
     proxy.start()
     yield proxy
     proxy.close()
-
-
-class GuardedComfyUI(FaultyComfyUI):
-    """The proxy: it answers 401 unless each request has the right headers."""
-
-    def __init__(
-        self, target: str, wanted: Mapping[str, str], certificates: Certificates | None = None
-    ) -> None:
-        super().__init__(target)
-        self.wanted = dict(wanted)
-        self.seen: list[dict[str, str]] = []
-        self.refused: list[str] = []
-        self.certificates = certificates
-        self.ssl_context = None if certificates is None else certificates.server_context()
-
-    @contextlib.asynccontextmanager
-    async def serving(self) -> AsyncIterator[None]:
-        async with super().serving():
-            yield
-        await asyncio.sleep(0.25)  # connections with TLS end later than the server
-
-    def _check(self, request: web.Request) -> None:
-        self.seen.append(dict(request.headers))
-        if any(request.headers.get(name) != value for name, value in self.wanted.items()):
-            self.refused.append(request.path)
-            raise web.HTTPUnauthorized(text="the door is closed")
-
-    async def _pass_on(self, request: web.Request) -> web.StreamResponse:
-        self._check(request)
-        return await super()._pass_on(request)
-
-    async def _socket(self, request: web.Request) -> web.StreamResponse:
-        self._check(request)
-        return await super()._socket(request)
 
 
 class Certificates:

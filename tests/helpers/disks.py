@@ -1,15 +1,11 @@
-"""Full and small disks, and one that does not answer."""
+"""Full and small disks."""
 
 from __future__ import annotations
 
-import ctypes
-import os
 import resource
 import subprocess
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
-
-import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,22 +37,3 @@ def new_disk(folder: Path, size: str) -> Iterator[Path]:
 def remount(folder: Path, how: str) -> None:
     """Make a file system read-only (``"ro"``) or not (``"rw"``)."""
     subprocess.run(["mount", "-o", f"remount,bind,{how}", folder], check=True)
-
-
-@contextmanager
-def silent_disk(folder: Path) -> Iterator[Path]:
-    """Mount a file system whose server never answers, in a test with the mark ``mounts``."""
-    folder.mkdir()
-    try:
-        server = os.open("/dev/fuse", os.O_RDWR)
-    except OSError:
-        pytest.skip("needs FUSE")
-    options = f"fd={server},rootmode=40000,user_id=0,group_id=0".encode()
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.mount(b"silent", bytes(folder), b"fuse", 0, options) != 0:
-        raise OSError(ctypes.get_errno(), "mount")
-    try:
-        yield folder
-    finally:
-        os.close(server)  # what waits for it gets an error
-        subprocess.run(["umount", folder], check=True)

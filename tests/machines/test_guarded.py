@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sqlite3
 import time
@@ -18,11 +19,11 @@ from yarl import URL
 
 from comfydeploy_jupyter.comfyui.client import Credentials, check_headers, split_address
 from comfydeploy_jupyter.errors import InvalidRequestError
-from tests.helpers.comfyui_proxies import Certificates, FaultyComfyUI, GuardedComfyUI, basic
+from tests.helpers.comfyui_proxies import Certificates, FaultyComfyUI, basic
 from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator, Mapping
     from pathlib import Path
 
     from tests.helpers.jupyter import JupyterProcess
@@ -30,6 +31,40 @@ if TYPE_CHECKING:
 KEY = "key-of-the-door-2231"
 PASSWORD = "pass:word@of/the%door"
 SECRETS = (KEY, PASSWORD, basic("ada", PASSWORD).split()[1], "pass%3Aword%40of%2Fthe%25door")
+
+
+class GuardedComfyUI(FaultyComfyUI):
+    """The proxy: it answers 401 unless each request has the right headers."""
+
+    def __init__(
+        self, target: str, wanted: Mapping[str, str], certificates: Certificates | None = None
+    ) -> None:
+        super().__init__(target)
+        self.wanted = dict(wanted)
+        self.seen: list[dict[str, str]] = []
+        self.refused: list[str] = []
+        self.certificates = certificates
+        self.ssl_context = None if certificates is None else certificates.server_context()
+
+    @contextlib.asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        async with super().serving():
+            yield
+        await asyncio.sleep(0.25)  # connections with TLS end later than the server
+
+    def _check(self, request: web.Request) -> None:
+        self.seen.append(dict(request.headers))
+        if any(request.headers.get(name) != value for name, value in self.wanted.items()):
+            self.refused.append(request.path)
+            raise web.HTTPUnauthorized(text="the door is closed")
+
+    async def _pass_on(self, request: web.Request) -> web.StreamResponse:
+        self._check(request)
+        return await super()._pass_on(request)
+
+    async def _socket(self, request: web.Request) -> web.StreamResponse:
+        self._check(request)
+        return await super()._socket(request)
 
 
 @pytest.fixture(scope="module")
