@@ -195,7 +195,6 @@ MACHINE_HEADER = Header(
     "The machine, by its id or name; by default `metadata.machine`, else the default machine.",
     "local",
 )
-UNCHANGED = Header("If-None-Match", "304 if the reply still has this ETag.", '"a9f0"')
 RANGE = Header("Range", "A range of bytes.", "bytes=0-99")
 
 
@@ -477,7 +476,7 @@ class AssetContentHandler(ComfyAPIHandler, ViewHandler):
         await self.get_asset_content(asset_id)
 
     @route.get("api/v2/assets/{asset_id}/content", "getAssetContent")
-    @route.takes(headers=(RANGE, UNCHANGED))
+    @route.takes(headers=(RANGE, route.IF_CHANGED))
     @route.replies(_CONTENT, "The content.")
     @route.replies(_CONTENT, "The requested range of the content.", status=206)
     @route.replies(None, "The client has it already.", status=304)

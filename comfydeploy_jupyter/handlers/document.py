@@ -15,7 +15,7 @@ from ..errors import CloudError, ComfyDeployError, InvalidRequestError
 from ..request_models import JOB_HASH, RUN_ID
 from . import operations
 from .comfy_api import ASSET_ID, APIErrorReply
-from .route import JSON, PREFIX, Content, Header, OpenReplyModel, Reply, Route
+from .route import IF_CHANGED, JSON, PREFIX, Content, Header, OpenReplyModel, Reply, Route
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -43,7 +43,6 @@ unknown fields are ignored.
 """
 SECURITY: list[dict[str, Any]] = [{"jupyterToken": []}, {"jupyterTokenInQuery": []}]
 UNCHANGED = "The reply is the same as that of the client."
-UNCHANGED_HEADER = Header("If-None-Match", "304 if the reply still has this ETag.", '"a9f0"')
 _OF_STATUS = {416: "The range is outside the file."}
 
 
@@ -284,7 +283,7 @@ def _operation(route: Route, models: _Models) -> dict[str, Any]:
         content.media_type == JSON for reply in replies for content in reply.contents
     )
     if kept:
-        headers = (*headers, UNCHANGED_HEADER)
+        headers = (*headers, IF_CHANGED)
         replies = (*replies, Reply(UNCHANGED, status=304))
     described: dict[str, Any] = {
         "operationId": route.id,

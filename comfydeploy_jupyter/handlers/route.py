@@ -129,6 +129,7 @@ class Reply:
 
 
 KEY = Header("X-ComfyDeploy-Token", "The API key of ComfyDeploy.", "cd-key")
+IF_CHANGED = Header("If-None-Match", "304 if the reply still has this ETag.", '"a9f0"')
 HANDSHAKE = (
     Header("Upgrade", "Makes the connection a WebSocket.", "websocket"),
     Header("Connection", "Makes the connection a WebSocket.", "Upgrade"),
