@@ -74,6 +74,8 @@ def test_it_has_every_route_with_its_methods() -> None:
             continue
         methods = {m for m in CALLED if getattr(kind, m) is not getattr(RequestHandler, m)}
         assert found[pattern] == methods, pattern
+    for method, path, operation in operations():
+        assert method not in ("get", "head") or "requestBody" not in operation, path
 
 
 @pytest.mark.slow

@@ -147,12 +147,16 @@ async def test_pages_of_other_sites_cannot_use_the_login(
 async def test_who_may_read(call, cookie, origin, jp_auth_header):
     """Programs, our own pages, and links of other sites, which show but do nothing."""
     link = {**cookie, **OPENED, "Sec-Fetch-Site": "cross-site"}
+    quiet = {**cookie, "Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "no-cors"}
     for headers, accepted in (
         (cookie, True),
         ({**cookie, "Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "cors"}, True),
         ({**cookie, "Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "navigate"}, True),
         ({**cookie, "Host": origin.removeprefix("http://"), "Origin": origin}, True),
         ({**jp_auth_header, **CROSS_SITE, "Origin": EVIL}, True),
+        # what a page shows, and what a script of another user's page could read
+        ({**quiet, "Sec-Fetch-Dest": "image"}, True),
+        (quiet, False),
         (link, True),
         ({**link, "Sec-Fetch-Dest": "iframe"}, False),
     ):

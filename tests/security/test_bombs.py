@@ -1,4 +1,4 @@
-"""Bodies and files that are made to exhaust memory or time of their reader."""
+"""Requests and files that are made to exhaust memory or time of their reader, or to mislead it."""
 
 from __future__ import annotations
 
@@ -74,6 +74,14 @@ async def test_numbers_that_json_cannot_hold_are_refused(call, jp_auth_header):
         response = await call("POST", "comfyui-deploy/workflow/convert", dict(jp_auth_header), text)
         assert response.code == 400, (body, response.body)
         assert json.loads(response.body)["code"] == "invalid_json"
+
+
+async def test_an_argument_has_one_value(call, jp_auth_header):
+    """Who checks the first one may otherwise be misled by the second."""
+    for query in ("limit=1&limit=2", "metadata[a]=1&metadata[a]=2", "search=&search=a"):
+        response = await call("GET", f"comfyui-deploy/runs?{query}", dict(jp_auth_header))
+        assert response.code == 400, query
+        assert "is given more than once" in json.loads(response.body)["error"]
 
 
 @pytest.mark.parametrize("settings", [{"max_json_size": 1024}])
