@@ -245,14 +245,14 @@ class ComfyUIClient:
         reason: str,
         *,
         hint: str | None = None,
-        fault: str = "does not answer",
+        what: str = "does not answer",
         **details: Any,
     ) -> ComfyUIUnavailableError:
         """Return the error for a ComfyUI that does not reply, or has another fault."""
         url = clean_url(self.url)
         start = f"Start ComfyUI so that it listens at {url}, or set comfyui_url."
         return ComfyUIUnavailableError(
-            f"ComfyUI at {url} {fault}: {reason}",
+            f"ComfyUI at {url} {what}: {reason}",
             details={"url": url, "reason": reason, **details},
             extra={"hint": hint or start},
         )
@@ -679,15 +679,15 @@ def _sent_detail(after: asyncio.Future[None] | None) -> dict[str, Any]:
 
 
 async def _held_back(
-    body: list[bytes], until: asyncio.Future[None] | None
+    body: list[bytes], after: asyncio.Future[None] | None
 ) -> AsyncIterator[memoryview]:
-    """Yield a body in small chunks; the last byte only when ``until`` is done."""
+    """Yield a body in small chunks; the last byte only when ``after`` is done."""
     for part in [*body[:-1], body[-1][:-1]]:
         whole = memoryview(part)
         for start in range(0, len(whole), POST_CHUNK):
             yield whole[start : start + POST_CHUNK]
-    if until is not None:
-        await asyncio.shield(until)
+    if after is not None:
+        await asyncio.shield(after)
     yield memoryview(body[-1][-1:])
 
 

@@ -439,9 +439,9 @@ async def free_memory_of_all(
     )
     found = await asyncio.gather(*work, return_exceptions=True)
     freed = [each for each in found if isinstance(each, dict)]
-    for fault in found:
-        if isinstance(fault, BaseException) and not isinstance(fault, ComfyUIUnavailableError):
-            raise fault
+    for exc in found:
+        if isinstance(exc, BaseException) and not isinstance(exc, ComfyUIUnavailableError):
+            raise exc
     if not freed:
         raise ComfyUIUnavailableError("No machine of the pool answers now")
     return {

@@ -579,7 +579,7 @@ class Machine:
             reason = connection.failure or "its WebSocket does not open"
             if connection.refused:
                 raise session.client.unavailable(
-                    reason, hint=connection.hint, fault="cannot be used"
+                    reason, hint=connection.hint, what="cannot be used"
                 )
             raise session.client.unavailable(reason)
         return session.client

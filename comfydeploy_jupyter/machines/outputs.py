@@ -120,18 +120,18 @@ class KeptOutputs:
         if machine is None:
             raise ComfyUIUnavailableError(f"The machine {machine_id!r} has ended")
         client = await machine.ready()
-        async with client.view(query, {}) as answer:
-            if answer.status == 404:
+        async with client.view(query, {}) as response:
+            if response.status == 404:
                 return
-            if answer.status != 200:
-                raise client.unavailable(f"it answered {answer.status} to GET /view")
+            if response.status != 200:
+                raise client.unavailable(f"it answered {response.status} to GET /view")
             await asyncio.to_thread(target.parent.mkdir, parents=True, exist_ok=True, mode=0o700)
             folder = await asyncio.to_thread(self._new_folder)
             part = folder / "copy"
             try:
                 opened = await open_in_thread(lambda: part.open("wb"))
                 try:
-                    async for chunk in answer.content.iter_chunked(CHUNK):
+                    async for chunk in response.content.iter_chunked(CHUNK):
                         await asyncio.to_thread(opened.write, chunk)
                 finally:
                     await asyncio.to_thread(opened.close)

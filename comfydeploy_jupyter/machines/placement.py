@@ -21,7 +21,7 @@ LOOKAHEAD = 16  # waiting runs that are searched for one that a member can execu
 MANY = 32  # members with room above which only the most promising ones are compared,
 SAMPLE = 10  # so many: a decision costs about the same for 1,000 members as for 32
 IN_A_ROW = 3  # failed runs after which a member is paused
-AT_ONCE, FAILED_WITHIN = 2, 1.0  # the same for runs that fail within so many seconds
+AT_ONCE, QUICK = 2, 1.0  # the same for runs that fail within so many seconds
 FIRST_PAUSE, MAX_PAUSE = 10.0, 300.0  # seconds
 LACKS_FOR = 60.0  # seconds after which it is tried whether a member still lacks a file or class
 SUSPECTS = 4096  # workflows of failed runs that are known
@@ -61,7 +61,7 @@ class Pause:
 
     failures: int
     seconds: float
-    until: float  # then the member gets one run
+    deadline: float  # then the member gets one run
     proven: bool  # whether other members have succeeded with runs since the first of these failures
     holds: bool = True  # whether it has not ended
 
@@ -373,7 +373,7 @@ class Dispatcher:
         member.connected = connected
         if not connected and not silent:
             if member.pause is not None:
-                member.pause.until = -math.inf  # another ComfyUI may be a working one
+                member.pause.deadline = -math.inf  # another ComfyUI may be a working one
             member.models = member.lacks = frozenset()
             self._lacking.pop(member_id, None)
             self._keep(member, frozenset())
@@ -585,7 +585,7 @@ class Dispatcher:
             self._failed_on.popitem(last=False)
         if first != member.id and run.structure is not None:  # the fault is that of the workflow
             for each in self._members.values():
-                each.failed = [fault for fault in each.failed if fault[0] != run.structure]
+                each.failed = [failure for failure in each.failed if failure[0] != run.structure]
                 if each.pause is not None and not _fails(each):
                     self._end_pause(each)
             return
@@ -595,7 +595,7 @@ class Dispatcher:
                     other.failed.clear()  # the others fail, too
                     self._end_pause(other)
         begun = assigned.begun_at
-        member.failed.append((run.structure, begun is not None and now - begun < FAILED_WITHIN))
+        member.failed.append((run.structure, begun is not None and now - begun < QUICK))
         pause = member.pause
         if pause is None and _fails(member) and any(other.pause is None for other in others):
             proven = any(other.succeeds for other in others)
@@ -605,7 +605,7 @@ class Dispatcher:
             pause.failures = len(member.failed)
             if not pause.holds:
                 pause.seconds = min(2 * pause.seconds, MAX_PAUSE)
-                pause.holds, pause.until = True, now + pause.seconds
+                pause.holds, pause.deadline = True, now + pause.seconds
 
     def _end_pause(self, member: MemberLoad) -> None:
         if self._paused.pop(member.id, None) is not None:
@@ -617,7 +617,7 @@ class Dispatcher:
     def decide(self, now: float) -> Decision | None:
         """Remove the next run from the queue and assign it; return None if all have to wait."""
         for paused in self._paused.values():
-            if paused.pause is not None and paused.pause.holds and now >= paused.pause.until:
+            if paused.pause is not None and paused.pause.holds and now >= paused.pause.deadline:
                 paused.pause.holds = False
                 self._update(paused)
         for lacking in [each for each in self._lacking.values() if now >= each.lacks_until]:
@@ -822,7 +822,7 @@ class Dispatcher:
 
 def _fails(member: MemberLoad) -> bool:
     """Return whether the last runs of a member failed, and so many that it may be broken."""
-    at_once = [fault for fault in member.failed if fault[1]]
+    at_once = [failure for failure in member.failed if failure[1]]
     return len(member.failed) >= IN_A_ROW or len(at_once) >= AT_ONCE
 
 

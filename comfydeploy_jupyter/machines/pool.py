@@ -428,7 +428,7 @@ class Pools:
             self._unready[record.id] = provider
             await provider.start(self)
         except Exception as error:
-            self._failures[record.id] = _fault(error)
+            self._failures[record.id] = _failure_of(error)
             attempted.set()
             if provider is not None:
                 await provider.close(delete=False)
@@ -493,7 +493,7 @@ class Pools:
         return found
 
 
-def _fault(error: Exception) -> ComfyDeployError:
+def _failure_of(error: Exception) -> ComfyDeployError:
     if isinstance(error, ComfyDeployError):
         return error
     return ComfyUIUnavailableError(f"The pool cannot be started: {type(error).__name__}: {error}")

@@ -301,7 +301,7 @@ class RunQueue:
         pause = self._dispatcher.member(machine_id).pause
         if pause is None:
             return None
-        left = max(math.ceil(pause.until - now()), 0) if pause.holds else 0
+        left = max(math.ceil(pause.deadline - now()), 0) if pause.holds else 0
         when = f"in {left} s" if left else "with the next run"
         return (
             f"The last {pause.failures} runs of pools on this machine have failed: pools give it no"

@@ -21,6 +21,7 @@ from aiohttp import web
 from comfydeploy_jupyter.comfyui.client import ComfyUIClient
 from comfydeploy_jupyter.errors import ComfyUIUnavailableError
 from tests.helpers.processes import REPOSITORY
+from tests.helpers.selection import few
 
 CUT = 1.5  # seconds
 AFTER = 5.0  # seconds after the cut; the kernel sends lost bytes 3.0 and 6.2 s after it began
@@ -103,8 +104,13 @@ def post(size: int) -> None:
 
 @pytest.mark.parametrize(
     ("how", "size"),
-    [("timeout", 100), ("timeout", 4 * BUFFER), ("kill", 100)],
-    ids=["in-the-kernel", "partly-in-the-process", "of-a-killed-process"],
+    few(
+        [
+            ("timeout", 100),  # the kernel still has the prompt
+            ("timeout", 4 * BUFFER),  # the process has a part of it
+            ("kill", 100),
+        ]
+    ),
 )
 def test_a_prompt_that_was_given_up_does_not_arrive_later(how, size):
     isolated = ["unshare", "--map-root-user", "--net"]

@@ -412,7 +412,7 @@ async def test_no_run_is_accepted_by_a_pool_during_its_deletion(api, extension, 
     assert [row["id"] for row in (await api.get("machines"))[1]] == ["local"]
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 async def test_a_pool_that_cannot_be_deleted_from_the_store_stays(api, extension, cluster):
     await extension.services.pools.create("dask", MachineCreate(name="hpc"))
     await cluster.pools.joined("hpc", Member("hpc-1", f"http://127.0.0.1:{free_port()}"))

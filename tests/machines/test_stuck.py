@@ -91,7 +91,6 @@ async def test_comfyui_is_ended_when_its_prompt_worker_ends(tmp_path, end):
 
 @pytest.mark.timeout(300)
 async def test_prompt_worker_that_has_ended(api):
-    """By a node of a run, and by a graph that somebody queued at ComfyUI itself."""
     first = await until_up(api)
     fatal = await queue(api, ("TestSleep", {"seconds": 3.0}), ("TestExit", {}))
     waiting = await queue(api)
@@ -107,6 +106,11 @@ async def test_prompt_worker_that_has_ended(api):
     assert second["pid"] != first["pid"]
     assert second["end_reason"] == "ComfyUI's prompt worker has ended"
 
+
+@pytest.mark.thorough
+@pytest.mark.timeout(300)
+async def test_prompt_worker_that_a_graph_of_somebody_else_has_ended(api):
+    second = await until_up(api)
     graph = chain(*[("TestSleep", {"seconds": 0.0})] * DEEP)
     queued = await asyncio.to_thread(
         requests.post, f"{second['url']}/prompt", json={"prompt": graph}, timeout=60
