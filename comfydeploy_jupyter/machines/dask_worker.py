@@ -25,6 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from yarl import URL
+
 from .._version import __version__
 from ..comfyui.client import ComfyUIClient
 from ..comfyui.find import find_python, is_comfyui_tree, own_folder_arguments
@@ -166,23 +168,18 @@ class _Holder:
     ) -> str:
         """Start both processes, send the address of the proxy, and return why the lease has ended.
 
-        The proxy starts while ComfyUI starts, so that it is ready when its address is sent.
+        The proxy's socket takes connections before the proxy itself has started.
         """
         starting = asyncio.ensure_future(process.start())
-        address = None
-        while not starting.done() or address is None:
+        while not starting.done():
             await asyncio.wait([starting], timeout=CHECK_INTERVAL)
             reason = self._reason_to_end()
             if reason is not None:
                 starting.cancel()
                 return reason
-            if starting.done():
-                await starting
-            if address is None and process.url is not None:
-                port = int(process.url.rpartition(":")[2])
-                address = await self._start_proxy(proxy, host, port, certificates)
         await starting
         assert process.url is not None
+        address = await self._start_proxy(proxy, host, URL(process.url).port or 0, certificates)
         client = ComfyUIClient(process.url, peers=process.peers)
         connection = Connection(
             client,
@@ -193,13 +190,9 @@ class _Holder:
         )
         connection.start()
         try:
-            scheme = "http" if certificates is None else "https"
-            self._send_event(
-                "serving",
-                url=f"{scheme}://{address}",
-                folder=str(self.folder),
-                no_gpu_reason=process.no_gpu_reason,
-            )
+            url = f"{'https' if certificates else 'http'}://{address}"
+            why = process.no_gpu_reason
+            self._send_event("serving", url=url, folder=str(self.folder), no_gpu_reason=why)
             self.used_at = time.monotonic()
             return await self._watch(process, proxy, client, connection)
         finally:
@@ -331,13 +324,6 @@ class _Holder:
 
     def _send_event(self, state: str, **more: Any) -> None:
         """Send an event; the worker's address is in ``at``, since Dask overwrites ``worker``."""
-        self.worker.log_event(
-            self.request.topic,
-            {
-                "lease": self.request.lease,
-                "grant": self.grant,
-                "state": state,
-                "at": self.worker.address,
-                **more,
-            },
-        )
+        lease, at = self.request.lease, self.worker.address
+        event = {"lease": lease, "grant": self.grant, "state": state, "at": at, **more}
+        self.worker.log_event(self.request.topic, event)

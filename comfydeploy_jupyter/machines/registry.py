@@ -95,12 +95,10 @@ class MachineRegistry:
             return self.least_busy(self.all_machines).id
         if any(machine_id in known for known in (self._machines, self._pools, self.cloud)):
             return machine_id
-        wanted = machine_id.casefold()
-        names = {machine.name.casefold(): machine.id for machine in self}
-        names |= {pool.name.casefold(): pool.id for pool in self._pools.values()}
-        names |= {record.name.casefold(): record.id for record in self.cloud.values()}
-        if wanted in names:
-            return names[wanted]
+        named = (*self, *self._pools.values(), *self.cloud.values())
+        names: dict[str, str] = {each.name.casefold(): each.id for each in named}
+        if machine_id.casefold() in names:
+            return names[machine_id.casefold()]
         known = sorted([*self._machines, *self._pools, *self.cloud])
         raise NotFoundError.of_field(field, f"there is no machine {machine_id!r}", known=known)
 
