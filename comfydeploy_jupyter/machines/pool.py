@@ -267,13 +267,9 @@ class Pools:
             restarts = request.restart or for_provider(config) != for_provider(before)
             ends = members_end(self._registry, self._present(pool.id), before, config)
             changed = replace(record, name=request.name or record.name, config=config)
-            provided = self._withdraw_members(self._present(pool.id)) if ends else []
-            try:
+            ending = self._present(pool.id).members if ends else ()
+            with self._registry.removed(*ending) as provided:
                 record = await self._records.keep(changed)
-            except BaseException:
-                for machine in provided:
-                    self._registry.add(machine)
-                raise
             members = self._present(pool.id).members
             self._registry.set_pool(pool_of(record, members))
             if record.kind in self._kinds and restarts:
@@ -296,17 +292,9 @@ class Pools:
                     f" {count}",
                     details={"field": "machine_id", "runs": count},
                 )
-            present = self._present(pool.id)
-            # At once: from now on it gets no run, and its machines get none of `auto`.
-            provided = [] if pool.kind == POOL else self._withdraw_members(present)
-            self._registry.remove(pool.id)
-            try:
+            ending = () if pool.kind == POOL else self._present(pool.id).members
+            with self._registry.removed(*ending, pool.id) as provided:
                 await self._records.delete(pool.id)
-            except BaseException:
-                self._registry.set_pool(present)
-                for machine in provided:
-                    self._registry.add(machine)
-                raise
             await self._end_provider(pool.id, delete=True)
             for machine in provided:
                 self._listener.machine_ended(machine, "Its pool was deleted", gone=True)
@@ -387,16 +375,6 @@ class Pools:
                 if self._listener.machines_of(pool.id) - {*pool.members, pool.id}:
                     await self._end_provider(pool.id, delete=False)
                     self._begin(record)
-
-    def _withdraw_members(self, pool: Pool) -> list[Machine]:
-        """Remove the machines of a provider from the registry: they get no run. Return them.
-
-        They are still among the members of the pool, and they are not closed.
-        """
-        machines = self._registry.members(pool)
-        for machine in machines:
-            self._registry.remove(machine.id)
-        return machines
 
     async def _remove(self, member_id: str) -> None:
         machine = self._registry.find(member_id)

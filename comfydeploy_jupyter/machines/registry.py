@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -72,6 +73,27 @@ class MachineRegistry:
             metrics.remove_pool(machine_id)
         self._all = None
         self.changed()
+
+    @contextmanager
+    def removed(self, *ids: str) -> Iterator[list[Machine]]:
+        """Remove machines and pools at once, so that they get no run; yield the machines.
+
+        If the block fails, they are added again.
+        """
+        pools = [self._pools[known] for known in ids if known in self._pools]
+        machines = [self._machines[known] for known in ids if known in self._machines]
+        cloud = {known: self.cloud[known] for known in ids if known in self.cloud}
+        for known in ids:
+            self.remove(known)
+        try:
+            yield machines
+        except BaseException:
+            for pool in pools:  # first: else `auto` would have their machines
+                self.set_pool(pool)
+            for machine in machines:
+                self.add(machine)
+            self.cloud |= cloud
+            raise
 
     def get(self, machine_id: str | None = None) -> Machine:
         """Return a machine by its id or name; of a pool the member with the least work."""

@@ -407,18 +407,9 @@ class MachineService:
         async with self._locks.setdefault(machine_id, asyncio.Lock()):
             self._check_own(machine_id)
             self._check_idle(machine_id, "be deleted")
-            machine = self._registry.find(machine_id)
-            cloud = self._registry.cloud.get(machine_id)
-            self._registry.remove(machine_id)  # at once: from now on it gets no run
-            try:
+            with self._registry.removed(machine_id) as machines:
                 await self._records.delete(machine_id)
-            except BaseException:
-                if machine is not None:
-                    self._registry.add(machine)
-                if cloud is not None:
-                    self._registry.cloud[machine_id] = cloud
-                raise
-            if machine is not None:
+            for machine in machines:
                 await machine.close()
                 await asyncio.to_thread(shutil.rmtree, self._folder(machine_id), True)
         return machine_id
