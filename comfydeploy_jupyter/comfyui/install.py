@@ -250,7 +250,7 @@ def _make_environment(tree: Path, python: str) -> None:
     pth = None
     if reused is not None and reused.accelerated:
         say(f"Reusing its torch {reused.version}.")
-        if _is_environment(python):
+        if _ask(python, "import sys; print(sys.prefix != sys.base_prefix)") == "True":
             # An environment made from another one only has access to the system's packages.
             pth = str(reused.site)
         else:
@@ -266,10 +266,6 @@ def _make_environment(tree: Path, python: str) -> None:
     if pth is not None:
         site = _ask(_venv_python(tree), "import sysconfig; print(sysconfig.get_path('purelib'))")
         (Path(site) / "comfydeploy-torch.pth").write_text(f"{pth}\n", encoding="utf-8")
-
-
-def _is_environment(python: str) -> bool:
-    return _ask(python, "import sys; print(sys.prefix != sys.base_prefix)") == "True"
 
 
 def _move_environment(made: Path, final: Path) -> None:

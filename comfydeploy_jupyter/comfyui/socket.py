@@ -290,7 +290,10 @@ class Connection:
                     self._decided.set()
                 if self._up.is_set():
                     failures = 0
-                    self._down()
+                    self._socket = None
+                    self._up.clear()
+                    self._decided.clear()
+                    self._on_disconnect()
             failures += 1
             await wait_until_set(self._connect_now, BACKOFF.pause(failures))
 
@@ -331,12 +334,6 @@ class Connection:
         )
         if not closed_properly and self._suspect_after is None:
             self._suspect_after = SUSPECT_AFTER
-
-    def _down(self) -> None:
-        self._socket = None
-        self._up.clear()
-        self._decided.clear()
-        self._on_disconnect()
 
     async def _ping(self, socket: aiohttp.ClientWebSocketResponse[Any]) -> None:
         with contextlib.suppress(ConnectionError, aiohttp.ClientError):  # it has been closed

@@ -128,13 +128,12 @@ class _Holder:
                 await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
 
     async def _hold(self) -> None:
-        self._check_worker()
         certificates = None
         if self.worker.address.startswith("tls:"):
             certificates = await asyncio.to_thread(
                 Certificates.of_security, self.worker.security, "worker"
             )
-        host = self._host(certificates)
+        self._check_worker(certificates)
         await asyncio.to_thread(self._check_place)
         self._send_event("starting")
         path = Path(self.request.comfyui_path)
@@ -148,7 +147,7 @@ class _Holder:
         proxy = Child("TLS proxy of a lease", self.folder / "proxy.log", grace=1.0)
         reason = "the lease failed"
         try:
-            reason = await self._serve(process, proxy, host, certificates)
+            reason = await self._serve(process, proxy, certificates)
         except ComfyUIUnavailableError as error:
             reason = " ".join([error.message, *error.details.get("log", [])[-LOG_LINES:]])
             raise LeaseRefusedError(f"Worker {self.worker.address}: {reason}") from None
@@ -164,7 +163,7 @@ class _Holder:
         raise LeaseEndedError(reason)
 
     async def _serve(
-        self, process: ComfyUIProcess, proxy: Child, host: str, certificates: Certificates | None
+        self, process: ComfyUIProcess, proxy: Child, certificates: Certificates | None
     ) -> str:
         """Start both processes, send the address of the proxy, and return why the lease has ended.
 
@@ -179,7 +178,7 @@ class _Holder:
                 return reason
         await starting
         assert process.url is not None
-        address = await self._start_proxy(proxy, host, URL(process.url).port or 0, certificates)
+        address = await self._start_proxy(proxy, URL(process.url).port or 0, certificates)
         client = ComfyUIClient(process.url, peers=process.peers)
         connection = Connection(
             client,
@@ -262,23 +261,19 @@ class _Holder:
             return "it was cancelled"
         return None
 
-    def _check_worker(self) -> None:
+    def _check_worker(self, certificates: Certificates | None) -> None:
         threads = self.worker.state.nthreads
         if threads != 1:
             raise LeaseRefusedError(
                 f"Worker {self.worker.address} has {threads} threads, and a lease needs a worker"
                 " with one: start it with --nthreads 1 (threads_per_worker=1, cores=1)"
             )
-
-    def _host(self, certificates: Certificates | None) -> str:
-        host = str(self.worker.ip)
         if certificates is None and not self.request.allow_plain_tcp:
             raise LeaseRefusedError(
                 f"Worker {self.worker.address} has no TLS: prompts and pictures would be sent"
                 " unencrypted. Give the cluster certificates (Security), or set"
                 " cluster_allow_plain_tcp"
             )
-        return host
 
     def _check_place(self) -> None:
         path = Path(self.request.comfyui_path)
@@ -299,9 +294,8 @@ class _Holder:
         path, given = Path(self.request.comfyui_path), self.request.launch_args
         return [*given, *own_folder_arguments(path, given, output=output, folder=self.folder)]
 
-    async def _start_proxy(
-        self, proxy: Child, host: str, port: int, certificates: Certificates | None
-    ) -> str:
+    async def _start_proxy(self, proxy: Child, port: int, certificates: Certificates | None) -> str:
+        host = str(self.worker.ip)
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         with (
             socket.create_server((host, 0), family=family, backlog=256) as listener,

@@ -8,6 +8,7 @@ import importlib
 import os
 import platform
 import shutil
+import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -58,7 +59,7 @@ def cpu() -> dict[str, Any]:
     return {
         "name": _cpu_name(),
         "architecture": platform.machine(),
-        "cores": _usable_cores(),
+        "cores": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
         "physical_cores": psutil.cpu_count(logical=False),
         "limit": _cpu_limit(_CGROUP),
         "percent": psutil.cpu_percent(SAMPLE),
@@ -110,12 +111,6 @@ def _cpu_limit(cgroup: Path) -> float | None:
         period_us = int((cgroup / "cpu/cpu.cfs_period_us").read_text())
         return None if share <= 0 else round(share / period_us, 2)
     return None
-
-
-def _usable_cores() -> int | None:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count()
 
 
 def _cpu_name() -> str:
@@ -290,7 +285,9 @@ async def hardware_and_software(machine: Machine) -> dict[str, Any]:
     if here:
         found = await asyncio.to_thread(hardware, await _model_folders(machine), devices)
     else:
-        found = _hardware_elsewhere(system, devices)
+        memory_there = usage(system.get("ram_total"), system.get("ram_free"), "available")
+        gpus_there = [gpu for gpu in map(of_comfyui, devices) if gpu is not None]
+        found = {"cpu": None, "memory": memory_there, "gpus": gpus_there, "disks": []}
     return {"hardware": found, "software": await _software(machine, system, here=here)}
 
 
@@ -357,15 +354,6 @@ async def _model_folders(machine: Machine) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def _hardware_elsewhere(system: dict[str, Any], devices: list[dict[str, Any]]) -> dict[str, Any]:
-    return {
-        "cpu": None,
-        "memory": usage(system.get("ram_total"), system.get("ram_free"), "available"),
-        "gpus": [gpu for gpu in map(of_comfyui, devices) if gpu is not None],
-        "disks": [],
-    }
-
-
 class Activity:
     """The work of a process and of all processes that it has started."""
 
@@ -382,10 +370,7 @@ class Activity:
         elapsed, self._measured_at = now - self._measured_at, now
         change, self._cpu_seconds = used - self._cpu_seconds, used
         # The end of a process reduces the sum; it counts as work.
-        return abs(change) > IDLE_CPU * elapsed or self._gpu_works()
-
-    def _gpu_works(self) -> bool:
-        return any(
+        return abs(change) > IDLE_CPU * elapsed or any(
             (gpu["percent"] or 0.0) > IDLE_GPU
             for gpu in gpus_of_driver()
             if self._gpus is None or {str(gpu["index"]), gpu["uuid"]} & self._gpus

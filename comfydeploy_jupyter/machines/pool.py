@@ -71,10 +71,6 @@ def for_provider(config: Mapping[str, Any]) -> dict[str, Any]:
     return {name: config[name] for name in config if name not in ("retry", EARLIER)}
 
 
-def is_on_same_cluster(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
-    return all(before.get(name) == after.get(name) for name in CLUSTER)
-
-
 def members_end(
     registry: MachineRegistry, pool: Pool, before: Mapping[str, Any], after: Mapping[str, Any]
 ) -> bool:
@@ -275,7 +271,7 @@ class Pools:
             if record.kind in self._kinds and restarts:
                 for member_id in members if ends else ():
                     await self.left(pool.id, member_id, "The settings of its pool were changed")
-                stays = is_on_same_cluster(before, config)
+                stays = all(before.get(name) == config.get(name) for name in CLUSTER)
                 await self._end_provider(pool.id, delete=ends, stays=stays)
                 for machine in provided:
                     await machine.close()
