@@ -24,12 +24,14 @@ def test_events_count_although_the_clock_of_the_scheduler_was_set_back():
     )
     leases = manager(listener)
     leases._leases["a"] = _Lease("a", None, 0.0)
-    times = iter(range(100, 0, -1))
-    for grant in ("one", "two"):
-        for state in ("starting", "serving", "ended"):
-            event = {"lease": "a", "grant": grant, "state": state, "at": "w", "url": "u"}
-            for _ in range(2):
-                leases._handle_event((float(next(times)), event))
+    events = [
+        {"lease": "a", "grant": grant, "state": state, "at": "w", "url": "u"}
+        for grant in ("one", "two")
+        for state in ("starting", "serving", "ended")
+    ]
+    for number, event in enumerate([*events, *events]):
+        leases._handle_event((100.0 - number, event))
+        leases._handle_event((100.0 - number, event))
     assert seen == [("serves", "one"), ("ended", "one"), ("serves", "two"), ("ended", "two")]
 
 

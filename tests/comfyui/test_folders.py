@@ -444,6 +444,8 @@ def test_extra_model_paths(tmp_path, monkeypatch):
                  models/LyCORIS/
             custom_nodes: nodes
             unet: models/unet
+        known:
+            checkpoints: models/checkpoints
         relative:
             base_path: ../near
             vae: v
