@@ -56,6 +56,10 @@ async def answering(body: Any, *, status: int = 200, delay: float = 0.0) -> Asyn
 
 
 STATS = {"system": {"comfyui_version": "0.3.75"}, "devices": []}
+NOT_STATS = (
+    *([], {"system": {}, "devices": []}, {"system": None, "devices": []}),
+    {"system": {"comfyui_version": "1"}},
+)
 
 
 async def test_the_order_in_which_a_comfyui_is_found(comfyui, tmp_path, monkeypatch):
@@ -85,17 +89,26 @@ async def test_the_order_in_which_a_comfyui_is_found(comfyui, tmp_path, monkeypa
 
 async def test_other_servers_on_the_port_are_not_comfyui(tmp_path):
     tree = make_tree(tmp_path / "ComfyUI")
-    for body, status in (
-        *((STATS, 404), (STATS, 302), ("<html>", 200), ([], 200)),
-        ({"system": {}, "devices": []}, 200),
-        ({"system": {"comfyui_version": "1"}}, 200),
-        ({"system": None, "devices": []}, 200),
+    for body, status, what in (
+        *((STATS, 404, "status 404"), (STATS, 302, "a redirect"), ("<html>", 200, "not JSON")),
+        *((wrong, 200, "does not come from ComfyUI") for wrong in NOT_STATS),
     ):
         async with answering(body, status=status) as port:
+            assert what in (await find.what_answers(f"http://127.0.0.1:{port}") or "")
             found = await discover(places=[str(tree)], port=port)
         assert found == Found("path", path=tree, python=tree / "venv/bin/python"), body
     async with answering(STATS, delay=5.0) as port:
         assert not await find.answers(f"http://127.0.0.1:{port}", timeout=0.2)
+
+    async def garbage(reader, writer) -> None:
+        await reader.readuntil(b"\r\n\r\n")  # else the connection is reset over what is unread
+        writer.write(b"SSH-2.0-OpenSSH_9.6\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(garbage, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        assert "not HTTP" in (await find.what_answers(f"http://127.0.0.1:{port}") or "")
 
 
 def test_interpreter_of_a_folder(tmp_path):

@@ -358,30 +358,3 @@ async def test_a_broken_record_of_the_process_is_ignored(tree):
             await process.start()
             assert process.state == "running", content
             await process.stop()
-
-
-@pytest.mark.thorough
-async def test_real_comfyui(installed_comfyui, tmp_path):
-    path, python = installed_comfyui
-    (tmp_path / "base" / "custom_nodes").mkdir(parents=True)
-    arguments = ["--base-directory", str(tmp_path / "base"), "--disable-api-nodes"]
-    arguments += ["--database-url", "sqlite:///:memory:"]
-    process = ComfyUIProcess(
-        path, python=python, launch_args=arguments, log_path=tmp_path / "comfyui.log"
-    )
-    try:
-        await process.start()
-        async with (
-            aiohttp.ClientSession() as session,
-            session.get(f"{process.url}/system_stats") as reply,
-        ):
-            system = (await reply.json())["system"]
-        assert "--preview-method" in system["argv"]
-        assert any("To see the GUI go to" in line for line in await process.log_tail(20))
-        assert process.pid is not None
-        killed = time.monotonic()
-        os.kill(process.pid, signal.SIGKILL)
-        await until_async(lambda: process.state == "backoff")
-        assert time.monotonic() - killed < 10
-    finally:
-        await process.stop()
