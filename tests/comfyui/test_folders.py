@@ -360,13 +360,13 @@ def test_no_descriptor_is_left_open(small):
     assert open_descriptors() == before
 
 
-def comfy_tree(top: Path) -> Path:
-    write(top / "comfy/main.py")
-    return top / "comfy"
+@pytest.fixture
+def comfy(tmp_path: Path) -> Path:
+    """The folder of a ComfyUI without the source that names its model folders."""
+    return write(tmp_path.resolve() / "comfy/main.py").parent
 
 
-def test_stock_folders(tmp_path):
-    comfy = comfy_tree(tmp_path.resolve())
+def test_stock_folders(comfy):
     folders = Folders(comfy)
     found = folders.model_folders()
     assert len(found) == 21
@@ -387,8 +387,7 @@ def test_stock_folders(tmp_path):
     assert "checkpoints" in caught.value.details["folders"]
 
 
-def test_directories_of_upload_types(tmp_path):
-    comfy = comfy_tree(tmp_path.resolve())
+def test_directories_of_upload_types(comfy):
     write(comfy / "extra_model_paths.yaml", "x:\n  is_default: true\n  vae: /mnt/vae\n")
     folders = Folders(comfy)
     assert folders.directory("input") == comfy / "input"
@@ -408,8 +407,7 @@ def test_directories_of_upload_types(tmp_path):
     assert len(everywhere) == len(set(everywhere))
 
 
-def test_launch_arguments(tmp_path):
-    comfy = comfy_tree(tmp_path.resolve())
+def test_launch_arguments(comfy):
     folders = Folders(
         comfy,
         argv=[
@@ -429,9 +427,8 @@ def test_launch_arguments(tmp_path):
         Folders(comfy, argv=["--base-directory"])
 
 
-def test_extra_model_paths(tmp_path, monkeypatch):
+def test_extra_model_paths(comfy, tmp_path, monkeypatch):
     monkeypatch.setenv("STORAGE", "/storage")
-    comfy = comfy_tree(tmp_path.resolve())
     write(
         comfy / "extra_model_paths.yaml",
         """
@@ -489,15 +486,13 @@ def test_extra_model_paths(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("text", ["", "[1, 2]", "a: 1", "a: {checkpoints: [x]}", "a: {b: {", "\0"])
-def test_a_broken_yaml_file_does_not_affect_other_folders(tmp_path, text, caplog):
-    comfy = comfy_tree(tmp_path.resolve())
+def test_a_broken_yaml_file_does_not_affect_other_folders(comfy, text, caplog):
     write(comfy / "extra_model_paths.yaml", text)
     assert len(Folders(comfy).model_folders()) == 21
 
 
 @pytest.mark.timeout(5)
-def test_pipes_and_endless_files_in_place_of_configurations_are_not_read(tmp_path, caplog):
-    comfy = comfy_tree(tmp_path.resolve())
+def test_pipes_and_endless_files_in_place_of_configurations_are_not_read(comfy, caplog):
     write(comfy / "extra_model_paths.yaml", "# endless\n" * 200_000)
     os.mkfifo(comfy / "more.yaml")
     os.mkfifo(comfy / "folder_paths.py")
@@ -507,8 +502,7 @@ def test_pipes_and_endless_files_in_place_of_configurations_are_not_read(tmp_pat
     assert "is longer than" in caplog.text
 
 
-def test_directories_that_custom_nodes_register(tmp_path):
-    comfy = comfy_tree(tmp_path.resolve())
+def test_directories_that_custom_nodes_register(comfy, tmp_path):
     write(comfy / "models/ipadapter/i.safetensors")
     write(comfy / "models/clip/c.safetensors")
     write(comfy / "models/file.txt")
@@ -518,9 +512,8 @@ def test_directories_that_custom_nodes_register(tmp_path):
     assert set(found) - set(Folders(tmp_path).model_folders()) == {"ipadapter"}
 
 
-def test_names_in_several_directories_of_one_folder(tmp_path):
+def test_names_in_several_directories_of_one_folder(comfy, tmp_path):
     top = tmp_path.resolve()
-    comfy = comfy_tree(top)
     write(comfy / "extra_model_paths.yaml", f"x:\n  checkpoints: {top}/big\n")
     write(top / "big/only.safetensors")
     write(top / "big/both.safetensors")
@@ -533,9 +526,8 @@ def test_names_in_several_directories_of_one_folder(tmp_path):
         assert both == comfy / "models/checkpoints/both.safetensors"
 
 
-def test_folders_that_are_links_themselves(tmp_path):
+def test_folders_that_are_links_themselves(comfy, tmp_path):
     top = tmp_path.resolve()
-    comfy = comfy_tree(top)
     write(top / "disk/checkpoints/a.safetensors")
     write(top / "pictures/a.png")
     (comfy / "models").symlink_to(top / "disk")
@@ -549,8 +541,7 @@ def test_folders_that_are_links_themselves(tmp_path):
         folders.resolve("output/checkpoints/comfy/main.py")
 
 
-def test_models_directory(tmp_path):
-    comfy = comfy_tree(tmp_path.resolve())
+def test_models_directory(comfy):
     folders = Folders(comfy, argv=["--base-directory", "/base", "--models-directory", "/big"])
     assert folders.models_directory == Path("/big")
     found = folders.model_folders()
@@ -565,8 +556,7 @@ def test_models_directory(tmp_path):
     assert relative.models_directory == Path("/start/m")
 
 
-def test_folders_that_a_newer_comfyui_registers_itself(tmp_path):
-    comfy = comfy_tree(tmp_path.resolve())
+def test_folders_that_a_newer_comfyui_registers_itself(comfy):
     one, two = (f'os.path.join(models_dir, "{name}")' for name in ("one", "two"))
     registered = {
         "checkpoints": '([os.path.join(models_dir, "checkpoints")], supported_pt_extensions)',
@@ -587,8 +577,7 @@ def test_folders_that_a_newer_comfyui_registers_itself(tmp_path):
     assert "gligen" in Folders(comfy).model_folders()
 
 
-def test_folders_that_only_the_running_comfyui_lists(tmp_path):
-    comfy = comfy_tree(tmp_path.resolve())
+def test_folders_that_only_the_running_comfyui_lists(comfy):
     folders = Folders(comfy)
     roots = folders.roots()
     folders.reported = ("checkpoints", "ultralytics", "datasets", "unet")
