@@ -418,7 +418,7 @@ def test_gpu_is_seen_through_nvidia_smi_and_hidden_by_the_environment(tmp_path):
     assert find.has_gpu({"PATH": str(tmp_path)})
     for hidden in ("", "-1"):
         assert not find.has_gpu({"PATH": str(tmp_path), "CUDA_VISIBLE_DEVICES": hidden})
-    program.write_text("#!/bin/sh\necho 'NVIDIA-SMI has failed'\nexit 9\n")
+    program.write_text("#!/bin/sh\necho 'GPU 0: Lost GPU (UUID: GPU-1)'\nexit 9\n")
     assert find.has_gpu({"PATH": str(tmp_path)}) == find.has_gpu({"PATH": ""})
 
 

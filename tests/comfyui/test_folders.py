@@ -12,7 +12,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from comfydeploy_jupyter.comfyui.folders import Folders, is_folder_name
+from comfydeploy_jupyter.comfyui.folders import (
+    Folders,
+    delete_file,
+    is_folder_name,
+    locate,
+    size_of,
+    state_of,
+)
 from comfydeploy_jupyter.errors import (
     ComfyDeployError,
     ConflictError,
@@ -595,3 +602,23 @@ def test_names_of_folders_accepted_from_comfyui():
     assert all(map(is_folder_name, ("ultralytics_bbox", "Wan 2.1")))
     for wrong in ("..", "a/b", "/etc", "a\\b", "", ".hidden", "a\nb", "x" * 300):
         assert not is_folder_name(wrong)
+
+
+def test_only_files_in_the_folders_of_outputs_can_be_deleted(comfy):
+    directory = Folders(comfy).directory
+    for place in (
+        *(("input", "", "a.png"), ("output", "..", "a.png"), ("output", "", "../main.py")),
+        *(("output", "", ".."), ("output", "\0", "a.png"), ("output", "", "\ud83d.png")),
+    ):
+        with pytest.raises(Forbidden):
+            locate(directory, *place)
+    file = locate(directory, "output", "sub", "a.png")
+    assert state_of(*file) is None
+    written = write(comfy / "output/sub/a.png")
+    state = state_of(*file)
+    assert state is not None
+    assert size_of(state) == len("content")
+    write(written, "other content")
+    assert not delete_file(*file, state), "it was changed"
+    assert delete_file(*file, state_of(*file) or "")
+    assert not written.exists()
