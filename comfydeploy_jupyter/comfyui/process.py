@@ -57,7 +57,6 @@ class ComfyUIProcess:
         log_path: str | os.PathLike[str],
         python: str | os.PathLike[str] | None = None,
         launch_args: Sequence[str] = (),
-        port: int | None = None,
         env: Mapping[str, str] | None = None,
         grace: float = 5.0,  # seconds between SIGTERM and SIGKILL
         start_timeout: float = 300.0,
@@ -74,7 +73,6 @@ class ComfyUIProcess:
         self._oom_kills = 0
         self._python = Path(python) if python else None
         self._launch_args = list(launch_args)
-        self._wanted_port = port
         self._env = dict(env or {})
         self._child = Child("ComfyUI", self.log_path, grace=grace)
         self._start_timeout = start_timeout
@@ -288,14 +286,13 @@ class ComfyUIProcess:
         return [*arguments, *given]
 
     def _choose_port(self, host: str, given: str | None) -> int:
-        wanted: int | str | None = self._wanted_port if given is None else given
-        if wanted is None:
+        if given is None:
             if self._port is not None and _is_free(host, self._port):
                 return self._port
             return _bind(host, 0)
-        port = port_number(wanted)
+        port = port_number(given)
         if port is None:
-            raise self._unavailable(f"launch_args: {wanted!r} is not a port")
+            raise self._unavailable(f"launch_args: {given!r} is not a port")
         if not _is_free(host, port):
             raise self._unavailable(f"ComfyUI cannot be started: port {port} of {host} is taken")
         return port
@@ -311,7 +308,7 @@ class ComfyUIProcess:
         return ComfyUIUnavailableError(f"{why}.", details=details, extra={"hint": hint})
 
 
-def port_number(given: str | int) -> int | None:
+def port_number(given: str) -> int | None:
     try:
         port = int(given)
     except ValueError:

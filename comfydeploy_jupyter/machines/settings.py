@@ -50,7 +50,6 @@ _GPU = re.compile(r"\d{1,3}(,\d{1,3})*|(GPU|MIG)-[0-9A-Za-z/-]+(,(GPU|MIG)-[0-9A
 MAX_ARGUMENTS = 200
 MAX_LENGTH = 4096  # characters of one argument
 OF_CLUSTERS = ("cluster", "scheduler", "security", "workers", "shared_dir")
-PROBE_TIMEOUT = 5.0  # seconds that a process at an address has to answer
 # Settings in `machine/update` that determine how a ComfyUI is found and started.
 _SETTINGS = ("comfyui_url", "comfyui_path", "comfyui_python", "launch_args", "env", "gpu")
 # Settings that are only stored, for snapshots and for ComfyDeploy.
@@ -279,7 +278,7 @@ async def check_address(url: str, peers: Peers | None = None, access: Access = P
     if "@" in urlsplit(url).netloc:
         raise InvalidRequestError.of_field("comfyui_url", "must not contain a user or a password")
     try:
-        answer = await what_answers(url, PROBE_TIMEOUT, peers=peers, access=access)
+        answer = await what_answers(url, peers=peers, access=access)
     except ComfyUIUnavailableError as error:
         if error.details.get("foreign"):
             reason = f"{url} is not used: {error.details['reason']}"

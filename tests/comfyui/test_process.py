@@ -266,7 +266,7 @@ async def test_folder_interpreter_and_port_are_checked(tree, tmp_path):
         assert "cannot start" in raised.value.details["log"][-1]
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        async with process_of(tree, port=port) as process:
+        async with process_of(tree, launch_args=["--port", str(port)]) as process:
             with pytest.raises(ComfyUIUnavailableError, match=f"port {port}.* is taken"):
                 await process.start()
 
