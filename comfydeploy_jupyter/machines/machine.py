@@ -108,6 +108,7 @@ class Machine:
         self.failure: ComfyUIUnavailableError | None = None  # of the last attempt to reach one
         self.disconnected_at = time.monotonic()
         self._log_fields: dict[str, Any] = {"machine": machine_id}
+        self._log = logging.LoggerAdapter(log, self._log_fields)
         self._client_id = client_id
         self._folder = folder
         self._listener = listener
@@ -503,12 +504,11 @@ class Machine:
         except ComfyUIUnavailableError as error:
             if error.message != self._warned:
                 self._warned = error.message
-                log.warning(
+                self._log.warning(
                     "No ComfyUI for machine %r: %s %s",
                     self.id,
                     error.message,
                     error.extra.get("hint", ""),
-                    extra=self._log_fields,
                 )
 
     async def _find_or_start(self) -> ComfyUIClient:
@@ -595,7 +595,7 @@ class Machine:
             peers=self._peers,
         )
         if found.passed_over is not None:
-            log.warning("%s", found.passed_over, extra=self._log_fields)
+            self._log.warning("%s", found.passed_over)
         process = None
         if found.kind == "path":
             assert found.path is not None
@@ -648,11 +648,10 @@ class Machine:
             self._was_here = session.process is not None
             if session.process is None:
                 session.forget_folders()
-            log.info(
+            self._log.info(
                 "Machine %r is connected to the ComfyUI at %s",
                 self.id,
                 clean_url(session.client.url),
-                extra=self._log_fields,
             )
             self._start(self._read_system(session))
         self._definitions.attach()
@@ -669,11 +668,8 @@ class Machine:
         self.disconnected_at = time.monotonic()
         if self.session is not None and not self.closed:
             metrics.comfyui_lost(self.id)
-            log.warning(
-                "Machine %r has lost its ComfyUI: %s",
-                self.id,
-                self.session.connection.failure,
-                extra=self._log_fields,
+            self._log.warning(
+                "Machine %r has lost its ComfyUI: %s", self.id, self.session.connection.failure
             )
         self._listener.machine_disconnected(self)
 
@@ -681,7 +677,7 @@ class Machine:
         session = self.session
         if session is None or session.process is None:
             return
-        log.info("The ComfyUI of machine %r: %s", self.id, state, extra=self._log_fields)
+        self._log.info("The ComfyUI of machine %r: %s", self.id, state)
         if state in ("backoff", "failed"):
             self._listener.machine_ended(self, session.process.end_reason or "ComfyUI ended")
         elif state == "running":
@@ -714,7 +710,7 @@ class Machine:
             idle = time.monotonic() - max(last_active, session.connection.last_executed)
             if idle > after:
                 reason = f"ComfyUI had prompts, but did nothing for {idle:.0f} s"
-                log.warning("%s; it is restarted", reason, extra=self._log_fields)
+                self._log.warning("%s; it is restarted", reason)
                 await process.replace(reason)
                 return
 
