@@ -589,7 +589,6 @@ class DaskProvider:
         self._tls: ssl.SSLContext | None = None
         self._pools: Pools | None = None
         self._member_ids: set[str] = set()
-        self._runs = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._own: asyncio.AbstractEventLoop | None = None
         self._manager: LeaseManager | None = None
@@ -626,7 +625,6 @@ class DaskProvider:
 
     def wanted(self, runs: int) -> None:
         """Note how many runs of the pool wait or execute; does not block."""
-        self._runs = runs
         if self._own is not None and self._manager is not None:
             with contextlib.suppress(RuntimeError):  # the loop has just been closed
                 self._own.call_soon_threadsafe(self._manager.want, runs)
@@ -738,7 +736,6 @@ class DaskProvider:
             most=self._most,
             provider=self,
         )
-        manager.want(self._runs)
         await manager.open()
         self._managing.keep(manager.run, f"Managing the leases of pool {self._pool_id!r}")
 

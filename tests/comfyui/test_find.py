@@ -122,69 +122,45 @@ def test_interpreter_of_a_folder(tmp_path):
 NOBODY = 65534
 
 
-def chowned(name: str = "") -> Any:
-    return pytest.param(lambda tree: os.chown(tree / name, NOBODY, NOBODY), marks=pytest.mark.root)
+def cases(commands: dict[str, str]) -> list[Any]:
+    return [
+        pytest.param(command, id=name, marks=[pytest.mark.root] if "NOBODY" in command else [])
+        for name, command in commands.items()
+    ]
 
 
-def chmodded(name: str, mode: int) -> Any:
-    return pytest.param(lambda tree: (tree / name).chmod(mode))
+def plant(command: str, folder: Path) -> None:
+    command = command.replace("NOBODY", str(NOBODY))
+    subprocess.run(["sh", "-ec", command], cwd=folder, check=True)
 
 
-def cases(named: dict[str, Any]) -> list[Any]:
-    return [pytest.param(*each.values, marks=each.marks, id=name) for name, each in named.items()]
-
-
-# What others than this user can do to a ComfyUI.
-PLANTED: dict[str, Any] = {
-    "the tree is another's": chowned(),
-    "its program is another's": chowned("main.py"),
-    "a part of it is another's": chowned("comfy"),
-    "a pack is another's": chowned("custom_nodes/pack"),
-    "its model paths are another's": chowned("extra_model_paths.yaml"),
-    "the folder around it is another's": chowned(".."),
-    "all may write to it": chmodded("", 0o777),
-    "all may write beside it": chmodded("..", 0o777),
-    "all may write to a folder above it": chmodded("../..", 0o777),
-    "all may add files to it": chmodded("", 0o1777),
-    "all may add packs": chmodded("custom_nodes", 0o1777),
-    "all may change packs": chmodded("custom_nodes", 0o777),
-    "all may add what is run at its start": chmodded("user", 0o777),
-    "all may add hooks": chmodded(".git", 0o777),
-    "a group of others may write to it": pytest.param(
-        lambda tree: (os.chown(tree, -1, NOBODY), tree.chmod(0o775)), marks=pytest.mark.root
+# What others than this user can do to a ComfyUI, in the folder around it.
+PLANTED = {
+    "the tree is another's": "chown NOBODY:NOBODY ComfyUI",
+    "its program is another's": "chown NOBODY:NOBODY ComfyUI/main.py",
+    "a part of it is another's": "chown NOBODY:NOBODY ComfyUI/comfy",
+    "a pack is another's": "chown NOBODY:NOBODY ComfyUI/custom_nodes/pack",
+    "its model paths are another's": "chown NOBODY:NOBODY ComfyUI/extra_model_paths.yaml",
+    "the folder around it is another's": "chown NOBODY:NOBODY .",
+    "all may write to it": "chmod 777 ComfyUI",
+    "all may write beside it": "chmod 777 .",
+    "all may write to a folder above it": "chmod 777 ..",
+    "all may add files to it": "chmod 1777 ComfyUI",
+    "all may add packs": "chmod 1777 ComfyUI/custom_nodes",
+    "all may change packs": "chmod 777 ComfyUI/custom_nodes",
+    "all may add what is run at its start": "chmod 777 ComfyUI/user",
+    "all may add hooks": "chmod 777 ComfyUI/.git",
+    "a group of others may write to it": "chgrp NOBODY ComfyUI; chmod 775 ComfyUI",
+    "it is a link of another's": (
+        "mv ComfyUI moved; ln -s moved ComfyUI; chown -h NOBODY:NOBODY ComfyUI"
     ),
-    "it is a link of another's": pytest.param(
-        lambda tree: (
-            tree.rename(tree.parent / "moved"),
-            tree.symlink_to("moved"),
-            os.chown(tree, NOBODY, NOBODY, follow_symlinks=False),
-        ),
-        marks=pytest.mark.root,
+    "it is a link of another's in a sticky folder": (
+        "chmod 1777 .; mv ComfyUI moved; ln -s moved ComfyUI; chown -h NOBODY:NOBODY ComfyUI"
     ),
-    "it is a link of another's in a sticky folder": pytest.param(
-        lambda tree: (
-            tree.parent.chmod(0o1777),
-            tree.rename(tree.parent / "moved"),
-            tree.symlink_to("moved"),
-            os.chown(tree, NOBODY, NOBODY, follow_symlinks=False),
-        ),
-        marks=pytest.mark.root,
-    ),
-    "it is another's in a sticky folder": pytest.param(
-        lambda tree: (tree.parent.chmod(0o1777), os.chown(tree, NOBODY, NOBODY)),
-        marks=pytest.mark.root,
-    ),
-    "it is in a folder to which all may write, within a sticky one": pytest.param(
-        lambda tree: (tree.parent.parent.chmod(0o1777), tree.parent.chmod(0o777))
-    ),
-    "a link leads through a folder to which all may write": pytest.param(
-        lambda tree: (
-            tree.rename(tree.parent / "moved"),
-            (tree.parent / "open").mkdir(),
-            (tree.parent / "open").chmod(0o777),
-            (tree.parent / "open" / "link").symlink_to(tree.parent / "moved"),
-            tree.symlink_to("open/link"),
-        )
+    "it is another's in a sticky folder": "chmod 1777 .; chown NOBODY:NOBODY ComfyUI",
+    "it is in a folder to which all may write, within a sticky one": "chmod 1777 ..; chmod 777 .",
+    "a link leads through a folder to which all may write": (
+        "mv ComfyUI moved; mkdir -m 777 open; ln -s ../moved open/link; ln -s open/link ComfyUI"
     ),
 }
 
@@ -213,12 +189,12 @@ def make_tree_with_packs(path: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("other_user")
-@pytest.mark.parametrize("plant", cases(PLANTED))
-async def test_a_tree_that_others_can_change_is_used_only_if_it_is_named(tmp_path, plant):
+@pytest.mark.parametrize("command", cases(PLANTED))
+async def test_a_tree_that_others_can_change_is_used_only_if_it_is_named(tmp_path, command):
     tree = make_tree_with_packs(tmp_path / "around" / "data" / "ComfyUI")
     places, port = [str(tree)], free_port()
     assert (await discover(places=places, port=port)).path == tree
-    plant(tree)
+    plant(command, tree.parent)
     with pytest.raises(ComfyUIUnavailableError, match=r"is not used: .*set comfyui_path") as raised:
         await discover(places=places, port=port)
     assert "belongs to the user nobody" in raised.value.message or "write" in raised.value.message
@@ -246,23 +222,23 @@ async def test_a_tree_in_a_sticky_folder_is_found(tmp_path, linked):
 
 
 # What others can do to an interpreter, by the folder of its environment.
-PLANTED_PYTHON: dict[str, Any] = {
-    "its folder is another's": chowned("bin"),
-    "its environment is another's": chowned(),
-    "others may add a configuration": chmodded("", 0o1777),
-    "others may add a configuration beside it": chmodded("bin", 0o1777),
-    "others may add packages": chmodded("lib/python3.12/site-packages", 0o1777),
-    "others may add a library": chmodded("lib", 0o1777),
-    "others may add modules": chmodded("lib/python3.12", 0o1777),
-    "others may add a configuration of the linked one": chmodded("../base", 0o1777),
-    "others may add libraries beside the linked one": chmodded("../base/bin", 0o1777),
+PLANTED_PYTHON = {
+    "its folder is another's": "chown NOBODY:NOBODY bin",
+    "its environment is another's": "chown NOBODY:NOBODY .",
+    "others may add a configuration": "chmod 1777 .",
+    "others may add a configuration beside it": "chmod 1777 bin",
+    "others may add packages": "chmod 1777 lib/python3.12/site-packages",
+    "others may add a library": "chmod 1777 lib",
+    "others may add modules": "chmod 1777 lib/python3.12",
+    "others may add a configuration of the linked one": "chmod 1777 ../base",
+    "others may add libraries beside the linked one": "chmod 1777 ../base/bin",
 }
 
 
 @pytest.mark.usefixtures("other_user")
-@pytest.mark.parametrize("plant", cases(PLANTED_PYTHON))
+@pytest.mark.parametrize("command", cases(PLANTED_PYTHON))
 async def test_an_interpreter_that_others_can_change_is_used_only_if_its_folder_is_named(
-    tmp_path, plant
+    tmp_path, command
 ):
     tree = make_tree(tmp_path / "data" / "ComfyUI")
     make_tree(tmp_path / "data", venv="venv")
@@ -276,10 +252,10 @@ async def test_an_interpreter_that_others_can_change_is_used_only_if_its_folder_
         (folder / "venv/lib/python3.12/site-packages").mkdir(parents=True)
     own, beside = tree / "venv/bin/python", tree.parent / "venv/bin/python"
     assert find.find_python(tree, by_chance=True) == own
-    plant(tree / "venv")
+    plant(command, tree / "venv")
     assert find.find_python(tree) == own, "its folder was named"
     assert find.find_python(tree, by_chance=True) == beside
-    plant(tree.parent / "venv")
+    plant(command, tree.parent / "venv")
     assert find.find_python(tree, by_chance=True) not in {own, beside}
     sentences = find.refused_pythons(tree)
     assert [sentence.partition(" ")[0] for sentence in sentences] == [str(own), str(beside)]
