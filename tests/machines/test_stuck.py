@@ -89,8 +89,9 @@ async def test_comfyui_is_ended_when_its_prompt_worker_ends(tmp_path, end):
         await process.stop()
 
 
-@pytest.mark.timeout(300)
-async def test_prompt_worker_that_has_ended(api):
+@pytest.mark.timeout(400)
+async def test_comfyui_that_executes_nothing_any_more(api):
+    """Its prompt worker has ended, or it has prompts and does nothing."""
     first = await until_up(api)
     fatal = await queue(api, ("TestSleep", {"seconds": 3.0}), ("TestExit", {}))
     waiting = await queue(api)
@@ -105,6 +106,19 @@ async def test_prompt_worker_that_has_ended(api):
     second = await until_up(api)
     assert second["pid"] != first["pid"]
     assert second["end_reason"] == "ComfyUI's prompt worker has ended"
+
+    slow = await queue(api, ("TestProgress", {"steps": int(STUCK_AFTER * 3), "delay": 0.5}))
+    await api.until(slow, "success", timeout=60)
+    assert (await until_up(api))["pid"] == second["pid"], "events are activity"
+    stuck = await queue(api, ("TestStuck", {}))
+    waiting = await queue(api)
+    record = await api.until(stuck, "failed", timeout=60)
+    assert record["error"]["message"].startswith("ComfyUI had prompts, but did nothing for ")
+    assert record["error"]["node_type"] == "TestStuck"
+    await api.until(waiting, "success", timeout=120)
+    last = await until_up(api)
+    assert last["restarts"] == second["restarts"] + 1
+    assert "did nothing" in last["end_reason"]
 
 
 @pytest.mark.thorough
@@ -122,23 +136,6 @@ async def test_prompt_worker_that_a_graph_of_somebody_else_has_ended(api):
         history = await asyncio.to_thread(requests.get, f"{third['url']}/history", timeout=10)
         assert queued.status_code == 400 or queued.json()["prompt_id"] in history.json()
     assert third["restarts"] == second["restarts"] + (not survived)
-
-
-@pytest.mark.timeout(300)
-async def test_comfyui_that_does_nothing(api):
-    first = await until_up(api)
-    slow = await queue(api, ("TestProgress", {"steps": int(STUCK_AFTER * 3), "delay": 0.5}))
-    await api.until(slow, "success", timeout=60)
-    assert (await until_up(api))["pid"] == first["pid"], "events are activity"
-    stuck = await queue(api, ("TestStuck", {}))
-    waiting = await queue(api)
-    record = await api.until(stuck, "failed", timeout=60)
-    assert record["error"]["message"].startswith("ComfyUI had prompts, but did nothing for ")
-    assert record["error"]["node_type"] == "TestStuck"
-    await api.until(waiting, "success", timeout=120)
-    last = await until_up(api)
-    assert last["restarts"] == first["restarts"] + 1
-    assert "did nothing" in last["end_reason"]
 
 
 @pytest.mark.thorough
