@@ -40,7 +40,6 @@ class MachineRegistry:
     def __init__(self) -> None:
         self._machines: dict[str, Machine] = {}
         self._pools: dict[str, Pool] = {}
-        self._all: Pool | None = None  # the pool of all machines, once it was asked for
         self.cloud: dict[str, MachineRecord] = {}  # serverless ones of ComfyDeploy, by id
         # Set later; they get an id.
         self.open_runs: Callable[[str], int] = lambda _: 0  # on a machine, or being sent to it
@@ -55,13 +54,11 @@ class MachineRegistry:
         """Add a machine under its id."""
         self._machines[machine.id] = machine
         metrics.add_machine(machine.id)
-        self._all = None
         self.changed()
 
     def set_pool(self, pool: Pool) -> None:
         """Add a pool, or replace the one with its id."""
         self._pools[pool.id] = pool
-        self._all = None
         self.changed()
 
     def remove(self, machine_id: str) -> None:
@@ -71,7 +68,6 @@ class MachineRegistry:
         self.cloud.pop(machine_id, None)
         if self._pools.pop(machine_id, None) is not None:
             metrics.remove_pool(machine_id)
-        self._all = None
         self.changed()
 
     @contextmanager
@@ -127,11 +123,8 @@ class MachineRegistry:
     @property
     def all_machines(self) -> Pool:
         """The pool ``auto``: all machines but those that belong to the provider of a pool."""
-        if self._all is None:
-            provided = {m for pool in self.pools if pool.kind != POOL for m in pool.members}
-            members = tuple(m for m in self._machines if m not in provided)
-            self._all = Pool(AUTO, AUTO, members=members)
-        return self._all
+        provided = {m for pool in self.pools if pool.kind != POOL for m in pool.members}
+        return Pool(AUTO, AUTO, members=tuple(m for m in self._machines if m not in provided))
 
     @property
     def pools(self) -> tuple[Pool, ...]:
