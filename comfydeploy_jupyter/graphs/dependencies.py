@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from ..errors import InvalidRequestError
 from ..util.jsons import dumps, sorted_keys
 from .formats import AnyGraph, Graph, class_of, inputs_of, is_link, label_of
+from .loops import START
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -250,8 +251,10 @@ def fingerprint_of(graph: AnyGraph) -> bytes:
     """Return the hashes of the nodes of a prompt, 4 bytes each."""
     # The hash of a node depends on its class, its inputs and the nodes before it. The `KEPT`
     # smallest ones are returned, so that the samples of two prompts have as many hashes in common
-    # as the prompts have nodes in common, in proportion.
+    # as the prompts have nodes in common, in proportion. A loop is executed each time, and so is
+    # what depends on it.
     found: dict[str, int] = {}
+    loops: set[str] = set()
     sources: dict[str, list[str]] = {}  # a node in it without a hash is in a cycle
     waiting = list(graph)
     while waiting:
@@ -268,7 +271,10 @@ def fingerprint_of(graph: AnyGraph) -> bytes:
             text = repr((class_of(graph[node_id]), inputs, before))
             digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=4).digest()
             found[node_id] = int.from_bytes(digest, "little")
-    return array("I", nsmallest(KEPT, set(found.values()))).tobytes()
+            if class_of(graph[node_id]) == START or not loops.isdisjoint(sources[node_id]):
+                loops.add(node_id)
+    cached = {found[node_id] for node_id in found.keys() - loops}
+    return array("I", nsmallest(KEPT, cached)).tobytes()
 
 
 def nodes_in(fingerprint: bytes) -> frozenset[int]:

@@ -37,11 +37,17 @@ def loop_fault(
 
     `validated` has the ids of the nodes that were looked at, `outputs` those of the output nodes.
     """
-    if not any(node.get("class_type") in (START, END) for node in prompt.values()):
+    classes = {node_id: str(node.get("class_type")) for node_id, node in prompt.items()}
+    if {START, END}.isdisjoint(classes.values()):
         return None
-    loops = _Loops(prompt, validated, outputs)
+    sources = {node_id: [*_sources(node)] for node_id, node in prompt.items()}
+    loops = _Loops(classes, sources, validated, outputs)
     try:
-        loops.pair()
+        paired = loops.pair()
+        for end in sorted(paired):
+            link = prompt[end]["inputs"].get("accumulate")
+            if is_link(link):
+                loops.check_accumulate(paired[end], end, link[0])
     except _LoopError as found:
         kind, message, details, node_ids = found.args
         reached = loops.walk(node_ids, loops.children)
@@ -49,17 +55,36 @@ def loop_fault(
     return None
 
 
+def loop_bodies(classes: Mapping[str, str], sources: Mapping[str, Collection[str]]) -> set[str]:
+    """Return the nodes that are executed in loops, of a graph whose loops are valid."""
+    if START not in classes.values():
+        return set()
+    loops = _Loops(classes, sources, classes, ())
+    try:
+        paired = loops.pair()
+    except _LoopError:
+        return set()
+    bodies = (
+        loops.walk([start], loops.children, {end}) - {start, end} for end, start in paired.items()
+    )
+    return set().union(*bodies)
+
+
 class _Loops:
     def __init__(
-        self, prompt: Mapping[str, Any], validated: Collection[str], outputs: Collection[str]
+        self,
+        classes: Mapping[str, str],
+        sources: Mapping[str, Collection[str]],
+        validated: Collection[str],
+        outputs: Collection[str],
     ) -> None:
-        self.prompt = prompt
-        above = {node_id: {*_sources(node)} & prompt.keys() for node_id, node in prompt.items()}
-        below: dict[str, set[str]] = {node_id: set() for node_id in prompt}
-        for node_id, sources in above.items():
-            for source in sources:
+        self._classes = classes
+        above = {node_id: {*found} & classes.keys() for node_id, found in sources.items()}
+        below: dict[str, set[str]] = {node_id: set() for node_id in classes}
+        for node_id, found in above.items():
+            for source in found:
                 below[source].add(node_id)
-        starts = self.starts(prompt)
+        starts = self.starts(classes)
         down = self.walk(outputs, below, starts) - starts
         self.nodes = {*validated} | down | self.walk(self.ends(down), above, starts)
         self.parents = {node_id: above[node_id] & self.nodes for node_id in self.nodes}
@@ -67,10 +92,10 @@ class _Loops:
         self.outputs = {*outputs}
 
     def starts(self, node_ids: Iterable[str]) -> set[str]:
-        return {each for each in node_ids if self.prompt[each].get("class_type") == START}
+        return {each for each in node_ids if self._classes[each] == START}
 
     def ends(self, node_ids: Iterable[str]) -> set[str]:
-        return {each for each in node_ids if self.prompt[each].get("class_type") == END}
+        return {each for each in node_ids if self._classes[each] == END}
 
     @staticmethod
     def walk(
@@ -124,7 +149,6 @@ class _Loops:
             raise _LoopError(
                 "loop_start_without_end", "Start Loop has no End Loop", details, starts
             )
-        self._check_accumulate(loops)
         return loops
 
     def _start_of(self, end: str, starts: set[str]) -> str:
@@ -140,22 +164,14 @@ class _Loops:
         message = "End Loop has ambiguous Start Loops"
         raise _LoopError("ambiguous_loop_nesting", message, details, (*met, end))
 
-    def _check_accumulate(self, loops: Mapping[str, str]) -> None:
-        for end in sorted(loops):
-            start = loops[end]
-            link = self.prompt[end]["inputs"].get("accumulate")
-            if not is_link(link):
-                continue
-            source = link[0]
-            if source in self.walk([start], self.children, {end}):
-                details = (
-                    f"End Loop {end} accumulate is driven by loop node {source} under"
-                    f" Start Loop {start}"
-                )
-                message = "End Loop accumulate depends on its loop body"
-                raise _LoopError(
-                    "loop_accumulate_from_body", message, details, {start, end, source}
-                )
+    def check_accumulate(self, start: str, end: str, source: str) -> None:
+        if source in self.walk([start], self.children, {end}):
+            details = (
+                f"End Loop {end} accumulate is driven by loop node {source} under"
+                f" Start Loop {start}"
+            )
+            message = "End Loop accumulate depends on its loop body"
+            raise _LoopError("loop_accumulate_from_body", message, details, {start, end, source})
 
 
 def _sources(node: Mapping[str, Any]) -> Iterator[str]:

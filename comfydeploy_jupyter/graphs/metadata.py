@@ -36,8 +36,8 @@ class EmbeddedWorkflow(TypedDict):
 def embedded_workflow(source: bytes | BinaryIO, *, field: str = "file") -> EmbeddedWorkflow:
     """Return the workflow that is in a file."""
     # If a file ends too early or is damaged after its metadata, the part that could be read is
-    # used. ``NaN`` becomes None. The field ``is_changed``, which ComfyUI adds to nodes that ran, is
-    # removed: ComfyUI (execution.py) would use it and not check whether an input file has changed.
+    # used. ``NaN`` becomes None. The fields that ComfyUI adds to nodes that ran are removed: it
+    # would use ``is_changed`` and not check whether an input file has changed (execution.py).
     reader = BoundedReader(io.BytesIO(source) if isinstance(source, bytes) else source)
     head = reader.peek(0, 64)
     texts = _texts_of(head)
@@ -209,6 +209,9 @@ def _note_all(found: EmbeddedWorkflow, value: object) -> None:
             _note(found, _parse(mapping(value).get(name)))
 
 
+_ADDED = ("is_changed", "_loop_body", "_loop_end")
+
+
 def _note(found: EmbeddedWorkflow, value: object) -> bool:
     """Keep a value that is a workflow; of each format, the first one."""
     if not isinstance(value, dict):
@@ -220,7 +223,7 @@ def _note(found: EmbeddedWorkflow, value: object) -> bool:
     if not all(isinstance(node, dict) for node in nodes) or not any(map(class_of, nodes)):
         return False
     found["prompt"] = found["prompt"] or {
-        node_id: {key: part for key, part in node.items() if key != "is_changed"}
+        node_id: {key: part for key, part in node.items() if key not in _ADDED}
         for node_id, node in value.items()
     }
     return True

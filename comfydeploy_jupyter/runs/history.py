@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from ..comfyui.memory import is_out_of_memory, with_advice
+from ..graphs.formats import mapping
 from ..util.times import timestamp_of
+from .loops import outputs_of_nodes
 from .records import RunRecord
 
 TOO_LARGE = (
@@ -28,9 +30,7 @@ def read_history(record: RunRecord, entry: dict[str, Any]) -> None:
                 messages[name] = data
     outputs = entry.get("outputs")
     if isinstance(outputs, dict):
-        record.outputs = {
-            str(node): output for node, output in outputs.items() if isinstance(output, dict)
-        }
+        record.outputs = outputs_of_nodes(outputs, mapping(entry.get("meta")))
     elif "outputs" not in entry:
         record.warnings = [*record.warnings, TOO_LARGE]
     cached = messages.get("execution_cached", {}).get("nodes")

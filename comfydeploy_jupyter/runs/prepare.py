@@ -30,6 +30,7 @@ from ..graphs.external import EXTERNAL_PREFIX, inline_external, place_files
 from ..graphs.formats import Graph, check_api_graph, detect_format, same_graph, title_of
 from ..graphs.formats import GraphFormat as Format
 from ..graphs.inputs import AppliedInputs, apply_inputs, check_inputs, file_names_in, load_files
+from ..graphs.loops import loop_bodies
 from ..graphs.models import models_in
 from ..graphs.seeds import SeedMode, Seeds, apply_seeds, needs_definitions
 from ..graphs.ui import check_consistency
@@ -426,11 +427,16 @@ def _facts_of(
 async def steps_of(
     work: Workload, machine: Machine | None, targets: Collection[str] | None
 ) -> dict[str, int]:
-    """Return the nodes that ComfyUI will execute, with the expected number of steps of each."""
+    """Return the nodes that ComfyUI will execute, with the expected number of steps of each.
+
+    Nodes that are executed in a loop are not among them: the loop is one node with a step for each
+    iteration.
+    """
     known = None if machine is None else machine.known_definitions
     needed = partial(work.only_needed, None if known is None else known.nodes, targets)
     found = await asyncio.to_thread(needed) if len(work.steps) > MANY_NODES else needed()
-    return found.steps
+    inside = loop_bodies(found.classes, found.sources)
+    return {node: steps for node, steps in found.steps.items() if node not in inside}
 
 
 class Loader:

@@ -9,6 +9,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..graphs.formats import node_label
+from ..graphs.loops import START
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -294,6 +295,7 @@ class LiveStatus(Progress):
         self._names = nodes
         self._times, self._works = record.node_times, record.node_steps
         self._started: dict[str, float] = {}
+        self._iterations: dict[str, tuple[int, int]] = {}
         self._stopped_at: tuple[dict[str, Any], tuple[int, int]] | None = None
         self._last_news: tuple[float, float | None, float] = -1.0, None, 0.0
 
@@ -313,6 +315,13 @@ class LiveStatus(Progress):
             return None
         return known.title
 
+    def with_culprit(self, error: dict[str, Any]) -> dict[str, Any]:
+        """Return the error of a run; that of a loop names the node in it that failed."""
+        node = self.current_node
+        if error.get("node_type") != START or node is None or node not in self._names:
+            return error
+        return {**error, "node_id": node, "node_type": self._names[node].class_type}
+
     def _is_unique(self, name: NodeName) -> bool:
         return sum(1 for other in self._names.values() if other.title == name.title) == 1
 
@@ -321,24 +330,39 @@ class LiveStatus(Progress):
         self.current_node = None
         self._stopped_at = None
         self.reset()
-        for before in (self._started, self._times, self._works):
+        for before in (self._started, self._times, self._works, self._iterations):
             before.clear()
 
     def start(self, node: str) -> None:
         self.current_node = node
-        self.begin(self._owner(node))
+        self.begin(node)
 
     def step(self, node: str, data: dict[str, Any]) -> None:
         value, maximum = data.get("value"), data.get("max")
         if isinstance(value, (int, float)) and isinstance(maximum, (int, float)):
             with contextlib.suppress(OverflowError, ValueError):  # numbers without a meaning
-                self.reach(self._owner(node), float(value), int(maximum))
+                self.reach(node, float(value), int(maximum))
+
+    def iterate(self, loops: Mapping[str, tuple[int, int]]) -> None:
+        """Record how many iterations of the loops that are executing have ended, outermost first.
+
+        The outermost loop has a step for each of its iterations; the others are parts of these.
+        """
+        self._iterations = dict(loops)
+        if loops:
+            (node, (done, total)), *inner = loops.items()
+            part = 1.0
+            value = float(done)
+            for ended, number in (found for _, found in inner):
+                part /= max(number, 1)
+                value += ended * part
+            self.reach(node, value, total)
 
     def note_states(self, states: object) -> None:
         if not isinstance(states, dict):
             return
         for node, state in states.items():
-            if not isinstance(state, dict) or node in self._times:
+            if not isinstance(state, dict):
                 continue
             if state.get("state") == _NODE_STARTED:
                 self._started.setdefault(node, self.clock())
@@ -357,8 +381,10 @@ class LiveStatus(Progress):
         if self._stopped_at is not None:
             return self._stopped_at[0]
         node, left = self.current_node, self.seconds_left()
+        rounds = [f"{done + 1} of {total}" for done, total in self._iterations.values()]
+        where = f" (iteration {', '.join(rounds)})" if rounds else ""
         return {
-            "live_status": f"Executing {self.name(node).title}" if node else "Executing",
+            "live_status": f"Executing {self.name(node).title}{where}" if node else "Executing",
             "progress": round(self.fraction(), 4),
             "current_node": node,
             "time_left": None if left is None else round(left, 1),
@@ -369,7 +395,7 @@ class LiveStatus(Progress):
 
     def current_step(self) -> tuple[int, int] | None:
         """Return the step of the current node and its number of steps; None without steps."""
-        found = self._running.get(self._owner(self.current_node or ""))
+        found = self._running.get(self.current_node or "")
         return None if found is None or not found.phases else (int(found.value), found.steps)
 
     def news(self, *, force: bool) -> dict[str, Any] | None:
@@ -388,14 +414,10 @@ class LiveStatus(Progress):
             return last is not left
         return abs(last - (self.clock() - at) - left) > max(DRIFT[0] * left, DRIFT[1])
 
-    def _owner(self, node: str) -> str:
-        """Return the node of the graph that created a node at run time."""
-        return node if node in self._names else node.split(".", 1)[0]
-
     def _end_node(self, node: str) -> None:
         started = self._started.pop(node, None)
         if started is not None:
-            self._times[node] = round(self.clock() - started, 4)
+            self._times[node] = round(self._times.get(node, 0.0) + self.clock() - started, 4)
             steps = self.steps_of(node)
             if any(steps):
                 self._works[node] = list(steps)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .. import metrics
 from ..util.times import parse_timestamp
 from .feed import SHORT, EventLog
+from .loops import NodeEvents, add_output
 from .progress import LiveStatus, NodeName
 from .state import OVER, Effect, Event, Notification, RunState, State
 
@@ -65,6 +66,7 @@ class Run(RunState):
         self.first_sent = False  # whether the first message is in the log
         self.listener: Callable[[Run, RunEvent], None] | None = None
         self.with_urls: Callable[[dict[str, Any]], dict[str, Any]] | None = None
+        self._loops = NodeEvents(nodes)
         self._early: list[tuple[str, dict[str, Any], Preview | None, int | None]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._wake()
@@ -89,7 +91,11 @@ class Run(RunState):
 
     def show(self, event: ComfyUIEvent) -> None:
         """Follow the progress in one of ComfyUI's events, keep its output, and emit it."""
-        data, live = event.data, self.live_status
+        data, live = self._loops.read(event.type, event.data), self.live_status
+        if data is None:
+            return
+        if event.type in ("execution_error", "execution_interrupted"):
+            data = live.with_culprit(data)
         node = data.get("node")
         output = data.get("output") if event.type == "executed" else None
         if event.type == "execution_cached":
@@ -103,8 +109,12 @@ class Run(RunState):
             live.step(str(node), data)
         elif event.type == "progress_state":
             live.note_states(data.get("nodes"))
+        elif event.type == "progress_text":
+            live.iterate(self._loops.iterations)
         elif isinstance(output, dict):
-            self.record.outputs[str(node)] = output
+            again = event.data.get("node") != node  # an iteration: its outputs are added
+            before = self.record.outputs.get(str(node), {}) if again else {}
+            self.record.outputs[str(node)] = add_output(before, output)
             self.outputs_size += event.size
         elif event.type == "executed":
             # ComfyUI also sends it, without output, for nodes whose outputs are cached.

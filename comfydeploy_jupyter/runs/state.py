@@ -915,7 +915,9 @@ class RunState:
         """Let the end of a run be stored, which is then reported. Only the first end counts."""
         if (self.state, cause) not in TABLE:
             return []
-        error = record.error or {}
+        error = self.live_status.with_culprit(record.error or {})
+        if error:
+            record.error = error
         title = self.live_status.title(str(error.get("node_id")))
         if title is not None:
             record.error = {**error, "node_title": title}

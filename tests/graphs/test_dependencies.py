@@ -103,6 +103,12 @@ def test_nodes_after_another_value_are_different():
     assert common(chain(1, 2), chain(True, "2")) == 0
 
 
+def test_a_loop_and_what_depends_on_it_is_not_cached():
+    graph = chain(1, 2, 3, 4)
+    graph["2"]["class_type"] = "StartLoop"
+    assert common(graph, graph) == 2
+
+
 def test_the_order_of_nodes_does_not_matter():
     graph = chain(1, 2, 3)
     assert common(graph, dict(reversed(graph.items()))) == 3

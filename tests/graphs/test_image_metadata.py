@@ -36,6 +36,15 @@ def test_the_prefix_that_hides_new_input_files_is_removed() -> None:
     assert set(prompt["1"]) == {"class_type", "inputs"}
 
 
+def test_what_comfyui_adds_to_loops_is_removed() -> None:
+    added = (
+        b'{"1": {"class_type": "StartLoop", "inputs": {}, "_loop_body": ["2"], "_loop_end": "3",'
+    )
+    content = png((b"tEXt", b"prompt\0" + added + b' "is_changed": [NaN]}}'))
+    prompt = embedded_workflow(content)["prompt"]
+    assert prompt == {"1": {"class_type": "StartLoop", "inputs": {}}}
+
+
 def png(*chunks: tuple[bytes, bytes]) -> bytes:
     def chunk(kind: bytes, data: bytes) -> bytes:
         return (

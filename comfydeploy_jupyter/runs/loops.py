@@ -1,0 +1,116 @@
+"""What ComfyUI says about copies of nodes, as what it means for the nodes of the graph.
+
+ComfyUI executes a loop, and what a node expands to, as copies of nodes with ids of their own
+(``1.0.0.2_3``: iteration 2 of node 3 in the loop that node 1 starts). People know only the nodes
+of the graph, so events, outputs and errors are given to the node that a copy stands for, its
+``display_node``. Recorded from ComfyUI 0.38.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from ..graphs.formats import mapping
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+_NUMBERS = re.compile(r"[0-9]+")
+_ITERATION = re.compile(r"Iteration ([0-9]{1,18}) / ([0-9]{1,18})")
+_FINISHED = "finished"
+
+
+def outputs_of_nodes(
+    outputs: Mapping[str, Any], meta: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Return the outputs in a history by the nodes of the graph, iterations in their order."""
+    copies: dict[str, list[str]] = {}
+    for node in outputs:
+        shown = mapping(meta.get(node)).get("display_node")
+        copies.setdefault(shown if isinstance(shown, str) else node, []).append(node)
+    found: dict[str, dict[str, Any]] = {}
+    for own, nodes in copies.items():
+        for node in sorted(nodes, key=lambda node: [*map(int, _NUMBERS.findall(node))]):
+            if isinstance(outputs[node], dict):
+                found[own] = add_output(found.get(own, {}), outputs[node])
+    return found
+
+
+def add_output(before: Mapping[str, Any], output: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the output of a node with that of its next iteration."""
+    lists = {
+        key: [*before[key], *value]
+        for key, value in output.items()
+        if isinstance(value, list) and isinstance(before.get(key), list)
+    }
+    return {**before, **output, **lists}
+
+
+class NodeEvents:
+    """Changes the data of a run's events, so that they are about the nodes of its graph."""
+
+    def __init__(self, nodes: Collection[str]) -> None:
+        self._nodes = nodes
+        self._shown: dict[str, str] = {}  # nodes of the graph by executing copy
+        self._states: dict[str, dict[str, Any]] = {}  # the last states that were given
+        # by the node that starts a loop, innermost last: the iterations that ended, and their
+        # number
+        self.iterations: dict[str, tuple[int, int]] = {}
+
+    def node_of(self, node: str) -> str:
+        """Return the node of the graph that a copy stands for."""
+        if node in self._nodes:
+            return node
+        known = self._shown.get(node)
+        if known is not None:
+            return known
+        last = node.rpartition("_")[2]
+        return last if last in self._nodes else node.split(".", 1)[0]
+
+    def read(self, kind: str, data: dict[str, Any]) -> dict[str, Any] | None:
+        """Return the data for the graph's nodes; None if it says nothing new about them."""
+        if kind == "progress_state":
+            return self._changes(data)
+        if isinstance(data.get("executed"), list):  # the end of a failed or interrupted run
+            executed = [self.node_of(str(node)) for node in data["executed"]]
+            return {**data, "executed": [*dict.fromkeys(executed)]}
+        node = data.get("node")
+        if not isinstance(node, str):
+            return data
+        shown = data.get("display_node")
+        own = shown if isinstance(shown, str) and shown in self._nodes else self.node_of(node)
+        if kind == "executing":
+            self._shown = {node: own}
+        if kind == "progress_text":
+            self._note_iteration(own, data.get("text"))
+        return data if own == node else {**data, "node": own, "display_node": own}
+
+    def _note_iteration(self, node: str, text: Any) -> None:
+        found = _ITERATION.fullmatch(text) if isinstance(text, str) else None
+        if found is not None:
+            self.iterations.pop(node, None)
+            if (done := int(found[1])) < (total := int(found[2])):
+                self.iterations[node] = done, total
+
+    def _changes(self, data: dict[str, Any]) -> dict[str, Any] | None:
+        """Return the states that differ from the last ones, if there are copies among them."""
+        states = data.get("nodes")
+        if not isinstance(states, dict) or all(node in self._nodes for node in states):
+            return data
+        now: dict[str, dict[str, Any]] = {}
+        for node, state in states.items():
+            if not isinstance(state, dict):
+                continue
+            shown = state.get("display_node_id")
+            own = shown if isinstance(shown, str) else self.node_of(node)
+            running = state.get("state") != _FINISHED
+            if running or now.get(own, state).get("state") == _FINISHED:
+                ids = {"node_id": own, "display_node_id": own, "real_node_id": own}
+                now[own] = {**state, **ids, "parent_node_id": None}
+        for node, (done, total) in self.iterations.items():
+            if node in now:
+                now[node].update(state="running", value=done, max=total)
+        changed = {node: state for node, state in now.items() if self._states.get(node) != state}
+        self._states.update(changed)
+        return {**data, "nodes": changed} if changed else None

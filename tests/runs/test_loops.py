@@ -1,0 +1,164 @@
+"""Runs with loops: what ComfyUI 0.38 sends about copies of nodes is told of the graph's nodes.
+
+The messages are made in the order and format that were recorded from loops of that version.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from comfydeploy_jupyter.comfyui.socket import Event
+from comfydeploy_jupyter.graphs.loops import loop_bodies
+from comfydeploy_jupyter.runs.history import read_history
+from comfydeploy_jupyter.runs.progress import NodeName
+from comfydeploy_jupyter.runs.records import RunRecord
+from comfydeploy_jupyter.runs.run import Run
+from comfydeploy_jupyter.runs.state import Notification
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CLASSES = {
+    "1": "StartLoop",
+    "5": "StartLoop",
+    "2": "Sampler",
+    "3": "SaveImage",
+    "6": "EndLoop",
+    "4": "EndLoop",
+    "9": "PreviewImage",
+}
+SOURCES = {"1": [], "5": ["1"], "2": ["5"], "3": ["2"], "6": ["3"], "4": ["6"], "9": ["4"]}
+
+
+class ComfyUI:
+    """Executes two nested loops, and makes the messages about them."""
+
+    def __init__(self, outer: int, inner: int, fails_at: tuple[int, int] | None = None) -> None:
+        self.outer, self.inner, self.fails_at = outer, inner, fails_at
+        self.states: dict[str, dict[str, Any]] = {}
+        self.outputs: dict[str, Any] = {}
+        self.meta: dict[str, Any] = {}
+        self.culprit = ""
+
+    def node(self, node: str, shown: str, pictures: int | None = None) -> Iterator[Event]:
+        ids = {"node_id": node, "display_node_id": shown, "real_node_id": "1"}
+        self.states[node] = {"value": 0.0, "max": 1.0, "state": "running", **ids}
+        yield self.message("progress_state", nodes=json.loads(json.dumps(self.states)))
+        yield self.message("executing", node=node, display_node=shown)
+        if shown == "2":
+            yield self.message("progress", node=node, value=1, max=2)
+        if pictures is not None:
+            output = {"images": [{"filename": f"{pictures}.png"}]}
+            self.outputs[node], self.meta[node] = output, {"node_id": node, "display_node": shown}
+            yield self.message("executed", node=node, display_node=shown, output=output)
+        self.states[node] = {**self.states[node], "value": 1.0, "state": "finished"}
+        yield self.message("progress_state", nodes=json.loads(json.dumps(self.states)))
+
+    def message(self, kind: str, **data: Any) -> Event:
+        return Event(kind, {"prompt_id": "p", **data}, len(json.dumps(data)))
+
+    def text(self, node: str, done: int, total: int) -> Event:
+        return self.message("progress_text", node=node, text=f"Iteration {done} / {total}")
+
+    def messages(self) -> Iterator[Event]:
+        yield self.message("execution_start")
+        yield self.message("execution_cached", nodes=[])
+        yield from self.node("1", "1")
+        yield self.text("1", 0, self.outer)
+        for i in range(self.outer):
+            yield from self.node(f"1.0.0.iteration_{i}", "1")
+            loop = f"1.0.0.{i}_5"
+            yield from self.node(loop, "5")
+            yield self.text(loop, 0, self.inner)
+            for k in range(self.inner):
+                copy = f"{loop}.0.0.{k}_1.0.0.{i}"
+                for message in self.node(f"{copy}_2", "2"):
+                    yield message
+                    if (i, k) == self.fails_at and message.type == "executing":
+                        done = ["1.0.0.iteration_0", f"{loop}.0.0.0_1.0.0.{i}_3"]
+                        error = {"node_id": "1", "node_type": "StartLoop", "executed": done}
+                        yield self.message("execution_error", exception_message="no", **error)
+                        return
+                yield from self.node(f"{copy}_3", "3", i * self.inner + k)
+                yield from self.node(f"{loop}.0.0.progress_{k}", "5")
+                yield self.text(loop, k + 1, self.inner)
+            yield from self.node(f"1.0.0.{i}_6", "6")
+            yield from self.node(f"1.0.0.progress_{i}", "1")
+            yield self.text("1", i + 1, self.outer)
+        yield from self.node("1.0.0.result", "1")
+        yield from self.node("4", "4")
+        yield from self.node("9", "9", 99)
+        yield self.message("execution_success")
+
+
+def follow(comfyui: ComfyUI, *, steps: dict[str, int] | None = None) -> tuple[Run, list[Any]]:
+    """Return a run that has received all messages, and its progress after each of them."""
+    nodes = {key: NodeName(f"The {kind}", kind) for key, kind in CLASSES.items()}
+    inside = loop_bodies(CLASSES, SOURCES)
+    assert inside == {"5", "2", "3", "6"}
+    steps = {node: 0 for node in CLASSES if node not in inside}
+    record = RunRecord("p", "local", "s", created_at="2026-01-01T00:00:00.000Z", status="running")
+    run = Run(record, nodes, steps=steps)
+    run.send(Notification.FIRST)
+    seen = []
+    for message in comfyui.messages():
+        run.show(message)
+        seen.append(run.live())
+    return run, seen
+
+
+async def test_iterations_are_those_of_the_graphs_nodes() -> None:
+    comfyui = ComfyUI(3, 11)
+    run, seen = follow(comfyui)
+    texts = [live["live_status"] for live in seen]
+    assert "Executing The Sampler (iteration 3 of 3, 11 of 11)" in texts
+    assert "Executing The StartLoop (iteration 1 of 3)" in texts
+    assert texts[-1] == "Executing The PreviewImage"
+    fractions = [live["progress"] for live in seen]
+    assert fractions == sorted(fractions)
+    middle = fractions[texts.index("Executing The Sampler (iteration 2 of 3, 6 of 11)")]
+    assert 0.3 < middle < 0.7
+    assert run.live_status.nodes() == (3, 3)
+    names = [f"{n}.png" for n in range(33)]
+    assert [each["filename"] for each in run.record.outputs["3"]["images"]] == names
+    assert set(run.record.outputs) == {"3", "9"}
+    assert set(run.record.node_times) == set(CLASSES)
+    live = run.record.outputs
+    read_history(run.record, {"outputs": comfyui.outputs, "meta": comfyui.meta, "status": {}})
+    assert run.record.outputs == live
+    scattered = dict(reversed(comfyui.outputs.items()))  # a cache may tell them in another order
+    read_history(run.record, {"outputs": scattered, "meta": comfyui.meta, "status": {}})
+    assert run.record.outputs == live
+
+
+async def test_no_reader_sees_the_id_of_a_copy() -> None:
+    run, _ = follow(ComfyUI(2, 2, fails_at=(1, 1)))
+    for entry in run.log.after(0):
+        text = json.dumps(entry.data)
+        assert ".0." not in text, text
+    last = [entry.data for entry in run.log.after(0) if entry.event == "execution_error"][-1]
+    assert (last["node_id"], last["node_type"]) == ("2", "Sampler")
+    assert last["executed"] == ["1", "3"]
+    error = {"type": "X", "message": "no", "node_id": "1", "node_type": "StartLoop"}
+    assert run.live_status.with_culprit(error)["node_id"] == "2"
+    other = {**error, "node_id": "9", "node_type": "PreviewImage"}
+    assert run.live_status.with_culprit(other) == other
+
+
+async def test_what_is_sent_grows_with_the_iterations_only() -> None:
+    sizes = []
+    for iterations in (10, 100):
+        run, _ = follow(ComfyUI(1, iterations))
+        sizes.append(sum(len(json.dumps(e.data)) for e in run.log.after(0)) / iterations)
+    assert sizes[1] < 1.2 * sizes[0]
+
+
+@pytest.mark.parametrize("text", ["Iteration 5", "Iteration x / 3", "Iteration 1 / 0", 5, None])
+async def test_other_texts_are_no_iterations(text: Any) -> None:
+    run, _ = follow(ComfyUI(1, 1))
+    run.show(Event("progress_text", {"node": "1", "text": text}))
+    run.show(Event("progress_text", {"node": 7, "text": "Iteration 1 / 3"}))
+    assert "iteration" not in run.live()["live_status"]
