@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import math
 import struct
 import time
 from dataclasses import dataclass, field, replace
@@ -31,10 +32,14 @@ log = logging.getLogger(__name__)
 MAX_EVENT = 8 * 1024**2  # bytes of a frame that is parsed: the size limit of the log of a run
 MAX_METADATA = 64 * 1024  # bytes of the metadata of a preview, which contain its node and prompt
 
+LARGE_STATES = 64 * 1024  # characters of an event with the states of nodes, see `_says_little`
+STATES_INTERVAL = 0.5  # seconds
+
 PREVIEW_IMAGE = 1
 PROGRESS_TEXT = 3
 PREVIEW_IMAGE_WITH_METADATA = 4
 
+_STATES = '{"type": "progress_state"'
 _IMAGE_TYPES = {1: "image/jpeg", 2: "image/png", 3: "image/webp"}
 # With this flag ComfyUI sends the node and the prompt of each preview (feature_flags.py).
 FEATURE_FLAGS = json.dumps({"type": "feature_flags", "data": {"supports_preview_metadata": True}})
@@ -193,6 +198,7 @@ class Connection:
         self.last_heard = time.monotonic()
         self._last_frame = self.last_heard  # also of a reply to a ping
         self.last_executed = self.last_heard  # monotonic time of the last event about a prompt
+        self._states_read = -math.inf  # when many states of nodes were last read
         self.queue_remaining: int | None = None  # the last number that ComfyUI sent on this socket
         self.failure: str | None = None
         self.hint: str | None = None  # advice if the server there is not trusted
@@ -342,6 +348,19 @@ class Connection:
                 if time.monotonic() - self._last_frame >= PING_INTERVAL:
                     await socket.ping()
 
+    def _says_little(self, text: str) -> bool:
+        """Return whether an event repeats the states of many nodes, soon after the last such one.
+
+        ComfyUI sends the states of all nodes that ran, for each step of each of them: what that is
+        about has events of its own.
+        """
+        if len(text) <= LARGE_STATES or not text.startswith(_STATES):
+            return False
+        soon = self._last_frame - self._states_read < STATES_INTERVAL
+        if not soon:
+            self._states_read = self._last_frame
+        return soon
+
     async def _receive(self, socket: aiohttp.ClientWebSocketResponse[Any]) -> None:
         async for message in socket:
             self._last_frame = time.monotonic()
@@ -350,6 +369,9 @@ class Connection:
             if message.type is aiohttp.WSMsgType.TEXT:
                 text: str = message.data
                 event: Event | Preview | OversizedEvent | None
+                if self._says_little(text):
+                    self.last_heard = self.last_executed = self._last_frame
+                    continue
                 if len(text) > MAX_EVENT:
                     event = OversizedEvent(len(text))
                 elif len(text) > THREAD_ABOVE:

@@ -6,17 +6,21 @@ The messages are made in the order and format that were recorded from loops of t
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from aiohttp import web
 
-from comfydeploy_jupyter.comfyui.socket import Event
+from comfydeploy_jupyter.comfyui.client import ComfyUIClient
+from comfydeploy_jupyter.comfyui.socket import STATES_INTERVAL, Connection, Event
 from comfydeploy_jupyter.graphs.loops import loop_bodies
 from comfydeploy_jupyter.runs.history import read_history
 from comfydeploy_jupyter.runs.progress import NodeName
 from comfydeploy_jupyter.runs.records import RunRecord
 from comfydeploy_jupyter.runs.run import Run
 from comfydeploy_jupyter.runs.state import Notification
+from tests.helpers.waiting import until_async
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -154,6 +158,50 @@ async def test_what_is_sent_grows_with_the_iterations_only() -> None:
         run, _ = follow(ComfyUI(1, iterations))
         sizes.append(sum(len(json.dumps(e.data)) for e in run.log.after(0)) / iterations)
     assert sizes[1] < 1.2 * sizes[0]
+
+
+async def test_few_of_the_frequent_events_about_many_nodes_are_read() -> None:
+    states = {str(n): {"state": "finished", "value": 1, "max": 1} for n in range(2000)}
+    frames = [
+        json.dumps({"type": kind, "data": {"prompt_id": "p", "nodes": states}})
+        for kind in [*["progress_state"] * 40, "executing"]
+    ]
+
+    async def accept(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        for frame in frames:
+            await socket.send_str(frame)
+        await socket.receive()
+        return socket
+
+    async def remaining(_: web.Request) -> web.Response:
+        return web.json_response({"exec_info": {"queue_remaining": 0}})
+
+    app = web.Application()
+    app.add_routes([web.get("/ws", accept), web.get("/prompt", remaining)])
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    client = ComfyUIClient(f"http://127.0.0.1:{runner.addresses[0][1]}", timeout=10)
+    kinds: list[str] = []
+    connection = Connection(
+        client,
+        "me",
+        on_event=lambda event: kinds.append(getattr(event, "type", "")),
+        on_connect=lambda: None,
+        on_disconnect=lambda: None,
+    )
+    begun = time.monotonic()
+    try:
+        connection.start()
+        await until_async(lambda: "executing" in kinds)
+    finally:
+        await connection.close()
+        await client.close()
+        await runner.cleanup()
+    took = time.monotonic() - begun
+    assert 1 <= kinds.count("progress_state") <= 1 + took / STATES_INTERVAL
 
 
 @pytest.mark.parametrize("text", ["Iteration 5", "Iteration x / 3", "Iteration 1 / 0", 5, None])
