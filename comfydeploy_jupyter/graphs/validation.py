@@ -281,12 +281,16 @@ def _missing(
         class_type = node.get("class_type") if isinstance(node, dict) else None
         if not isinstance(class_type, str):
             continue
-        rule = known.get(class_type)
+        rule, inputs = known.get(class_type), node.get("inputs")
         if rule is None:
             entry = classes.setdefault(class_type, {"class_type": class_type, "node_ids": []})
             entry["node_ids"].append(node_id)
-        else:
-            models += _missing_models(node_id, node.get("inputs"), rule)
+            continue
+        for wanted in rule.models(inputs) if isinstance(inputs, dict) else ():
+            name, folder = unwrapped(inputs.get(wanted.name)), wanted.model_folder[1]
+            if isinstance(name, str) and name and not wanted.offers(name):
+                lack = {"name": name, "folder": folder, "node_id": node_id, "input": wanted.name}
+                models.append(lack)
     if classes:
         packs = node_packs(workflow)
         for class_type, entry in classes.items():
@@ -301,14 +305,6 @@ def _missing(
                 entry["url"] = link.url
                 entry["folder"] = entry["folder"] or link.folder
     return list(classes.values()), models
-
-
-def _missing_models(node_id: Any, inputs: Any, rule: NodeClass) -> Iterator[Issue]:
-    for wanted in rule.models(inputs) if isinstance(inputs, dict) else ():
-        name = unwrapped(inputs.get(wanted.name))
-        if isinstance(name, str) and name and not wanted.offers(name):
-            folder = wanted.model_folder[1]
-            yield {"name": name, "folder": folder, "node_id": node_id, "input": wanted.name}
 
 
 FileExists = Callable[[str, str], bool]
