@@ -7,7 +7,9 @@ import json
 import sqlite3
 import ssl
 import uuid
+from contextlib import suppress
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +18,8 @@ from comfydeploy_jupyter.client import Comfy
 from comfydeploy_jupyter.comfyui.client import NONE
 from comfydeploy_jupyter.errors import ComfyUIUnavailableError, InvalidRequestError
 from comfydeploy_jupyter.machines.pool import Member
+from comfydeploy_jupyter.machines.records import MachineRecord
+from comfydeploy_jupyter.machines.registry import MachineRegistry, Pool
 from comfydeploy_jupyter.request_models import MachineCreate
 from tests.helpers.comfyui import free_port
 from tests.helpers.instant_comfyui import InstantComfyUI
@@ -410,6 +414,20 @@ async def test_no_run_is_accepted_by_a_pool_during_its_deletion(api, extension, 
     assert (await deleting)[0] == 200
     assert [(code, reply["code"]) for code, reply in answers] == [(404, "not_found")] * 2
     assert [row["id"] for row in (await api.get("machines"))[1]] == ["local"]
+
+
+def test_what_cannot_be_removed_from_the_store_is_added_again():
+    registry, machine = MachineRegistry(), SimpleNamespace(id="a", name="a")
+    pool, record = Pool("hpc", "hpc", "dask", ("a",)), MachineRecord("c", "c", "cloud", {})
+    registry.set_pool(pool)
+    registry.add(machine)
+    registry.cloud["c"] = record
+    with suppress(OSError), registry.removed("a", "hpc", "c") as machines:
+        assert machines == [machine]
+        assert (registry.find("a"), registry.pools, registry.cloud) == (None, (), {})
+        raise OSError("the disk is full")
+    assert (registry.find("a"), registry.pools, registry.cloud) == (machine, (pool,), {"c": record})
+    assert registry.all_machines.members == ()
 
 
 @pytest.mark.thorough
