@@ -12,6 +12,7 @@ import uuid
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 from .._version import __version__
 from ..dask_clusters import adapt, pem, release
@@ -516,8 +517,11 @@ def _client_class() -> Any:
 
 
 def check_address(address: str, *, allow_plain_tcp: bool, field: str) -> str:
-    valid = len(address) <= MAX_LENGTH and _ADDRESS.fullmatch(address)
-    if not valid or not 0 < int(address.rstrip("/").rpartition(":")[2]) < 65536:
+    try:
+        port = urlsplit(address).port
+    except ValueError:
+        port = None
+    if len(address) > MAX_LENGTH or not _ADDRESS.fullmatch(address) or not port:
         raise InvalidRequestError.of_field(
             field,
             f"{address[:80]!r} is not the address of a Dask scheduler, such as tls://host:8786",

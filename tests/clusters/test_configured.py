@@ -122,6 +122,8 @@ def broken() -> None:
         ({"scheduler": "tls://h:1", "tls_ca_file": "/nowhere"}, InvalidRequestError, "both needed"),
         ("tcp://127.0.0.1:99999", InvalidRequestError, "not the address"),
         ("tcp://127.0.0.1:0", InvalidRequestError, "not the address"),
+        ("tls://[::1:8786", InvalidRequestError, "not the address"),
+        ("tls://host:\u0663\u0663", InvalidRequestError, "not the address"),
         (object(), InvalidRequestError, "scheduler_address"),
         (broken, ComfyUIUnavailableError, "no queue"),
     ],
