@@ -21,6 +21,7 @@ from comfydeploy_jupyter.graphs.external import FileNeed
 from comfydeploy_jupyter.graphs.metadata import embedded_workflow
 from comfydeploy_jupyter.runs import inputs
 from comfydeploy_jupyter.snapshots.snapshot import MAX_YAML
+from tests.helpers.bodies import form
 
 from .conftest import routes
 
@@ -82,6 +83,10 @@ async def test_an_argument_has_one_value(call, jp_auth_header):
         response = await call("GET", f"comfyui-deploy/runs?{query}", dict(jp_auth_header))
         assert response.code == 400, query
         assert "is given more than once" in json.loads(response.body)["error"]
+    body, headers = form(("file", "a.json", b"{}"), ("file", "b.json", b"{}"))
+    path = "comfyui-deploy/workflow/convert"
+    response = await call("POST", path, {**jp_auth_header, **headers}, body)
+    assert (response.code, b"must be given exactly once" in response.body) == (400, True)
 
 
 @pytest.mark.parametrize("settings", [{"max_json_size": 1024}])

@@ -23,6 +23,7 @@ from comfydeploy_jupyter.comfyui.find import has_gpu, torch_build
 from comfydeploy_jupyter.comfyui.install import _ask
 from comfydeploy_jupyter.errors import ComfyUIUnavailableError, InvalidRequestError
 from comfydeploy_jupyter.machines.hardware import gpus_of_driver
+from comfydeploy_jupyter.request_models import RunRequest, parse
 from comfydeploy_jupyter.snapshots.docker import find_engine
 from comfydeploy_jupyter.snapshots.environment import Environment, read_checkout, read_packages
 from comfydeploy_jupyter.util.child import child_environment, plain_environment
@@ -160,6 +161,13 @@ def test_masked_arguments_keep_their_secrets_when_sent_back():
     for unknown in (["--other-key=***"], ["--port", "***"], ["***"]):
         with pytest.raises(KeyError):
             unmasked_arguments(unknown, given)
+
+
+def test_a_wrong_key_is_refused_without_its_value():
+    for name in ("api_key_comfy_org", "auth_token_comfy_org"):
+        with pytest.raises(InvalidRequestError, match=f"extra_data: {name} must be") as refused:
+            parse(RunRequest, {"extra_data": {name: "s3cret key"}})
+        assert "s3cret" not in f"{refused.value} {refused.value.details}"
 
 
 def test_looking_for_secrets_takes_no_time():
