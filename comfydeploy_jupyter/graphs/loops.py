@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
 START, END = "StartLoop", "EndLoop"
+LOOP_CLASSES = frozenset({START, END})
 
 
 class LoopFault(NamedTuple):
@@ -38,7 +39,7 @@ def loop_fault(
     `validated` has the ids of the nodes that were looked at, `outputs` those of the output nodes.
     """
     classes = {node_id: str(node.get("class_type")) for node_id, node in prompt.items()}
-    if {START, END}.isdisjoint(classes.values()):
+    if LOOP_CLASSES.isdisjoint(classes.values()):
         return None
     sources = {node_id: [*_sources(node)] for node_id, node in prompt.items()}
     loops = _Loops(classes, sources, validated, outputs)

@@ -37,7 +37,7 @@ from .definitions import (
 )
 from .dependencies import too_deep
 from .formats import is_link, mapping, objects, shown_title, title_of
-from .loops import loop_fault
+from .loops import LOOP_CLASSES, LoopFault, loop_fault
 from .models import model_links, node_packs
 from .versions import Behaviour, ReplacementError, replace_nodes, replacement_of
 
@@ -149,11 +149,12 @@ def _not_replaced(error: ReplacementError) -> str:
 def _first_error(
     prompt: dict[Any, Any], nodes: dict[Any, NodeClass], behaviour: Behaviour
 ) -> Issue | None:
-    for node_id in prompt:
-        if node_id not in nodes:
-            return _classless(node_id, prompt[node_id], behaviour)
-    if any(rule.output_node for rule in nodes.values()):
-        return None
+    if len(nodes) < len(prompt):
+        node_id = next(node_id for node_id in prompt if node_id not in nodes)
+        return _classless(node_id, prompt[node_id], behaviour)
+    for rule in nodes.values():
+        if rule.output_node:
+            return None
     return issue("prompt_no_outputs", "Prompt has no outputs", "")
 
 
@@ -196,14 +197,9 @@ def _validate_outputs(validator: NodeValidator) -> Validation:
         lines += [f"{error['message']}: {error['details']}" for error in validator.errors[output]]
         failed.append(output)
         known.append(len(validator.errors))
-    cyclic = any(
-        error["type"] == "dependency_cycle"
-        for errors in validator.errors.values()
-        for error in errors
-    )
-    outputs = [node_id for node_id, rule in validator.nodes.items() if rule.output_node]
-    validated = {*validator.valid, *validator.errors}
-    loop = None if cyclic else loop_fault(validator.prompt, validated, outputs)
+    loop = None
+    if not LOOP_CLASSES.isdisjoint([rule.name for rule in validator.nodes.values()]):
+        loop = _loop_fault(validator)
     if loop is not None and not loop.output_ids:
         # ComfyUI takes the first of these outputs; said as what it is here
         found = Validation(False, raises="IndexError: list index out of range")
@@ -258,6 +254,14 @@ def _validate_outputs(validator: NodeValidator) -> Validation:
     return Validation(bool(valid), error, node_errors, valid, warnings=list(validator.warnings))
 
 
+def _loop_fault(validator: NodeValidator) -> LoopFault | None:
+    kinds = {error["type"] for errors in validator.errors.values() for error in errors}
+    if "dependency_cycle" in kinds:
+        return None
+    outputs = [node_id for node_id, rule in validator.nodes.items() if rule.output_node]
+    return loop_fault(validator.prompt, {*validator.valid, *validator.errors}, outputs)
+
+
 def _further_errors(validator: NodeValidator) -> dict[Any, Issue]:
     """Return the errors of all nodes of known classes, for a prompt whose nodes ComfyUI ignores."""
     for node_id in validator.nodes:
@@ -287,10 +291,10 @@ def _missing(
             entry["node_ids"].append(node_id)
             continue
         for wanted in rule.models(inputs) if isinstance(inputs, dict) else ():
-            name, folder = unwrapped(inputs.get(wanted.name)), wanted.model_folder[1]
+            name = unwrapped(inputs.get(wanted.name))
             if isinstance(name, str) and name and not wanted.offers(name):
-                lack = {"name": name, "folder": folder, "node_id": node_id, "input": wanted.name}
-                models.append(lack)
+                lack = {"name": name, "folder": wanted.model_folder[1], "node_id": node_id}
+                models.append({**lack, "input": wanted.name})
     if classes:
         packs = node_packs(workflow)
         for class_type, entry in classes.items():
