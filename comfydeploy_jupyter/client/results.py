@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, overload
 from urllib.parse import urlsplit
 
 from ..errors import (
@@ -151,20 +151,16 @@ class OutputFile:
         if name in {"", ".", ".."}:
             raise ComfyDeployError(f"{self.filename!r} is not the name of a file")
         with unfinished(folder) as file:
-            self._copy_to(file)
+            if "content" in self._cache:
+                file.write(self._cache["content"])
+            else:
+                with self._request() as response:
+                    file.writelines(response.iter_content(1 << 20))
             file.close()
             return rename_or_number(Path(file.name), folder / name)
 
     def _request(self) -> AbstractContextManager[requests.Response]:
         return self._server.request("GET", self._address)
-
-    def _copy_to(self, file: IO[bytes]) -> None:
-        if "content" in self._cache:
-            file.write(self._cache["content"])
-            return
-        with self._request() as response:
-            for chunk in response.iter_content(1 << 20):
-                file.write(chunk)
 
 
 class Images(Sequence["Image"]):
@@ -249,11 +245,10 @@ def _media(result: Result) -> Iterator[str]:
     shown: list[str] = []
     pictures = 0
     for file in result.files:
-        if file.medium == "image" or file.is_hdr:
-            pictures += 1
-            if pictures > INLINE_IMAGES:
-                continue
-        shown.append(_inline(file))
+        is_picture = file.medium == "image" or file.is_hdr
+        pictures += is_picture
+        if not is_picture or pictures <= INLINE_IMAGES:
+            shown.append(_inline(file))
     if shown:
         yield (
             '<div style="display:flex;flex-wrap:wrap;gap:8px;align-items:flex-start">'
@@ -559,8 +554,8 @@ class Result(Reply):
             The run was cancelled.
         """
         if self.status == "failed":
-            details = {} if self.error is None else self.error
-            raise RunFailedError(self.failure or "the run failed", details=details, result=self)
+            failure = self.failure or "the run failed"
+            raise RunFailedError(failure, details=self.error, result=self)
         if self.status == "cancelled":
             raise RunCancelledError(f"the run {self.prompt_id} was cancelled", result=self)
         return self

@@ -24,6 +24,7 @@ from .files import has_files, upload_all
 from .graph import Source
 from .results import Result
 from .stream import FINAL, EventStream
+from .text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -192,9 +193,8 @@ class Deletion(NamedTuple):
     """Number of all of them."""
 
     def __str__(self) -> str:
-        runs = f"{self.runs} run{'s' if self.runs != 1 else ''}"
-        files = f"{self.files} file{'s' if self.files != 1 else ''}"
-        text = f"{runs} and {files} deleted ({self.bytes / 1024**2:.1f} MiB)"
+        done = f"{counted(self.runs, 'run')} and {counted(self.files, 'file')} deleted"
+        text = f"{done} ({self.bytes / 1024**2:.1f} MiB)"
         return f"{text}; {self.kept_count} kept" if self.kept_count else text
 
 
@@ -245,7 +245,9 @@ class Run:
     @property
     def record(self) -> dict[str, Any]:
         """The present record of the run, with the keys of the reply of ``run``."""
-        return self._refresh()
+        if self._record.get("status") not in FINAL:
+            self._record = self._server.get("check-status", prompt_id=self.prompt_id)
+        return self._record
 
     @property
     def labels(self) -> dict[str, str]:
@@ -275,7 +277,11 @@ class Run:
     @property
     def result(self) -> Result | None:
         """The result if the run has ended, also if it failed; else None."""
-        return self._result() if self.done else None
+        return self._result if self.done else None
+
+    @property
+    def _result(self) -> Result:
+        return Result(self._server, self.record, self._workflow)
 
     def events(self, *, previews: bool = False, timeout: float | None = None) -> EventStream:
         """Return the events of the run from its start, also those that are still to come.
@@ -314,8 +320,7 @@ class Run:
                 for event in events:
                     if event.event == "result" and event.data.get("status") in FINAL:
                         self._record = event.data
-            self._refresh()
-        return self._result().raise_for_status()
+        return self._result.raise_for_status()
 
     def story(self) -> list[StoryEntry]:
         """Return the events in the life of the run so far, in order, for debugging.
@@ -377,14 +382,6 @@ class Run:
             if kept.file is None:
                 raise ConflictError(f"The run {self.prompt_id} is not deleted: {kept.reason}")
         return deletion
-
-    def _refresh(self) -> dict[str, Any]:
-        if self._record.get("status") not in FINAL:
-            self._record = self._server.get("check-status", prompt_id=self.prompt_id)
-        return self._record
-
-    def _result(self) -> Result:
-        return Result(self._server, self._record, self._workflow)
 
     def __repr__(self) -> str:
         return printable(f"<Run {self.prompt_id}: {status_text(self.record)}>")

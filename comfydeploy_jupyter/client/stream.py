@@ -62,11 +62,10 @@ class SSEParser:
     def feed(self, chunk: bytes) -> list[Message]:
         """Return the messages that are complete with this chunk."""
         text = self._decoder.decode(chunk)
-        if self._after_cr and text:
-            text = text.removeprefix("\n")
-            self._after_cr = False
-        if text.endswith("\r"):
-            self._after_cr = True
+        if text:
+            begin = "\n" if self._after_cr else ""
+            self._after_cr = text.endswith("\r")
+            text = text.removeprefix(begin)
         *lines, rest = _LINE_END.split(text)
         messages = []
         for line in lines:
@@ -112,7 +111,10 @@ class Event:
     """Its id in the stream."""
 
     def __repr__(self) -> str:
-        shown = {k: f"<{len(v)} characters>" if _long(v) else v for k, v in self.data.items()}
+        shown = dict(self.data)
+        for key, value in shown.items():
+            if isinstance(value, str) and len(value) > 200:
+                shown[key] = f"<{len(value)} characters>"
         return f"Event({self.event!r}, {shown!r})"
 
     @property
@@ -136,16 +138,10 @@ class Event:
     @property
     def image(self) -> Image | None:
         """The picture of a ``preview``; None for other events."""
-        data = self.image_bytes
-        if not data:
-            return None
         import PIL.Image
 
-        return PIL.Image.open(io.BytesIO(data))
-
-
-def _long(value: object) -> bool:
-    return isinstance(value, str) and len(value) > 200
+        data = self.image_bytes
+        return PIL.Image.open(io.BytesIO(data)) if data else None
 
 
 @dataclass
@@ -196,57 +192,44 @@ class RunProgress:
 
     def feed(self, event: Event) -> None:
         """Update the progress with an event; unknown events are ignored."""
-        handler = getattr(self, f"_on_{event.event}", None)
-        if handler is not None:
-            handler(event)
-            self.version += 1
+        data = event.data
+        match event.event:
+            case "execution_start":
+                self.status = "running"
+            case "executing":
+                self.status = "running"
+                self._enter(data.get("display_node") or event.node)
+            case "progress":
+                if event.node is not None and (self.node is None or self.node.id != event.node):
+                    self._enter(event.node)
+                self.step, self.steps = _integer(data.get("value")), _integer(data.get("max"))
+            case "live_status":
+                progress, left = data.get("progress"), data.get("time_left")
+                if isinstance(progress, (int, float)):
+                    self.fraction = min(1.0, max(self.fraction, float(progress)))
+                self._left = (left, time.monotonic()) if isinstance(left, (int, float)) else None
+            case "preview":
+                self.preview = event.image_bytes
+                self.preview_format = str(data.get("mime", "image/jpeg")).rpartition("/")[2]
+            case "status" if event.is_final:
+                self.finish(str(data["status"]))
+            case "status":
+                self.status = str(data.get("status") or self.status)
+            case _:
+                return
+        self.version += 1
 
     def finish(self, status: str) -> None:
         """Record the end of the run, or that it is not followed any more."""
         self.status = status
         self.ended = time.monotonic()
-        self.node, self.step, self.steps = None, 0, 0
+        self._enter(None)
         if status == "success":
             self.fraction = 1.0
         self.version += 1
 
-    def _on_execution_start(self, event: Event) -> None:
-        self.status = "running"
-
-    def _on_executing(self, event: Event) -> None:
-        self.status = "running"
-        node = event.data.get("display_node") or event.node
-        if node is None:
-            self.node, self.step, self.steps = None, 0, 0
-        else:
-            self._enter(node)
-
-    def _on_progress(self, event: Event) -> None:
-        node = event.node
-        if node is not None and (self.node is None or self.node.id != node):
-            self._enter(node)
-        self.step, self.steps = _integer(event.data.get("value")), _integer(event.data.get("max"))
-
-    def _on_live_status(self, event: Event) -> None:
-        progress = event.data.get("progress")
-        if isinstance(progress, (int, float)):
-            self.fraction = min(1.0, max(self.fraction, float(progress)))
-        left = event.data.get("time_left")
-        self._left = (left, time.monotonic()) if isinstance(left, (int, float)) else None
-
-    def _on_preview(self, event: Event) -> None:
-        self.preview = event.image_bytes
-        self.preview_format = str(event.data.get("mime", "image/jpeg")).rpartition("/")[2]
-
-    def _on_status(self, event: Event) -> None:
-        status = str(event.data.get("status", ""))
-        if event.is_final:
-            self.finish(status)
-        elif status:
-            self.status = status
-
     def _enter(self, node_id: object) -> None:
-        self.node = self.workflow.name(node_id)
+        self.node = None if node_id is None else self.workflow.name(node_id)
         self.step = self.steps = 0
 
 
@@ -511,11 +494,9 @@ def _event(message: Message) -> Event | None:
         content = loads(message.data)
     except ValueError:
         return None
-    if not isinstance(content, dict):
-        return None
-    name, inner = content.get("event"), content.get("data")
-    if isinstance(name, str) and isinstance(inner, dict):
-        return Event(name, inner, message.id)
-    if "prompt_id" in content:
-        return Event("queued", content, message.id)
+    match content:
+        case {"event": str(name), "data": dict(inner)}:
+            return Event(name, inner, message.id)
+        case {"prompt_id": _}:
+            return Event("queued", content, message.id)
     return None

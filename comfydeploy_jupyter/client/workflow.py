@@ -59,13 +59,11 @@ def unknown_name(
 ) -> UnknownNameError:
     """Return the error for a name that does not exist; it suggests similar names."""
     names = list(dict.fromkeys(known))
-    close = close or difflib.get_close_matches(str(name), names, n=5)
-    if close:
+    hint = "it has none"
+    if close := close or difflib.get_close_matches(str(name), names, n=5):
         hint = f"did you mean {' or '.join(map(repr, close))}?"
-    else:
-        hint = (
-            f"there are {', '.join(map(repr, names[:MAX_CANDIDATES]))}" if names else "it has none"
-        )
+    elif names:
+        hint = f"there are {', '.join(map(repr, names[:MAX_CANDIDATES]))}"
     return UnknownNameError(f"{name!r} is no {what}; {hint}")
 
 
@@ -130,10 +128,7 @@ class Inputs(Mapping[str, Any]):
 
     def _rows(self) -> list[tuple[str, str, str, str]]:
         names = self._names()
-        return [
-            (names[field.key], field.label, shown(field.value), _range_of(field))
-            for field in self._workflow.form
-        ]
+        return [(names[f.key], f.label, shown(f.value), _range_of(f)) for f in self._workflow.form]
 
     def __repr__(self) -> str:
         return text_table(self._rows()) or "no inputs"
@@ -144,17 +139,13 @@ class Inputs(Mapping[str, Any]):
 
 def _range_of(field: FormField) -> str:
     """Return the range or the first choices of an input, and whether a value has to be given."""
-    required = ["required"] if field.required else []
-    return "; ".join([*required, *filter(None, [_values_of(field)])])
-
-
-def _values_of(field: FormField) -> str:
+    parts = ["required"] if field.required else []
     if field.options:
         more = " …" if len(field.options) > 4 else ""
-        return ", ".join(map(str, field.options[:4])) + more
-    if field.min is not None and field.max is not None:
-        return f"{field.min} to {field.max}"
-    return ""
+        parts.append(", ".join(map(str, field.options[:4])) + more)
+    elif field.min is not None and field.max is not None:
+        parts.append(f"{field.min} to {field.max}")
+    return "; ".join(parts)
 
 
 class Node:
@@ -272,14 +263,14 @@ class Validation(Reply):
                 sentence(item, str(fault.get("class_type") or ""))
                 for item in fault.get("errors") or ()
             ]
-        missing = list(reply.get("missing_nodes") or ())
         warned = [str(warning) for warning in reply.get("warnings") or ()]
         self.problems += self.general
         self.problems += source.complaints(further)
-        for entry in missing:
-            for node_id in entry.get("node_ids") or ():
+        for entry in reply.get("missing_nodes") or ():
+            node_ids = entry.get("node_ids") or ()
+            for node_id in node_ids:
                 self._add(node_id, _no_class(entry))
-            self.problems.append(_missing_class(entry, source))
+            self.problems.append(_no_class(entry, [source.name(node_id) for node_id in node_ids]))
         for entry in reply.get("missing_models") or ():
             self._add_model(entry, source)
         self.problems = list(map(printable, self.problems + warned))
@@ -317,18 +308,13 @@ class Validation(Reply):
         return f'<pre style="white-space:pre-wrap">{html.escape(repr(self))}</pre>'
 
 
-def _no_class(entry: dict[str, Any]) -> str:
+def _no_class(entry: dict[str, Any], names: Sequence[NodeName] = ()) -> str:
+    """Return what is said about a node class that ComfyUI does not have, with its nodes."""
     from_ = ""
     if entry.get("needs"):
         from_ = f"; it needs {entry['needs']}"
     elif entry.get("pack"):
         from_ = f"; it is in the node pack {entry['pack']}"
-    return f"ComfyUI has no node class {entry.get('class_type')}{from_}"
-
-
-def _missing_class(entry: dict[str, Any], source: Source) -> str:
-    words, semicolon, pack = _no_class(entry).partition(";")
-    names = [source.name(node_id) for node_id in entry.get("node_ids") or ()]
     # A node whose class is its only name needs no further one.
     nodes = [
         f'"{name.short}"' if name.unique else f"id {name.id}"
@@ -336,7 +322,7 @@ def _missing_class(entry: dict[str, Any], source: Source) -> str:
         if not name.unique or name.short != name.type
     ]
     place = f" ({', '.join(nodes)})" if nodes else ""
-    return f"{words}{place}{semicolon}{pack}"
+    return f"ComfyUI has no node class {entry.get('class_type')}{place}{from_}"
 
 
 class Workflow:
