@@ -56,7 +56,7 @@ EVENTS = {
     name: f"https://comfydeploy-jupyter.github.io/comfydeploy-jupyter/events/{name}/v1"
     for name in ("run", "machine")
 }
-LOOK_EVERY = 1.0  # seconds between checks for unfinished runs or transfers
+LOOK_INTERVAL = 1.0  # seconds between checks for unfinished runs or transfers
 
 package_log = logging.getLogger(__package__)  # parent of the loggers of all modules of this package
 log = logging.getLogger(__name__)
@@ -495,7 +495,7 @@ class ComfyDeploy(ExtensionApp):
     async def _look_for_work(self) -> None:
         """Count runs and transfers as activity: they can take hours without any request."""
         while True:
-            await asyncio.sleep(LOOK_EVERY)
+            await asyncio.sleep(LOOK_INTERVAL)
             if self.requests or self.services.at_work():
                 self.note_activity()
 
@@ -508,8 +508,8 @@ class ComfyDeploy(ExtensionApp):
     async def _open_early(self) -> None:
         try:
             await self.open_services()
-        except ComfyDeployError as fault:
-            self.log.error("ComfyDeploy could not be started: %s", fault)  # noqa: TRY400 - the message says all
+        except ComfyDeployError as exc:
+            self.log.error("ComfyDeploy could not be started: %s", exc)  # noqa: TRY400 - the message says all
 
     def _build(self) -> Services:
         if self._mount is not None:

@@ -31,7 +31,7 @@ from .graphs.inputs import InputNames
 from .util.times import parse_timestamp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
 HELP = """\
 %comfy status                   ComfyUI, its queue, uploads
@@ -73,20 +73,14 @@ class ComfyMagics(Magics):
             words = shlex.split(line.replace("\\", "\\\\") if windows else line)
         except ValueError as error:
             raise UsageError(f"%comfy: {error}: {line}") from None
-        commands: dict[str, Callable[[list[str]], Any]] = {
-            "status": self._status,
-            "run": self._run,
-            "panel": self._panel,
-            "runs": self._runs,
-        }
         if not words or words[0] in {"help", "--help", "-h", "?"}:
             return Page(HELP)
         name, *arguments = words
-        if name not in commands:
-            close = difflib.get_close_matches(name, commands, n=1)
+        if name not in COMMANDS:
+            close = difflib.get_close_matches(name, COMMANDS, n=1)
             hint = f"; did you mean {close[0]}?" if close else ""
             raise UsageError(f"%comfy: there is no command {name!r}{hint}\n{HELP}")
-        return commands[name](arguments)
+        return getattr(self, f"_{name}")(arguments)
 
     @property
     def _client(self) -> Comfy:

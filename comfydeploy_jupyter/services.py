@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-RECOVER_EVERY = 10.0  # seconds between checks for servers that have exited
+RECOVER_INTERVAL = 10.0  # seconds between checks for servers that have exited
 
 
 class Services:
@@ -380,7 +380,7 @@ class Services:
     async def _recover(self, delivery: Delivery, sessions: set[str]) -> None:
         """Recover runs, transfers and messages of exited servers with this data folder."""
         while True:
-            await asyncio.sleep(RECOVER_EVERY)
+            await asyncio.sleep(RECOVER_INTERVAL)
             sessions |= await asyncio.to_thread(self._session.claim)
             if sessions:
                 await delivery.recover_orphans(await self.transfers.recover(sessions))

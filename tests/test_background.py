@@ -125,7 +125,7 @@ class TestOfRuns:
     async def test_servers_that_have_ended_are_found_later(
         self, api, extension, without_runs, monkeypatch
     ):
-        monkeypatch.setattr(services, "RECOVER_EVERY", 0.05)
+        monkeypatch.setattr(services, "RECOVER_INTERVAL", 0.05)
         await extension.stop_extension()
         await api.get("runs")
         sessions = extension.folder / "sessions"

@@ -7,7 +7,7 @@ import hashlib
 import io
 import os
 import uuid
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
@@ -50,20 +50,14 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
 def rename_or_number(file: Path, wanted: Path) -> Path:
     """Rename a finished file to its name, or to a free one; never replace other content."""
     path, number = wanted, 0
-    while not _reserve(path):
+    while True:
+        with suppress(FileExistsError):
+            path.open("xb").close()
+            return file.replace(path)
         if path.is_file() and filecmp.cmp(file, path, shallow=False):
             return path
         number += 1
         path = wanted.with_name(f"{wanted.stem} ({number}){wanted.suffix}")
-    return file.replace(path)
-
-
-def _reserve(path: Path) -> bool:
-    try:
-        path.open("xb").close()
-    except FileExistsError:
-        return False
-    return True
 
 
 K = TypeVar("K")
@@ -172,24 +166,29 @@ def send_chunks(
         return dict(json_of(response))
 
 
+class Uploader:
+    """Uploads the files, pictures and arrays among values that exist meanwhile, each once."""
+
+    def __init__(self, server: Server, machine: str | None) -> None:
+        self._server = server
+        self._machine = machine
+        self._names: dict[int, str] = {}
+
+    def stored(self, value: Any) -> Any:
+        """Return the name of a file that is uploaded, or the names in a list of files."""
+        if not is_file(value):
+            return [self.stored(file) for file in value]
+        if id(value) not in self._names:
+            self._names[id(value)] = str(upload(self._server, value, machine=self._machine))
+        return self._names[id(value)]
+
+
 def upload_all(
     server: Server, values: Mapping[K, Any], *, machine: str | None = None
 ) -> dict[K, Any]:
-    """Upload the files, pictures and arrays among inputs, each once."""
-    names: dict[int, str] = {}
-
-    def name_of(file: Any) -> str:
-        if id(file) not in names:
-            names[id(file)] = str(upload(server, file, machine=machine))
-        return names[id(file)]
-
-    found: dict[K, Any] = {}
-    for key, value in values.items():
-        if is_file(value):
-            found[key] = name_of(value)
-        elif has_files(value):
-            found[key] = [name_of(file) for file in value]
-    return found
+    """Upload the files, pictures and arrays among inputs; return the names that replace them."""
+    uploader = Uploader(server, machine)
+    return {key: uploader.stored(value) for key, value in values.items() if has_files(value)}
 
 
 def has_files(value: Any) -> bool:

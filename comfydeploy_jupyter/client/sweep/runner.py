@@ -344,13 +344,9 @@ class SweepProgress:
     @property
     def current(self) -> tuple[Point, RunProgress | None] | None:
         """The point that runs now, else one that is queued, with its progress; else None."""
-        found = None
-        for point in self.sweep:
-            if point.status == "running":
-                return point, point.progress
-            if point.status == "queued" and found is None:
-                found = point, point.progress
-        return found
+        points = sorted(self.sweep, key=lambda point: point.status != "running")
+        active = (p for p in points if p.status in ("running", "queued"))
+        return next(((point, point.progress) for point in active), None)
 
     def changed(self) -> None:
         """Record that something has changed."""

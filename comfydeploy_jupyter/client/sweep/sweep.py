@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import html
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from ...errors import InvalidRequestError, NotFoundError, RunTimeoutError, brief, printable
-from ..files import has_files, is_file, write_bytes, write_text
+from ..files import Uploader, has_files, write_bytes, write_text
 from ..runs import check_options
 from ..server import check_timeout, plain
 from ..workflow import Workflow
@@ -29,6 +27,7 @@ from .runner import (
 from .sheet import ContactSheet, Words, table_csv, table_html, table_rows, table_text
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Mapping
 
     from PIL.Image import Image
@@ -540,16 +539,24 @@ class Sweeps:
         seeds = {} if seed is None else loaded.source.seed_inputs(seed)
         constant = {**loaded.source.files, **seeds, **(inputs or {})}
         grid = Grid.of(points)
-        self._check_names(loaded, grid, constant, at_once)
+        # wrong names are found before any file is uploaded
+        empty = dict.fromkeys(constant, "")
+        Plan(
+            self._comfy.server, loaded, grid.map(_without_files), inputs=empty, at_once=at_once
+        ).keys()
         values = [*constant.values(), *(value for p in grid.points for value in p.values())]
         if machine == "auto" and any(map(has_files, values)):
             machine = self._comfy.machines.get(machine).id  # files go to the machine that runs
-        uploads = _Uploads(self._comfy, machine)
+        uploader = Uploader(self._comfy.server, machine)
+
+        def sent(value: Any) -> Any:
+            return uploader.stored(value) if has_files(value) else plain(value)
+
         plan = Plan(
             self._comfy.server,
             loaded,
-            grid.map(uploads.replace),
-            inputs={key: uploads.replace(value) for key, value in constant.items()},
+            grid.map(sent),
+            inputs={key: sent(value) for key, value in constant.items()},
             machine=machine,
             options=options,
             at_once=at_once,
@@ -572,44 +579,6 @@ class Sweeps:
         self.last = Sweep.load(self._comfy, Path(path).expanduser())
         return self.last
 
-    def _check_names(
-        self, workflow: Workflow, grid: Grid, inputs: Mapping[str, Any], at_once: AtOnce
-    ) -> None:
-        """Raise if a name is no input of the workflow; done before any file is uploaded."""
-        placeholders = dict.fromkeys(inputs, "")
-        Plan(
-            self._comfy.server,
-            workflow,
-            grid.map(_placeholder),
-            inputs=placeholders,
-            at_once=at_once,
-        ).keys()
 
-
-def _placeholder(value: Any) -> Any:
+def _without_files(value: Any) -> Any:
     return "file" if has_files(value) else plain(value)
-
-
-class _Uploads:
-    """Uploads the files and pictures among the values of a sweep, each once."""
-
-    def __init__(self, comfy: Comfy, machine: str | None) -> None:
-        self._comfy = comfy
-        self._machine = machine
-        self._names: dict[int, str] = {}
-        self._uploaded: list[Any] = []  # references, so that no other object gets the same id()
-
-    def replace(self, value: Any) -> Any:
-        """Return the value, with each file or picture in it replaced by its uploaded name."""
-        if not is_file(value):
-            return [self.replace(file) for file in value] if has_files(value) else plain(value)
-        if id(value) not in self._names:
-            name = None
-            if not isinstance(value, os.PathLike):
-                # Named by its content, so that the next call finds that the value is the same.
-                facts = f"{getattr(value, 'mode', '')}{getattr(value, 'size', '')}".encode()
-                name = f"upload-{hashlib.sha256(facts + value.tobytes()).hexdigest()[:16]}.png"
-            uploaded = self._comfy.upload(value, name=name, machine=self._machine)
-            self._names[id(value)] = str(uploaded)
-            self._uploaded.append(value)
-        return self._names[id(value)]
