@@ -84,7 +84,6 @@ class OwnServer:
         # A configuration file, not arguments: everybody on this machine can read the arguments of a
         # process. It is in the folder of highest priority, so the settings that the user made for
         # other servers (a port, a certificate, a password) do not apply here.
-        identity = {"token": token, "hashed_password": ""}
         config: dict[str, dict[str, Any]] = {
             "ServerApp": {
                 "ip": "127.0.0.1",
@@ -101,7 +100,7 @@ class OwnServer:
                 "identity_provider_class": "jupyter_server.auth.PasswordIdentityProvider",
             },
             "IdentityProvider": {"token": token},
-            "PasswordIdentityProvider": identity,
+            "PasswordIdentityProvider": {"token": token, "hashed_password": ""},
         }
         path = self._folder / "jupyter_server_config.json"
         path.touch(mode=0o600)
@@ -136,11 +135,9 @@ class OwnServer:
 
     def _announced(self) -> Server | None:
         for path in self._folder.glob("jpserver-*.json"):
-            try:
+            with contextlib.suppress(ValueError):  # it is being written
                 info = json.loads(path.read_bytes())
-            except ValueError:
-                return None
-            return Server(info["url"], info["token"], own=True)
+                return Server(info["url"], info["token"], own=True)
         return None
 
     def _failure(self, what: str) -> ServerUnreachableError:
@@ -202,20 +199,9 @@ def connect(
     Parameters
     ----------
     url, token, start
-        As for `comfydeploy_jupyter.connect`.
+        As for `comfydeploy_jupyter.connect`, which raises the same.
     display : callable, optional
         Makes the live view of `Comfy.run`.
-
-    Raises
-    ------
-    ServerUnreachableError
-        The server does not answer, or there is none and ``start`` is false.
-    UnauthorizedError
-        It needs another token, or has only a password.
-    UnsupportedPlatformError
-        This is not Linux or macOS, so no server can be started here.
-    ComfyDeployError
-        It does not have this extension enabled; the message says how to enable it.
     """
     own = not url  # an address that the user gives is used without a check of its owner
     url = url or os.environ.get(ENV_URL)
@@ -237,9 +223,13 @@ def connect(
 def candidates(environ: Mapping[str, str] | None = None) -> Iterator[Candidate]:
     """Yield the Jupyter servers that may have the routes, the most likely first."""
     environ = os.environ if environ is None else environ
-    hub = _of_hub(environ)
-    if hub is not None:
-        yield hub
+    token, service = environ.get("JUPYTERHUB_API_TOKEN"), environ.get("JUPYTERHUB_SERVICE_URL")
+    if token and service:
+        url, prefix = _reachable(service), environ.get("JUPYTERHUB_SERVICE_PREFIX")
+        if prefix:
+            parts = urlsplit(url)
+            url = urlunsplit((parts.scheme, parts.netloc, prefix, "", ""))
+        yield Candidate(url, token, mine=True)
     servers = _servers(set(_ancestors(environ)))
     for _, found in sorted(servers, key=lambda server: (not server[1].mine, -server[0])):
         yield found
@@ -293,18 +283,6 @@ def _find(token: str | None) -> Server | None:
 
 def _warn(message: str) -> None:
     warnings.warn(message, UserWarning, stacklevel=4)
-
-
-def _of_hub(environ: Mapping[str, str]) -> Candidate | None:
-    token, service = environ.get("JUPYTERHUB_API_TOKEN"), environ.get("JUPYTERHUB_SERVICE_URL")
-    if not token or not service:
-        return None
-    url = _reachable(service)
-    prefix = environ.get("JUPYTERHUB_SERVICE_PREFIX")
-    if prefix:
-        parts = urlsplit(url)
-        url = urlunsplit((parts.scheme, parts.netloc, prefix, "", ""))
-    return Candidate(url, token, mine=True)
 
 
 def _servers(ancestors: set[int]) -> Iterator[tuple[float, Candidate]]:

@@ -151,19 +151,13 @@ class Machine(Record["Machines"]):
         version = self.record.get("version")
         if "software" in self.record:
             version = self.record["software"].get("comfyui", {}).get("version")
-        comfyui = f", ComfyUI {version}" if version and self.kind != "cloud" else ""
-        facts = f"{self.kind}, {self.status}{comfyui}{self._gpus()}"
-        return printable(f"<machine {self.id}{name}: {facts}>")
-
-    def _gpus(self) -> str:
-        gpus = self.record.get("hardware", {}).get("gpus", ())
-        names = [
-            f"{gpu['name']} {human_size(gpu['memory']['total'])}"
-            if (gpu.get("memory") or {}).get("total")
-            else str(gpu["name"])
-            for gpu in gpus
-        ]
-        return f", {', '.join(names)}" if names else ""
+        facts = [self.kind, self.status]
+        if version and self.kind != "cloud":
+            facts.append(f"ComfyUI {version}")
+        for gpu in self.record.get("hardware", {}).get("gpus", ()):
+            memory = (gpu.get("memory") or {}).get("total")
+            facts.append(f"{gpu['name']} {human_size(memory)}" if memory else str(gpu["name"]))
+        return printable(f"<machine {self.id}{name}: {', '.join(facts)}>")
 
 
 MachineList: TypeAlias = list[Machine]

@@ -82,17 +82,7 @@ class Sweep(Sequence[Point]):
 
     @classmethod
     def load(cls, comfy: Comfy, path: Path) -> Sweep:
-        """Return the sweep that is in a file, as it was when it was last saved.
-
-        Raises
-        ------
-        FileNotFoundError
-            There is no such file.
-        InvalidRequestError
-            It is not the file of a sweep.
-        ConflictError
-            Its runs are on another server.
-        """
+        """Return the sweep that is in a file, as it was last saved; raises as `Sweeps.load`."""
         content = read_file(path)
         try:
             return cls(comfy, Plan.from_json(comfy.server, content), save=path)
