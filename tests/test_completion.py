@@ -132,10 +132,7 @@ def test_other_completions_are_left_to_ipython(kernel: BlockingKernelClient, cod
 @pytest.mark.parametrize(
     ("code", "line"),
     [
-        (
-            'comfy.run(wf, {"Widht.value": 3}, imputs=4)',
-            "TypeError: unknown option 'imputs'; {}",
-        ),
+        ('comfy.run(wf, {"Widht.value": 3}, imputs=4)', "TypeError: unknown option 'imputs'; {}"),
         (
             'wf.set({"Widht.value": 3})',
             "UnknownInputError: inputs.Widht.value: no input of the workflow has this name; {}",
@@ -148,14 +145,8 @@ def test_other_completions_are_left_to_ipython(kernel: BlockingKernelClient, cod
             "comfy.run(wf)",
             "ServerUnreachableError: the Jupyter server at http://127.0.0.1:1/ does not answer",
         ),
-        (
-            'wf["Skyy"]',
-            "UnknownNameError: 'Skyy' is no node of this workflow; {}",
-        ),
-        (
-            "node.colour",
-            "AttributeError: 'colour' is no input of node \"Sky\" (EmptyImage); {}",
-        ),
+        ('wf["Skyy"]', "UnknownNameError: 'Skyy' is no node of this workflow; {}"),
+        ("node.colour", "AttributeError: 'colour' is no input of node \"Sky\" (EmptyImage); {}"),
     ],
 )
 def test_a_typo_is_shown_as_one_line(kernel: BlockingKernelClient, code: str, line: str) -> None:

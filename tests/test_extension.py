@@ -12,11 +12,7 @@ from comfydeploy_jupyter.extension import ComfyDeploy, _key_of, package_log
     ("name", "text", "value"),
     [
         ("comfyui_url", "http://127.0.0.1:1", "http://127.0.0.1:1"),
-        (
-            "launch_args",
-            "--lowvram --output-directory '/a b'",
-            ["--lowvram", "--output-directory", "/a b"],
-        ),
+        ("launch_args", "--lowvram --dir '/a b'", ["--lowvram", "--dir", "/a b"]),
         ("autostart", "false", False),
         ("autostart", "1", True),
         ("comfyui_timeout", "2.5", 2.5),
@@ -28,17 +24,14 @@ def test_setting_from_the_environment(monkeypatch, name, text, value):
     assert getattr(ComfyDeploy(), name) == value
 
 
-KEYS = ("api_key", "comfy_api_key", "huggingface_token", "civitai_token")
-
-
-@pytest.mark.parametrize("name", KEYS)
-def test_a_key_is_one_line(monkeypatch, name):
-    monkeypatch.setenv(f"COMFYDEPLOY_{name.upper()}", " sk-1\n")
-    app = ComfyDeploy()
-    assert getattr(app, name) == "sk-1"
-    for wrong in ("sk\n1", "sk 1", "sk-\xfc"):
-        with pytest.raises(TraitError, match=f"^{name} must be one line of ASCII text"):
-            setattr(app, name, wrong)
+def test_a_key_is_one_line(monkeypatch):
+    for name in ("api_key", "comfy_api_key", "huggingface_token", "civitai_token"):
+        monkeypatch.setenv(f"COMFYDEPLOY_{name.upper()}", " sk-1\n")
+        app = ComfyDeploy()
+        assert getattr(app, name) == "sk-1"
+        for wrong in ("sk\n1", "sk 1", "sk-\xfc"):
+            with pytest.raises(TraitError, match=f"^{name} must be one line of ASCII text"):
+                setattr(app, name, wrong)
 
 
 def test_a_wrong_key_of_the_environment_is_ignored(monkeypatch, caplog):

@@ -33,6 +33,11 @@ def test_importing_the_package_loads_no_heavy_module():
     assert imported("import comfydeploy_jupyter") & (HEAVY | SERVER) == set()
 
 
+def test_the_client_imports_no_widgets():
+    heavy = {"PIL", "pydantic", "ipywidgets", "IPython", "tornado", "jupyter_server"}
+    assert imported("import comfydeploy_jupyter.client") & heavy == set()
+
+
 @pytest.mark.slow  # imports Jupyter twice
 def test_starting_jupyter_imports_no_heavy_module():
     jupyter = "import jupyter_server.serverapp"

@@ -20,7 +20,9 @@ def seed() -> int:
     return secrets.randbits(32)
 
 
-def run_rounds(world: World | PoolWorld, victims: tuple[str, ...], seed: int) -> None:
+def run_rounds(
+    world: World | PoolWorld | ClusterWorld, victims: tuple[str, ...], seed: int
+) -> None:
     """Run a round for each victim; fail with the seed if an invariant is violated."""
     random = Random(seed)
     try:
@@ -52,16 +54,7 @@ def test_kills_in_a_pool_lose_no_run_and_execute_none_twice(tmp_path, seed):
 @pytest.mark.usefixtures("installed_comfyui")
 def test_kills_in_a_cluster_lose_no_run(tmp_path, seed):
     """Its scheduler, workers and ComfyUIs, and Jupyter."""
-    world = ClusterWorld(tmp_path)
-    random = Random(seed)
-    try:
-        world.start()
-        for victim in CLUSTER_VICTIMS:
-            world.round(random, victim)
-    except BrokenInvariantError as fault:
-        pytest.fail(f"seed {seed}:\n{fault}\n{world.jupyter.log()[-6000:]}", pytrace=False)
-    finally:
-        world.close()
+    run_rounds(ClusterWorld(tmp_path), CLUSTER_VICTIMS, seed)
 
 
 @pytest.mark.slow

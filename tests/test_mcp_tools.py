@@ -18,7 +18,7 @@ from comfydeploy_jupyter.mcp_tools import MAX_ITEMS, MAX_TEXT, READING, WRITING
 from tests.helpers.jupyter import LAB
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from fastmcp import Client
 
@@ -100,17 +100,9 @@ async def test_without_the_setting_agents_have_reading_tools_only(start_jupyter,
             await use(client, "comfyui_run_workflow", workflow_id="x")
 
 
-async def test_each_tool_says_what_it_is_for(writable):
-    async with agent(writable) as client:
-        tools = {tool.name: tool for tool in await client.list_tools()}
-    assert set(tools) == {*READING, *WRITING}
-    for tool in tools.values():
-        assert len(tool.description) > 40
-        assert "ComfyUI" in tool.description or "stored workflow" in tool.description
-
-
 async def test_an_agent_finds_runs_and_looks_at_a_workflow(writable, kept):
     async with agent(writable) as client:
+        assert {tool.name for tool in await client.list_tools()} == {*READING, *WRITING}
         [listed] = [
             row
             for row in await use(client, "comfyui_list_workflows", search="red")
@@ -144,32 +136,20 @@ async def test_an_agent_finds_runs_and_looks_at_a_workflow(writable, kept):
         assert rows[0]["run_id"] == run["run_id"]
 
 
-async def test_a_long_run_can_be_waited_for_again_and_cancelled(writable):
-    kept = connect(writable.url, writable.token).workflows.save(SLEEP, "Sleep").id
+async def test_calls_that_wait_for_a_long_run_delay_no_others_and_it_is_cancelled(writable, kept):
+    sleep = connect(writable.url, writable.token).workflows.save(SLEEP, "Sleep").id
     async with agent(writable) as client:
-        run = await use(client, "comfyui_run_workflow", workflow_id=kept)
-        reply = await use(client, "comfyui_wait_for_run", run_id=run["run_id"], seconds=0.5)
+        run_id = (await use(client, "comfyui_run_workflow", workflow_id=sleep))["run_id"]
+        reply = await use(client, "comfyui_wait_for_run", run_id=run_id, seconds=0.5)
         assert reply["status"] in ("queued", "running")
-        ended = await use(client, "comfyui_cancel_run", run_id=run["run_id"])
-        assert ended["cancelled"] is True
-        reply = await use(client, "comfyui_wait_for_run", run_id=run["run_id"])
-        assert reply["status"] == "cancelled"
-
-
-async def test_calls_that_wait_delay_no_others(writable, kept):
-    comfy = connect(writable.url, writable.token)
-    sleep = comfy.workflows.save(SLEEP, "Sleep").id
-    async with agent(writable) as client:
-        run = await use(client, "comfyui_run_workflow", workflow_id=sleep)
-        run_id = run["run_id"]
         waits = [
             asyncio.ensure_future(use(client, "comfyui_wait_for_run", run_id=run_id, seconds=60))
             for _ in range(16)  # asyncio has fewer threads on a small machine
         ]
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.2)
         describing = use(client, "comfyui_describe_workflow", workflow_id=kept)
         assert (await asyncio.wait_for(describing, 20))["name"] == "Red canvas"
-        await use(client, "comfyui_cancel_run", run_id=run_id)
+        assert (await use(client, "comfyui_cancel_run", run_id=run_id))["cancelled"] is True
         assert {reply["status"] for reply in await asyncio.gather(*waits)} == {"cancelled"}
 
 
@@ -185,119 +165,90 @@ async def test_machine_models_and_memory(writable):
         assert freed["pending"] is False
 
 
-async def test_the_error_of_a_node_with_several_lines_has_details(writable):
-    inputs = {"message": "first line\nsecond line"}
-    graph = {"1": {"class_type": "TestFail", "inputs": inputs}}
-    graph["2"] = {"class_type": "TestText", "inputs": {"text": "x", "anything": ["1", 0]}}
-    kept = connect(writable.url, writable.token).workflows.save(graph, "Failing").id
+def one_node(class_type: str, **inputs: Any) -> dict[str, Any]:
+    """Return a graph with a node, and one that reads it if it has no outputs of its own."""
+    graph = {"1": {"class_type": class_type, "inputs": inputs}}
+    if class_type == "TestFail":
+        graph["2"] = {"class_type": "TestText", "inputs": {"text": "x", "anything": ["1", 0]}}
+    return graph
+
+
+WIDE = {**PICTURE["1"], "inputs": {**PICTURE["1"]["inputs"], "width": 0}}
+OTHER = {"class_type": "PreviewImage", "inputs": {"images": ["3", 0]}}
+SMALL = {"width": 8, "height": 8, "batch_size": MAX_ITEMS + 1, "color": 0}
+MANY = {**one_node("EmptyImage", **SMALL), "2": {**OTHER, "inputs": {"images": ["1", 0]}}}
+TOLD: list[tuple[dict[str, Any], Callable[[dict[str, Any]], bool]]] = [
+    (
+        one_node("TestFail", message="first line\nsecond line"),
+        lambda it: it["error"].endswith("first line") and it["details"] == "second line",
+    ),
+    (
+        one_node("TestFail", message="é" * 5000, token="cut"),
+        lambda it: "ValueError" in it["error"] and len(it["error"]) < MAX_TEXT + 50,
+    ),
+    (
+        one_node("TestText", text="é" * 5000, token=""),
+        lambda it: "5000 characters" in it["texts"][0] and len(it["texts"][0]) < MAX_TEXT + 50,
+    ),
+    (
+        one_node("TestText", text="half \ud83d", token=""),
+        lambda it: (it["status"], it["texts"]) == ("success", ["half ?"]),
+    ),
+    (
+        MANY,
+        lambda it: (
+            (len(it["files"]), it["files_in_all"]) == (MAX_ITEMS, MAX_ITEMS + 1)
+            and "texts_in_all" not in it
+        ),
+    ),
+    (
+        {**PICTURE, "3": WIDE, "4": OTHER},
+        lambda it: it["status"] == "success" and "width" in it["not_executed"][0],
+    ),
+    (
+        one_node("TestLongText", length=40 * 1024**2, token="agent"),  # more than the server reads
+        lambda it: it["texts"] == [] and "texts are missing" in it["warnings"][0],
+    ),
+]
+
+
+async def test_an_agent_is_told_briefly_how_a_run_ended(writable):
+    comfy = connect(writable.url, writable.token)
+    runs = [comfy.submit(graph) for graph, _ in TOLD]
     async with agent(writable) as client:
-        run = await use(client, "comfyui_run_workflow", workflow_id=kept)
-        told = await use(client, "comfyui_wait_for_run", run_id=run["run_id"], seconds=60)
-        listed = await use(client, "comfyui_list_runs", status="failed", limit=1)
-    for reply in (told, listed[0]):
-        assert reply["error"].endswith("first line")
-        assert reply["details"] == "second line"
+        for run, (graph, is_told) in zip(runs, TOLD, strict=True):
+            reply = await use(client, "comfyui_wait_for_run", run_id=run.prompt_id)
+            assert is_told(reply), (graph, reply)
+        failed = await use(client, "comfyui_list_runs", status="failed", limit=2)
+        assert failed[1]["details"] == "second line"
+        kept = comfy.workflows.save(TOLD[2][0], "Long").id
+        (row,) = (await use(client, "comfyui_describe_workflow", workflow_id=kept))["inputs"][:1]
+        assert "5000 characters" in row["value"]
 
 
-async def test_long_texts_are_cut(writable):
-    graph = {"1": {"class_type": "TestText", "inputs": {"text": "é" * 5000, "token": ""}}}
-    kept = connect(writable.url, writable.token).workflows.save(graph, "Long").id
-    async with agent(writable) as client:
-        described = await use(client, "comfyui_describe_workflow", workflow_id=kept)
-        run = await use(client, "comfyui_run_workflow", workflow_id=kept)
-        reply = await use(client, "comfyui_wait_for_run", run_id=run["run_id"])
-    texts = [*reply["texts"], *(row["value"] for row in described["inputs"])]
-    assert any("5000 characters" in str(text) for text in texts)
-    assert all(len(str(text)) < MAX_TEXT + 50 for text in texts)
+WRONG = [
+    ("comfyui_describe_workflow", {"workflow_id": "none"}, "none"),
+    ("comfyui_wait_for_run", {"run_id": "none"}, "none"),
+    ("comfyui_wait_for_run", {"run_id": "none", "seconds": 1e9}, "seconds"),
+    ("comfyui_wait_for_run", {"run_id": ""}, "must not be empty"),
+    ("comfyui_list_runs", {"status": "sleeping"}, "status"),
+    ("comfyui_list_runs", {"limit": 0}, "limit"),
+    ("comfyui_run_workflow", {"workflow_id": "none"}, "none"),
+    ("comfyui_run_workflow", {"inputs": {"1.widht": 9}}, r"1\.widht"),
+    (
+        "comfyui_run_workflow",
+        {"inputs": {"1.width": 0, "1.height": "tall"}},
+        r"Canvas\.width: must be at least 1, not 0; .*Canvas\.height: must",
+    ),
+    ("comfyui_free_memory", {"machine": "none"}, "machine"),
+]
 
 
-async def test_the_number_of_files_is_told_if_not_all_are_listed(writable):
-    size = {"width": 8, "height": 8, "batch_size": MAX_ITEMS + 1, "color": 0}
-    graph = {
-        "1": {"class_type": "EmptyImage", "inputs": size},
-        "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
-    }
-    run = connect(writable.url, writable.token).submit(graph)
-    async with agent(writable) as client:
-        reply = await use(client, "comfyui_wait_for_run", run_id=run.prompt_id)
-    assert (len(reply["files"]), reply["files_in_all"]) == (MAX_ITEMS, MAX_ITEMS + 1)
-    assert "texts_in_all" not in reply
-
-
-async def test_an_agent_is_told_which_nodes_are_not_executed(writable):
-    wide = {**PICTURE["1"], "inputs": {**PICTURE["1"]["inputs"], "width": 0}}
-    other = {"class_type": "PreviewImage", "inputs": {"images": ["3", 0]}}
-    run = connect(writable.url, writable.token).submit({**PICTURE, "3": wide, "4": other})
-    async with agent(writable) as client:
-        reply = await use(client, "comfyui_wait_for_run", run_id=run.prompt_id)
-    assert reply["status"] == "success"
-    assert "width" in reply["not_executed"][0]
-
-
-async def test_an_agent_is_told_that_texts_are_missing(writable):
-    length = 40 * 1024 * 1024  # more than the server reads
-    graph = {"1": {"class_type": "TestLongText", "inputs": {"length": length, "token": "agent"}}}
-    run = connect(writable.url, writable.token).submit(graph)
-    async with agent(writable) as client:
-        reply = await use(client, "comfyui_wait_for_run", run_id=run.prompt_id)
-    assert (reply["status"], reply["texts"]) == ("success", [])
-    assert "texts are missing" in reply["warnings"][0]
-
-
-async def test_half_an_emoji_in_a_text_is_replaced(writable):
-    graph = {"1": {"class_type": "TestText", "inputs": {"text": "half \ud83d", "token": ""}}}
-    run = connect(writable.url, writable.token).submit(graph)
-    async with agent(writable) as client:
-        reply = await use(client, "comfyui_wait_for_run", run_id=run.prompt_id)
-    assert (reply["status"], reply["texts"]) == ("success", ["half ?"])
-
-
-async def test_the_error_of_a_run_is_cut(writable):
-    graph = {
-        "1": {"class_type": "TestFail", "inputs": {"message": "é" * 5000, "token": "cut"}},
-        "2": {"class_type": "TestText", "inputs": {"text": "x", "anything": ["1", 0]}},
-    }
-    run = connect(writable.url, writable.token).submit(graph)
-    async with agent(writable) as client:
-        reply = await use(client, "comfyui_wait_for_run", run_id=run.prompt_id)
-    assert reply["status"] == "failed"
-    assert "ValueError" in reply["error"]
-    assert len(reply["error"]) < MAX_TEXT + 50
-
-
-@pytest.mark.parametrize(
-    ("tool", "arguments", "part"),
-    [
-        ("comfyui_describe_workflow", {"workflow_id": "none"}, "none"),
-        ("comfyui_wait_for_run", {"run_id": "none"}, "none"),
-        ("comfyui_wait_for_run", {"run_id": "none", "seconds": 1e9}, "seconds"),
-        ("comfyui_wait_for_run", {"run_id": ""}, "must not be empty"),
-        ("comfyui_list_runs", {"status": "sleeping"}, "status"),
-        ("comfyui_list_runs", {"limit": 0}, "limit"),
-        ("comfyui_run_workflow", {"workflow_id": "none"}, "none"),
-        ("comfyui_free_memory", {"machine": "none"}, "machine"),
-    ],
-)
-async def test_wrong_arguments_are_named(writable, tool, arguments, part):
-    async with agent(writable) as client:
-        with tool_error(part):
-            await use(client, tool, **arguments)
-
-
-async def test_values_that_break_the_contract_are_named_and_nothing_runs(writable, kept):
+async def test_wrong_arguments_are_named_and_nothing_runs(writable, kept):
     async with agent(writable) as client:
         before = await use(client, "comfyui_list_runs")
-        with tool_error(r"Canvas\.width: must be at least 1, not 0; .*Canvas\.height: must"):
-            await use(
-                client,
-                "comfyui_run_workflow",
-                workflow_id=kept,
-                inputs={"1.width": 0, "1.height": "tall"},
-            )
+        for tool, arguments, part in WRONG:
+            given = {"workflow_id": kept, **arguments} if "inputs" in arguments else arguments
+            with tool_error(part):
+                await use(client, tool, **given)
         assert await use(client, "comfyui_list_runs") == before
-
-
-async def test_inputs_that_a_workflow_does_not_have_are_named(writable, kept):
-    async with agent(writable) as client:
-        with tool_error(r"1\.widht"):
-            await use(client, "comfyui_run_workflow", workflow_id=kept, inputs={"1.widht": 9})

@@ -8,10 +8,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 
 from comfydeploy_jupyter.util.child import Child
 from comfydeploy_jupyter.util.reaper import reaped_command
+from tests.helpers.processes import alive
 from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
@@ -40,31 +42,14 @@ time.sleep(1000)
 """
 
 
-def process_group(pid: int) -> int | None:
-    """The process group of a process that runs; a zombie does not."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return None if fields[0] == "Z" else int(fields[2])
-
-
-def alive(pid: int) -> bool:
-    return process_group(pid) is not None
-
-
-def command_line(pid: str) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except (FileNotFoundError, ProcessLookupError):
-        return b""
-
-
 def family(mark: str, *, but: int = 0) -> list[int]:
     """All processes whose command line has ``mark``, except those of the process group ``but``."""
-    pids = [entry.name for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
-    marked = [int(pid) for pid in pids if mark.encode() in command_line(pid)]
-    return [pid for pid in marked if process_group(pid) not in {None, but}]
+    marked = [
+        each.pid
+        for each in psutil.process_iter(["cmdline", "status"])
+        if mark in " ".join(each.info["cmdline"] or ()) and each.info["status"] != "zombie"
+    ]
+    return [pid for pid in marked if alive(pid) and os.getpgid(pid) != but]
 
 
 def until_ready(log: Path) -> None:
@@ -98,38 +83,30 @@ def child_of(reaper: subprocess.Popen[bytes]) -> int:
     return int(reaper.stdout.readline())
 
 
-@pytest.mark.parametrize(
-    ("script", "code"),
-    [
-        ("raise SystemExit(0)", 0),
-        ("raise SystemExit(7)", 7),
-        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", 128 + signal.SIGSEGV),
-    ],
-)
-def test_exit_code_is_the_childs(start: Any, script: str, code: int) -> None:
-    assert start(script).wait(10) == code
+def test_exit_code_is_the_childs(start: Any) -> None:
+    crash = "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"
+    assert start("raise SystemExit(7)").wait(10) == 7
+    assert start(crash).wait(10) == 128 + signal.SIGSEGV
 
 
 def test_program_that_cannot_be_started_is_127_and_logged(tmp_path: Path) -> None:
     command = reaped_command(["/no/such/program"], log=tmp_path / "log")
-    reaper = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    with reaper:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as reaper:
         assert reaper.wait(10) == 127
     assert "cannot start /no/such/program" in (tmp_path / "log").read_text()
 
 
-def test_output_is_appended_to_the_log_in_the_given_folder(start: Any, tmp_path: Path) -> None:
-    (tmp_path / "log").write_text("before\n")
+def test_output_is_appended_to_the_log_and_a_large_log_is_rotated(
+    start: Any, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    log.write_text("before\n")
     script = "import os, sys; print(os.getcwd(), flush=True); print('oops', file=sys.stderr)"
     assert start(script, cwd=tmp_path).wait(10) == 0
-    assert (tmp_path / "log").read_text() == f"before\n{tmp_path}\noops\n"
-
-
-def test_large_log_is_rotated(start: Any, tmp_path: Path) -> None:
-    (tmp_path / "log").write_text("x" * 101)
-    assert start("print('new')", rotate_at=100).wait(10) == 0
-    assert (tmp_path / "log").read_text() == "new\n"
-    assert (tmp_path / "log.1").read_text() == "x" * 101
+    text = log.read_text()
+    assert text == f"before\n{tmp_path}\noops\n"
+    assert start("print('new')", rotate_at=len(text) - 1).wait(10) == 0
+    assert (log.read_text(), (tmp_path / "log.1").read_text()) == ("new\n", text)
 
 
 def test_log_of_a_running_child_is_rotated(start: Any, tmp_path: Path) -> None:

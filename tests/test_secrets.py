@@ -12,29 +12,25 @@ from comfydeploy_jupyter.util.secrets import (
     is_secret_name,
 )
 
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "HF_TOKEN",
-        "--api-key",
-        "CIVITAI_API_KEY",
-        "apiKey",
-        "--tls-keyfile",
-        "DB_PASSWORD",
-        "MYTOKEN",
-    ],
+SECRET_NAMES = (
+    *("HF_TOKEN", "--api-key", "CIVITAI_API_KEY", "apiKey", "--tls-keyfile", "DB_PASSWORD"),
+    "MYTOKEN",
 )
-def test_secret_names(name):
-    assert is_secret_name(name)
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["--use-split-cross-attention", "--lowvram", "--keyboard", "MONKEY", "TOKENIZERS_PARALLELISM"],
+OTHER_NAMES = (
+    *("--use-split-cross-attention", "--lowvram", "--keyboard", "MONKEY"),
+    "TOKENIZERS_PARALLELISM",
 )
-def test_names_that_are_not_secret(name):
-    assert not is_secret_name(name)
+SECRET_FILES = (
+    *(".env", ".env.local", "server.key", "hf_token.txt", "id_rsa", "credentials.json", "API_KEY"),
+)
+OTHER_FILES = (
+    *("tokenizer.json", "added_tokens.json", "ca.pem", "keyframes.py", "environment.yml"),
+)
+
+
+def test_names_of_variables_arguments_and_files():
+    assert [*filter(is_secret_name, (*SECRET_NAMES, *OTHER_NAMES))] == [*SECRET_NAMES]
+    assert [*filter(is_secret_file, (*SECRET_FILES, *OTHER_FILES))] == [*SECRET_FILES]
 
 
 @pytest.mark.parametrize(
@@ -60,21 +56,6 @@ def test_arguments():
     given += ["--note", "hf_" + "a" * 34, "plain"]
     kept = ["--cpu", "--proxy", "http://h:1/", "--x=ws://h/", "--note", "plain"]
     assert clean_arguments(given) == kept
-
-
-@pytest.mark.parametrize(
-    "name",
-    [".env", ".env.local", "server.key", "hf_token.txt", "id_rsa", "credentials.json", "API_KEY"],
-)
-def test_secret_files(name):
-    assert is_secret_file(name)
-
-
-@pytest.mark.parametrize(
-    "name", ["tokenizer.json", "added_tokens.json", "ca.pem", "keyframes.py", "environment.yml"]
-)
-def test_files_that_are_not_secret(name):
-    assert not is_secret_file(name)
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,7 @@ from comfydeploy_jupyter.client import Comfy
 from comfydeploy_jupyter.client.text import Terminal
 from comfydeploy_jupyter.display import SweepLine
 from comfydeploy_jupyter.display.sweeps import SheetView
-from tests.client.sweep.test_sheet import in_words
-from tests.client.sweep.test_sweep import failing_if
+from tests.client.sweep.test_sweep import failing_if, in_words
 from tests.helpers.jupyter import JupyterProcess, run_in_terminal
 from tests.helpers.processes import REPOSITORY
 from tests.helpers.waiting import until

@@ -45,16 +45,9 @@ def test_refuses_values_that_are_not_workflows(tmp_path: Path) -> None:
         Source(tmp_path / "missing.json")
 
 
-def test_seed_sets_every_literal_seed() -> None:
+def test_seed_sets_every_literal_seed_or_is_left_to_the_server() -> None:
     assert Source(API).seed_inputs(7) == {"3.seed": 7, "4.noise_seed": 7}
-
-
-def test_seed_of_an_unknown_graph_is_left_to_the_server() -> None:
-    assert Source(UI).seed_inputs(7) == {"seed": 7}
-    assert Source(None).seed_inputs(7) == {"seed": 7}
-
-
-def test_seed_without_a_seed_is_refused() -> None:
+    assert Source(UI).seed_inputs(7) == Source(None).seed_inputs(7) == {"seed": 7}
     with pytest.raises(InvalidRequestError, match="no node of this workflow has a seed"):
         Source({"1": {"class_type": "EmptyImage", "inputs": {}}}).seed_inputs(7)
 

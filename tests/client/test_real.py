@@ -95,10 +95,8 @@ def test_half_of_an_emoji_can_be_shown(comfy: Comfy) -> None:
 
 
 def test_seed_reaches_the_node_and_the_result(comfy: Comfy) -> None:
-    graph = {"1": {"class_type": "TestSeed", "inputs": {"seed": 1}}}
-    result = comfy.run(graph, seed=2**63 + 5)
-    assert result.texts == [str(2**63 + 5)]
-    assert result.seeds == {"1.seed": 2**63 + 5}
+    result = comfy.run({"1": {"class_type": "TestSeed", "inputs": {"seed": 1}}}, seed=2**63 + 5)
+    assert (result.texts, result.seeds) == ([str(2**63 + 5)], {"1.seed": 2**63 + 5})
 
 
 def test_a_picture_that_was_made_can_be_changed_and_run_again(comfy: Comfy, tmp_path: Path) -> None:
@@ -135,23 +133,17 @@ def test_submit_wait_and_find_again(comfy: Comfy) -> None:
     assert [event.event for event in again.events()][-1] == "status"
 
 
-def test_runs_are_found_by_their_labels(comfy: Comfy) -> None:
-    labels = {"client": uuid.uuid4().hex, "shot": "1"}
-    run = comfy.submit(SUNSET, labels=labels)
-    comfy.run(SUNSET, labels={**labels, "shot": "2"})
-    (found,) = comfy.runs(labels=labels)
-    assert (found.prompt_id, found.labels) == (run.prompt_id, labels)
-    assert len(comfy.runs(labels={"client": labels["client"]})) == 2
-    with pytest.raises(InvalidRequestError, match="metadata"):
-        comfy.run(SUNSET, labels={f"label {n}": "" for n in range(10_000)})
-
-
-def test_runs_are_pinned_and_deleted(comfy: Comfy) -> None:
+def test_runs_are_found_by_their_labels_pinned_and_deleted(comfy: Comfy) -> None:
     labels = {"client": uuid.uuid4().hex}
-    first = comfy.submit(SUNSET, seed=81, labels=labels)
-    second = comfy.submit(SUNSET, seed=82, labels=labels)
+    first = comfy.submit(slow(0), labels={**labels, "shot": "1"})
+    second = comfy.submit(slow(0), labels={**labels, "shot": "2"})
     for run in (first, second):
         run.wait(timeout=60)
+    (found,) = comfy.runs(labels={**labels, "shot": "1"})
+    assert (found.prompt_id, found.labels) == (first.prompt_id, {**labels, "shot": "1"})
+    assert len(comfy.runs(labels=labels)) == 2
+    with pytest.raises(InvalidRequestError, match="metadata"):
+        comfy.run(SUNSET, labels={f"label {n}": "" for n in range(10_000)})
     first.pin()
     assert first.pinned
     with pytest.raises(ConflictError, match="pinned"):
@@ -171,7 +163,7 @@ def test_runs_are_pinned_and_deleted(comfy: Comfy) -> None:
 
 
 def test_a_run_has_a_story(comfy: Comfy) -> None:
-    run = comfy.submit(SUNSET, seed=4)
+    run = comfy.submit(slow(0.1))
     run.wait(timeout=60)
     story = run.story()
     causes = [entry.cause for entry in story]
@@ -186,33 +178,24 @@ def test_a_run_has_a_story(comfy: Comfy) -> None:
 
 
 def test_cancel_running_and_queued(comfy: Comfy) -> None:
-    first, second = comfy.submit(slow()), comfy.submit(slow())
+    first, second, third = (comfy.submit(slow()) for _ in range(3))
     until(lambda: first.status == "running")
     assert second.status == "queued"
     assert second.cancel()
     assert first.cancel()
-    for run in (first, second):
+    until(lambda: third.status == "running")
+    assert comfy.interrupt() == third.prompt_id, "without an id it takes the running one"
+    for run in (first, second, third):
         with pytest.raises(RunCancelledError):
             run.wait(10)
         assert run.cancel() is False
         assert run.result.status == "cancelled"
 
 
-def test_interrupt_without_an_id_takes_the_running_one(comfy: Comfy) -> None:
-    run = comfy.submit(slow())
-    until(lambda: run.status == "running")
-    assert comfy.interrupt() == run.prompt_id
-    with pytest.raises(RunCancelledError):
-        run.wait(10)
-
-
 def test_a_failing_node_is_named(comfy: Comfy) -> None:
-    graph = slow(0)
-    graph["1"] = {
-        "class_type": "TestFail",
-        "inputs": {"message": "no more <blue>"},
-        "_meta": {"title": "Painter"},
-    }
+    inputs = {"message": "no more <blue>"}
+    node = {"class_type": "TestFail", "inputs": inputs, "_meta": {"title": "Painter"}}
+    graph = {**slow(0), "1": node}
     with pytest.raises(RunFailedError) as caught:
         comfy.run(graph)
     message = str(caught.value)
@@ -247,21 +230,14 @@ CHECKPOINT = {
     "6": {"class_type": "VAEDecode", "inputs": {"samples": ["5", 0], "vae": ["4", 2]}},
     "7": {"class_type": "SaveImage", "inputs": {"images": ["6", 0], "filename_prefix": "x"}},
 }
+MODEL = {
+    "name": "nowhere.safetensors",
+    "url": "https://huggingface.co/a/b/resolve/main/nowhere.safetensors",
+    "directory": "checkpoints",
+}
 LISTED = {
     "nodes": [
-        {
-            "id": int(node_id),
-            "type": node["class_type"],
-            "properties": {
-                "models": [
-                    {
-                        "name": "nowhere.safetensors",
-                        "url": "https://huggingface.co/a/b/resolve/main/nowhere.safetensors",
-                        "directory": "checkpoints",
-                    }
-                ]
-            },
-        }
+        {"id": int(node_id), "type": node["class_type"], "properties": {"models": [MODEL]}}
         for node_id, node in CHECKPOINT.items()
     ],
     "links": [],
@@ -284,13 +260,10 @@ def test_a_missing_model_is_told_with_its_download(
         assert comfy.runs(1)[0].result.failure == caught.value.message
 
 
-def test_a_missing_picture_is_told_before_the_run(comfy: Comfy) -> None:
+def test_a_missing_picture_or_node_class_is_told_before_the_run(comfy: Comfy) -> None:
+    inputs = {"image": "lost/cat.png"}
     graph = {
-        "1": {
-            "class_type": "LoadImage",
-            "inputs": {"image": "lost/cat.png"},
-            "_meta": {"title": "Photo"},
-        },
+        "1": {"class_type": "LoadImage", "inputs": inputs, "_meta": {"title": "Photo"}},
         "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "x"}},
     }
     text = r"node \"Photo\" \(LoadImage\): {} is not in the {} folder of this ComfyUI$"
@@ -301,9 +274,6 @@ def test_a_missing_picture_is_told_before_the_run(comfy: Comfy) -> None:
     assert comfy.load(graph).validate().problems == [
         'node "Photo" (LoadImage): lost/cat.png is not in the input folder of this ComfyUI'
     ]
-
-
-def test_a_missing_node_class_is_told_by_title(comfy: Comfy) -> None:
     graph = {**CHECKPOINT, "5": {"class_type": "Nowhere", "inputs": {}, "_meta": {"title": "Sky"}}}
     text = r'node "Sky" \(Nowhere\): this ComfyUI has no node class Nowhere$'
     with pytest.raises(PromptInvalidError, match=text):
@@ -324,18 +294,19 @@ def test_timeout_leaves_the_run_alone(comfy: Comfy) -> None:
 
 
 def test_files_definitions_and_versions(comfy: Comfy) -> None:
-    result = comfy.run(stepping(1, 0))
-    file = result.files[0]
+    file = comfy.run(stepping(1, 0)).files[0]
     assert comfy.view(file.filename, subfolder=file.subfolder, type=file.type) == file.read()
     assert "KSampler" in comfy.object_info()
     assert comfy.version() == comfyui_version()
     assert comfy.status()["comfyui"]["reachable"] is True
 
 
-def test_a_run_outlives_a_killed_jupyter(start_jupyter, comfyui, tmp_path: Path) -> None:
+def test_a_run_outlives_a_killed_jupyter_that_requires_no_token(
+    start_jupyter, comfyui, tmp_path: Path
+) -> None:
     config = {"comfyui_url": comfyui.url, "data_dir": str(tmp_path / "data")}
-    server = start_jupyter(ComfyDeploy=config)
-    stream = Comfy(server.url, server.token).stream(slow(4))
+    server = start_jupyter(ComfyDeploy=config, IdentityProvider={"token": ""})
+    stream = Comfy(server.url).stream(slow(4))
     for event in stream:
         if event.event == "executing":
             break
@@ -344,15 +315,6 @@ def test_a_run_outlives_a_killed_jupyter(start_jupyter, comfyui, tmp_path: Path)
     rest = list(stream)
     assert rest[-1].is_final
     assert rest[-1].data["status"] == "success"
-    server.stop()
-
-
-def test_without_a_token_if_the_server_requires_none(start_jupyter, comfyui, tmp_path) -> None:
-    server = start_jupyter(
-        ComfyDeploy={"comfyui_url": comfyui.url, "data_dir": str(tmp_path / "data")},
-        IdentityProvider={"token": ""},
-    )
-    assert Comfy(server.url).run(slow(0)).texts == ["awake"]
     server.stop()
 
 

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,11 +35,7 @@ GRAPH = {"1": {"class_type": "EmptyImage", "inputs": {"seed": 1}}}
         ("https://h/lab?token=abc", "https://h/", "abc"),
         (" http://h:1/base/tree?token=abc#x ", "http://h:1/base/", "abc"),
         ("http://h/lab/tree/notebooks/quickstart.ipynb?token=abc", "http://h/", "abc"),
-        (
-            "https://hub/user/ada/lab/workspaces/auto-1/tree/lab/a.ipynb",
-            "https://hub/user/ada/",
-            "",
-        ),
+        ("https://hub/user/ada/lab/workspaces/a/tree/lab/a.ipynb", "https://hub/user/ada/", ""),
         ("https://hub/user/lab/lab/tree/user/tree.ipynb", "https://hub/user/lab/", ""),
         ("https://hub/user/user/lab", "https://hub/user/user/", ""),
         ("http://h/x/nbclassic/tree/a.ipynb", "http://h/x/", ""),
@@ -68,12 +62,10 @@ def test_other_addresses_are_refused(url: str) -> None:
 
 def test_owns_accepts_only_routes_of_the_server() -> None:
     server = Server("http://h:1/user/x/")
-    assert server.owns("/user/x/comfyui-deploy/view?filename=a")
-    assert server.owns("http://h:1/user/x/comfyui-deploy/view?filename=a")
-    assert server.owns("//evil/user/x/comfyui-deploy/view") is None
-    assert server.owns("http://evil/user/x/comfyui-deploy/view") is None
-    assert server.owns("/user/y/comfyui-deploy/view") is None
-    assert server.owns("") is None
+    view = "/user/x/comfyui-deploy/view?filename=a"
+    assert server.owns(view) == server.owns(f"http://h:1{view}") == f"http://h:1{view}"
+    for other in (f"//evil{view}", f"http://evil{view}", view.replace("/x/", "/y/"), ""):
+        assert server.owns(other) is None
 
 
 def test_values_of_numpy_and_paths_are_sent(small_server: Start) -> None:
@@ -81,12 +73,6 @@ def test_values_of_numpy_and_paths_are_sent(small_server: Start) -> None:
     inputs = {"a": np.float64(0.5), "b": np.int64(3), "c": Path("/x"), "d": np.array([1, 2])}
     Comfy(server.url).submit(GRAPH, inputs)
     assert server.requests[0].body["inputs"] == {"a": 0.5, "b": 3, "c": "/x", "d": [1, 2]}
-
-
-@pytest.mark.parametrize("value", [float("nan"), {1, 2}, object()])
-def test_other_values_are_refused(value: object) -> None:
-    with pytest.raises(InvalidRequestError, match="not JSON"):
-        Comfy("http://127.0.0.1:9").submit(GRAPH, {"a": value})
 
 
 def test_inputs_win_over_seed(small_server: Start) -> None:
@@ -112,14 +98,15 @@ def test_unknown_options_are_refused_with_a_hint(name: str, hint: str) -> None:
             call(GRAPH, **{name: 1})
 
 
-def test_submit_says_which_methods_take_a_timeout() -> None:
+def test_other_arguments_that_cannot_be_sent_are_refused() -> None:
+    comfy = Comfy("http://127.0.0.1:9")
     with pytest.raises(TypeError, match=r"timeout is an argument of run\(\), and of wait\(\) "):
-        Comfy("http://127.0.0.1:9").submit(GRAPH, timeout=3)
-
-
-def test_a_workflow_is_needed() -> None:
+        comfy.submit(GRAPH, timeout=3)
     with pytest.raises(InvalidRequestError, match="workflow: is missing"):
-        Comfy("http://127.0.0.1:9").run()
+        comfy.run()
+    for value in (float("nan"), {1, 2}, object()):
+        with pytest.raises(InvalidRequestError, match="not JSON"):
+            comfy.submit(GRAPH, {"a": value})
 
 
 @pytest.mark.parametrize(
@@ -147,56 +134,31 @@ def test_error_replies_are_raised_as_errors(
 
 
 def test_a_login_page_is_not_followed(small_server: Start) -> None:
-    def answer(request: Request, reply: Reply) -> None:
-        reply.raw(b"", 302, headers={"Location": "/hub/login?next=x"})
-
-    server = small_server(answer)
+    login = {"Location": "/hub/login?next=x"}
+    server = small_server(lambda _, reply: reply.raw(b"", 302, headers=login))
     with pytest.raises(UnauthorizedError, match=r"redirects to another address .*/hub/login"):
         Comfy(server.url, "secret").status()
     assert len(server.requests) == 1
-
-
-def test_importing_the_package_is_light() -> None:
-    heavy = {"requests", "PIL", "pydantic", "ipywidgets", "IPython", "tornado", "jupyter_server"}
-    code = f"import comfydeploy_jupyter, sys; print(sorted({heavy} & set(sys.modules)))"
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert ran.stdout.strip() == "[]"
-
-
-def test_importing_the_client_imports_no_widgets() -> None:
-    heavy = {"PIL", "pydantic", "ipywidgets", "IPython", "tornado", "jupyter_server"}
-    code = f"import comfydeploy_jupyter.client, sys; print(sorted({heavy} & set(sys.modules)))"
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert ran.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
         ({"timeout": -1}, "timeout: must be a positive number of seconds, not -1"),
-        ({"timeout": 0}, "timeout: must be a positive number of seconds, not 0"),
-        ({"timeout": float("nan")}, "timeout: must be"),
-        ({"timeout": "10"}, "timeout: must be"),
         ({"seed": -1}, r"seed: must be a whole number from 0 to 2\*\*64 - 1, not -1"),
-        ({"seed": np.int64(-1)}, "seed: must be"),
-        ({"seed": 2**64}, "seed: must be"),
-        ({"seed": 1.5}, "seed: must be"),
-        ({"seed": True}, "seed: must be"),
-        ({"seed": "7"}, "seed: must be"),
+        *(
+            ({"timeout": value}, "timeout: must be")
+            for value in (0, float("nan"), float("inf"), "10", True)
+        ),
+        *(({"seed": value}, "seed: must be") for value in (np.int64(-1), 2**64, 1.5, True, "7")),
     ],
 )
 def test_arguments_are_checked_before_anything_is_sent(
     small_server: Start, arguments: dict[str, object], problem: str
 ) -> None:
-    def answer(request: Request, reply: Reply) -> None:
-        reply.json({})
-
-    server = small_server(answer)
+    server = small_server(lambda _, reply: reply.json({}))
     comfy = Comfy(server.url)
-    calls = [comfy.run, comfy.stream]
-    if "timeout" not in arguments:
-        calls.append(comfy.submit)
-    for call in calls:
+    for call in (comfy.run, comfy.stream, *([] if "timeout" in arguments else [comfy.submit])):
         with pytest.raises(InvalidRequestError, match=problem):
             call(GRAPH, **arguments)
     assert server.requests == []

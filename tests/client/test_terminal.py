@@ -124,23 +124,18 @@ def test_kitty_gets_a_png_in_chunks() -> None:
 def test_only_streams_with_a_terminal_count_as_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     assert Terminal.of(Stream()) is not None
-    assert Terminal.of(Stream(tty=False)) is None
-    assert Terminal.of(None) is None
-    monkeypatch.setenv("TERM", "dumb")
-    assert Terminal.of(Stream()) is None
-    monkeypatch.delenv("TERM")
-    assert Terminal.of(Stream()) is None
+    assert Terminal.of(Stream(tty=False)) is Terminal.of(None) is None
+    for term in ("dumb", ""):
+        monkeypatch.setenv("TERM", term)
+        assert Terminal.of(Stream()) is None
 
 
-def test_columns() -> None:
+def test_columns_and_durations() -> None:
     assert [columns_of(text) for text in ("abc", "日本", "e\u0301")] == [3, 4, 1]
     assert cut("abcdef", 4) == "abc…"
     assert columns_of(cut("日本語日本語", 5)) <= 5
     assert cut("abc", 3) == "abc"
     assert text_table([("日本", "x"), ("abc", "y")]) == "日本  x\nabc   y"
-
-
-def test_durations() -> None:
     shown = [duration(seconds) for seconds in (0, 0.294, 12.34, 59.94, 59.96, 65, 7380)]
     assert shown == [
         *("0.00 s", "0.29 s", "12.3 s", "59.9 s", "1 min 00 s", "1 min 05 s", "2 h 03 min"),

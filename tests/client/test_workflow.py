@@ -74,24 +74,18 @@ def answer(request: Request, reply: Reply) -> None:
                 "received_value": "a.safetensors",
             },
         }
+        bar = {"class_type": "Bar", "node_ids": ["6"], "pack": "comfy-core"}
+        model = {"name": "a.safetensors", "folder": "checkpoints", "node_id": "4", "url": "u"}
         reply.json(
             {
                 "valid": False,
                 "error": {"message": "Prompt outputs failed validation", "details": ""},
                 "node_errors": {"4": {"class_type": "CheckpointLoaderSimple", "errors": [issue]}},
-                "outputs": [],
                 "missing_nodes": [
                     {"class_type": "Foo", "node_ids": ["5"], "pack": "foo-pack"},
-                    {
-                        "class_type": "Bar",
-                        "node_ids": ["6"],
-                        "pack": "comfy-core",
-                        "needs": "ComfyUI 0.33.0 or newer",
-                    },
+                    {**bar, "needs": "ComfyUI 0.33.0 or newer"},
                 ],
-                "missing_models": [
-                    {"name": "a.safetensors", "folder": "checkpoints", "node_id": "4", "url": "u"}
-                ],
+                "missing_models": [model],
                 "warnings": ["one doubt"],
                 "definitions": {"source": "bundled", "comfyui_version": "0.3.75"},
             }
@@ -115,7 +109,7 @@ def workflow(comfy: Comfy) -> Workflow:
     return comfy.load(API)
 
 
-def test_nodes_are_found_by_id_title_or_class(workflow: Workflow) -> None:
+def test_nodes_are_found_by_id_title_or_class_and_errors_suggest_others(workflow: Workflow) -> None:
     assert workflow["3"].id == workflow[3].id == workflow["Paint <b>"].id == workflow["KSampler"].id
     assert (workflow["3"].class_type, workflow["3"].title) == ("KSampler", "Paint <b>")
     assert list(workflow) == list(API)
@@ -123,20 +117,13 @@ def test_nodes_are_found_by_id_title_or_class(workflow: Workflow) -> None:
     assert "SaveImage" in workflow
     assert "CLIPTextEncode" not in workflow
 
-
-def test_errors_for_wrong_names_of_nodes_suggest_right_ones(workflow: Workflow) -> None:
     with pytest.raises(UnknownNameError, match=r"'KSample' is no node .* did you mean 'KSampler'"):
         workflow["KSample"]
     with pytest.raises(KeyError, match=r"'CLIPTextEncode' matches several nodes; .* 6, 7$"):
         workflow["CLIPTextEncode"]
     assert "CLIPTextEncode" not in workflow._ipython_key_completions_()
     assert workflow._ipython_key_completions_() == [
-        "Paint <b>",
-        "KSampler",
-        "CheckpointLoaderSimple",
-        "6",
-        "7",
-        "SaveImage",
+        *("Paint <b>", "KSampler", "CheckpointLoaderSimple", "6", "7", "SaveImage")
     ]
 
 
@@ -172,13 +159,12 @@ def test_wrong_names_of_inputs_change_nothing(workflow: Workflow) -> None:
     assert workflow.to_api() == API
 
 
-def test_inputs_that_the_class_declares_can_be_added(workflow: Workflow) -> None:
+def test_declared_inputs_can_be_added_and_lists_are_kept_apart_from_links(
+    workflow: Workflow,
+) -> None:
     workflow["KSampler"].denoise = 0.5
     workflow.set({"3.denoise": 0.6})
     assert workflow.to_api()["3"]["inputs"]["denoise"] == 0.6
-
-
-def test_lists_are_kept_apart_from_links(workflow: Workflow) -> None:
     workflow["4"].ckpt_name = ["a", 1]
     workflow["3"].model = ("4", 1)
     assert workflow["4"].ckpt_name == ["a", 1]
@@ -229,6 +215,7 @@ def test_inputs_are_read_and_set_by_titles_and_labels() -> None:
 
     workflow = Workflow(NOWHERE, {**API, "1": number("Width"), "2": number("A"), "5": number("A")})
     inputs = workflow.inputs
+    assert workflow.to_python(), "without a server"
     assert inputs["Width"] == inputs["Width.value"] == inputs["1.value"] == 64
     inputs["Width"] = 65
     assert workflow.to_api()["1"]["inputs"]["value"] == 65
@@ -246,12 +233,6 @@ def test_inputs_are_read_and_set_by_titles_and_labels() -> None:
         inputs["Widht.value"]
     with pytest.raises(UnknownInputError, match=r"did you mean Width\.value"):
         inputs["Widht"] = 3
-
-
-def test_inputs_are_listed_without_a_server() -> None:
-    workflow = Workflow(NOWHERE, API)
-    assert workflow.inputs["3.steps"] == 20
-    assert workflow.to_python()
 
 
 def test_a_workflow_of_the_editor_is_converted(comfy: Comfy, server: SmallServer) -> None:

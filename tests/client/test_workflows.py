@@ -79,9 +79,6 @@ def test_diff(comfy):
     assert not comfy.workflows.diff(workflow.id, 2, 2)
     with pytest.raises(InvalidRequestError, match="versions 3 and 4"):
         comfy.workflows.diff(workflow.id, 3, 4)
-
-
-def test_changes_that_only_the_ui_format_has_are_reported_too(comfy):
     workflow = comfy.workflows.save(ui(1), "w", workflow_api=api(1))
     muted = ui(1)
     muted["nodes"][0]["mode"] = 2

@@ -7,7 +7,7 @@ import io
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import PIL.Image
 import PIL.ImageChops
@@ -18,7 +18,7 @@ from comfydeploy_jupyter.client.sweep.plan import Grid, Plan
 from comfydeploy_jupyter.client.sweep.runner import Job, Point, time_left
 from comfydeploy_jupyter.client.sweep.sheet import ContactSheet, Words
 from comfydeploy_jupyter.errors import InvalidRequestError, NotFoundError
-from tests.client.sweep.test_sweep import failing_if
+from tests.client.sweep.test_sweep import failing_if, in_words
 from tests.helpers.processes import REPOSITORY
 
 if TYPE_CHECKING:
@@ -42,7 +42,9 @@ def test_the_best_are_marked_and_stay(comfy: Comfy) -> None:
     assert fresh[3].prompt_id != sweep[3].prompt_id
 
 
-def test_a_point_that_does_not_exist_is_named(comfy: Comfy) -> None:
+def test_no_star_is_set_if_a_point_does_not_exist_or_it_cannot_be_saved(
+    comfy: Comfy, tmp_path: Path
+) -> None:
     sweep = comfy.sweep(failing_if(), {"seed": [1, 2]}, save=False)
     for wrong in (2, -3):
         with pytest.raises(NotFoundError, match=f"no point {wrong}; it has the points 0 to 1"):
@@ -54,15 +56,8 @@ def test_a_point_that_does_not_exist_is_named(comfy: Comfy) -> None:
     for export in (sweep.to_png, sweep.to_csv, sweep.sheet):
         with pytest.raises(InvalidRequestError, match="starred: no point of the sweep has a star"):
             export(starred=True)
-
-
-def test_a_star_that_cannot_be_saved_is_not_set(comfy: Comfy, tmp_path: Path) -> None:
-    folder = tmp_path / "gone"
-    folder.mkdir()
-    sweep = comfy.sweep(failing_if(), {"seed": [1, 2]}, save=folder / "it.json")
-    (folder / "it.json").unlink()
-    folder.rmdir()
-    folder.write_text("a file is in its place")
+    (tmp_path / "gone").write_text("a file, not a folder")
+    sweep._file.path = tmp_path / "gone" / "it.json"
     with pytest.raises(OSError, match="gone"):
         sweep.star(0)
     assert sweep.starred == []
@@ -82,23 +77,6 @@ def test_a_star_is_kept_when_the_kernel_ends(comfy: Comfy, jupyter: JupyterProce
     done = subprocess.run([sys.executable, "-c", STAR_AND_EXIT], env=env, timeout=60, check=False)
     assert done.returncode == -signal.SIGKILL
     assert [p.index for p in comfy.sweep.load("it.json").starred] == [2]
-
-
-def in_words() -> dict[str, Any]:
-    return {
-        "1": {
-            "class_type": "EmptyImage",
-            "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 0},
-            "_meta": {"title": "<b>Sky</b>"},
-        },
-        "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
-        "3": {"class_type": "TestText", "inputs": {"text": "=1+1"}, "_meta": {"title": "@Words"}},
-        "4": {"class_type": "TestSeed", "inputs": {"seed": 5}},
-        "5": {
-            "class_type": "ImageScaleBy",
-            "inputs": {"image": ["1", 0], "upscale_method": "area", "scale_by": 0.1},
-        },
-    }
 
 
 def test_headings_are_those_of_the_form(comfy: Comfy) -> None:
@@ -200,9 +178,7 @@ def test_time_left_takes_the_members_of_a_pool_into_account(comfy: Comfy) -> Non
     assert time_left(jobs, 1) == 0
 
 
-@pytest.mark.parametrize(
-    ("machines", "queued"), [(1, 2), (4, 16), (64, 256), (100, 200), (200, 200), (1000, 256)]
-)
-def test_a_whole_pool_gets_points(comfy: Comfy, machines: int, queued: int) -> None:
+def test_a_whole_pool_gets_points(comfy: Comfy) -> None:
     plan = Plan(comfy.server, comfy.load(in_words()), Grid.of({"seed": range(8)}))
-    assert plan.division(machines) == (min(machines, 256), queued)
+    queued = {1: 2, 4: 16, 64: 256, 100: 200, 200: 200, 1000: 256}
+    assert {n: plan.division(n) for n in queued} == {n: (min(n, 256), q) for n, q in queued.items()}

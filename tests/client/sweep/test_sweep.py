@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import uuid
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import PIL.Image
@@ -27,7 +28,7 @@ from tests.helpers.jupyter import JupyterProcess, chain
 from tests.helpers.processes import REPOSITORY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.client.small_server import Reply, Request, SmallServer
@@ -41,9 +42,23 @@ def failing_if() -> dict[str, Any]:
             "inputs": {"condition": False, "message": "too bad", "token": uuid.uuid4().hex},
             "_meta": {"title": "Judge"},
         },
-        "2": {
-            "class_type": "TestSeed",
-            "inputs": {"seed": 1, "anything": ["1", 0]},
+        "2": {"class_type": "TestSeed", "inputs": {"seed": 1, "anything": ["1", 0]}},
+    }
+
+
+def in_words() -> dict[str, Any]:
+    return {
+        "1": {
+            "class_type": "EmptyImage",
+            "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 0},
+            "_meta": {"title": "<b>Sky</b>"},
+        },
+        "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
+        "3": {"class_type": "TestText", "inputs": {"text": "=1+1"}, "_meta": {"title": "@Words"}},
+        "4": {"class_type": "TestSeed", "inputs": {"seed": 5}},
+        "5": {
+            "class_type": "ImageScaleBy",
+            "inputs": {"image": ["1", 0], "upscale_method": "area", "scale_by": 0.1},
         },
     }
 
@@ -89,12 +104,12 @@ def test_each_machine_of_a_pool_gets_points_that_share_work(comfy: Comfy, start_
 
 def sleeping_workflow(seconds: float) -> dict[str, Any]:
     return {
-        "1": {
-            "class_type": "TestSleep",
-            "inputs": {"seconds": seconds, "token": uuid.uuid4().hex},
-        },
+        "1": {"class_type": "TestSleep", "inputs": {"seconds": seconds, "token": uuid.uuid4().hex}},
         "2": {"class_type": "TestText", "inputs": {"text": "", "anything": ["1", 0]}},
     }
+
+
+SEEDLESS = sleeping_workflow(0)
 
 
 def ours(comfy: Comfy, sweep: Sweep) -> set[str]:
@@ -126,7 +141,7 @@ def test_every_point_runs_with_its_values(comfy: Comfy, tmp_path: Path) -> None:
     assert len(sheet.getcolors(1 << 20)) > 100, "there are pictures on it"
 
 
-def test_the_same_call_runs_nothing_again(comfy: Comfy) -> None:
+def test_the_same_call_runs_nothing_again_and_a_larger_grid_what_is_new(comfy: Comfy) -> None:
     graph = failing_if()
     first = comfy.sweep(graph, {"seed": range(3)})
     again = comfy.sweep(graph, {"seed": range(3)})
@@ -137,10 +152,6 @@ def test_the_same_call_runs_nothing_again(comfy: Comfy) -> None:
     graph["2"]["inputs"]["seed"] = 77  # replaced at each point: the same content
     same = comfy.sweep(graph, {"2.seed": range(3)}, save=fresh.path)
     assert [p.prompt_id for p in same] == [p.prompt_id for p in fresh]
-
-
-def test_a_larger_grid_continues_with_the_same_file(comfy: Comfy) -> None:
-    graph = failing_if()
     small = comfy.sweep(graph, {"seed": range(2)}, save="kept.json")
     other = comfy.sweep(graph, {"seed": [5]}, save="kept.json")
     large = comfy.sweep(graph, {"seed": [0, 1, 5, 6]}, save="kept.json")
@@ -165,59 +176,48 @@ def test_failed_points_are_kept_and_the_others_run(comfy: Comfy) -> None:
     assert sweep[0].prompt_id != before[0]
 
 
-def test_a_value_that_comfyui_refuses_fails_its_point_only(comfy: Comfy) -> None:
+def test_a_value_that_is_refused_fails_its_point_only(comfy: Comfy) -> None:
     sweep = comfy.sweep(failing_if(), {"2.seed": [3, -1, 4]})
     assert [p.status for p in sweep] == ["success", "failed", "success"]
     assert "-1 smaller than min" in sweep[1].error
     assert sweep[1].result is None
-
-
-def test_a_value_that_breaks_the_contract_fails_its_point_only(comfy: Comfy) -> None:
-    graph = {
-        "1": {
-            "class_type": "EmptyImage",
-            "inputs": {"width": 8, "height": 8, "batch_size": 1, "color": 0},
-        },
-        "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
-    }
+    graph = in_words()
     sweep = comfy.sweep(graph, {"1.width": [8, 0]}, save=False)
     assert [p.status for p in sweep] == ["success", "failed"]
     assert "1.width: must be at least 1, not 0" in sweep[1].error
 
 
+WRONG: list[tuple[type[Exception], str, dict[str, Any]]] = [
+    (UnknownInputError, "sed", {"points": {"sed": range(8)}}),
+    (UnknownInputError, "massage", {"inputs": {"massage": "x"}}),
+    (UnknownInputError, "steps", {"points": [{"seed": 1}, {"steps": 3}]}),
+    (TypeError, "did you mean fresh", {"frsh": True}),
+    (TypeError, "prompt_id", {"prompt_id": "x"}),
+    (InvalidRequestError, "at_once", {"at_once": 0}),
+    (InvalidRequestError, "no node of this workflow has a seed", {"workflow": SEEDLESS}),
+    (FileNotFoundError, "nowhere", {"workflow": "nowhere.json"}),
+]
+
+
 def test_nothing_is_queued_if_a_name_is_wrong(comfy: Comfy) -> None:
     before = [run.prompt_id for run in comfy.runs(limit=1)]
-    with pytest.raises(UnknownInputError, match="sed"):
-        comfy.sweep(failing_if(), {"sed": range(8)})
-    with pytest.raises(UnknownInputError, match="massage"):
-        comfy.sweep(failing_if(), {"seed": range(8)}, {"massage": "x"})
-    with pytest.raises(UnknownInputError, match="steps"):
-        comfy.sweep(failing_if(), [{"seed": 1}, {"steps": 3}])
-    with pytest.raises(TypeError, match="did you mean fresh"):
-        comfy.sweep(failing_if(), {"seed": range(8)}, frsh=True)
-    with pytest.raises(TypeError, match="prompt_id"):
-        comfy.sweep(failing_if(), {"seed": range(8)}, prompt_id="x")
-    with pytest.raises(InvalidRequestError, match="at_once"):
-        comfy.sweep(failing_if(), {"seed": range(8)}, at_once=0)
-    with pytest.raises(InvalidRequestError, match="no node of this workflow has a seed"):
-        comfy.sweep(sleeping_workflow(0), {"seed": range(8)})
-    with pytest.raises(FileNotFoundError):
-        comfy.sweep("nowhere.json", {"seed": range(8)})
+    for error, match, arguments in WRONG:
+        with pytest.raises(error, match=match):
+            comfy.sweep(**{"workflow": failing_if(), "points": {"seed": range(8)}, **arguments})
     assert [run.prompt_id for run in comfy.runs(limit=1)] == before
 
 
-def test_seed_is_every_seed_where_there_are_several(comfy: Comfy) -> None:
+def test_seed_is_every_seed_and_other_inputs_are_the_same_at_all_points(comfy: Comfy) -> None:
     graph = {
         "1": {"class_type": "TestSeed", "inputs": {"seed": 1}},
         "2": {"class_type": "TestSeed", "inputs": {"seed": 2}},
+        "3": {"class_type": "TestText", "inputs": {"text": ""}},
     }
-    sweep = comfy.sweep(graph, {"seed": [8, 9]})
-    assert [p.result.texts for p in sweep] == [["8", "8"], ["9", "9"]]
-
-
-def test_other_inputs_are_the_same_at_all_points(comfy: Comfy) -> None:
-    sweep = comfy.sweep(sleeping_workflow(0), {"seconds": [0, 0.01]}, {"2.text": "hello"})
-    assert [p.result.texts for p in sweep] == [["hello"], ["hello"]]
+    sweep = comfy.sweep(graph, {"seed": [8, 9]}, {"3.text": "hello"})
+    assert [sorted(p.result.texts) for p in sweep] == [["8", "8", "hello"], ["9", "9", "hello"]]
+    table = sweep.to_dataframe()
+    assert list(table["seed"]) == [8, 9]
+    assert list(table["status"]) == ["success", "success"]
 
 
 def test_pictures_are_values(comfy: Comfy) -> None:
@@ -267,12 +267,6 @@ def test_stopped_and_resumed(comfy: Comfy) -> None:
     assert sweep.status == "done"
     assert [set(p.result.texts) for p in sweep] == [{"", str(n)} for n in range(4)]
     assert done < {p.prompt_id for p in sweep}
-
-
-def test_to_dataframe(comfy: Comfy) -> None:
-    table = comfy.sweep(failing_if(), {"seed": [1, 2]}).to_dataframe()
-    assert list(table["seed"]) == [1, 2]
-    assert list(table["status"]) == ["success", "success"]
 
 
 def test_it_can_be_resumed_after_its_kernel_ended(
@@ -411,15 +405,12 @@ def test_files_that_are_not_sweeps_are_not_changed(comfy: Comfy, tmp_path: Path)
         comfy.sweep.load("nowhere.json")
 
 
-def test_without_a_file(comfy: Comfy, tmp_path: Path) -> None:
+def test_without_a_file_or_with_one_that_cannot_be_written(comfy: Comfy, tmp_path: Path) -> None:
     sweep = comfy.sweep(failing_if(), {"seed": [1]}, save=False)
     assert sweep.path is None
     assert list(tmp_path.iterdir()) == []
     assert sweep.save("later.json") == sweep.path
     assert comfy.sweep.load("later.json")[0].result.texts == ["1"]
-
-
-def test_an_unwritable_file_is_reported_before_anything_runs(comfy: Comfy, tmp_path: Path) -> None:
     (tmp_path / "sweeps").write_text("a file, not a folder")
     before = comfy.runs(limit=1)[0].prompt_id
     with pytest.raises(OSError, match="sweeps"):
@@ -429,27 +420,20 @@ def test_an_unwritable_file_is_reported_before_anything_runs(comfy: Comfy, tmp_p
     assert comfy.sweep.last.status == "stopped"
 
 
-def test_a_workflow_that_is_changed_later_does_not_change_the_sweep(comfy: Comfy) -> None:
-    workflow = comfy.load(sleeping_workflow(0.2))
-    sweep = comfy.sweep(workflow, {"seconds": [0.2, 0.1]}, {"2.text": "before"}, wait=False)
-    workflow.set({"2.text": "after"})
-    assert [p.result.texts for p in sweep.wait(30)] == [["before"], ["before"]]
-
-
-def test_a_view_is_updated_during_the_sweep(comfy: Comfy) -> None:
+def test_a_view_is_updated_and_a_later_change_of_the_workflow_is_ignored(comfy: Comfy) -> None:
     seen: list[tuple[float, str]] = []
 
-    class View:
-        def __init__(self, progress: Any) -> None:
-            self.progress = progress
+    @contextmanager
+    def view(progress: Any) -> Iterator[None]:
+        seen.append((progress.fraction, progress.status))
+        yield
+        seen.append((progress.fraction, progress.status))
 
-        def __enter__(self) -> None:
-            seen.append((self.progress.fraction, self.progress.status))
-
-        def __exit__(self, *exc: object) -> None:
-            seen.append((self.progress.fraction, self.progress.status))
-
-    comfy.sweep(failing_if(), {"seed": [1, 2]}, progress=View)
+    workflow = comfy.load(sleeping_workflow(0.2))
+    points = {"seconds": [0.2, 0.1]}
+    sweep = comfy.sweep(workflow, points, {"2.text": "before"}, wait=False, progress=view)
+    workflow.set({"2.text": "after"})
+    assert [p.result.texts for p in sweep.wait(30)] == [["before"], ["before"]]
     assert seen == [(0.0, "running"), (1.0, "done")]
 
 
