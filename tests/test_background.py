@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,6 +21,7 @@ from comfydeploy_jupyter.util.times import Backoff
 from tests.helpers.comfyui import free_port
 from tests.helpers.disks import files_limited_to
 from tests.helpers.instant_comfyui import InstantComfyUI
+from tests.helpers.jupyter import chain
 from tests.helpers.processes import alive
 from tests.helpers.waiting import until_async
 
@@ -33,10 +33,6 @@ if TYPE_CHECKING:
 def failures() -> float:
     """Return how many exceptions of background work are counted."""
     return REGISTRY.get_sample_value("comfydeploy_background_failures_total") or 0
-
-
-def graph() -> dict[str, Any]:
-    return {"1": {"class_type": "TestText", "inputs": {"text": "", "token": uuid.uuid4().hex}}}
 
 
 class TestOfRuns:
@@ -72,7 +68,7 @@ class TestOfRuns:
         return without
 
     async def post(self, api, **fields: Any) -> str:
-        body = {"workflow_api": graph(), "wait": False, **fields}
+        body = {"workflow_api": chain(), "wait": False, **fields}
         code, reply = await api.post("run", body)
         assert code == 200, reply
         return str(reply["prompt_id"])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 
+from tests.helpers.jupyter import chain
 from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
@@ -49,11 +50,8 @@ def test_a_run_keeps_the_server_active_and_no_kernel_or_terminal(server: Jupyter
         assert answer.status_code in (200, 201), answer.text
         return answer.json()
 
-    graph = {
-        "1": {"class_type": "TestSleep", "inputs": {"seconds": WORK}},
-        "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}},
-    }
-    run = post("comfyui-deploy/run", {"workflow_api": graph, "wait": False})["prompt_id"]
+    body = {"workflow_api": chain(("TestSleep", {"seconds": WORK})), "wait": False}
+    run = post("comfyui-deploy/run", body)["prompt_id"]
     state = f"comfyui-deploy/check-status?prompt_id={run}"
     until(lambda: get(state)["status"] == "running")
     kernel = post("api/kernels", {"name": "python3"})

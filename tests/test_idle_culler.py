@@ -13,6 +13,7 @@ import pytest
 import requests
 
 from comfydeploy_jupyter import connect
+from tests.helpers.jupyter import chain
 from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
@@ -56,10 +57,7 @@ class Server:
 
 
 def graph(seconds: float) -> dict[str, Any]:
-    return {
-        "1": {"class_type": "TestSleep", "inputs": {"seconds": seconds}},
-        "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}},
-    }
+    return chain(("TestSleep", {"seconds": seconds}))
 
 
 @pytest.fixture(scope="module")

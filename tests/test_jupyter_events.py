@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-import uuid
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -18,21 +16,12 @@ from comfydeploy_jupyter.client import Comfy
 from comfydeploy_jupyter.errors import RunFailedError
 from comfydeploy_jupyter.extension import EVENT_SCHEMAS, EVENTS
 from tests.helpers.comfyui_proxies import FaultyComfyUI
+from tests.helpers.jupyter import chain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.helpers.jupyter import JupyterProcess
-
-
-def graph(class_type: str, **inputs: Any) -> dict[str, Any]:
-    return {
-        "1": {"class_type": class_type, "inputs": {**inputs, "token": uuid.uuid4().hex}},
-        "2": {
-            "class_type": "TestText",
-            "inputs": {"text": "x", "token": uuid.uuid4().hex, "anything": ["1", 0]},
-        },
-    }
 
 
 def events_during(
@@ -65,15 +54,11 @@ def of(name: str, events: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [event for event in events if event["schema_id"] == EVENTS[name]]
 
 
-def ended(count: int) -> Callable[[list[Any]], bool]:
-    return lambda found: sum(event.get("action") == "ended" for event in found) == count
-
-
-@pytest.mark.parametrize("name", EVENTS)
-def test_the_schemas_are_schemas(name: str) -> None:
-    schema = yaml.safe_load(Path(EVENT_SCHEMAS / f"{name}.yaml").read_text())
-    assert schema["$id"] == EVENTS[name]
-    Draft202012Validator.check_schema(schema)
+def test_the_schemas_are_schemas() -> None:
+    for name, address in EVENTS.items():
+        schema = yaml.safe_load((EVENT_SCHEMAS / f"{name}.yaml").read_text())
+        assert schema["$id"] == address
+        Draft202012Validator.check_schema(schema)
 
 
 def test_runs_that_start_and_end(jupyter: JupyterProcess) -> None:
@@ -81,12 +66,15 @@ def test_runs_that_start_and_end(jupyter: JupyterProcess) -> None:
     ids = []
 
     def work() -> None:
-        ids.append(comfy.run(graph("TestSleep", seconds=0.1)).prompt_id)
+        ids.append(comfy.run(chain(("TestSleep", {"seconds": 0.1}))).prompt_id)
         with pytest.raises(RunFailedError) as failed:
-            comfy.run(graph("TestFail", message="the message of a node"))
+            comfy.run(chain(("TestFail", {"message": "the message of a node"})))
         ids.append(failed.value.result.prompt_id)
 
-    events = of("run", events_during(jupyter, work, ended(2)))
+    def done(found: list[Any]) -> bool:
+        return sum(event.get("action") == "ended" for event in found) == 2
+
+    events = of("run", events_during(jupyter, work, done))
     assert [(event["action"], event["prompt_id"], event["status"]) for event in events] == [
         ("started", ids[0], "running"),
         ("ended", ids[0], "success"),

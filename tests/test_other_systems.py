@@ -134,15 +134,14 @@ def test_client_and_panels_work_with_a_server_elsewhere(
     assert (done.returncode, done.stderr, done.stdout) == (0, "", "success from here 3\n")
 
 
-@pytest.mark.parametrize(
-    "code",
-    [
-        "import comfydeploy_jupyter; comfydeploy_jupyter.connect()",
-        "import runpy; runpy.run_module('comfydeploy_jupyter', run_name='__main__')",
-        "import sys; from comfydeploy_jupyter.comfyui.install import main; sys.exit(main([]))",
-    ],
-    ids=["connect", "server", "installer"],
-)
+ON_WINDOWS = [
+    "import comfydeploy_jupyter; comfydeploy_jupyter.connect()",
+    "import runpy; runpy.run_module('comfydeploy_jupyter', run_name='__main__')",
+    "import sys; from comfydeploy_jupyter.comfyui.install import main; sys.exit(main([]))",
+]
+
+
+@pytest.mark.parametrize("code", ON_WINDOWS, ids=["connect", "server", "installer"])
 def test_on_windows_the_error_says_what_works_there(code: str, tmp_path: Path) -> None:
     done = run("windows", code, folder=tmp_path)
     assert done.returncode == 1

@@ -6,18 +6,22 @@ lowest versions of dependencies.
 
 from __future__ import annotations
 
+import re
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
 import comfydeploy_jupyter
 from scripts import release
+from tests.helpers.processes import REPOSITORY
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.helpers.comfyui import ComfyUIServer
+
 
 pytestmark = pytest.mark.slow
 
@@ -35,17 +39,9 @@ def test_one_version() -> None:
 
 
 @pytest.mark.thorough
-def test_metadata(built: tuple[Path, Path]) -> None:
+def test_what_is_built_is_complete(built: tuple[Path, Path], tmp_path: Path) -> None:
     release.check_metadata(*built)
-
-
-@pytest.mark.thorough
-def test_contents(built: tuple[Path, Path]) -> None:
     release.check_contents(*built)
-
-
-@pytest.mark.thorough
-def test_the_sdist_gives_the_same_wheel(built: tuple[Path, Path], tmp_path: Path) -> None:
     release.check_rebuilt(built[0], tmp_path, isolated=False)
 
 
@@ -59,17 +55,39 @@ def test_the_wheel_can_be_installed_used_and_removed(
         assert job in output
 
 
-def test_the_oldest_python_has_all_that_is_used() -> None:
-    release.check_syntax(release.pythons_claimed()[0])
-
-
 def test_lowest_versions_are_of_all_that_users_install() -> None:
     lowest = release.lowest_versions()
     assert len(lowest) > len(release.project()["dependencies"])
     assert all("==" in requirement for requirement in lowest)
 
 
-def test_pythons_claimed_begin_with_the_required_one() -> None:
+def test_pythons_claimed_begin_with_the_required_one_which_has_all_that_is_used() -> None:
     claimed = release.pythons_claimed()
+    release.check_syntax(claimed[0])
     assert release.project()["requires-python"] == f">={claimed[0]}"
     assert f"{sys.version_info[0]}.{sys.version_info[1]}" in claimed
+
+
+WORKFLOWS = sorted((REPOSITORY / ".github" / "workflows").glob("*.yml"))
+PINNED = re.compile(r"[\w.-]+/[\w.-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+")
+
+
+def steps(path: Path) -> list[dict[str, Any]]:
+    jobs = yaml.safe_load(path.read_text())["jobs"].values()
+    return [step for job in jobs for step in job["steps"]]
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_workflows_read_only_and_pin_their_actions(path: Path) -> None:
+    text = path.read_text()
+    assert yaml.safe_load(text)["permissions"] == {"contents": "read"}
+    used = re.findall(r"uses: (.*)", text)
+    assert len(used) == sum("uses" in step for step in steps(path)) > 0
+    for action in used:
+        assert PINNED.fullmatch(action), action
+
+
+def test_workflow_tests_each_python() -> None:
+    workflow = yaml.safe_load((REPOSITORY / ".github/workflows/tests.yml").read_text())
+    matrix = workflow["jobs"]["test"]["strategy"]["matrix"]["python"]
+    assert matrix == release.pythons_claimed()

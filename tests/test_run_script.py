@@ -88,12 +88,6 @@ def test_it_waits_until_the_server_listens(tmp_path: Path, monkeypatch: pytest.M
         server.wait()
 
 
-def end(script: subprocess.Popen[bytes]) -> None:
-    if script.poll() is None:
-        script.terminate()
-        script.wait(60)
-
-
 IGNORING = ("sh", "-c", "trap '' INT HUP; exec \"$@\"", "sh")
 
 
@@ -165,4 +159,5 @@ def test_its_output_begins_with_the_address_and_ends_with_the_picture(
         picture = Path(printed.read_text().rpartition("output: ")[2].strip())
         assert picture.read_bytes().startswith(b"\x89PNG")
     finally:
-        end(script)
+        script.terminate()
+        script.wait(60)

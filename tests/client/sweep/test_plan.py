@@ -1,13 +1,93 @@
+"""The points of a sweep: how users define them, their order, and their division among machines."""
+
 from __future__ import annotations
 
 import itertools
+import json
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from comfydeploy_jupyter.client.sweep.plan import Branches, Order, run_order
+from comfydeploy_jupyter.client.sweep.plan import (
+    MAX_POINTS,
+    Branches,
+    Grid,
+    Order,
+    run_order,
+    value_text,
+)
+from comfydeploy_jupyter.errors import InvalidRequestError
 from comfydeploy_jupyter.graphs.formats import inputs_of, is_link
+
+
+def test_the_last_input_changes_fastest() -> None:
+    grid = Grid.of({"seed": range(2), "cfg": [4, 7]})
+    assert grid.points == (
+        {"seed": 0, "cfg": 4},
+        {"seed": 0, "cfg": 7},
+        {"seed": 1, "cfg": 4},
+        {"seed": 1, "cfg": 7},
+    )
+    assert [axis.names for axis in grid.axes] == [("seed",), ("cfg",)]
+
+
+def test_inputs_that_change_together() -> None:
+    grid = Grid.of({("width", "height"): [(512, 768), (768, 512)], "seed": (1,)})
+    assert grid.points[1] == {"width": 768, "height": 512, "seed": 1}
+
+
+def test_points_one_by_one() -> None:
+    grid = Grid.of([{"seed": 1}, {"cfg": 2.5}])
+    assert grid.axes == ()
+    assert grid.points == ({"seed": 1}, {"cfg": 2.5})
+
+
+@pytest.mark.parametrize(
+    "points",
+    [{"seed": range(3), ("a", "b"): [(1, "x"), (2, "y")]}, [{"seed": 1}, {"text": "ä"}]],
+)
+def test_a_grid_is_stored_and_read_again(points: Any) -> None:
+    grid = Grid.of(points)
+    assert Grid.from_json(json.loads(json.dumps(grid.to_json()))) == grid
+
+
+def test_a_function_is_applied_to_all_values() -> None:
+    grid = Grid.of({"cfg": np.linspace(1, 2, 3)}).map(float)
+    assert [point["cfg"] for point in grid.points] == [1.0, 1.5, 2.0]
+    assert Grid.of([{"a": 1}]).map(str).points == ({"a": "1"},)
+
+
+@pytest.mark.parametrize(
+    ("points", "message"),
+    [
+        ({}, "points: are missing"),
+        ([], "points: is empty"),
+        ("seed", "must be a dict of inputs"),
+        (7, "must be a dict of inputs"),
+        ([1], r"points\[0\]: must be a dict, not a int"),
+        ({"seed": []}, "points.seed: is empty"),
+        ({"text": "a cat"}, "points.text: must be a list of values, not 'a cat'"),
+        ({"seed": 5}, "points.seed: must be a list of values"),
+        ({3: [1]}, "3 must be the name of an input"),
+        ({("a", "b"): [(1,)]}, r"points.a, b: each value must have 2 parts, not \(1,\)"),
+        ({"a": [1], ("a", "b"): [(1, 2)]}, "points.a: is given twice"),
+        ({"seed": itertools.count()}, f"more than the {MAX_POINTS}"),
+        ({"a": range(200), "b": range(200)}, f"more than the {MAX_POINTS}"),
+    ],
+)
+def test_refusals_say_why(points: Any, message: str) -> None:
+    with pytest.raises(InvalidRequestError, match=message):
+        Grid.of(points)
+
+
+def test_values_in_labels_are_short_and_on_one_line() -> None:
+    assert value_text("a\nb  c") == "a b c"
+    assert value_text(True) == "true"
+    assert value_text(4.5) == "4.5"
+    assert len(value_text("x" * 500)) <= 60
 
 
 def chain(*links: str) -> dict:
