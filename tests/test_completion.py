@@ -18,12 +18,11 @@ from tests.helpers.processes import REPOSITORY
 from tests.helpers.selection import few
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Iterator
 
     from jupyter_client.blocking import BlockingKernelClient
 
-    from tests.client.small_server import Reply, Request, SmallServer
+    from tests.client.small_server import Reply, Request
 
 pytestmark = pytest.mark.slow
 
@@ -114,7 +113,7 @@ def complete(client: BlockingKernelClient, code: str) -> list[str]:
         ("%comfy run sunset.json see", ["%comfy run sunset.json seed="]),
     ],
 )
-def test_names_are_completed(kernel: BlockingKernelClient, code: str, completed: list[str]) -> None:
+def test_names_are_completed(kernel, code, completed):
     found = complete(kernel, code)
     assert sorted(found) == sorted(completed)
 
@@ -123,7 +122,7 @@ def test_names_are_completed(kernel: BlockingKernelClient, code: str, completed:
     "code",
     ['other["', 'comfy.run(wf, {"Sky.color": "Wi', 'comfy.run("nowhere.json", {"Wi', "wf.cha"],
 )
-def test_other_completions_are_left_to_ipython(kernel: BlockingKernelClient, code: str) -> None:
+def test_other_completions_are_left_to_ipython(kernel, code):
     assert not any(text.endswith(".value") for text in complete(kernel, code))
     assert complete(kernel, 'other["') == ['other["x']
     assert complete(kernel, "wf.cha") == ["wf.changed"]
@@ -149,13 +148,13 @@ def test_other_completions_are_left_to_ipython(kernel: BlockingKernelClient, cod
         ("node.colour", "AttributeError: 'colour' is no input of node \"Sky\" (EmptyImage); {}"),
     ],
 )
-def test_a_typo_is_shown_as_one_line(kernel: BlockingKernelClient, code: str, line: str) -> None:
+def test_a_typo_is_shown_as_one_line(kernel, code, line):
     (shown,) = errors_of(kernel, code)
     hint = re.search(r"did you mean '?(inputs|Width\.value|Sky|color)'?\?$", shown)
     assert shown == line.format(hint and hint[0])
 
 
-def test_frames_of_the_user_are_shown(kernel: BlockingKernelClient) -> None:
+def test_frames_of_the_user_are_shown(kernel):
     lines = errors_of(kernel, 'def mine():\n    wf["Skyy"]\nmine()')
     assert lines[-1].startswith("UnknownNameError: 'Skyy' is no node")
     assert any("mine()" in line for line in lines)
@@ -166,9 +165,7 @@ def test_frames_of_the_user_are_shown(kernel: BlockingKernelClient) -> None:
     assert any("workflow.py" in line for line in lines), "all of them, if they are asked for"
 
 
-def test_workflows_of_the_editor_and_stored_ones_are_completed(
-    small_server: Callable[..., SmallServer], tmp_path: Path
-) -> None:
+def test_workflows_of_the_editor_and_stored_ones_are_completed(small_server, tmp_path):
     graph = json.loads((REPOSITORY / "notebooks" / "sunset.json").read_text())
     ui = {"nodes": [{"id": 1, "type": "PrimitiveInt"}], "links": []}
     (tmp_path / "ui.json").write_text(json.dumps(ui))
@@ -200,7 +197,7 @@ def test_workflows_of_the_editor_and_stored_ones_are_completed(
         ("f('' , ''", "(", None, ""),
     ],
 )
-def test_what_is_open_in_code(code: str, brackets: str, string: str | None, quote: str) -> None:
+def test_what_is_open_in_code(code, brackets, string, quote):
     found = opened(code)
     assert "".join(code[place] for place in found.brackets) == brackets
     assert (None if found.string < 0 else code[found.string :], found.quote) == (string, quote)

@@ -36,7 +36,7 @@ def server(
     )
 
 
-def test_a_run_keeps_the_server_active_and_no_kernel_or_terminal(server: JupyterProcess) -> None:
+def test_a_run_keeps_the_server_active_and_no_kernel_or_terminal(server):
     session = requests.Session()
     session.headers["Authorization"] = f"token {server.token}"
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import re
 import time
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -20,11 +19,6 @@ from comfydeploy_jupyter.display import (
 )
 from tests.client.test_terminal import Stream
 from tests.helpers.jupyter import run_in_terminal
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.helpers.jupyter import JupyterProcess
 
 GRAPH = {
     "3": {"class_type": "KSampler", "inputs": {}, "_meta": {"title": "Paint\x1b[31m <b>it</b>"}},
@@ -58,7 +52,7 @@ class Broken(Recorder):
         raise RuntimeError("the page is gone")
 
 
-def test_progress_after_a_series_of_events() -> None:
+def test_progress_after_a_series_of_events():
     progress = started()
     assert (progress.status, progress.fraction) == ("running", 0.25)
     assert (progress.step, progress.steps) == (3, 20)
@@ -74,7 +68,7 @@ def test_progress_after_a_series_of_events() -> None:
     assert progress.elapsed == took
 
 
-def test_at_most_ten_updates_a_second() -> None:
+def test_at_most_ten_updates_a_second():
     progress, view = started(), Recorder()
     began = time.monotonic()
     with Live(progress, view):
@@ -87,7 +81,7 @@ def test_at_most_ten_updates_a_second() -> None:
     assert view.ended == "success"
 
 
-def test_the_elapsed_time_is_shown_while_a_node_sends_no_events() -> None:
+def test_the_elapsed_time_is_shown_while_a_node_sends_no_events():
     view = Recorder()
     with Live(started(), view):
         time.sleep(1.2)
@@ -95,7 +89,7 @@ def test_the_elapsed_time_is_shown_while_a_node_sends_no_events() -> None:
     assert view.ended == "left"
 
 
-def test_a_view_that_fails_does_not_affect_the_run() -> None:
+def test_a_view_that_fails_does_not_affect_the_run():
     errors: list[Exception] = []
     progress, view = started(), Broken()
     with Live(progress, view, on_error=errors.append):
@@ -105,7 +99,7 @@ def test_a_view_that_fails_does_not_affect_the_run() -> None:
     assert view.ended == "success"
 
 
-def test_the_line_of_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_line_of_a_terminal(monkeypatch):
     monkeypatch.setenv("COLUMNS", "60")
     stream = Stream()
     view = TerminalView(Terminal(stream, {"TERM": "xterm", "VTE_VERSION": "6800"}))
@@ -127,7 +121,7 @@ def test_the_line_of_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "\x1b\\2\\x1b[1m.png\x1b]8;;\x1b\\, and 2 files more\x1b[K\n" in left
 
 
-def test_the_bar_of_a_failed_run_stays_also_in_a_terminal_without_unicode() -> None:
+def test_the_bar_of_a_failed_run_stays_also_in_a_terminal_without_unicode():
     stream, progress, plain = Stream(), started(), Stream("ascii")
     TerminalView(Terminal(plain)).show(progress)
     assert plain.getvalue().startswith("\r#####-----")
@@ -136,7 +130,7 @@ def test_the_bar_of_a_failed_run_stays_also_in_a_terminal_without_unicode() -> N
     assert re.fullmatch(r"\r█{5}░{15}  25% +\d\.\d s  Failed\x1b\[K\n", stream.getvalue())
 
 
-def test_a_run_that_never_began_leaves_no_line() -> None:
+def test_a_run_that_never_began_leaves_no_line():
     stream, progress = Stream(), RunProgress(Source(GRAPH))
     with pytest.raises(ValueError, match="wrong"), Live(progress, TerminalView(Terminal(stream))):
         raise ValueError("wrong")
@@ -145,7 +139,7 @@ def test_a_run_that_never_began_leaves_no_line() -> None:
     assert stream.getvalue().endswith("\r\x1b[K")
 
 
-def test_widgets_show_it_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+def test_widgets_show_it_escaped(capsys):
     view = NotebookView()
     view.show(started())
     text, overall, step, _ = view.box.children
@@ -155,18 +149,14 @@ def test_widgets_show_it_escaped(capsys: pytest.CaptureFixture[str]) -> None:
     close_tree(view.box)
 
 
-def test_without_a_terminal_or_notebook_nothing_is_printed(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_without_a_terminal_or_notebook_nothing_is_printed(capsys):
     with progress_display(started()):
         time.sleep(0.15)
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "")
 
 
-def test_a_script_in_a_terminal_shows_a_line_that_stays(
-    jupyter: JupyterProcess, tmp_path: Path
-) -> None:
+def test_a_script_in_a_terminal_shows_a_line_that_stays(jupyter, tmp_path):
     code = (
         "import comfydeploy_jupyter, sys\n"
         "graph = {'1': {'class_type': 'TestProgress', 'inputs': {'steps': 8, 'delay': 0.1,"

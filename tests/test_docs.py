@@ -20,7 +20,6 @@ from tests.helpers.selection import few
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.helpers.jupyter import JupyterProcess
 
 DOCS = REPOSITORY / "docs"
 PAGES = [REPOSITORY / "README.md", *sorted(DOCS.rglob("*.md"))]
@@ -56,7 +55,7 @@ def folder(tmp_path: Path) -> Path:
     few([pages_with("python")[:1], pages_with("python")[1:]]),
     ids=few(["README", "docs"]),
 )
-def test_python_examples_run(pages: list[Path], folder: Path, jupyter: JupyterProcess) -> None:
+def test_python_examples_run(pages, folder, jupyter):
     codes = [code for page in pages for code in blocks(page, "python")]
     cells = [nbformat.v4.new_code_cell(code) for code in codes]
     notebook = nbformat.v4.new_notebook(cells=cells)
@@ -68,7 +67,7 @@ def test_python_examples_run(pages: list[Path], folder: Path, jupyter: JupyterPr
 
 
 @pytest.mark.parametrize("page", pages_with("bash"), ids=relative_name)
-def test_shell_examples_run(page: Path, folder: Path, jupyter: JupyterProcess) -> None:
+def test_shell_examples_run(page, folder, jupyter):
     env = {
         **os.environ,
         "JUPYTER_URL": jupyter.url.rstrip("/"),
@@ -89,7 +88,7 @@ def test_shell_examples_run(page: Path, folder: Path, jupyter: JupyterProcess) -
 
 
 @pytest.mark.parametrize("code", blocks(CONFIGURATION, "python"))
-def test_configuration_examples_name_settings(code: str) -> None:
+def test_configuration_examples_name_settings(code):
     config = Config()
     exec(code, {"c": config})
     app = ComfyDeploy()

@@ -54,14 +54,14 @@ def of(name: str, events: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [event for event in events if event["schema_id"] == EVENTS[name]]
 
 
-def test_the_schemas_are_schemas() -> None:
+def test_the_schemas_are_schemas():
     for name, address in EVENTS.items():
         schema = yaml.safe_load((EVENT_SCHEMAS / f"{name}.yaml").read_text())
         assert schema["$id"] == address
         Draft202012Validator.check_schema(schema)
 
 
-def test_runs_that_start_and_end(jupyter: JupyterProcess) -> None:
+def test_runs_that_start_and_end(jupyter):
     comfy = Comfy(jupyter.url, jupyter.token)
     ids = []
 
@@ -87,7 +87,7 @@ def test_runs_that_start_and_end(jupyter: JupyterProcess) -> None:
     assert "the message of a node" not in str(events)  # it may contain anything
 
 
-def test_machines_that_connect_and_disconnect(jupyter: JupyterProcess, comfyui: Any) -> None:
+def test_machines_that_connect_and_disconnect(jupyter, comfyui):
     comfy = Comfy(jupyter.url, jupyter.token)
     proxy = FaultyComfyUI(comfyui.url)
     proxy.start()

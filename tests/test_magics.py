@@ -54,13 +54,13 @@ def comfy(shell: InteractiveShell, jupyter: JupyterProcess, tmp_path: Path) -> A
     return lambda line: shell.run_line_magic("comfy", line)
 
 
-def test_run_with_values(comfy: Any) -> None:
+def test_run_with_values(comfy):
     result = comfy("run 'my flow.json' seed=7 \"text=two words\"")
     assert isinstance(result, Result)
     assert sorted(result.texts) == ["7", "two words"]
 
 
-def test_status_and_runs(comfy: Any, shell: InteractiveShell) -> None:
+def test_status_and_runs(comfy, shell):
     page = comfy("status")
     lines = repr(page).splitlines()
     assert any(re.fullmatch(r"comfyui +reachable +yes", line) for line in lines), lines
@@ -85,7 +85,7 @@ def test_status_and_runs(comfy: Any, shell: InteractiveShell) -> None:
             shell.user_ns["comfy"].get(unknown)
 
 
-def test_names_in_a_table_of_runs_are_escaped() -> None:
+def test_names_in_a_table_of_runs_are_escaped():
     evil = "<b>\x1b[31m日本.png"
     page = runs_page(
         [
@@ -108,14 +108,14 @@ def test_names_in_a_table_of_runs_are_escaped() -> None:
     assert "<b>" not in page._repr_html_()
 
 
-def test_panel(comfy: Any) -> None:
+def test_panel(comfy):
     for line in ("panel", "panel 'my flow.json'"):
         panel = comfy(line)
         assert isinstance(panel, ComfyDeployPanel)
         panel.close()
 
 
-def test_help(comfy: Any) -> None:
+def test_help(comfy):
     assert repr(comfy("")) == repr(comfy("help")) == HELP
 
 
@@ -138,7 +138,7 @@ def test_help(comfy: Any) -> None:
         ("status now", "there is no argument 'now'"),
     ],
 )
-def test_errors_are_reported(comfy: Any, line: str, message: str) -> None:
+def test_errors_are_reported(comfy, line, message):
     with pytest.raises(UsageError) as raised:
         comfy(line)
     assert message in str(raised.value)
@@ -157,13 +157,11 @@ def test_errors_are_reported(comfy: Any, line: str, message: str) -> None:
         ("a=NaN", "NaN"),
     ],
 )
-def test_values_are_json_else_text(pair: str, value: Any) -> None:
+def test_values_are_json_else_text(pair, value):
     assert parse_pair(pair) == ("a", value)
 
 
-def test_in_a_notebook_an_error_is_one_line_and_stops_later_cells(
-    jupyter: JupyterProcess, tmp_path: Path
-) -> None:
+def test_in_a_notebook_an_error_is_one_line_and_stops_later_cells(jupyter, tmp_path):
     sources = ["%load_ext comfydeploy_jupyter", "%comfy status", "%comfy rum"]
     notebook = nbformat.v4.new_notebook(
         cells=[nbformat.v4.new_code_cell(source) for source in sources]

@@ -152,7 +152,7 @@ def outputs(notebook: Any) -> list[Any]:
 
 
 @pytest.mark.parametrize("executed", NOTEBOOKS, indirect=True, ids=lambda path: path.stem)
-def test_it_runs_without_errors_or_warnings(executed: Any) -> None:
+def test_it_runs_without_errors_or_warnings(executed):
     complaints = [o for o in outputs(executed) if o.get("name") == "stderr"]
     assert complaints == []
     assert all(cell.outputs for cell in executed.cells if cell.cell_type == "code")
@@ -162,7 +162,7 @@ def test_it_runs_without_errors_or_warnings(executed: Any) -> None:
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_it_is_stored_in_a_form_that_a_web_page_can_show(path: Path) -> None:
+def test_it_is_stored_in_a_form_that_a_web_page_can_show(path):
     text = path.read_text()
     notebook = nbformat.read(path, as_version=4)
     assert notebook.metadata.comfydeploy.sources == digest(notebook), (
@@ -190,9 +190,7 @@ def hostile(jupyter: JupyterProcess) -> Workflow:
     return workflow.set({"Caption.value": '"""\nraise SystemExit(1)\n%%bash', "Height.value": 200})
 
 
-def test_a_notebook_made_of_a_workflow_runs(
-    hostile: Workflow, jupyter: JupyterProcess, tmp_path: Path
-) -> None:
+def test_a_notebook_made_of_a_workflow_runs(hostile, jupyter, tmp_path):
     hostile.to_notebook(tmp_path / "made.ipynb")
     notebook = nbformat.read(tmp_path / "made.ipynb", as_version=4)
     (cell,) = [cell for cell in notebook.cells if cell.id == "inputs"]
@@ -210,9 +208,7 @@ def test_a_notebook_made_of_a_workflow_runs(
     assert kept["Caption"].value == hostile["Caption"].value
 
 
-def test_a_script_made_of_a_workflow_runs(
-    hostile: Workflow, jupyter: JupyterProcess, tmp_path: Path
-) -> None:
+def test_a_script_made_of_a_workflow_runs(hostile, jupyter, tmp_path):
     hostile.to_python(tmp_path / "made.py")
     done = subprocess.run(
         [sys.executable, "-W", "error", "made.py"],

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
@@ -17,8 +17,8 @@ import requests
 from comfydeploy_jupyter.client import Comfy
 from comfydeploy_jupyter.errors import UnsupportedPlatformError
 from comfydeploy_jupyter.util.reaper import reaped_command
-from tests.helpers.comfyui import ComfyUIServer, free_port
-from tests.helpers.jupyter import TOKEN, JupyterProcess
+from tests.helpers.comfyui import free_port
+from tests.helpers.jupyter import TOKEN
 from tests.helpers.processes import REPOSITORY
 from tests.helpers.selection import few
 from tests.helpers.waiting import until
@@ -114,15 +114,13 @@ def run(
 
 
 @pytest.mark.parametrize("system", ["windows", "macos"])
-def test_every_module_can_be_imported(system: str, tmp_path: Path) -> None:
+def test_every_module_can_be_imported(system, tmp_path):
     done = run(system, IMPORT_ALL, folder=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("system", few(["windows", "macos"]))
-def test_client_and_panels_work_with_a_server_elsewhere(
-    system: str, jupyter: JupyterProcess, tmp_path: Path
-) -> None:
+def test_client_and_panels_work_with_a_server_elsewhere(system, jupyter, tmp_path):
     done = run(
         system,
         USE,
@@ -142,7 +140,7 @@ ON_WINDOWS = [
 
 
 @pytest.mark.parametrize("code", ON_WINDOWS, ids=["connect", "server", "installer"])
-def test_on_windows_the_error_says_what_works_there(code: str, tmp_path: Path) -> None:
+def test_on_windows_the_error_says_what_works_there(code, tmp_path):
     done = run("windows", code, folder=tmp_path)
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
@@ -152,9 +150,7 @@ def test_on_windows_the_error_says_what_works_there(code: str, tmp_path: Path) -
         assert len(done.stderr.splitlines()) == 1
 
 
-def test_on_windows_the_extension_logs_that_it_is_off_and_jupyter_runs(
-    start_jupyter: Any,
-) -> None:
+def test_on_windows_the_extension_logs_that_it_is_off_and_jupyter_runs(start_jupyter):
     server = start_jupyter(program=("-c", disguised("windows", SERVE)))
     until(lambda: "could not be started" in server.log())
     assert server.log().count("does not run on Windows") == 1
@@ -168,9 +164,7 @@ def test_on_windows_the_extension_logs_that_it_is_off_and_jupyter_runs(
     assert "Traceback" not in server.log()
 
 
-def test_on_macos_a_server_starts_comfyui_and_runs_a_workflow(
-    start_jupyter: Any, comfyui: ComfyUIServer, tmp_path: Path
-) -> None:
+def test_on_macos_a_server_starts_comfyui_and_runs_a_workflow(start_jupyter, comfyui, tmp_path):
     (tmp_path / "custom_nodes").mkdir()
     server = start_jupyter(
         program=("-c", disguised("macos", SERVE)),
@@ -200,13 +194,13 @@ def test_on_macos_a_server_starts_comfyui_and_runs_a_workflow(
 
 
 @pytest.mark.thorough
-def test_on_macos_a_comfyui_left_by_a_killed_server_is_recognised(tmp_path: Path) -> None:
+def test_on_macos_a_comfyui_left_by_a_killed_server_is_recognised(tmp_path):
     """A process is identified by its start time, also without ``/proc``."""
     done = run("macos", RECOGNITION, folder=tmp_path)
     assert (done.returncode, done.stderr, done.stdout) == (0, "", "True True True\n")
 
 
-def test_on_macos_the_reaper_ends_the_process_group_when_its_owner_ends(tmp_path: Path) -> None:
+def test_on_macos_the_reaper_ends_the_process_group_when_its_owner_ends(tmp_path):
     command = reaped_command(["sh", "-c", "sleep 100 & sleep 100"], log=tmp_path / "log", grace=1)
     reaper = subprocess.Popen(
         [sys.executable, "-c", disguised("macos", GUARD), *command[3:]],

@@ -210,7 +210,7 @@ def run_repeated(pattern: Pattern, head: str, piece: str, size: int) -> None:
 
 @pytest.mark.thorough
 @pytest.mark.timeout(1800)
-def test_time_grows_with_the_text() -> None:
+def test_time_grows_with_the_text():
     patterns = every_pattern()
     assert len(patterns) > 60
     assert [(pattern, *slow) for pattern in patterns for slow in slow_texts(pattern)] == []

@@ -101,7 +101,7 @@ def public_api() -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_public_names_and_their_signatures_stay() -> None:
+def test_public_names_and_their_signatures_stay():
     found = public_api()
     if os.environ.get("STORE_PUBLIC_API"):
         STORED.write_text(json.dumps(found, indent=1) + "\n")

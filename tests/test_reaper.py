@@ -83,22 +83,20 @@ def child_of(reaper: subprocess.Popen[bytes]) -> int:
     return int(reaper.stdout.readline())
 
 
-def test_exit_code_is_the_childs(start: Any) -> None:
+def test_exit_code_is_the_childs(start):
     crash = "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"
     assert start("raise SystemExit(7)").wait(10) == 7
     assert start(crash).wait(10) == 128 + signal.SIGSEGV
 
 
-def test_program_that_cannot_be_started_is_127_and_logged(tmp_path: Path) -> None:
+def test_program_that_cannot_be_started_is_127_and_logged(tmp_path):
     command = reaped_command(["/no/such/program"], log=tmp_path / "log")
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as reaper:
         assert reaper.wait(10) == 127
     assert "cannot start /no/such/program" in (tmp_path / "log").read_text()
 
 
-def test_output_is_appended_to_the_log_and_a_large_log_is_rotated(
-    start: Any, tmp_path: Path
-) -> None:
+def test_output_is_appended_to_the_log_and_a_large_log_is_rotated(start, tmp_path):
     log = tmp_path / "log"
     log.write_text("before\n")
     script = "import os, sys; print(os.getcwd(), flush=True); print('oops', file=sys.stderr)"
@@ -109,7 +107,7 @@ def test_output_is_appended_to_the_log_and_a_large_log_is_rotated(
     assert (log.read_text(), (tmp_path / "log.1").read_text()) == ("new\n", text)
 
 
-def test_log_of_a_running_child_is_rotated(start: Any, tmp_path: Path) -> None:
+def test_log_of_a_running_child_is_rotated(start, tmp_path):
     """Also if it cannot be copied, as on a full disk."""
     script = (
         "import time\n"
@@ -138,7 +136,7 @@ def test_log_of_a_running_child_is_rotated(start: Any, tmp_path: Path) -> None:
     reaper.stdin.close()
 
 
-def test_closing_the_pipe_ends_the_child_with_sigterm(start: Any, tmp_path: Path) -> None:
+def test_closing_the_pipe_ends_the_child_with_sigterm(start, tmp_path):
     script = (
         "import signal, sys, time\n"
         "signal.signal(signal.SIGTERM, lambda *_: sys.exit(print('goodbye') or 5))\n"
@@ -152,9 +150,7 @@ def test_closing_the_pipe_ends_the_child_with_sigterm(start: Any, tmp_path: Path
     assert "goodbye" in (tmp_path / "log").read_text()
 
 
-def test_sigterm_ends_processes_that_ignore_it_after_the_grace_period(
-    start: Any, tmp_path: Path
-) -> None:
+def test_sigterm_ends_processes_that_ignore_it_after_the_grace_period(start, tmp_path):
     mark = f"FAMILY-{os.getpid()}-term"
     reaper = start(STUBBORN_FAMILY.replace("FAMILY", mark), mark, grace=0.3)
     until_ready(tmp_path / "log")
@@ -166,7 +162,7 @@ def test_sigterm_ends_processes_that_ignore_it_after_the_grace_period(
     assert family(mark) == []
 
 
-def test_sigint_is_not_passed_to_the_child(start: Any, tmp_path: Path) -> None:
+def test_sigint_is_not_passed_to_the_child(start, tmp_path):
     reaper = start("import time; print('ready', flush=True); time.sleep(1000)")
     child = child_of(reaper)
     until_ready(tmp_path / "log")
@@ -177,7 +173,7 @@ def test_sigint_is_not_passed_to_the_child(start: Any, tmp_path: Path) -> None:
     assert alive(child)
 
 
-def test_children_of_a_crashed_child_are_ended(start: Any, tmp_path: Path) -> None:
+def test_children_of_a_crashed_child_are_ended(start, tmp_path):
     mark = f"FAMILY-{os.getpid()}-crash"
     reaper = start(STUBBORN_FAMILY.replace("FAMILY", mark), mark, grace=1000)
     child = child_of(reaper)
@@ -188,7 +184,7 @@ def test_children_of_a_crashed_child_are_ended(start: Any, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("fork", [False, True], ids=["plain", "a fork holds the pipe"])
-def test_a_killed_owner_ends_the_child_and_its_children(tmp_path: Path, fork: bool) -> None:
+def test_a_killed_owner_ends_the_child_and_its_children(tmp_path, fork):
     mark = f"FAMILY-{os.getpid()}-{fork}"
     log = tmp_path / "log"
     script = OWNER
@@ -215,7 +211,7 @@ def test_a_killed_owner_ends_the_child_and_its_children(tmp_path: Path, fork: bo
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs PR_SET_PDEATHSIG")
-def test_a_killed_reaper_ends_the_child(start: Any) -> None:
+def test_a_killed_reaper_ends_the_child(start):
     reaper = start("import time; time.sleep(1000)")
     child = child_of(reaper)
     assert alive(child)
@@ -224,7 +220,7 @@ def test_a_killed_reaper_ends_the_child(start: Any) -> None:
     until(lambda: not alive(child))
 
 
-def test_the_reaper_starts_fast(start: Any) -> None:
+def test_the_reaper_starts_fast(start):
     """Compared with a bare Python; the best of up to twenty, because the machine may be busy."""
     guarded, bare = [], []
     for _ in range(20):

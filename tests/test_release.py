@@ -20,8 +20,6 @@ from tests.helpers.processes import REPOSITORY
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.helpers.comfyui import ComfyUIServer
-
 
 pytestmark = pytest.mark.slow
 
@@ -32,36 +30,34 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return release.build(tmp_path_factory.mktemp("dist"), isolated=False)
 
 
-def test_one_version() -> None:
+def test_one_version():
     assert release.version() == release.changelog_version() == comfydeploy_jupyter.__version__
     assert "version" not in release.project()
     assert release.project()["dynamic"] == ["version"]
 
 
 @pytest.mark.thorough
-def test_what_is_built_is_complete(built: tuple[Path, Path], tmp_path: Path) -> None:
+def test_what_is_built_is_complete(built, tmp_path):
     release.check_metadata(*built)
     release.check_contents(*built)
     release.check_rebuilt(built[0], tmp_path, isolated=False)
 
 
 @pytest.mark.thorough
-def test_the_wheel_can_be_installed_used_and_removed(
-    built: tuple[Path, Path], comfyui: ComfyUIServer, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_the_wheel_can_be_installed_used_and_removed(built, comfyui, capfd):
     release.try_wheel(built[0], sys.executable, "--comfyui-url", comfyui.url)
     output = capfd.readouterr().out
     for job in ("imported", "enabled and OK", "a workflow ran", "a panel was made", "removed"):
         assert job in output
 
 
-def test_lowest_versions_are_of_all_that_users_install() -> None:
+def test_lowest_versions_are_of_all_that_users_install():
     lowest = release.lowest_versions()
     assert len(lowest) > len(release.project()["dependencies"])
     assert all("==" in requirement for requirement in lowest)
 
 
-def test_pythons_claimed_begin_with_the_required_one_which_has_all_that_is_used() -> None:
+def test_pythons_claimed_begin_with_the_required_one_which_has_all_that_is_used():
     claimed = release.pythons_claimed()
     release.check_syntax(claimed[0])
     assert release.project()["requires-python"] == f">={claimed[0]}"
@@ -78,7 +74,7 @@ def steps(path: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
-def test_workflows_read_only_and_pin_their_actions(path: Path) -> None:
+def test_workflows_read_only_and_pin_their_actions(path):
     text = path.read_text()
     assert yaml.safe_load(text)["permissions"] == {"contents": "read"}
     used = re.findall(r"uses: (.*)", text)
@@ -87,7 +83,7 @@ def test_workflows_read_only_and_pin_their_actions(path: Path) -> None:
         assert PINNED.fullmatch(action), action
 
 
-def test_workflow_tests_each_python() -> None:
+def test_workflow_tests_each_python():
     workflow = yaml.safe_load((REPOSITORY / ".github/workflows/tests.yml").read_text())
     matrix = workflow["jobs"]["test"]["strategy"]["matrix"]["python"]
     assert matrix == release.pythons_claimed()

@@ -22,7 +22,6 @@ from tests.helpers.waiting import until
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.helpers.comfyui import ComfyUIServer
 
 # In ComfyUI's place: what matters is only that it runs.
 MAIN = """
@@ -76,7 +75,7 @@ def start(
     return script, printed
 
 
-def test_it_waits_until_the_server_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_waits_until_the_server_listens(tmp_path, monkeypatch):
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path))
     wait_for = runpy.run_path(str(REPOSITORY / "scripts" / "run.py"))["wait_for"]
     server = subprocess.Popen([sys.executable, "-c", ANNOUNCED, tmp_path])
@@ -103,12 +102,7 @@ IGNORING = ("sh", "-c", "trap '' INT HUP; exec \"$@\"", "sh")
     ],
     ids=["TERM", "HUP", "INT", "in the background"],
 )
-def test_a_signal_ends_all_its_processes(
-    tmp_path: Path,
-    started: tuple[str, ...],
-    ignored: tuple[signal.Signals, ...],
-    number: signal.Signals,
-) -> None:
+def test_a_signal_ends_all_its_processes(tmp_path, started, ignored, number):
     comfyui, runtime = tmp_path / "comfyui", tmp_path / "runtime"
     (comfyui / "comfy").mkdir(parents=True)
     (comfyui / "main.py").write_text(MAIN)
@@ -139,9 +133,7 @@ def test_a_signal_ends_all_its_processes(
             os.kill(pid, signal.SIGKILL)
 
 
-def test_its_output_begins_with_the_address_and_ends_with_the_picture(
-    tmp_path: Path, comfyui: ComfyUIServer
-) -> None:
+def test_its_output_begins_with_the_address_and_ends_with_the_picture(tmp_path, comfyui):
     script, printed = start(tmp_path, comfyui.path, COMFYDEPLOY_COMFYUI_URL=comfyui.url)
     try:
         until_it(lambda: "output: " in printed.read_text(), script, "it does not get to its end")

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    import pytest
-
     from comfydeploy_jupyter.client import Sweep
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -36,9 +34,7 @@ def run_cells(jupyter: JupyterProcess, folder: Path, *sources: str) -> Any:
     return notebook
 
 
-def test_sheet_and_table_stay_in_the_saved_notebook(
-    jupyter: JupyterProcess, tmp_path: Path
-) -> None:
+def test_sheet_and_table_stay_in_the_saved_notebook(jupyter, tmp_path):
     sunset = json.dumps(str(REPOSITORY / "notebooks" / "sunset.json"))
     notebook = run_cells(
         jupyter,
@@ -96,7 +92,7 @@ def view_of(host: Host, sweep: Sweep) -> tuple[SheetView, list[tuple[dict[str, A
     return view, sent
 
 
-def test_requests_of_the_page(jupyter: JupyterProcess, tmp_path: Path) -> None:
+def test_requests_of_the_page(jupyter, tmp_path):
     comfy = Comfy(jupyter.url, jupyter.token)
     values = {"condition": [True, False], "seed": [1, 2]}
     sweep = comfy.sweep(failing_if(), values, save=tmp_path / "it.json")
@@ -128,7 +124,7 @@ def test_requests_of_the_page(jupyter: JupyterProcess, tmp_path: Path) -> None:
     assert buffers is None
 
 
-def test_stars_removed_before_they_were_saved_are_not_set(jupyter: JupyterProcess) -> None:
+def test_stars_removed_before_they_were_saved_are_not_set(jupyter):
     comfy = Comfy(jupyter.url, jupyter.token)
     sweep = comfy.sweep(failing_if(), {"seed": [1, 2, 3]}, save=False)
     host = Host(comfy, later=True)
@@ -150,7 +146,7 @@ def test_stars_removed_before_they_were_saved_are_not_set(jupyter: JupyterProces
     assert [point.index for point in sweep.starred] == sorted({0, *before})
 
 
-def test_pictures_are_sent_while_the_kernel_answers_no_requests(jupyter: JupyterProcess) -> None:
+def test_pictures_are_sent_while_the_kernel_answers_no_requests(jupyter):
     comfy = Comfy(jupyter.url, jupyter.token)
     sweep = comfy.sweep(in_words(), {"1.color": [0, 255]}, save=False)
     view, sent = view_of(Host(comfy), sweep)
@@ -163,7 +159,7 @@ def test_pictures_are_sent_while_the_kernel_answers_no_requests(jupyter: Jupyter
     assert all(content.startswith(b"RIFF") for _, (content,) in sent)
 
 
-def test_a_sweep_of_many_points_is_described_briefly(jupyter: JupyterProcess) -> None:
+def test_a_sweep_of_many_points_is_described_briefly(jupyter):
     """Its description in the page grows by less than 200 bytes for each point."""
     comfy = Comfy(jupyter.url, jupyter.token)
     sweep = comfy.sweep(failing_if(), {"seed": range(60)}, save=False)
@@ -172,9 +168,7 @@ def test_a_sweep_of_many_points_is_described_briefly(jupyter: JupyterProcess) ->
     assert len(json.dumps(state)) < 60 * 200
 
 
-def test_a_terminal_shows_a_line_and_keeps_the_final_state(
-    jupyter: JupyterProcess, tmp_path: Path
-) -> None:
+def test_a_terminal_shows_a_line_and_keeps_the_final_state(jupyter, tmp_path):
     (tmp_path / "graph.json").write_text(json.dumps(failing_if()))
     code = (
         "import comfydeploy_jupyter\n"
@@ -187,9 +181,7 @@ def test_a_terminal_shows_a_line_and_keeps_the_final_state(
     assert "ValueError: too bad" in out
 
 
-def test_the_line_names_the_point_and_its_node(
-    jupyter: JupyterProcess, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_line_names_the_point_and_its_node(jupyter, monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
     graph = {
         "1": {

@@ -48,7 +48,7 @@ async def test_errors_of_the_worker_are_raised_unchanged():
 
 
 @pytest.mark.parametrize("kind", [c for c in vars(errors).values() if isinstance(c, type)])
-def test_every_error_can_be_pickled(kind: type) -> None:
+def test_every_error_can_be_pickled(kind):
     if not issubclass(kind, ComfyDeployError):
         return
     fault = kind("message", details={"a": 1}, extra={"hint": "h"})

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.helpers.jupyter import JupyterProcess
 
 NAMED = ("COMFYDEPLOY_JUPYTER_URL", "COMFYDEPLOY_JUPYTER_TOKEN", "JPY_PARENT_PID")
 IMPORT = "from comfydeploy_jupyter import connect\n"
@@ -54,9 +53,7 @@ def announce(runtime: Path, pid: int, **info: Any) -> None:
     (runtime / f"jpserver-{pid}.json").write_text(json.dumps({**known, **info}))
 
 
-def test_a_kernel_finds_the_server_that_started_it(
-    jupyter: JupyterProcess, runtime: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_kernel_finds_the_server_that_started_it(jupyter, runtime, monkeypatch):
     announce(runtime, jupyter.pid, url=jupyter.url, token=jupyter.token)
     monkeypatch.setenv("JPY_PARENT_PID", str(jupyter.pid))
     with subprocess.Popen(["sleep", "60"]) as other_process:
@@ -78,7 +75,7 @@ def wait_for_ready(client: Any) -> None:
             return
 
 
-def test_a_real_kernel_of_jupyter_finds_it(jupyter: JupyterProcess) -> None:
+def test_a_real_kernel_of_jupyter_finds_it(jupyter):
     import requests
 
     headers = {"Authorization": f"token {jupyter.token}"}
@@ -103,9 +100,7 @@ def test_a_real_kernel_of_jupyter_finds_it(jupyter: JupyterProcess) -> None:
     assert any(jupyter.url in output for output in outputs), outputs
 
 
-def test_a_script_finds_a_running_or_a_named_server(
-    jupyter: JupyterProcess, runtime: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_script_finds_a_running_or_a_named_server(jupyter, runtime, monkeypatch):
     with pytest.raises(ServerUnreachableError, match="no Jupyter server with comfydeploy_jupyter"):
         connect(start=False)
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(jupyter.runtime_dir))
@@ -122,9 +117,7 @@ def test_a_script_finds_a_running_or_a_named_server(
         connect(jupyter.url, "wrong")
 
 
-def test_the_server_of_jupyterhub_comes_first(
-    jupyter: JupyterProcess, runtime: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_server_of_jupyterhub_comes_first(jupyter, runtime, monkeypatch):
     port = jupyter.url.split(":")[2].split("/")[0]
     monkeypatch.setenv("JUPYTERHUB_API_TOKEN", jupyter.token)
     monkeypatch.setenv("JUPYTERHUB_SERVICE_URL", f"http://0.0.0.0:{port}/elsewhere/")
@@ -133,7 +126,7 @@ def test_the_server_of_jupyterhub_comes_first(
     assert connect(start=False).url == jupyter.url
 
 
-def test_stale_and_broken_files_are_skipped(runtime: Path) -> None:
+def test_stale_and_broken_files_are_skipped(runtime):
     gone = subprocess.Popen(["true"])
     gone.wait()
     announce(runtime, gone.pid)
@@ -144,13 +137,13 @@ def test_stale_and_broken_files_are_skipped(runtime: Path) -> None:
     assert (found.url, found.token, found.mine) == ("http://127.0.0.1:8888/x/", "t", True)
 
 
-def test_a_unix_socket_is_refused_clearly(runtime: Path) -> None:
+def test_a_unix_socket_is_refused_clearly(runtime):
     announce(runtime, os.getpid(), url="http+unix://%2Ftmp%2Fs/", sock="/tmp/s")
     with pytest.raises(ServerUnreachableError, match="listens on the Unix socket /tmp/s"):
         connect()
 
 
-def test_a_server_with_a_password_only_is_refused_clearly(runtime: Path, start_jupyter) -> None:
+def test_a_server_with_a_password_only_is_refused_clearly(runtime, start_jupyter):
     from jupyter_server.auth import passwd
 
     server = start_jupyter(
@@ -165,7 +158,7 @@ def test_a_server_with_a_password_only_is_refused_clearly(runtime: Path, start_j
 
 
 @pytest.mark.slow
-def test_without_a_server_one_is_started_and_ends_with_its_client(runtime: Path) -> None:
+def test_without_a_server_one_is_started_and_ends_with_its_client(runtime):
     code = """
     import json, sys
     comfy = connect()
@@ -195,13 +188,13 @@ def test_without_a_server_one_is_started_and_ends_with_its_client(runtime: Path)
 
 
 @pytest.mark.slow
-def test_a_server_that_cannot_start_says_why(runtime: Path, tmp_path: Path) -> None:
+def test_a_server_that_cannot_start_says_why(runtime, tmp_path):
     (tmp_path / "config" / "jupyter_server_config.py").write_text("raise SystemExit('bad day')")
     with pytest.raises(ServerUnreachableError, match=r"ended while starting.*bad day"):
         connect()
 
 
-def test_a_server_without_the_extension_is_named_and_replaced(runtime: Path, start_jupyter) -> None:
+def test_a_server_without_the_extension_is_named_and_replaced(runtime, start_jupyter):
     server = start_jupyter(ServerApp={"jpserver_extensions": {"comfydeploy_jupyter": False}})
     announce(runtime, os.getpid(), url=server.url, token=server.token)
     enable = "jupyter server extension enable comfydeploy_jupyter"

@@ -10,11 +10,8 @@ from comfydeploy_jupyter.client import Comfy, FetchedModels
 from comfydeploy_jupyter.errors import OfflineError, RunTimeoutError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from tests.client.small_server import Reply, Request
 
-    from tests.client.small_server import Reply, Request, SmallServer
-
-    Start = Callable[[Callable[[Request, Reply], None]], SmallServer]
 
 GRAPH: dict[str, Any] = {"nodes": [], "links": [], "version": 0.4}
 
@@ -34,7 +31,7 @@ def transfer(state: str, sent: int, error: str | None = None) -> dict[str, Any]:
     return {"id": "t1", "state": state, "sent": sent, "size": 2048, "error": error}
 
 
-def test_downloads_are_waited_for(small_server: Start) -> None:
+def test_downloads_are_waited_for(small_server):
     looks = iter([transfer("active", 1024), transfer("done", 2048)])
     requests: list[Any] = []
 
@@ -55,7 +52,7 @@ def test_downloads_are_waited_for(small_server: Start) -> None:
     assert repr(found) == "vae/a.pt  2.0 KiB  is downloaded"
 
 
-def test_wait_ends_with_failures_and_with_the_time(small_server: Start) -> None:
+def test_wait_ends_with_failures_and_with_the_time(small_server):
     looks = [
         transfer("active", 1),
         transfer("failed", 1, "Hugging Face answered 401: set HF_TOKEN"),
@@ -75,7 +72,7 @@ def test_wait_ends_with_failures_and_with_the_time(small_server: Start) -> None:
     assert "failed: Hugging Face answered 401: set HF_TOKEN" in repr(found)
 
 
-def test_the_text_and_html_of_the_result(small_server: Start) -> None:
+def test_the_text_and_html_of_the_result(small_server):
     nodes = [{"class_type": "Wan<b>", "node_ids": ["1"], "needs": "ComfyUI 0.33.0 or newer"}]
     body = answer(
         model("<i>.safetensors", "refused", problem="the link leads inside"),
@@ -97,7 +94,7 @@ def test_the_text_and_html_of_the_result(small_server: Start) -> None:
     assert "Wan<b>" not in shown
 
 
-def test_offline_is_an_error_of_its_own(small_server: Start) -> None:
+def test_offline_is_an_error_of_its_own(small_server):
     body = {"success": False, "error": "not fetched", "code": "offline", "details": {}}
     server = small_server(lambda _, reply: reply.json(body, 403))
     with pytest.raises(OfflineError):

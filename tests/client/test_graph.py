@@ -1,15 +1,11 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
 
 import pytest
 
 from comfydeploy_jupyter.client.graph import Source
 from comfydeploy_jupyter.errors import InvalidRequestError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 API = {
     "3": {
@@ -23,7 +19,7 @@ API = {
 UI = {"nodes": [{"id": 3, "type": "KSampler", "title": "Paint"}], "links": []}
 
 
-def test_takes_a_dict_text_or_path(tmp_path: Path) -> None:
+def test_takes_a_dict_text_or_path(tmp_path):
     path = tmp_path / "graph.json"
     path.write_text(json.dumps(API), encoding="utf-8-sig")
     for source in (API, json.dumps(API), path, str(path)):
@@ -32,7 +28,7 @@ def test_takes_a_dict_text_or_path(tmp_path: Path) -> None:
     assert Source(None).body() == {}
 
 
-def test_refuses_values_that_are_not_workflows(tmp_path: Path) -> None:
+def test_refuses_values_that_are_not_workflows(tmp_path):
     (tmp_path / "broken.json").write_text("{,}")
     (tmp_path / "list.json").write_text("[]")
     with pytest.raises(InvalidRequestError, match=r"workflow: .*broken\.json is not JSON"):
@@ -45,14 +41,14 @@ def test_refuses_values_that_are_not_workflows(tmp_path: Path) -> None:
         Source(tmp_path / "missing.json")
 
 
-def test_seed_sets_every_literal_seed_or_is_left_to_the_server() -> None:
+def test_seed_sets_every_literal_seed_or_is_left_to_the_server():
     assert Source(API).seed_inputs(7) == {"3.seed": 7, "4.noise_seed": 7}
     assert Source(UI).seed_inputs(7) == Source(None).seed_inputs(7) == {"seed": 7}
     with pytest.raises(InvalidRequestError, match="no node of this workflow has a seed"):
         Source({"1": {"class_type": "EmptyImage", "inputs": {}}}).seed_inputs(7)
 
 
-def test_names_of_nodes() -> None:
+def test_names_of_nodes():
     assert str(Source(API).name("3")) == '"Paint" (KSampler)'
     assert str(Source(API).name(4)) == "RandomNoise"
     twice = {**API, "5": API["3"], "6": API["4"]}

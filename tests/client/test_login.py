@@ -62,7 +62,7 @@ def meanwhile(cloud) -> Iterator[Callable[[Callable[[str], None]], None]]:
 
 
 @pytest.mark.parametrize("timeout", [60, None])
-def test_sign_in(comfy, cloud, meanwhile, capsys, timeout) -> None:
+def test_sign_in(comfy, cloud, meanwhile, capsys, timeout):
     meanwhile(cloud.approve)
     assert comfy.login(timeout=timeout) == "Ada"
     request_id = cloud.seen[0].query["request_id"]
@@ -72,14 +72,14 @@ def test_sign_in(comfy, cloud, meanwhile, capsys, timeout) -> None:
     assert comfy.server.get("workflows", target="cloud") == []
 
 
-def test_an_expired_sign_in(comfy, cloud, meanwhile) -> None:
+def test_an_expired_sign_in(comfy, cloud, meanwhile):
     meanwhile(lambda request_id: cloud.approve(request_id, ""))
     with pytest.raises(CloudError, match="sign-in failed") as caught:
         comfy.login(timeout=60)
     assert caught.value.status == 410
 
 
-def test_errors_of_the_service_are_retried(comfy, cloud, meanwhile) -> None:
+def test_errors_of_the_service_are_retried(comfy, cloud, meanwhile):
     def act(request_id: str) -> None:
         cloud.fail(503, times=4)
         cloud.approve(request_id)
@@ -89,12 +89,12 @@ def test_errors_of_the_service_are_retried(comfy, cloud, meanwhile) -> None:
     assert len(cloud.seen) > 5
 
 
-def test_a_sign_in_that_is_not_approved_times_out(comfy, cloud) -> None:
+def test_a_sign_in_that_is_not_approved_times_out(comfy, cloud):
     with pytest.raises(RunTimeoutError, match=r"not approved within 0\.5 s"):
         comfy.login(timeout=0.5)
 
 
-def test_interrupting_ends_the_wait(comfy, meanwhile) -> None:
+def test_interrupting_ends_the_wait(comfy, meanwhile):
     def interrupt(_: str) -> None:
         time.sleep(1)  # the request has ended: Python drops an interruption of a finalizer
         _thread.interrupt_main()
@@ -104,14 +104,14 @@ def test_interrupting_ends_the_wait(comfy, meanwhile) -> None:
         comfy.login(timeout=60)
 
 
-def test_an_invalid_timeout_is_refused(comfy, cloud) -> None:
+def test_an_invalid_timeout_is_refused(comfy, cloud):
     cloud.seen.clear()
     with pytest.raises(InvalidRequestError, match="timeout: must be a positive number"):
         comfy.login(timeout=0)
     assert cloud.seen == []
 
 
-def test_the_link_can_be_clicked_and_holds_no_markup_of_others() -> None:
+def test_the_link_can_be_clicked_and_holds_no_markup_of_others():
     link = SignInLink('https://www.comfydeploy.com/auth/request/1?a="><script>')
     html = link._repr_html_()
     assert re.match(r'<a href="https://www\.comfydeploy\.com/auth/request/1\?a=&quot;', html)

@@ -32,8 +32,6 @@ from tests.helpers.processes import REPOSITORY
 from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.helpers.jupyter import JupyterProcess
 
 SUNSET = REPOSITORY / "notebooks" / "sunset.json"
@@ -66,7 +64,7 @@ def comfy(jupyter: JupyterProcess) -> Comfy:
     return Comfy(jupyter.url, jupyter.token)
 
 
-def test_a_result_has_its_picture_text_and_timings(comfy: Comfy, tmp_path: Path) -> None:
+def test_a_result_has_its_picture_text_and_timings(comfy, tmp_path):
     inputs = {"Width.value": 320, "2.value": 200, "Sky.color": 0x101040, "Caption.value": "hello"}
     result = comfy.run(SUNSET, inputs, seed=int(time.time()))
     assert result.status == "success"
@@ -80,7 +78,7 @@ def test_a_result_has_its_picture_text_and_timings(comfy: Comfy, tmp_path: Path)
     assert "data:image/png;base64," in result._repr_html_()
 
 
-def test_half_of_an_emoji_can_be_shown(comfy: Comfy) -> None:
+def test_half_of_an_emoji_can_be_shown(comfy):
     half = "\\ud83d"
     files = f'[{{"filename": "a{half}.png", "subfolder": "", "type": "output"}}]'
     output = f'{{"text": ["b{half} c\\ud83d\\ude00"], "images": {files}}}'
@@ -94,12 +92,12 @@ def test_half_of_an_emoji_can_be_shown(comfy: Comfy) -> None:
         json.dumps(shown, ensure_ascii=False).encode()
 
 
-def test_seed_reaches_the_node_and_the_result(comfy: Comfy) -> None:
+def test_seed_reaches_the_node_and_the_result(comfy):
     result = comfy.run({"1": {"class_type": "TestSeed", "inputs": {"seed": 1}}}, seed=2**63 + 5)
     assert (result.texts, result.seeds) == ([str(2**63 + 5)], {"1.seed": 2**63 + 5})
 
 
-def test_a_picture_that_was_made_can_be_changed_and_run_again(comfy: Comfy, tmp_path: Path) -> None:
+def test_a_picture_that_was_made_can_be_changed_and_run_again(comfy, tmp_path):
     workflow = comfy.load(SUNSET)
     workflow["Height"].value = 208
     (picture,) = comfy.run(workflow).save(tmp_path)
@@ -110,7 +108,7 @@ def test_a_picture_that_was_made_can_be_changed_and_run_again(comfy: Comfy, tmp_
     assert comfy.submit(picture).wait(30).images[0].size == (640, 208)
 
 
-def test_stream_has_steps_previews_and_a_last_status(comfy: Comfy) -> None:
+def test_stream_has_steps_previews_and_a_last_status(comfy):
     events = list(comfy.stream(stepping(4, 0.1), previews=True))
     names = [event.event for event in events]
     assert names[0] == "queued"
@@ -122,7 +120,7 @@ def test_stream_has_steps_previews_and_a_last_status(comfy: Comfy) -> None:
     assert previews[0].node == "1"
 
 
-def test_submit_wait_and_find_again(comfy: Comfy) -> None:
+def test_submit_wait_and_find_again(comfy):
     run = comfy.submit(slow(0.3))
     assert run.result is None or run.done
     assert run.wait(20).texts == ["awake"]
@@ -133,7 +131,7 @@ def test_submit_wait_and_find_again(comfy: Comfy) -> None:
     assert [event.event for event in again.events()][-1] == "status"
 
 
-def test_runs_are_found_by_their_labels_pinned_and_deleted(comfy: Comfy) -> None:
+def test_runs_are_found_by_their_labels_pinned_and_deleted(comfy):
     labels = {"client": uuid.uuid4().hex}
     first = comfy.submit(slow(0), labels={**labels, "shot": "1"})
     second = comfy.submit(slow(0), labels={**labels, "shot": "2"})
@@ -162,7 +160,7 @@ def test_runs_are_found_by_their_labels_pinned_and_deleted(comfy: Comfy) -> None
     assert comfy.runs.delete([]).runs == 0, "an empty list means no runs"
 
 
-def test_a_run_has_a_story(comfy: Comfy) -> None:
+def test_a_run_has_a_story(comfy):
     run = comfy.submit(slow(0.1))
     run.wait(timeout=60)
     story = run.story()
@@ -177,7 +175,7 @@ def test_a_run_has_a_story(comfy: Comfy) -> None:
     assert str(accepted) == shown
 
 
-def test_cancel_running_and_queued(comfy: Comfy) -> None:
+def test_cancel_running_and_queued(comfy):
     first, second, third = (comfy.submit(slow()) for _ in range(3))
     until(lambda: first.status == "running")
     assert second.status == "queued"
@@ -192,7 +190,7 @@ def test_cancel_running_and_queued(comfy: Comfy) -> None:
         assert run.result.status == "cancelled"
 
 
-def test_a_failing_node_is_named(comfy: Comfy) -> None:
+def test_a_failing_node_is_named(comfy):
     inputs = {"message": "no more <blue>"}
     node = {"class_type": "TestFail", "inputs": inputs, "_meta": {"title": "Painter"}}
     graph = {**slow(0), "1": node}
@@ -207,7 +205,7 @@ def test_a_failing_node_is_named(comfy: Comfy) -> None:
     assert "no more &lt;blue&gt;" in caught.value.result._repr_html_()
 
 
-def test_refusals(comfy: Comfy, jupyter: JupyterProcess) -> None:
+def test_refusals(comfy, jupyter):
     graph = slow(0)
     with pytest.raises(UnknownInputError, match=r"secs"):
         comfy.run(graph, {"1.secs": 3})
@@ -246,9 +244,7 @@ LISTED = {
 
 @pytest.mark.parametrize("inputs", [None, {"4.ckpt_name": "nowhere.safetensors"}])
 @pytest.mark.parametrize(("ui", "call"), [(None, "add_model"), (LISTED, "fetch_models")])
-def test_a_missing_model_is_told_with_its_download(
-    comfy: Comfy, inputs: dict[str, Any] | None, ui: dict[str, Any] | None, call: str
-) -> None:
+def test_a_missing_model_is_told_with_its_download(comfy, inputs, ui, call):
     with pytest.raises((PromptInvalidError, InvalidInputError)) as caught:
         comfy.run(Workflow(comfy.server, CHECKPOINT, ui=ui), inputs, seed_mode="saved")
     assert "nowhere.safetensors is not on this ComfyUI" in caught.value.message
@@ -260,7 +256,7 @@ def test_a_missing_model_is_told_with_its_download(
         assert comfy.runs(1)[0].result.failure == caught.value.message
 
 
-def test_a_missing_picture_or_node_class_is_told_before_the_run(comfy: Comfy) -> None:
+def test_a_missing_picture_or_node_class_is_told_before_the_run(comfy):
     inputs = {"image": "lost/cat.png"}
     graph = {
         "1": {"class_type": "LoadImage", "inputs": inputs, "_meta": {"title": "Photo"}},
@@ -280,20 +276,20 @@ def test_a_missing_picture_or_node_class_is_told_before_the_run(comfy: Comfy) ->
         comfy.run(graph)
 
 
-def test_outputs_that_comfyui_leaves_out_are_reported(comfy: Comfy) -> None:
+def test_outputs_that_comfyui_leaves_out_are_reported(comfy):
     with pytest.warns(UserWarning, match=r'did not execute.*\n- node "Clouds" \(ImageAddNoise\): '):
         result = comfy.run(SUNSET, {"Clouds.strength": 9.0}, strict_inputs=False)
     assert (len(result.texts), len(result.images)) == (1, 0)
     assert "Not executed by ComfyUI" in result._repr_html_()
 
 
-def test_timeout_leaves_the_run_alone(comfy: Comfy) -> None:
+def test_timeout_leaves_the_run_alone(comfy):
     with pytest.raises(RunTimeoutError) as caught:
         comfy.run(slow(1.5), timeout=0.5)
     assert comfy.get(caught.value.extra["prompt_id"]).wait(20).texts == ["awake"]
 
 
-def test_files_definitions_and_versions(comfy: Comfy) -> None:
+def test_files_definitions_and_versions(comfy):
     file = comfy.run(stepping(1, 0)).files[0]
     assert comfy.view(file.filename, subfolder=file.subfolder, type=file.type) == file.read()
     assert "KSampler" in comfy.object_info()
@@ -301,9 +297,7 @@ def test_files_definitions_and_versions(comfy: Comfy) -> None:
     assert comfy.status()["comfyui"]["reachable"] is True
 
 
-def test_a_run_outlives_a_killed_jupyter_that_requires_no_token(
-    start_jupyter, comfyui, tmp_path: Path
-) -> None:
+def test_a_run_outlives_a_killed_jupyter_that_requires_no_token(start_jupyter, comfyui, tmp_path):
     config = {"comfyui_url": comfyui.url, "data_dir": str(tmp_path / "data")}
     server = start_jupyter(ComfyDeploy=config, IdentityProvider={"token": ""})
     stream = Comfy(server.url).stream(slow(4))
@@ -318,7 +312,7 @@ def test_a_run_outlives_a_killed_jupyter_that_requires_no_token(
     server.stop()
 
 
-def test_interrupting_the_kernel_cancels_the_run(jupyter: JupyterProcess, comfy: Comfy) -> None:
+def test_interrupting_the_kernel_cancels_the_run(jupyter, comfy):
     code = (
         "import json, sys; from comfydeploy_jupyter.client import Comfy\n"
         "print('ready', flush=True)\n"

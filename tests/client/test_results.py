@@ -15,12 +15,8 @@ from comfydeploy_jupyter.client.server import Server
 from comfydeploy_jupyter.errors import ComfyDeployError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from tests.client.small_server import Reply, Request
 
-    from tests.client.small_server import Reply, Request, SmallServer
-
-    Start = Callable[[Callable[[Request, Reply], None]], SmallServer]
 
 EVIL = "<script>alert(1)</script>"
 
@@ -49,7 +45,7 @@ def image(name: str, **more: str) -> dict[str, object]:
     return {"images": [{"filename": name, "subfolder": "", "type": "output", **more}]}
 
 
-def test_pictures_are_downloaded_when_accessed(small_server: Start) -> None:
+def test_pictures_are_downloaded_when_accessed(small_server):
     server = small_server(files)
     path = "/user/a%40b/comfyui-deploy/view?filename=a.png&x=1"
     outputs = {"9": image("a.png", url=path), "10": image("b.png", url="http://evil/b.png")}
@@ -67,7 +63,7 @@ def test_pictures_are_downloaded_when_accessed(small_server: Start) -> None:
         result.images[2]
 
 
-def test_it_is_a_mapping_of_the_reply() -> None:
+def test_it_is_a_mapping_of_the_reply():
     reply = reply_with({"1": {"text": ["a", "b"]}}, seeds={"3.seed": 4}, execution_time=1.5)
     result = Result(Server("http://h/"), reply)
     assert dict(result) == reply
@@ -75,7 +71,7 @@ def test_it_is_a_mapping_of_the_reply() -> None:
     assert repr(result) == "<Result p: success, 1.50 s, 2 texts>"
 
 
-def test_malformed_replies_cause_no_error() -> None:
+def test_malformed_replies_cause_no_error():
     broken = {"1": None, "2": {"images": [None, 3, {}]}}
     for malformed in ({}, {"outputs": None}, {"outputs": broken}):
         result = Result(Server("http://h/"), malformed)
@@ -83,7 +79,7 @@ def test_malformed_replies_cause_no_error() -> None:
         assert "<div" in result._repr_html_()
 
 
-def test_shown_in_a_notebook(small_server: Start) -> None:
+def test_shown_in_a_notebook(small_server):
     outputs = {
         "1": {**image("a.png"), "text": [EVIL]},
         "2": {"audio": [{"filename": "sound.wav"}]},
@@ -108,7 +104,7 @@ def test_shown_in_a_notebook(small_server: Start) -> None:
         assert fact in shown
 
 
-def test_large_pictures_are_scaled_down(small_server: Start) -> None:
+def test_large_pictures_are_scaled_down(small_server):
     file = io.BytesIO()
     Image.effect_noise((2000, 1500), 80).save(file, "PNG")
     assert len(file.getvalue()) > INLINE_BYTES
@@ -118,7 +114,7 @@ def test_large_pictures_are_scaled_down(small_server: Start) -> None:
     assert Image.open(io.BytesIO(base64.b64decode(embedded))).size == (1024, 768)
 
 
-def test_many_pictures_are_not_all_embedded(small_server: Start) -> None:
+def test_many_pictures_are_not_all_embedded(small_server):
     items = [{"filename": f"a{i}.png"} for i in range(INLINE_IMAGES + 5)]
     server = small_server(files)
     shown = Result(Server(server.url), reply_with({"1": {"images": items}}))._repr_html_()
@@ -126,7 +122,7 @@ def test_many_pictures_are_not_all_embedded(small_server: Start) -> None:
     assert "and 5 more" in shown
 
 
-def test_saving_replaces_no_file(small_server: Start, tmp_path: Path) -> None:
+def test_saving_replaces_no_file(small_server, tmp_path):
     (tmp_path / "a.png").write_bytes(b"mine")
     result = Result(Server(small_server(files).url), reply_with({"1": image("a.png")}))
     (saved,) = result.save(tmp_path)
@@ -137,7 +133,7 @@ def test_saving_replaces_no_file(small_server: Start, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a (1).png", "a.png"]
 
 
-def test_names_cannot_leave_the_folder(small_server: Start, tmp_path: Path) -> None:
+def test_names_cannot_leave_the_folder(small_server, tmp_path):
     server = Server(small_server(files).url)
     for name in ("../../evil.png", "..\\evil.png", "/etc/evil.png"):
         result = Result(server, reply_with({"1": image(name)}))
@@ -163,7 +159,7 @@ KINDS: dict[str, object] = {
 }
 
 
-def test_files_texts_and_pairs_of_all_kinds() -> None:
+def test_files_texts_and_pairs_of_all_kinds():
     result = Result(Server("http://h/"), reply_with(KINDS))
     found = {f.filename: (f.medium, f.subfolder, f.type, f.kind) for f in result.files}
     assert found == {
@@ -185,7 +181,7 @@ def test_files_texts_and_pairs_of_all_kinds() -> None:
     assert [f.filename for f in result.files if f.is_hdr] == ["scene.exr", "sky.hdr"]
 
 
-def test_showing_any_output_raises_no_error(small_server: Start) -> None:
+def test_showing_any_output_raises_no_error(small_server):
     def broken_files(request: Request, reply: Reply) -> None:
         if request.query.get("thumbnail"):
             reply.json({"error": "not a picture", "code": "invalid_request"}, 400)
@@ -206,7 +202,7 @@ def test_showing_any_output_raises_no_error(small_server: Start) -> None:
         assert part.endswith("\n")
 
 
-def test_malicious_file_names_are_escaped(small_server: Start) -> None:
+def test_malicious_file_names_are_escaped(small_server):
     names = [f"{EVIL}.glb", "a\x1b[31m\r\n.exr", '" onload="x.mp3', "\ud800.splat"]
     outputs = {"1": {"files": [{"filename": name} for name in names], "result": [names[0]]}}
     server = small_server(lambda request, reply: reply.raw(b"x"))

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -16,13 +15,6 @@ from comfydeploy_jupyter.errors import (
     NotFoundError,
     UnauthorizedError,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from tests.client.small_server import Reply, Request, SmallServer
-
-    Start = Callable[[Callable[[Request, Reply], None]], SmallServer]
 
 GRAPH = {"1": {"class_type": "EmptyImage", "inputs": {"seed": 1}}}
 
@@ -49,18 +41,18 @@ GRAPH = {"1": {"class_type": "EmptyImage", "inputs": {"seed": 1}}}
         ("http://h/notebooks/ada/", "http://h/notebooks/ada/", ""),
     ],
 )
-def test_addresses_as_copied_from_a_browser(given: str, url: str, token: str) -> None:
+def test_addresses_as_copied_from_a_browser(given, url, token):
     server = Server(given)
     assert (server.url, server.token) == (url, token)
 
 
 @pytest.mark.parametrize("url", ["localhost:8888", "ftp://h/", "http+unix://%2Ftmp%2Fs", "", "x"])
-def test_other_addresses_are_refused(url: str) -> None:
+def test_other_addresses_are_refused(url):
     with pytest.raises(InvalidRequestError, match="url: "):
         Server(url)
 
 
-def test_owns_accepts_only_routes_of_the_server() -> None:
+def test_owns_accepts_only_routes_of_the_server():
     server = Server("http://h:1/user/x/")
     view = "/user/x/comfyui-deploy/view?filename=a"
     assert server.owns(view) == server.owns(f"http://h:1{view}") == f"http://h:1{view}"
@@ -68,14 +60,14 @@ def test_owns_accepts_only_routes_of_the_server() -> None:
         assert server.owns(other) is None
 
 
-def test_values_of_numpy_and_paths_are_sent(small_server: Start) -> None:
+def test_values_of_numpy_and_paths_are_sent(small_server):
     server = small_server(lambda request, reply: reply.accept(request))
     inputs = {"a": np.float64(0.5), "b": np.int64(3), "c": Path("/x"), "d": np.array([1, 2])}
     Comfy(server.url).submit(GRAPH, inputs)
     assert server.requests[0].body["inputs"] == {"a": 0.5, "b": 3, "c": "/x", "d": [1, 2]}
 
 
-def test_inputs_win_over_seed(small_server: Start) -> None:
+def test_inputs_win_over_seed(small_server):
     server = small_server(lambda request, reply: reply.accept(request))
     Comfy(server.url).submit(GRAPH, {"1.seed": 5}, seed=7)
     Comfy(server.url).submit(GRAPH, seed=7)
@@ -91,14 +83,14 @@ def test_inputs_win_over_seed(small_server: Start) -> None:
         ("zzz", "options are client_id"),
     ],
 )
-def test_unknown_options_are_refused_with_a_hint(name: str, hint: str) -> None:
+def test_unknown_options_are_refused_with_a_hint(name, hint):
     comfy = Comfy("http://127.0.0.1:9")
     for call in (comfy.run, comfy.stream, comfy.submit):
         with pytest.raises(TypeError, match=hint):
             call(GRAPH, **{name: 1})
 
 
-def test_other_arguments_that_cannot_be_sent_are_refused() -> None:
+def test_other_arguments_that_cannot_be_sent_are_refused():
     comfy = Comfy("http://127.0.0.1:9")
     with pytest.raises(TypeError, match=r"timeout is an argument of run\(\), and of wait\(\) "):
         comfy.submit(GRAPH, timeout=3)
@@ -124,16 +116,14 @@ def test_other_arguments_that_cannot_be_sent_are_refused() -> None:
         (200, None, ComfyDeployError, "did not return JSON"),
     ],
 )
-def test_error_replies_are_raised_as_errors(
-    small_server: Start, status: int, content: object, error: type[Exception], message: str
-) -> None:
+def test_error_replies_are_raised_as_errors(small_server, status, content, error, message):
     body = b"<h1>proxy</h1>" if content is None else json.dumps(content).encode()
     server = small_server(lambda request, reply: reply.raw(body, status))
     with pytest.raises(error, match=message):
         Comfy(server.url).status()
 
 
-def test_a_login_page_is_not_followed(small_server: Start) -> None:
+def test_a_login_page_is_not_followed(small_server):
     login = {"Location": "/hub/login?next=x"}
     server = small_server(lambda _, reply: reply.raw(b"", 302, headers=login))
     with pytest.raises(UnauthorizedError, match=r"redirects to another address .*/hub/login"):
@@ -153,9 +143,7 @@ def test_a_login_page_is_not_followed(small_server: Start) -> None:
         *(({"seed": value}, "seed: must be") for value in (np.int64(-1), 2**64, 1.5, True, "7")),
     ],
 )
-def test_arguments_are_checked_before_anything_is_sent(
-    small_server: Start, arguments: dict[str, object], problem: str
-) -> None:
+def test_arguments_are_checked_before_anything_is_sent(small_server, arguments, problem):
     server = small_server(lambda _, reply: reply.json({}))
     comfy = Comfy(server.url)
     for call in (comfy.run, comfy.stream, *([] if "timeout" in arguments else [comfy.submit])):

@@ -109,7 +109,7 @@ def over() -> Iterator[threading.Event]:
 
 
 @pytest.mark.parametrize("chunked", [True, False])
-def test_events_arrive_without_delay(small_server: Any, chunked: bool) -> None:
+def test_events_arrive_without_delay(small_server, chunked):
     go_on = threading.Event()
     picture = base64.b64encode(b"picture").decode()
 
@@ -135,7 +135,7 @@ def test_events_arrive_without_delay(small_server: Any, chunked: bool) -> None:
     assert (request.body["workflow_api"], request.body["inputs"]) == (GRAPH, {"1.width": 16})
 
 
-def test_reconnects_after_the_last_received_event_also_if_it_was_not_read_for_long(serve) -> None:
+def test_reconnects_after_the_last_received_event_also_if_it_was_not_read_for_long(serve):
     server = serve([FIRST, EXECUTING, CUT], [EXECUTING, *END])
     stream = Comfy(server.url).stream(GRAPH)
     first = next(stream)
@@ -148,33 +148,33 @@ def test_reconnects_after_the_last_received_event_also_if_it_was_not_read_for_lo
     assert join.query["prompt_id"] == server.requests[0].body["prompt_id"]
 
 
-def test_a_run_whose_first_reply_got_lost_is_found_again(serve) -> None:
+def test_a_run_whose_first_reply_got_lost_is_found_again(serve):
     assert Comfy(serve([CUT], END).url).run(GRAPH).status == "success"
 
 
-def test_a_run_that_is_not_queued_yet_is_waited_for(serve) -> None:
+def test_a_run_that_is_not_queued_yet_is_waited_for(serve):
     server = serve([KEEP_AWAKE, CUT], [FIRST, *END], [None, None, "running"])
     assert Comfy(server.url).submit(GRAPH).known["number"] == 1
     assert server.requests[0].method == "POST"
     assert len(server.requests) > 3
 
 
-def test_a_run_that_never_reached_the_server_is_an_error(serve) -> None:
+def test_a_run_that_never_reached_the_server_is_an_error(serve):
     with pytest.raises(ServerUnreachableError, match="broke the connection"):
         Comfy(serve([CUT], states=[None]).url).run(GRAPH)
 
 
-def test_no_server_at_the_address() -> None:
+def test_no_server_at_the_address():
     with pytest.raises(ServerUnreachableError, match="does not answer"):
         Comfy("http://127.0.0.1:9/").run(GRAPH)
 
 
-def test_the_end_is_read_from_the_record_if_streams_are_blocked(serve) -> None:
+def test_the_end_is_read_from_the_record_if_streams_are_blocked(serve):
     server = serve([b"", CUT], [CUT], ["running", "success"])
     assert Comfy(server.url).run(GRAPH).status == "success"
 
 
-def test_ends_with_the_run_id_in_the_error_if_the_server_stays_unreachable(small_server) -> None:
+def test_ends_with_the_run_id_in_the_error_if_the_server_stays_unreachable(small_server):
     def answer(request: Request, reply: Reply) -> None:
         if request.method == "POST":
             reply.start_stream()
@@ -226,7 +226,7 @@ def refusing(refusal: dict[str, Any], code: int, begun: bool) -> Callable[[Reque
 
 
 @pytest.mark.parametrize("begun", [False, True])
-def test_a_refused_graph_names_its_nodes(small_server: Any, begun: bool) -> None:
+def test_a_refused_graph_names_its_nodes(small_server, begun):
     comfy = Comfy(small_server(refusing(REFUSAL, 400, begun)).url)
     for start in (comfy.run, comfy.submit, comfy.stream):
         with pytest.raises(PromptInvalidError, match=r"refuses the graph \(look at it\)") as caught:
@@ -235,7 +235,7 @@ def test_a_refused_graph_names_its_nodes(small_server: Any, begun: bool) -> None
 
 
 @pytest.mark.parametrize("begun", [False, True])
-def test_a_run_that_is_cancelled_before_it_is_queued(small_server: Any, begun: bool) -> None:
+def test_a_run_that_is_cancelled_before_it_is_queued(small_server, begun):
     with pytest.raises(RunCancelledError, match="was cancelled"):
         Comfy(small_server(refusing(CANCELLED, 409, begun)).url).run(GRAPH)
 
@@ -243,7 +243,7 @@ def test_a_run_that_is_cancelled_before_it_is_queued(small_server: Any, begun: b
 @pytest.mark.parametrize(
     "begun", [[], [partial(time.sleep, 0.2), KEEP_AWAKE], [FIRST]], ids=["none", "awake", "queued"]
 )
-def test_the_timeout_ends_the_wait_in_time(serve, over, begun: list[Any]) -> None:
+def test_the_timeout_ends_the_wait_in_time(serve, over, begun):
     comfy = Comfy(serve([*begun, partial(over.wait, 20)]).url)
     started = time.monotonic()
     with pytest.raises(RunTimeoutError, match=r"has not ended after 0\.4 s; it continues"):
@@ -251,7 +251,7 @@ def test_the_timeout_ends_the_wait_in_time(serve, over, begun: list[Any]) -> Non
     assert time.monotonic() - started < 1
 
 
-def test_close_from_another_thread_wakes_the_reader(serve, over) -> None:
+def test_close_from_another_thread_wakes_the_reader(serve, over):
     stream = Comfy(serve([FIRST, partial(over.wait, 20)]).url).stream(GRAPH)
     next(stream)
     threading.Timer(0.2, stream.close).start()
@@ -260,7 +260,7 @@ def test_close_from_another_thread_wakes_the_reader(serve, over) -> None:
     assert time.monotonic() - began < 3
 
 
-def test_close_while_it_reconnects_ends_it_too(serve, over) -> None:
+def test_close_while_it_reconnects_ends_it_too(serve, over):
     joining, closed = threading.Event(), threading.Event()
     join = [joining.set, partial(closed.wait, 20), EXECUTING, partial(over.wait, 20)]
     stream = Comfy(serve([EXECUTING, CUT], join).url).stream(GRAPH)
@@ -273,7 +273,7 @@ def test_close_while_it_reconnects_ends_it_too(serve, over) -> None:
     assert not reader.is_alive()
 
 
-def test_failed_and_cancelled_runs_are_errors(serve) -> None:
+def test_failed_and_cancelled_runs_are_errors(serve):
     error = {"type": "ValueError", "message": "too blue", "node_id": "1", "node_type": "EmptyImage"}
     failed = [event("result", **record("failed", error=error)), event("status", status="failed")]
     with pytest.raises(RunFailedError) as caught:
@@ -286,13 +286,13 @@ def test_failed_and_cancelled_runs_are_errors(serve) -> None:
 
 
 @pytest.mark.parametrize("data", [{}, {"prompt_id": "x", "status": "queued"}])
-def test_a_result_without_an_end_is_requested_again(serve, data: dict[str, object]) -> None:
+def test_a_result_without_an_end_is_requested_again(serve, data):
     join = [event("result", **data), event("status", status="success")]
     run = Comfy(serve([], join, ["queued", "queued", "success"]).url).get("x")
     assert run.wait(20).status == "success"
 
 
-def test_an_unknown_run(serve) -> None:
+def test_an_unknown_run(serve):
     with pytest.raises(NotFoundError, match="no such run"):
         Comfy(serve([], states=[None]).url).get("x")
 
@@ -317,7 +317,7 @@ MESSAGES = [
 @given(st.lists(st.integers(0, len(STREAM)), max_size=20))
 @example([])
 @example(list(range(len(STREAM))))
-def test_events_do_not_depend_on_where_the_stream_is_cut(cuts: list[int]) -> None:
+def test_events_do_not_depend_on_where_the_stream_is_cut(cuts):
     parser = SSEParser()
     edges = [0, *sorted(cuts), len(STREAM)]
     got = [

@@ -6,18 +6,12 @@ import base64
 import io
 import re
 import uuid
-from typing import TYPE_CHECKING
 
 import PIL.Image
 import pytest
 
 from comfydeploy_jupyter.client.text import Terminal, columns_of, cut, duration, text_table
 from tests.helpers.jupyter import run_in_terminal
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.helpers.jupyter import JupyterProcess
 
 ADDRESS = "http://h/comfyui-deploy/view?filename=a.png"
 SHOW = """
@@ -71,12 +65,12 @@ def terminal(encoding: str = "utf-8", **environ: str) -> Terminal:
         ({"WT_SESSION": "x"}, True),
     ],
 )
-def test_links_if_the_terminal_supports_them(environ: dict[str, str], knows: bool) -> None:
+def test_links_if_the_terminal_supports_them(environ, knows):
     link = terminal(**environ).link("a.png", ADDRESS)
     assert link == (f"\x1b]8;;{ADDRESS}\x1b\\a.png\x1b]8;;\x1b\\" if knows else "a.png")
 
 
-def test_control_characters_in_links_are_escaped() -> None:
+def test_control_characters_in_links_are_escaped():
     link = terminal(TERM="xterm-kitty").link("a\x1b[2J\n\x9b.png", "http://h/\x1b]0;x\x07 ü")
     assert link == "\x1b]8;;http://h/%1B]0;x%07%20%C3%BC\x1b\\a\\x1b[2J\\n\\x9b.png\x1b]8;;\x1b\\"
 
@@ -93,12 +87,12 @@ def test_control_characters_in_links_are_escaped() -> None:
         ({"TERM": "xterm-kitty", "NO_COLOR": "1"}, None),
     ],
 )
-def test_pictures_in_the_format_of_the_terminal(environ: dict[str, str], start: str | None) -> None:
+def test_pictures_in_the_format_of_the_terminal(environ, start):
     picture = terminal(**environ).picture(PIL.Image.new("RGB", (80, 80), "red"))
     assert picture is None if start is None else picture and picture.startswith(start)
 
 
-def test_half_blocks_show_two_pixels_each() -> None:
+def test_half_blocks_show_two_pixels_each():
     image = PIL.Image.new("RGBA", (1, 40), (0, 0, 0, 0))
     image.paste((255, 255, 255, 255), (0, 0, 1, 1))
     shown = terminal(TERM="xterm", COLORTERM="truecolor").picture(image)
@@ -109,7 +103,7 @@ def test_half_blocks_show_two_pixels_each() -> None:
     assert terminal("ascii", TERM="xterm-256color").picture(image) is None
 
 
-def test_kitty_gets_a_png_in_chunks() -> None:
+def test_kitty_gets_a_png_in_chunks():
     noise = PIL.Image.effect_noise((96, 96), 90)
     shown = terminal(TERM="xterm-kitty").picture(noise)
     assert shown is not None
@@ -121,7 +115,7 @@ def test_kitty_gets_a_png_in_chunks() -> None:
     assert PIL.Image.open(io.BytesIO(content)).size == (96, 96)
 
 
-def test_only_streams_with_a_terminal_count_as_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_streams_with_a_terminal_count_as_terminals(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     assert Terminal.of(Stream()) is not None
     assert Terminal.of(Stream(tty=False)) is Terminal.of(None) is None
@@ -130,7 +124,7 @@ def test_only_streams_with_a_terminal_count_as_terminals(monkeypatch: pytest.Mon
         assert Terminal.of(Stream()) is None
 
 
-def test_columns_and_durations() -> None:
+def test_columns_and_durations():
     assert [columns_of(text) for text in ("abc", "日本", "e\u0301")] == [3, 4, 1]
     assert cut("abcdef", 4) == "abc…"
     assert columns_of(cut("日本語日本語", 5)) <= 5
@@ -142,9 +136,7 @@ def test_columns_and_durations() -> None:
     ]
 
 
-def test_a_result_in_ipython_shows_its_picture_and_names_its_file(
-    jupyter: JupyterProcess, tmp_path: Path
-) -> None:
+def test_a_result_in_ipython_shows_its_picture_and_names_its_file(jupyter, tmp_path):
     name = uuid.uuid4().hex
 
     def shown(**environ: str) -> str:

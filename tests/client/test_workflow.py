@@ -109,7 +109,7 @@ def workflow(comfy: Comfy) -> Workflow:
     return comfy.load(API)
 
 
-def test_nodes_are_found_by_id_title_or_class_and_errors_suggest_others(workflow: Workflow) -> None:
+def test_nodes_are_found_by_id_title_or_class_and_errors_suggest_others(workflow):
     assert workflow["3"].id == workflow[3].id == workflow["Paint <b>"].id == workflow["KSampler"].id
     assert (workflow["3"].class_type, workflow["3"].title) == ("KSampler", "Paint <b>")
     assert list(workflow) == list(API)
@@ -127,7 +127,7 @@ def test_nodes_are_found_by_id_title_or_class_and_errors_suggest_others(workflow
     ]
 
 
-def test_inputs_of_nodes_are_attributes_and_items(workflow: Workflow) -> None:
+def test_inputs_of_nodes_are_attributes_and_items(workflow):
     node = workflow["KSampler"]
     node.steps = 8
     node["seed"] = np.int64(2**40)
@@ -144,7 +144,7 @@ def test_inputs_of_nodes_are_attributes_and_items(workflow: Workflow) -> None:
     )
 
 
-def test_wrong_names_of_inputs_change_nothing(workflow: Workflow) -> None:
+def test_wrong_names_of_inputs_change_nothing(workflow):
     node = workflow["3"]
     with pytest.raises(AttributeError, match=r"'stepz' is no input of node \"Paint.* 'steps'"):
         node.stepz = 8
@@ -159,9 +159,7 @@ def test_wrong_names_of_inputs_change_nothing(workflow: Workflow) -> None:
     assert workflow.to_api() == API
 
 
-def test_declared_inputs_can_be_added_and_lists_are_kept_apart_from_links(
-    workflow: Workflow,
-) -> None:
+def test_declared_inputs_can_be_added_and_lists_are_kept_apart_from_links(workflow):
     workflow["KSampler"].denoise = 0.5
     workflow.set({"3.denoise": 0.6})
     assert workflow.to_api()["3"]["inputs"]["denoise"] == 0.6
@@ -172,7 +170,7 @@ def test_declared_inputs_can_be_added_and_lists_are_kept_apart_from_links(
     assert workflow.to_api()["3"]["inputs"]["model"] == ["4", 1]
 
 
-def test_a_loaded_graph_is_a_copy(comfy: Comfy) -> None:
+def test_a_loaded_graph_is_a_copy(comfy):
     given = copy.deepcopy(API)
     workflow = comfy.load(given)
     again = comfy.load(workflow)
@@ -182,7 +180,7 @@ def test_a_loaded_graph_is_a_copy(comfy: Comfy) -> None:
     assert workflow["3"].steps == 5
 
 
-def test_inputs_are_a_mapping_that_can_be_set(workflow: Workflow) -> None:
+def test_inputs_are_a_mapping_that_can_be_set(workflow):
     inputs = workflow.inputs
     assert dict(inputs) == {
         "6.text": "a\ncat",
@@ -209,7 +207,7 @@ def test_inputs_are_a_mapping_that_can_be_set(workflow: Workflow) -> None:
     assert inputs["3.seed"] == 5, "nothing is set when one name is wrong"
 
 
-def test_inputs_are_read_and_set_by_titles_and_labels() -> None:
+def test_inputs_are_read_and_set_by_titles_and_labels():
     def number(title: str) -> dict[str, Any]:
         return {"class_type": "PrimitiveInt", "inputs": {"value": 64}, "_meta": {"title": title}}
 
@@ -235,7 +233,7 @@ def test_inputs_are_read_and_set_by_titles_and_labels() -> None:
         inputs["Widht"] = 3
 
 
-def test_a_workflow_of_the_editor_is_converted(comfy: Comfy, server: SmallServer) -> None:
+def test_a_workflow_of_the_editor_is_converted(comfy, server):
     with pytest.warns(UserWarning, match="node 8 is muted") as caught:
         workflow = comfy.load(UI)
     assert caught[0].filename == __file__
@@ -248,14 +246,14 @@ def test_a_workflow_of_the_editor_is_converted(comfy: Comfy, server: SmallServer
 
 
 @pytest.mark.parametrize("name", ["image.png", "animation.webp", "video.mp4", "sound.opus"])
-def test_files_that_comfyui_saved_are_loaded(comfy: Comfy, name: str) -> None:
+def test_files_that_comfyui_saved_are_loaded(comfy, name):
     by_path, by_content = comfy.load(MEDIA / name), comfy.load((MEDIA / name).read_bytes())
     assert by_path.to_api() == by_content.to_api() == prompt_of(name)
     assert by_path.to_ui() == WORKFLOW
     assert (by_path.title, by_content.title) == (Path(name).stem, "")
 
 
-def test_files_without_a_workflow_are_refused(comfy: Comfy, tmp_path: Path) -> None:
+def test_files_without_a_workflow_are_refused(comfy, tmp_path):
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     (tmp_path / "a.txt").write_text("hello")
     with pytest.raises(InvalidRequestError, match=r"workflow: .*a\.png contains no workflow"):
@@ -271,7 +269,7 @@ def sent(server: SmallServer) -> dict[str, Any]:
     return {key: body.get(key) for key in ("workflow_api", "workflow", "inputs")}
 
 
-def test_every_source_can_be_run(comfy: Comfy, server: SmallServer, tmp_path: Path) -> None:
+def test_every_source_can_be_run(comfy, server, tmp_path):
     (tmp_path / "a.json").write_text(json.dumps(API))
     for source in (API, json.dumps(API), tmp_path / "a.json", comfy.load(API)):
         comfy.submit(source)
@@ -283,9 +281,7 @@ def test_every_source_can_be_run(comfy: Comfy, server: SmallServer, tmp_path: Pa
     assert sent(server)["workflow"] == WORKFLOW
 
 
-def test_values_that_were_set_are_not_redrawn_by_seed_controls(
-    comfy: Comfy, server: SmallServer
-) -> None:
+def test_values_that_were_set_are_not_redrawn_by_seed_controls(comfy, server):
     with pytest.warns(UserWarning, match="not exact"):
         workflow = comfy.load(UI)
     workflow["3"].seed = 5
@@ -301,7 +297,7 @@ def test_values_that_were_set_are_not_redrawn_by_seed_controls(
     assert sent(server)["workflow"] is None, "the editor's graph has other links"
 
 
-def test_validation_reads_well(workflow: Workflow, server: SmallServer) -> None:
+def test_validation_reads_well(workflow, server):
     found = workflow.validate()
     assert server.requests[-1].body == {"workflow_api": API}
     assert found.valid is found["valid"] is False
@@ -315,7 +311,7 @@ def test_validation_reads_well(workflow: Workflow, server: SmallServer) -> None:
     assert repr(found).startswith("The workflow is not valid, by bundled node definitions")
 
 
-def test_notebooks_scripts_and_graphs_are_written(workflow: Workflow, tmp_path: Path) -> None:
+def test_notebooks_scripts_and_graphs_are_written(workflow, tmp_path):
     workflow.title = "Cats"
     made = workflow.to_notebook(tmp_path / "a.ipynb")
     assert json.loads((tmp_path / "a.ipynb").read_text(encoding="utf-8")) == made
@@ -335,7 +331,7 @@ def test_notebooks_scripts_and_graphs_are_written(workflow: Workflow, tmp_path: 
     ]
 
 
-def test_the_graph_reads_well(workflow: Workflow) -> None:
+def test_the_graph_reads_well(workflow):
     workflow.title = "Cats & <dogs>"
     loader = "CheckpointLoaderSimple"
     sampler = f"seed=1, steps=20, model ← {loader}.0, positive ← 6.0"
@@ -358,7 +354,7 @@ IDS = st.sampled_from("abcdefg")
 
 
 @given(st.dictionaries(IDS, st.lists(IDS, max_size=4)))
-def test_the_run_order_has_every_node_once_and_sources_first(links: dict[str, list[str]]) -> None:
+def test_the_run_order_has_every_node_once_and_sources_first(links):
     graph = {
         node_id: {"class_type": "A", "inputs": {str(i): [s, 0] for i, s in enumerate(sources)}}
         for node_id, sources in links.items()
@@ -378,6 +374,6 @@ def test_the_run_order_has_every_node_once_and_sources_first(links: dict[str, li
             assert upstream(node_id) <= set(order[:place])
 
 
-def test_a_long_chain_has_an_order() -> None:
+def test_a_long_chain_has_an_order():
     graph = {str(n): {"class_type": "A", "inputs": {"x": [str(n + 1), 0]}} for n in range(20_000)}
     assert run_order(graph)[:2] == ["19999", "19998"]

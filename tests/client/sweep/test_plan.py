@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +22,7 @@ from comfydeploy_jupyter.errors import InvalidRequestError
 from comfydeploy_jupyter.graphs.formats import inputs_of, is_link
 
 
-def test_the_last_input_changes_fastest() -> None:
+def test_the_last_input_changes_fastest():
     grid = Grid.of({"seed": range(2), "cfg": [4, 7]})
     assert grid.points == (
         {"seed": 0, "cfg": 4},
@@ -34,12 +33,12 @@ def test_the_last_input_changes_fastest() -> None:
     assert [axis.names for axis in grid.axes] == [("seed",), ("cfg",)]
 
 
-def test_inputs_that_change_together() -> None:
+def test_inputs_that_change_together():
     grid = Grid.of({("width", "height"): [(512, 768), (768, 512)], "seed": (1,)})
     assert grid.points[1] == {"width": 768, "height": 512, "seed": 1}
 
 
-def test_points_one_by_one() -> None:
+def test_points_one_by_one():
     grid = Grid.of([{"seed": 1}, {"cfg": 2.5}])
     assert grid.axes == ()
     assert grid.points == ({"seed": 1}, {"cfg": 2.5})
@@ -49,12 +48,12 @@ def test_points_one_by_one() -> None:
     "points",
     [{"seed": range(3), ("a", "b"): [(1, "x"), (2, "y")]}, [{"seed": 1}, {"text": "ä"}]],
 )
-def test_a_grid_is_stored_and_read_again(points: Any) -> None:
+def test_a_grid_is_stored_and_read_again(points):
     grid = Grid.of(points)
     assert Grid.from_json(json.loads(json.dumps(grid.to_json()))) == grid
 
 
-def test_a_function_is_applied_to_all_values() -> None:
+def test_a_function_is_applied_to_all_values():
     grid = Grid.of({"cfg": np.linspace(1, 2, 3)}).map(float)
     assert [point["cfg"] for point in grid.points] == [1.0, 1.5, 2.0]
     assert Grid.of([{"a": 1}]).map(str).points == ({"a": "1"},)
@@ -78,12 +77,12 @@ def test_a_function_is_applied_to_all_values() -> None:
         ({"a": range(200), "b": range(200)}, f"more than the {MAX_POINTS}"),
     ],
 )
-def test_refusals_say_why(points: Any, message: str) -> None:
+def test_refusals_say_why(points, message):
     with pytest.raises(InvalidRequestError, match=message):
         Grid.of(points)
 
 
-def test_values_in_labels_are_short_and_on_one_line() -> None:
+def test_values_in_labels_are_short_and_on_one_line():
     assert value_text("a\nb  c") == "a b c"
     assert value_text(True) == "true"
     assert value_text(4.5) == "4.5"

@@ -27,11 +27,8 @@ from tests.helpers.processes import REPOSITORY
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from comfydeploy_jupyter.client import Comfy
-    from tests.helpers.jupyter import JupyterProcess
 
-
-def test_the_best_are_marked_and_stay(comfy: Comfy) -> None:
+def test_the_best_are_marked_and_stay(comfy):
     graph = failing_if()
     sweep = comfy.sweep(graph, {"seed": range(4)}, save="best.json")
     sweep.star(1, sweep[3])
@@ -45,9 +42,7 @@ def test_the_best_are_marked_and_stay(comfy: Comfy) -> None:
     assert fresh[3].prompt_id != sweep[3].prompt_id
 
 
-def test_no_star_is_set_if_a_point_does_not_exist_or_it_cannot_be_saved(
-    comfy: Comfy, tmp_path: Path
-) -> None:
+def test_no_star_is_set_if_a_point_does_not_exist_or_it_cannot_be_saved(comfy, tmp_path):
     sweep = comfy.sweep(failing_if(), {"seed": [1, 2]}, save=False)
     for wrong in (2, -3):
         with pytest.raises(NotFoundError, match=f"no point {wrong}; it has the points 0 to 1"):
@@ -74,7 +69,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_a_star_is_kept_when_the_kernel_ends(comfy: Comfy, jupyter: JupyterProcess) -> None:
+def test_a_star_is_kept_when_the_kernel_ends(comfy, jupyter):
     comfy.sweep(failing_if(), {"seed": range(3)}, save="it.json")
     env = {**jupyter.env, "PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run([sys.executable, "-c", STAR_AND_EXIT], env=env, timeout=60, check=False)
@@ -82,7 +77,7 @@ def test_a_star_is_kept_when_the_kernel_ends(comfy: Comfy, jupyter: JupyterProce
     assert [p.index for p in comfy.sweep.load("it.json").starred] == [2]
 
 
-def test_headings_are_those_of_the_form(comfy: Comfy) -> None:
+def test_headings_are_those_of_the_form(comfy):
     points = {"1.color": [0x00AAFF], ("width", "scale_by"): [(64, 0.1 + 0.2), (96, 1.0)]}
     sweep = comfy.sweep(in_words(), points, save=False)
     heads = sweep.contact_sheet.headings
@@ -96,7 +91,7 @@ def test_headings_are_those_of_the_form(comfy: Comfy) -> None:
     assert "<b>" not in page
 
 
-def test_every_seed_has_one_heading_and_files_have_no_folder(comfy: Comfy) -> None:
+def test_every_seed_has_one_heading_and_files_have_no_folder(comfy):
     for colour in ("red", "lime"):
         picture = PIL.Image.new("RGB", (8, 8), colour)
         comfy.upload(picture, name=f"{colour}.png", subfolder="words")
@@ -112,7 +107,7 @@ def test_every_seed_has_one_heading_and_files_have_no_folder(comfy: Comfy) -> No
     assert sweep.contact_sheet.headings.rows == ["red.png", "lime.png"]
 
 
-def test_the_table_as_csv_has_no_formulas(comfy: Comfy, tmp_path: Path) -> None:
+def test_the_table_as_csv_has_no_formulas(comfy, tmp_path):
     texts = ["=HYPERLINK(0)", "+1", "-1", "@x", "\tx", 'plain, "quoted"\nlines', "ü"]
     sweep = comfy.sweep(in_words(), {"3.text": texts, "seed": [0, 7]}, save=False)
     sweep.star(13)
@@ -133,7 +128,7 @@ def test_the_table_as_csv_has_no_formulas(comfy: Comfy, tmp_path: Path) -> None:
     assert [row["Point"] for row in csv.DictReader(io.StringIO(best, newline=""))] == ["13"]
 
 
-def test_the_sheet_as_a_file_shows_stars(comfy: Comfy, tmp_path: Path) -> None:
+def test_the_sheet_as_a_file_shows_stars(comfy, tmp_path):
     sweep = comfy.sweep(in_words(), {"1.color": [0, 255], "width": [64, 96, 128]}, save=False)
     plain = sweep.sheet()
     sweep.star(4)
@@ -149,7 +144,7 @@ def test_the_sheet_as_a_file_shows_stars(comfy: Comfy, tmp_path: Path) -> None:
     assert sweep.sheet(starred=True).width < plain.width / 2
 
 
-def test_a_sheet_of_many_points_stays_small(comfy: Comfy) -> None:
+def test_a_sheet_of_many_points_stays_small(comfy):
     grid = Grid.of({"seed": range(1000), "width": range(8, 18)})
     plan = Plan(comfy.server, comfy.load(in_words()), grid)
     points = [Point(n, v, Job(plan, v)) for n, v in enumerate(grid.points)]
@@ -159,7 +154,7 @@ def test_a_sheet_of_many_points_stays_small(comfy: Comfy) -> None:
     assert PIL.Image.open(io.BytesIO(sheet.encoded("WEBP"))).height <= 16_383
 
 
-def test_time_left_takes_the_members_of_a_pool_into_account(comfy: Comfy) -> None:
+def test_time_left_takes_the_members_of_a_pool_into_account(comfy):
     plan = Plan(comfy.server, comfy.load(in_words()), Grid.of({"seed": range(8)}))
     jobs = [Job(plan, values) for values in plan.grid.points]
     assert time_left(jobs, 1) is None, "nothing is known before a point has ended"
@@ -181,7 +176,7 @@ def test_time_left_takes_the_members_of_a_pool_into_account(comfy: Comfy) -> Non
     assert time_left(jobs, 1) == 0
 
 
-def test_a_whole_pool_gets_points(comfy: Comfy) -> None:
+def test_a_whole_pool_gets_points(comfy):
     plan = Plan(comfy.server, comfy.load(in_words()), Grid.of({"seed": range(8)}))
     queued = {1: 2, 4: 16, 64: 256, 100: 200, 200: 200, 1000: 256}
     assert {n: plan.division(n) for n in queued} == {n: (min(n, 256), q) for n, q in queued.items()}
@@ -233,7 +228,7 @@ def chosen(text: str) -> tuple[str, str]:
     return Path(font.path).name if isinstance(font.path, str) else "", shown
 
 
-def test_a_font_is_used_that_has_all_characters(folder: Path) -> None:
+def test_a_font_is_used_that_has_all_characters(folder):
     font_file(folder / "DejaVuSans.ttf", LATIN)
     font_file(folder / "FreeSans.ttf", "日★")
     font_file(folder / "wqy-microhei.ttc", f"{ASCII}…日本é")
@@ -245,12 +240,12 @@ def test_a_font_is_used_that_has_all_characters(folder: Path) -> None:
     assert chosen("★") == ("", "?"), "a font without Latin letters is not used"
 
 
-def test_without_fonts_missing_characters_are_replaced(folder: Path) -> None:
+def test_without_fonts_missing_characters_are_replaced(folder):
     assert chosen("Größe\u00a0é ñ: 日本\u200b\ufe0f\x1b") == ("", "Gro?e e n: ??")
     assert chosen(ASCII) == ("", ASCII)
 
 
-def test_lines_of_several_fonts_have_equal_base_lines(folder: Path) -> None:
+def test_lines_of_several_fonts_have_equal_base_lines(folder):
     """A font with a larger ascent is not drawn lower, and no box is drawn."""
     font_file(folder / "DejaVuSans.ttf", LATIN)
     picture = PIL.Image.new("L", (60, 2 * sheet.LINE))

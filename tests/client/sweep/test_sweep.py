@@ -24,15 +24,13 @@ from comfydeploy_jupyter.errors import (
     UnknownInputError,
 )
 from tests.client.test_real import SUNSET, until
-from tests.helpers.jupyter import JupyterProcess, chain
+from tests.helpers.jupyter import chain
 from tests.helpers.processes import REPOSITORY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Iterator
 
-    from tests.client.small_server import Reply, Request, SmallServer
-    from tests.helpers.comfyui import ComfyUIServer
+    from tests.client.small_server import Reply, Request
 
 
 def failing_if() -> dict[str, Any]:
@@ -63,7 +61,7 @@ def in_words() -> dict[str, Any]:
     }
 
 
-def test_each_different_node_of_a_sweep_is_executed_once(comfy: Comfy) -> None:
+def test_each_different_node_of_a_sweep_is_executed_once(comfy):
     """ComfyUI executes no node twice for equal values, also if the first input is the deepest."""
     token = uuid.uuid4().hex
     join = {"string_b": "", "delimiter": token}
@@ -84,7 +82,7 @@ def test_each_different_node_of_a_sweep_is_executed_once(comfy: Comfy) -> None:
     ] == ["pay"]
 
 
-def test_each_machine_of_a_pool_gets_points_that_share_work(comfy: Comfy, start_comfyui) -> None:
+def test_each_machine_of_a_pool_gets_points_that_share_work(comfy, start_comfyui):
     """Each node takes a while, so that the machines are the bottleneck, not the client."""
     other = start_comfyui()
     comfy.machines.create("other", comfyui_url=other.url)
@@ -117,7 +115,7 @@ def ours(comfy: Comfy, sweep: Sweep) -> set[str]:
     return {run.prompt_id for run in comfy.runs(limit=200)} & {p.prompt_id for p in sweep}
 
 
-def test_every_point_runs_with_its_values(comfy: Comfy, tmp_path: Path) -> None:
+def test_every_point_runs_with_its_values(comfy, tmp_path):
     sweep = comfy.sweep(SUNSET, {"Width.value": [64, 96], "Caption.value": ["a", "b", "<c>"]})
     assert sweep.status == "done"
     assert sweep.counts == {"total": 6, "success": 6}
@@ -141,7 +139,7 @@ def test_every_point_runs_with_its_values(comfy: Comfy, tmp_path: Path) -> None:
     assert len(sheet.getcolors(1 << 20)) > 100, "there are pictures on it"
 
 
-def test_the_same_call_runs_nothing_again_and_a_larger_grid_what_is_new(comfy: Comfy) -> None:
+def test_the_same_call_runs_nothing_again_and_a_larger_grid_what_is_new(comfy):
     graph = failing_if()
     first = comfy.sweep(graph, {"seed": range(3)})
     again = comfy.sweep(graph, {"seed": range(3)})
@@ -160,7 +158,7 @@ def test_the_same_call_runs_nothing_again_and_a_larger_grid_what_is_new(comfy: C
     assert [p.result.texts for p in large] == [["0"], ["1"], ["5"], ["6"]]
 
 
-def test_failed_points_are_kept_and_the_others_run(comfy: Comfy) -> None:
+def test_failed_points_are_kept_and_the_others_run(comfy):
     sweep = comfy.sweep(failing_if(), {"condition": [True, False], "seed": [1, 2]})
     assert [p.status for p in sweep] == ["failed", "failed", "success", "success"]
     assert "Judge" in sweep[0].error
@@ -176,7 +174,7 @@ def test_failed_points_are_kept_and_the_others_run(comfy: Comfy) -> None:
     assert sweep[0].prompt_id != before[0]
 
 
-def test_a_value_that_is_refused_fails_its_point_only(comfy: Comfy) -> None:
+def test_a_value_that_is_refused_fails_its_point_only(comfy):
     sweep = comfy.sweep(failing_if(), {"2.seed": [3, -1, 4]})
     assert [p.status for p in sweep] == ["success", "failed", "success"]
     assert "-1 smaller than min" in sweep[1].error
@@ -199,7 +197,7 @@ WRONG: list[tuple[type[Exception], str, dict[str, Any]]] = [
 ]
 
 
-def test_nothing_is_queued_if_a_name_is_wrong(comfy: Comfy) -> None:
+def test_nothing_is_queued_if_a_name_is_wrong(comfy):
     before = [run.prompt_id for run in comfy.runs(limit=1)]
     for error, match, arguments in WRONG:
         with pytest.raises(error, match=match):
@@ -207,7 +205,7 @@ def test_nothing_is_queued_if_a_name_is_wrong(comfy: Comfy) -> None:
     assert [run.prompt_id for run in comfy.runs(limit=1)] == before
 
 
-def test_seed_is_every_seed_and_other_inputs_are_the_same_at_all_points(comfy: Comfy) -> None:
+def test_seed_is_every_seed_and_other_inputs_are_the_same_at_all_points(comfy):
     graph = {
         "1": {"class_type": "TestSeed", "inputs": {"seed": 1}},
         "2": {"class_type": "TestSeed", "inputs": {"seed": 2}},
@@ -220,7 +218,7 @@ def test_seed_is_every_seed_and_other_inputs_are_the_same_at_all_points(comfy: C
     assert list(table["status"]) == ["success", "success"]
 
 
-def test_pictures_are_values(comfy: Comfy) -> None:
+def test_pictures_are_values(comfy):
     graph = {
         "1": {"class_type": "LoadImage", "inputs": {"image": "none.png"}},
         "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
@@ -233,7 +231,7 @@ def test_pictures_are_values(comfy: Comfy) -> None:
     assert [p.prompt_id for p in again] == [p.prompt_id for p in sweep]
 
 
-def test_few_are_queued_at_a_time(comfy: Comfy) -> None:
+def test_few_are_queued_at_a_time(comfy):
     sweep = comfy.sweep(sleeping_workflow(30), {"2.text": list("abcdef")}, wait=False)
     until(lambda: sweep.counts.get("running") == 1 and sweep.counts.get("queued") == 1)
     until(lambda: len(ours(comfy, sweep)) == 2)
@@ -253,7 +251,7 @@ def test_few_are_queued_at_a_time(comfy: Comfy) -> None:
     assert {run.status for run in comfy.runs(limit=2)} == {"cancelled"}
 
 
-def test_stopped_and_resumed(comfy: Comfy) -> None:
+def test_stopped_and_resumed(comfy):
     graph = sleeping_workflow(0.5)
     graph["1"]["inputs"]["anything"] = ["3", 0]  # so that it naps at each point
     graph["3"] = {"class_type": "TestSeed", "inputs": {"seed": 0}}
@@ -269,9 +267,7 @@ def test_stopped_and_resumed(comfy: Comfy) -> None:
     assert done < {p.prompt_id for p in sweep}
 
 
-def test_it_can_be_resumed_after_its_kernel_ended(
-    comfy: Comfy, jupyter: JupyterProcess, tmp_path: Path
-) -> None:
+def test_it_can_be_resumed_after_its_kernel_ended(comfy, jupyter, tmp_path):
     graph = sleeping_workflow(3)
     graph["3"] = {"class_type": "TestText", "inputs": {"text": "early"}}
     (tmp_path / "graph.json").write_text(json.dumps(graph))
@@ -303,7 +299,7 @@ def test_it_can_be_resumed_after_its_kernel_ended(
     assert comfy.sweep.last is sweep
 
 
-def test_interrupting_the_kernel_stops_it(jupyter: JupyterProcess, tmp_path: Path) -> None:
+def test_interrupting_the_kernel_stops_it(jupyter, tmp_path):
     (tmp_path / "graph.json").write_text(json.dumps(sleeping_workflow(30)))
     code = (
         "import comfydeploy_jupyter as c, threading, signal, os, time\n"
@@ -337,11 +333,8 @@ def test_interrupting_the_kernel_stops_it(jupyter: JupyterProcess, tmp_path: Pat
 
 
 def test_a_file_is_refused_by_another_server_than_the_one_with_its_runs(
-    comfy: Comfy,
-    start_jupyter: Callable[..., JupyterProcess],
-    comfyui: ComfyUIServer,
-    tmp_path: Path,
-) -> None:
+    comfy, start_jupyter, comfyui, tmp_path
+):
     config = {"comfyui_url": comfyui.url, "comfyui_path": str(comfyui.path)}
     config["data_dir"] = str(tmp_path / "data")
     jupyter = start_jupyter(ComfyDeploy=config)
@@ -391,7 +384,7 @@ def test_a_file_is_refused_by_another_server_than_the_one_with_its_runs(
     assert [point.prompt_id for point in comfy.sweep.load(path)] == ids
 
 
-def test_files_that_are_not_sweeps_are_not_changed(comfy: Comfy, tmp_path: Path) -> None:
+def test_files_that_are_not_sweeps_are_not_changed(comfy, tmp_path):
     other = tmp_path / "other.json"
     for text in ("{}", "no", '{"format": "comfydeploy-sweep", "version": 1}'):
         other.write_text(text)
@@ -405,7 +398,7 @@ def test_files_that_are_not_sweeps_are_not_changed(comfy: Comfy, tmp_path: Path)
         comfy.sweep.load("nowhere.json")
 
 
-def test_without_a_file_or_with_one_that_cannot_be_written(comfy: Comfy, tmp_path: Path) -> None:
+def test_without_a_file_or_with_one_that_cannot_be_written(comfy, tmp_path):
     sweep = comfy.sweep(failing_if(), {"seed": [1]}, save=False)
     assert sweep.path is None
     assert list(tmp_path.iterdir()) == []
@@ -420,7 +413,7 @@ def test_without_a_file_or_with_one_that_cannot_be_written(comfy: Comfy, tmp_pat
     assert comfy.sweep.last.status == "stopped"
 
 
-def test_a_view_is_updated_and_a_later_change_of_the_workflow_is_ignored(comfy: Comfy) -> None:
+def test_a_view_is_updated_and_a_later_change_of_the_workflow_is_ignored(comfy):
     seen: list[tuple[float, str]] = []
 
     @contextmanager
@@ -437,10 +430,7 @@ def test_a_view_is_updated_and_a_later_change_of_the_workflow_is_ignored(comfy: 
     assert seen == [(0.0, "running"), (1.0, "done")]
 
 
-def test_a_lost_server_ends_it_early_and_no_result_is_lost(
-    small_server: Callable[[Callable[[Request, Reply], None]], SmallServer],
-    tmp_path: Path,
-) -> None:
+def test_a_lost_server_ends_it_early_and_no_result_is_lost(small_server, tmp_path):
     gone = threading.Event()
 
     def answer(request: Request, reply: Reply) -> None:
