@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import warnings
 from contextlib import AbstractContextManager, nullcontext, suppress
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from ..errors import ComfyDeployError, NotFoundError
 from .account import ComfyAccount, sign_in
 from .files import UploadedFile, upload
-from .graph import Source
 from .machines import Machines
 from .models import FetchedModels, Models
 from .results import Result
@@ -21,7 +20,7 @@ from .snapshots import Snapshot, given, take
 from .stream import RunProgress
 from .sweep import Sweeps
 from .tunnel import Tunnel
-from .workflow import Workflow
+from .workflow import Workflow, WorkflowSource, source_of
 from .workflows import Workflows
 
 if TYPE_CHECKING:
@@ -61,8 +60,6 @@ RECENT = 100  # the latest runs, which can be found by such short ids
 HASH_TIMEOUT = 600.0  # s; for a large file on a slow disk
 
 SITES = {"huggingface": "huggingface.co", "civitai": "civitai.com"}
-
-WorkflowSource: TypeAlias = Workflow | dict[str, Any] | str | bytes | os.PathLike[str] | None
 
 
 class Display(Protocol):
@@ -233,9 +230,8 @@ class Comfy:
             Something else in the arguments is wrong; the message names it.
         """
         check_timeout(timeout)
-        source = _source(workflow)
         request = RunRequest(
-            self, source, inputs, seed, machine, options, api_key=api_key, previews=previews
+            self, workflow, inputs, seed, machine, options, api_key=api_key, previews=previews
         )
         state = RunProgress(request.source)
         reply: dict[str, Any] = {}
@@ -279,9 +275,8 @@ class Comfy:
         ends it. The stream iterates over `Event`; the last one is the final ``status``.
         """
         check_timeout(timeout)
-        source = _source(workflow)
         request = RunRequest(
-            self, source, inputs, seed, machine, options, api_key=api_key, previews=previews
+            self, workflow, inputs, seed, machine, options, api_key=api_key, previews=previews
         )
         return request.start(timeout)
 
@@ -300,8 +295,7 @@ class Comfy:
         Parameters are those of `run`. The handle has ``wait()``, ``cancel()``,
         ``status``, ``result``, ``events()``.
         """
-        source = _source(workflow)
-        request = RunRequest(self, source, inputs, seed, machine, options, api_key=api_key)
+        request = RunRequest(self, workflow, inputs, seed, machine, options, api_key=api_key)
         with request.start() as events:
             known = {"status": "queued", **next(events).data}
         return Run(self.server, known, request.source)
@@ -574,7 +568,7 @@ class Comfy:
         """
         reply = self.server.post(
             "workflow/fetch-models",
-            _source(workflow).body(),
+            source_of(workflow).body(),
             dry_run=dry_run,
             sizes=sizes,
             models=None if models is None else list(models),
@@ -679,13 +673,6 @@ class Comfy:
         return chosen(state) if callable(chosen) else nullcontext()
 
 
-def _source(workflow: WorkflowSource) -> Source:
-    return workflow.source if isinstance(workflow, Workflow) else Source(workflow)
-
-
 def _source_of(url: str) -> str:
-    host = urlsplit(url).hostname or ""
-    for name, site in SITES.items():
-        if host == site or host.endswith(f".{site}"):
-            return name
-    return "link"
+    host = f".{urlsplit(url).hostname or ''}"
+    return next((name for name, site in SITES.items() if host.endswith(f".{site}")), "link")

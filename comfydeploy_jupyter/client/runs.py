@@ -25,13 +25,14 @@ from .graph import Source
 from .results import Result
 from .stream import FINAL, EventStream
 from .text import counted
+from .workflow import source_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from .comfy import Comfy
     from .server import Server
-    from .workflow import Workflow
+    from .workflow import Workflow, WorkflowSource
 
 
 # Fields of the route ``run``, described in docs/routes.md; ``labels`` is its ``metadata``.
@@ -90,7 +91,7 @@ class RunRequest:
     def __init__(
         self,
         comfy: Comfy,
-        source: Source,
+        workflow: WorkflowSource,
         inputs: dict[str, Any] | None,
         seed: int | None,
         machine: str | None,
@@ -100,12 +101,12 @@ class RunRequest:
         **fields: Any,
     ) -> None:
         check_options(options)
+        self.source = source = source_of(workflow)
         if source.graph is None and not options.get("workflow_id"):
             raise InvalidRequestError.of_field(
                 "workflow", "is missing; give a workflow, or workflow_id="
             )
         self._server = comfy.server
-        self.source = source
         self._body: dict[str, Any] = {**source.body(), **fields, **options}
         labels = self._body.pop("labels", None)
         if labels:

@@ -6,12 +6,13 @@ import copy
 import difflib
 import html
 import json
+import os
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..errors import (
     ComfyDeployError,
@@ -32,7 +33,6 @@ from .server import Reply, plain
 from .text import counted, graph_rows, html_table, inputs_text, shown, text_table
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterable, Sequence
 
     from ..graphs.form import FormField
@@ -641,6 +641,14 @@ class Workflow:
         for (node_id, name), stored in upload_all(self._server, files).items():
             self._put(node_id, name, stored)
         self._files = files
+
+
+WorkflowSource: TypeAlias = Workflow | dict[str, Any] | str | bytes | os.PathLike[str] | None
+
+
+def source_of(workflow: WorkflowSource) -> Source:
+    """Return a workflow that a user gave in the form in which it is sent."""
+    return workflow.source if isinstance(workflow, Workflow) else Source(workflow)
 
 
 def _warn(problems: list[str]) -> None:
