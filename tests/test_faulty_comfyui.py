@@ -69,6 +69,11 @@ class Server:
         assert code == 200, body
         return str(body["prompt_id"])
 
+    def must_run(self, what: str = "") -> None:
+        """Run a workflow."""
+        code, body = self.post("run", {"workflow_api": chain()})
+        assert (code, body["status"]) == (200, "success"), what
+
     def until(self, prompt_id: str, *statuses: str, timeout: float = 60) -> dict[str, Any]:
         """Wait until a run has one of the statuses."""
         _, record = until(
@@ -128,7 +133,7 @@ def shared(start_jupyter, faulty, tmp_path_factory) -> Iterator[Server]:
 def server(shared, faulty) -> Iterator[Server]:
     """The Jupyter; after the test it must work, and it must not have blocked, grown or failed."""
     shared.until_connected()
-    assert shared.post("run", {"workflow_api": chain()})[1]["status"] == "success"
+    shared.must_run()
     shared.new_log()
     shared.stalls()
     before = shared.forget_peak()
@@ -138,8 +143,7 @@ def server(shared, faulty) -> Iterator[Server]:
     faulty.remove_faults()
     shared.until_connected()
     assert shared.get("check-status")[1]["status"] == "ok"
-    code, body = shared.post("run", {"workflow_api": chain()})
-    assert (code, body["status"]) == (200, "success"), "it works again"
+    shared.must_run("it works again")
     log = shared.new_log()
     assert "Traceback" not in log, log
     assert longest[0] < LONGEST_STALL, longest
@@ -218,10 +222,9 @@ class TestEveryRoute:
             faulty.fail("GET", "/history", FAULTS[fault])
             faulty.drop_sockets()
             server.until_connected()
-            code, body = server.post("run", {"workflow_api": chain()})
-            assert (code, body["status"]) == (200, "success"), "its events were complete"
+            server.must_run("its events were complete")
             for prompt_id in (failing, missed):
-                code, record = server.get("check-status", prompt_id=prompt_id)
+                _, record = server.get("check-status", prompt_id=prompt_id)
                 assert record["status"] in ("queued", "running"), fault
         faulty.remove_faults()
         record = server.until(failing, "failed", "success", "cancelled")
@@ -239,12 +242,10 @@ class TestEveryRoute:
             assert (code, body["valid"]) == (200, True), fault
             assert body["definitions"]["source"] == "cached"
 
-        def source() -> str:
-            return server.post("workflow/validate", {"workflow_api": chain()})[1]["definitions"][
-                "source"
-            ]
-
-        until(source, lambda found: found == "live")
+        until(
+            lambda: server.post("workflow/validate", {"workflow_api": chain()})[1]["definitions"],
+            lambda definitions: definitions["source"] == "live",
+        )
 
     def test_system_stats(self, server, faulty):
         for fault in each_fault(faulty, ("GET", "/system_stats")):
@@ -255,8 +256,7 @@ class TestEveryRoute:
                 what=fault,
             )
             assert server.get("comfyui-version")[0] in (200, 503), fault
-            code, body = server.post("run", {"workflow_api": chain()})
-            assert (code, body["status"]) == (200, "success"), fault
+            server.must_run(fault)
 
     def test_view(self, server, faulty, comfyui):
         name = f"{uuid.uuid4().hex}.png"
@@ -302,8 +302,7 @@ class TestEveryRoute:
             assert (code, body["status"]) == (200, "degraded"), fault
             assert body["comfyui"]["error"]
             faulty.remove_faults()
-            code, body = server.post("run", {"workflow_api": chain()})
-            assert (code, body["status"]) == (200, "success"), fault
+            server.must_run(fault)
 
 
 def drain(server: Server, name: str) -> None:
@@ -317,8 +316,7 @@ def drain(server: Server, name: str) -> None:
 def test_slow_comfyui(server, faulty):
     """A ComfyUI that replies late, but within the limits."""
     faulty.delay = 0.3
-    code, body = server.post("run", {"workflow_api": chain()})
-    assert (code, body["status"]) == (200, "success")
+    server.must_run()
     running = server.start_run(chain(("TestSleep", {"seconds": 600})))
     server.until(running, "running")
     assert server.post("interrupt", {"prompt_id": running})[0] == 200
@@ -543,6 +541,5 @@ class TestStoppedComfyUI:
         requests.post(f"{comfyui.url}/queue", json={"clear": True}, timeout=60)
         requests.post(f"{comfyui.url}/interrupt", json={}, timeout=60)
         server.until_connected()
-        code, body = server.post("run", {"workflow_api": chain()})
-        assert (code, body["status"]) == (200, "success")
+        server.must_run()
         assert "Traceback" not in server.new_log()
