@@ -81,7 +81,7 @@ child.kill()
 while _started_at(child.pid) is not None:
     pass
 child.wait()
-print(first == again, _started_at(child.pid) is None, os.getppid() in _ancestors({}))
+print(first == again, _started_at(child.pid) is None, os.getppid() in _ancestors())
 """
 GUARD = """
 import runpy, sys

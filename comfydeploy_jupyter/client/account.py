@@ -157,8 +157,7 @@ def sign_in(server: Server, *, timeout: float | None) -> str:
             except (CloudError, ServerUnreachableError) as exc:
                 if exc.status == EXPIRED:
                     state = "ended; call login() again for a new link"
-                    exc.message = f"The sign-in failed: {exc.message}"
-                    exc.args = (exc.message,)
+                    exc.say(f"The sign-in failed: {exc.message}")
                     raise
                 last_error = exc  # the next poll may not return it any more
                 continue

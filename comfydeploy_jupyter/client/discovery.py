@@ -35,7 +35,7 @@ from .comfy import Comfy, Display
 from .server import HOW_TO_ENABLE, ExtensionMissingError, Server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
 
 START_TIMEOUT = 90.0
@@ -220,17 +220,16 @@ def connect(
     return Comfy(server.url, server.token, display=display, own=own)
 
 
-def candidates(environ: Mapping[str, str] | None = None) -> Iterator[Candidate]:
+def candidates() -> Iterator[Candidate]:
     """Yield the Jupyter servers that may have the routes, the most likely first."""
-    environ = os.environ if environ is None else environ
-    token, service = environ.get("JUPYTERHUB_API_TOKEN"), environ.get("JUPYTERHUB_SERVICE_URL")
+    token, service = map(os.environ.get, ("JUPYTERHUB_API_TOKEN", "JUPYTERHUB_SERVICE_URL"))
     if token and service:
-        url, prefix = _reachable(service), environ.get("JUPYTERHUB_SERVICE_PREFIX")
+        url, prefix = _reachable(service), os.environ.get("JUPYTERHUB_SERVICE_PREFIX")
         if prefix:
             parts = urlsplit(url)
             url = urlunsplit((parts.scheme, parts.netloc, prefix, "", ""))
         yield Candidate(url, token, mine=True)
-    servers = _servers(set(_ancestors(environ)))
+    servers = _servers(set(_ancestors()))
     for _, found in sorted(servers, key=lambda server: (not server[1].mine, -server[0])):
         yield found
 
@@ -254,35 +253,29 @@ def _check(server: Server) -> None:
 
 def _find(token: str | None) -> Server | None:
     for candidate in candidates():
-        if candidate.sock:
-            if candidate.mine:
+        try:
+            if candidate.sock:
                 raise ServerUnreachableError(
                     f"the Jupyter server of this kernel listens on the Unix socket "
                     f"{candidate.sock}, which is not supported; start Jupyter with a port"
                 )
-            continue
-        server = Server(candidate.url, candidate.token if token is None else token, own=True)
-        try:
+            server = Server(candidate.url, candidate.token if token is None else token, own=True)
             _check(server)
-        except ExtensionMissingError:
-            if candidate.mine:
-                _warn(
-                    f"the Jupyter server of this kernel does not have comfydeploy_jupyter enabled "
+        except ComfyDeployError as error:
+            if not candidate.mine:
+                continue
+            if candidate.sock or isinstance(error, (UnauthorizedError, UnsupportedPlatformError)):
+                raise
+            problem = f"{error}; another server is used instead"
+            if isinstance(error, ExtensionMissingError):
+                problem = (
+                    "the Jupyter server of this kernel does not have comfydeploy_jupyter enabled "
                     f"({HOW_TO_ENABLE}); another server is used until then"
                 )
-        except (UnauthorizedError, UnsupportedPlatformError):
-            if candidate.mine:
-                raise
-        except ComfyDeployError as error:
-            if candidate.mine:
-                _warn(f"{error}; another server is used instead")
+            warnings.warn(problem, UserWarning, stacklevel=3)
         else:
             return server
     return None
-
-
-def _warn(message: str) -> None:
-    warnings.warn(message, UserWarning, stacklevel=4)
 
 
 def _servers(ancestors: set[int]) -> Iterator[tuple[float, Candidate]]:
@@ -311,10 +304,10 @@ def _reachable(url: str) -> str:
     return urlunsplit((parts.scheme, f"127.0.0.1{port}", parts.path, "", ""))
 
 
-def _ancestors(environ: Mapping[str, str]) -> Iterator[int]:
+def _ancestors() -> Iterator[int]:
     """Yield the ids of this process and its parents; Jupyter passes its own id to kernels."""
     yield os.getpid()
-    parent = environ.get("JPY_PARENT_PID", "")
+    parent = os.environ.get("JPY_PARENT_PID", "")
     if parent.isdigit():
         yield int(parent)
     yield os.getppid()

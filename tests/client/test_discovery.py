@@ -133,7 +133,7 @@ def test_stale_and_broken_files_are_skipped(runtime):
     (runtime / "jpserver-1234.json").write_text('{"url": ')
     (runtime / "jpserver-1235.json").write_text("[]")
     announce(runtime, os.getppid(), url="http://0.0.0.0:8888/x/", token="t")
-    (found,) = candidates({})
+    (found,) = candidates()
     assert (found.url, found.token, found.mine) == ("http://127.0.0.1:8888/x/", "t", True)
 
 
