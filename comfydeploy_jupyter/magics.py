@@ -28,6 +28,7 @@ from .client.text import duration, html_table, text_table
 from .client.workflow import Node, UnknownNameError, Workflow
 from .errors import ComfyDeployError
 from .graphs.inputs import InputNames
+from .graphs.outputs import files_of
 from .util.times import parse_timestamp
 
 if TYPE_CHECKING:
@@ -413,14 +414,8 @@ def _plain(value: Any) -> str:
 
 def _run_row(record: dict[str, Any]) -> tuple[str, ...]:
     took = record.get("execution_time")
-    outputs = record.get("outputs")
-    files = [
-        str(item["filename"])
-        for output in (outputs.values() if isinstance(outputs, dict) else ())
-        for items in (output.values() if isinstance(output, dict) else ())
-        for item in (items if isinstance(items, list) else ())
-        if isinstance(item, dict) and item.get("filename")
-    ]
+    outputs = (record.get("outputs") or {}).values()
+    files = [file.filename for output in outputs for file in files_of(output)]
     more = [f"and {len(files) - NAMED_FILES} more"] if len(files) > NAMED_FILES else []
     return (
         str(record.get("prompt_id", "")),
