@@ -10,8 +10,11 @@ import ast
 import itertools
 import re
 import sys
+from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +37,6 @@ pytestmark = pytest.mark.slow
 
 PACKAGE = Path(comfydeploy_jupyter.__file__).parent
 USES = {"search", "match", "fullmatch", "sub", "split", "findall", "finditer"}
-MAY_HAVE_USES = re.compile(rf"\bre\.|\.({'|'.join(USES)})\(")
 SIZE = 1500
 
 
@@ -48,30 +50,17 @@ class Pattern:
     use: str
 
 
-def flags_of(nodes: list[ast.expr]) -> int:
-    flags = 0
-    for node in nodes:
-        for part in ast.walk(node):
-            if isinstance(part, ast.Attribute) and hasattr(re, part.attr):
-                value = getattr(re, part.attr)
-                flags |= value if isinstance(value, re.RegexFlag) else 0
-    return int(flags)
+class Words(dict[str, Any]):
+    """What is put into a pattern at run time counts as a word."""
+
+    def __missing__(self, name: str) -> str:
+        return "word"
 
 
-def literal(node: ast.expr) -> str | None:
-    """Return a pattern; what is put into it at run time counts as a word."""
-    if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        return node.value
-    if isinstance(node, ast.JoinedStr):
-        values = node.values
-        parts = (literal(one) if isinstance(one, ast.Constant) else "word" for one in values)
-        return "".join(part or "" for part in parts)
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mod):
-        left = literal(node.left)
-        return None if left is None else left.replace("%s", "word")
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
-        left, right = literal(node.left), literal(node.right)
-        return None if left is None or right is None else left + right
+def value_of(node: ast.expr) -> Any:
+    """Return the value of a pattern or of flags; None if it is not in the source."""
+    with suppress(Exception):
+        return eval(ast.unparse(node), {}, Words(re=re))
     return None
 
 
@@ -83,36 +72,40 @@ def calls_of(tree: ast.AST) -> Iterator[tuple[str, str, ast.Call]]:
                 yield owner.id, node.func.attr, node
 
 
+def names_in(tree: ast.AST) -> dict[ast.Call, str]:
+    """Return the names that the results of calls are given."""
+    assigned = [node for node in ast.walk(tree) if isinstance(node, (ast.Assign, ast.AnnAssign))]
+    return {
+        call: target.id
+        for node in assigned
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+        if isinstance(target, ast.Name)
+        for call in ast.walk(node)
+        if isinstance(call, ast.Call)
+    }
+
+
 def every_pattern() -> list[Pattern]:
-    sources = {path: path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py")}
-    trees = {path: ast.parse(text) for path, text in sources.items() if MAY_HAVE_USES.search(text)}
+    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in PACKAGE.rglob("*.py")}
     calls = {path: [*calls_of(tree)] for path, tree in trees.items()}
-    uses: dict[str, set[str]] = {}
-    for found_calls in calls.values():
-        for owner, use, _ in found_calls:
-            if use in USES:
-                uses.setdefault(owner, set()).add(use)
+    uses: dict[str, set[str]] = defaultdict(set)
+    for owner, use, _ in chain.from_iterable(calls.values()):
+        if use in USES:
+            uses[owner].add(use)
     found: list[Pattern] = []
     for path, tree in trees.items():
-        place = str(path.relative_to(PACKAGE))
-        names = {
-            call: target.id
-            for node in ast.walk(tree)
-            if isinstance(node, (ast.Assign, ast.AnnAssign))
-            for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
-            if isinstance(target, ast.Name)
-            for call in ast.walk(node)
-            if isinstance(call, ast.Call)
-        }
+        names = names_in(tree)
         for owner, use, call in calls[path]:
             if owner != "re" or use not in USES | {"compile"} or not call.args:
                 continue
-            text = literal(call.args[0])
-            if text is None:
+            text = value_of(call.args[0])
+            if not isinstance(text, str):
                 continue
-            flags = flags_of([*call.args[1:], *(word.value for word in call.keywords)])
-            chosen = uses.get(names.get(call, ""), {"search"}) if use == "compile" else {use}
-            found.extend(Pattern(f"{place}:{call.lineno}", text, flags, one) for one in chosen)
+            others = [*call.args[1:], *(word.value for word in call.keywords)]
+            flags = [value for value in map(value_of, others) if isinstance(value, re.RegexFlag)]
+            place = f"{path.relative_to(PACKAGE)}:{call.lineno}"
+            chosen = (uses.get(names.get(call, "")) or {"search"}) if use == "compile" else {use}
+            found += [Pattern(place, text, int(sum(flags)), one) for one in chosen]
     return found
 
 
