@@ -491,9 +491,8 @@ class Runner:
         for job in self.active_jobs():
             self._cancel(job)
         if not self._over.wait(STOP_TIMEOUT):
-            for job in self.active_jobs():
-                if job.stream is not None:
-                    job.stream.close()
+            for stream in filter(None, [job.stream for job in self.active_jobs()]):
+                stream.close()
             self._over.wait(STOP_TIMEOUT)
 
     def _run(self, view: AbstractContextManager[object]) -> None:
