@@ -153,7 +153,7 @@ async def test_calls_that_wait_for_a_long_run_delay_no_others_and_it_is_cancelle
         assert {reply["status"] for reply in await asyncio.gather(*waits)} == {"cancelled"}
 
 
-async def test_machine_models_and_memory(writable):
+async def test_machine_models_and_memory(writable, kept):
     async with agent(writable) as client:
         [machine] = await use(client, "comfyui_machine_status")
         assert (machine["machine"], machine["status"]) == ("local", "ready")
@@ -161,6 +161,8 @@ async def test_machine_models_and_memory(writable):
         models = await use(client, "comfyui_list_models", folder="checkpoints", search="nothing")
         assert models["count"] == 0
         assert "checkpoints" in models["folders"]
+        fetched = await use(client, "comfyui_fetch_models", workflow_id=kept)
+        assert fetched["models"] == []
         freed = await use(client, "comfyui_free_memory")
         assert freed["pending"] is False
 

@@ -18,6 +18,7 @@ from comfydeploy_jupyter.client import Comfy, UnknownNameError, Workflow
 from comfydeploy_jupyter.client.server import Server
 from comfydeploy_jupyter.client.text import inputs_text, run_order
 from comfydeploy_jupyter.errors import InvalidRequestError, UnknownInputError
+from comfydeploy_jupyter.graphs.dependencies import nodes_behind
 from tests.golden.record_media import MEDIA, WORKFLOW, prompt_of
 
 if TYPE_CHECKING:
@@ -361,17 +362,10 @@ def test_the_run_order_has_every_node_once_and_sources_first(links):
     }
     order = run_order(graph)
     assert sorted(order) == sorted(graph)
-
-    def upstream(node_id: str, seen: frozenset[str] = frozenset()) -> set[str]:
-        found = set()
-        for source in links.get(node_id, ()):
-            if source in graph and source not in seen:
-                found |= {source} | upstream(source, seen | {source})
-        return found
-
     for place, node_id in enumerate(order):
-        if node_id not in upstream(node_id):
-            assert upstream(node_id) <= set(order[:place])
+        upstream = nodes_behind(links[node_id], links)
+        if node_id not in upstream:
+            assert upstream & graph.keys() <= set(order[:place])
 
 
 def test_a_long_chain_has_an_order():
