@@ -196,9 +196,4 @@ def in_api_format(server: Server, source: Source) -> tuple[Source, list[str]]:
     converted = Source(
         reply["workflow_api"], ui=source.graph, given=source.given, files=source.files
     )
-    return converted, conversion_problems(reply)
-
-
-def conversion_problems(reply: dict[str, Any]) -> list[str]:
-    """Return the warnings in a reply of the route ``workflow/convert``."""
-    return [str(problem) for problem in reply.get("warnings") or ()]
+    return converted, reply["warnings"]

@@ -369,21 +369,6 @@ PICTURES = 4
 """The most pictures that are drawn in a terminal."""
 
 
-def summary(result: Result) -> str:
-    """Return a result on one line, as its ``repr``."""
-    parts = [result.status]
-    if result.execution_time is not None:
-        parts.append(f"{result.execution_time:.2f} s")
-    parts.extend(file.filename for file in result.files[:NAMED_FILES])
-    if len(result.files) > NAMED_FILES:
-        parts.append(f"and {counted(len(result.files) - NAMED_FILES, 'file')} more")
-    if result.texts:
-        parts.append(counted(len(result.texts), "text"))
-    if result.status == "failed":
-        parts.append(result.failure)
-    return printable(f"<Result {result.prompt_id}: {', '.join(parts)}>")
-
-
 def result_text(result: Result, terminal: Terminal | None) -> Iterator[str]:
     """Yield a result piece by piece: status, pictures and names of files, texts."""
     facts = [result.status.capitalize()]
@@ -444,7 +429,17 @@ class Result(Reply):
         self.images = Images([file for file in self.files if file.is_image])
 
     def __repr__(self) -> str:
-        return summary(self)
+        parts = [self.status]
+        if self.execution_time is not None:
+            parts.append(f"{self.execution_time:.2f} s")
+        parts.extend(file.filename for file in self.files[:NAMED_FILES])
+        if len(self.files) > NAMED_FILES:
+            parts.append(f"and {counted(len(self.files) - NAMED_FILES, 'file')} more")
+        if self.texts:
+            parts.append(counted(len(self.texts), "text"))
+        if self.status == "failed":
+            parts.append(self.failure)
+        return printable(f"<Result {self.prompt_id}: {', '.join(parts)}>")
 
     @property
     def status(self) -> str:

@@ -28,7 +28,7 @@ from ..graphs.formats import check_api_graph, class_of, inputs_of, is_link, titl
 from ..graphs.inputs import InputNames, apply_inputs, stored_value
 from ..graphs.validation import NOT_HERE, sentence
 from .files import is_file, upload_all, write_text
-from .graph import Source, conversion_problems, file_title, in_api_format, node_names
+from .graph import Source, file_title, in_api_format, node_names
 from .server import Reply, plain
 from .text import counted, graph_rows, html_table, inputs_text, shown, text_table
 
@@ -525,7 +525,7 @@ class Workflow:
         if self._ui is not None and not self.changed:
             return copy.deepcopy(self._ui)
         reply = self._server.post("workflow/convert", {"workflow_api": self.to_api(), "to": "ui"})
-        _warn(conversion_problems(reply))
+        _warn(reply["warnings"])
         return dict(reply["workflow"])
 
     def to_notebook(self, path: str | os.PathLike[str] | None = None) -> dict[str, Any]:

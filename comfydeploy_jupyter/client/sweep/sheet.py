@@ -128,9 +128,12 @@ class Words:
                 field = self._fields.get(key)
                 if isinstance(value, str) and field is not None and field.kind in FILE_KINDS:
                     values.setdefault(key, set()).add(value)
-        return {
-            (key, value): name for key, found in values.items() for value, name in _shorter(found)
-        }
+        short: dict[tuple[str, str], str] = {}
+        for key, paths in values.items():
+            names = {path: PurePosixPath(path.replace("\\", "/")).name or path for path in paths}
+            if len(set(names.values())) == len(names):
+                short.update({(key, path): name for path, name in names.items()})
+        return short
 
     def _guessed(self, key: str) -> str:
         """Return a label for an input that the form does not have as one field."""
@@ -139,12 +142,6 @@ class Words:
             return words(key).capitalize()
         node_id, name = targets[0]
         return f"{self._plan.source.name(node_id).short}: {words(name)}"
-
-
-def _shorter(paths: Iterable[str]) -> Iterable[tuple[str, str]]:
-    """Return each path with the name of its file, if these names are different."""
-    names = {path: PurePosixPath(path.replace("\\", "/")).name or path for path in paths}
-    return names.items() if len(set(names.values())) == len(names) else ()
 
 
 def _unit(field: FormField) -> str:
