@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from contextlib import AbstractContextManager, nullcontext, suppress
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 
 from ..errors import ComfyDeployError, NotFoundError
@@ -62,11 +62,8 @@ HASH_TIMEOUT = 600.0  # s; for a large file on a slow disk
 SITES = {"huggingface": "huggingface.co", "civitai": "civitai.com"}
 
 
-class Display(Protocol):
-    """Makes the view of one run or sweep, a context manager that is entered while it runs."""
-
-    def __call__(self, progress: RunProgress | SweepProgress) -> AbstractContextManager[object]:
-        """Return the view."""
+Display: TypeAlias = "Callable[[RunProgress | SweepProgress], AbstractContextManager[object]]"
+"""Makes the view of one run or sweep, a context manager that is entered while it runs."""
 
 
 class Comfy:
