@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from playwright.sync_api import sync_playwright
 
-from tests.browser.test_form_limits import many, typed_in
+from tests.browser.test_limits import many, typed_in
 from tests.helpers.jupyter import JupyterProcess
 from tests.helpers.processes import REPOSITORY
 

@@ -18,8 +18,12 @@ import requests
 from PIL import Image
 from playwright.sync_api import Page, expect, sync_playwright
 
-from tests.browser import axe, looks
+from comfydeploy_jupyter.client import Comfy
+from tests.browser import axe
+from tests.browser.looks import Looks, check, is_compared
+from tests.browser.panels import PANEL
 from tests.helpers.cloudflared import FakeCloudflared
+from tests.helpers.graphs import SUNSET_PATH
 from tests.helpers.processes import REPOSITORY
 from tests.helpers.transfer_service import Service, running
 
@@ -32,18 +36,12 @@ if TYPE_CHECKING:
 
 expect.set_options(timeout=30_000)
 
-SHOWN = {
-    "all-Light-lab-run": "comfydeploy-panel",
-    "run-lab-Light-done": "run-panel",
-    "workflows-Light-nodes": "workflow-panel",
-    "upload-Light-done": "upload-panel",
-    "tunnel-Light-running": "tunnel-panel",
-}
-"""Pictures in the documents, by their names in the tests."""
+SHOWN = {"comfydeploy-panel", "run-panel", "workflow-panel", "upload-panel", "tunnel-panel"}
+"""The names of screenshots in the documents."""
 
 FAILED = pytest.StashKey[bool]()
 SCREENSHOTS = Path(os.environ["SCREENSHOTS"]) if "SCREENSHOTS" in os.environ else None
-"""The folder for screenshots of all tests, if the variable is set."""
+"""The folder for the screenshots of `LabPage.shoot`, if the variable is set."""
 
 FONTS = Path(__file__).with_name("fonts.conf")
 
@@ -87,7 +85,11 @@ def lab(start_shared_jupyter, comfyui, cloudflared, model_site, tmp_path_factory
         },
         LabApp={"expose_app_in_browser": True},  # one page opens several notebooks
     )
-    shutil.copy(REPOSITORY / "notebooks" / "sunset.json", server.root)
+    shutil.copy(SUNSET_PATH, server.root)
+    settings = server.folder / "config/lab/user-settings/@jupyterlab/apputils-extension"
+    settings.mkdir(parents=True)
+    quiet = {"fetchNews": "false", "checkForUpdates": False}
+    (settings / "notification.jupyterlab-settings").write_text(json.dumps(quiet))
     return server
 
 
@@ -123,6 +125,19 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrowserContext
         browser.close()
 
 
+REPLACE = """async code => {
+    const { content, sessionContext } = window.jupyterapp.shell.currentWidget;
+    const closing = "import ipywidgets; ipywidgets.Widget.close_all()";
+    await sessionContext.session.kernel.requestExecute({ code: closing }).done;
+    const cell = { cell_type: "code", source: code };
+    content.model.sharedModel.transact(() => {
+        content.model.sharedModel.deleteCellRange(0, content.widgets.length);
+        content.model.sharedModel.insertCell(0, cell);
+    });
+    content.activeCellIndex = 0;
+}"""
+
+
 class LabPage:
     """One notebook in a browser."""
 
@@ -150,18 +165,10 @@ class LabPage:
                 return
 
     def run(self, code: str) -> None:
-        """Execute other code in place of that of the first cell, without the output of that."""
-        self.page.evaluate(
-            """async code => {
-                const { commands, shell } = window.jupyterapp;
-                const [cell] = shell.currentWidget.content.widgets;
-                await commands.execute("notebook:clear-cell-output");
-                cell.model.sharedModel.setSource(code);
-            }""",
-            code,
-        )
+        """Execute other code in place of all cells, in the same kernel without its widgets."""
+        self.page.evaluate(REPLACE, code)
         expect(self.panel).to_have_count(0)
-        self.run_first_cell()
+        self.page.evaluate("() => void window.jupyterapp.commands.execute('notebook:run-cell')")
 
     def set_theme(self, theme: str) -> None:
         """Show the page in another theme, ``"Light"`` or ``"Dark"``."""
@@ -220,9 +227,9 @@ class LabPage:
         if name in SHOWN and os.environ.get("STORE_SCREENSHOTS"):
             with Image.open(io.BytesIO(self.page.screenshot())) as picture:
                 small = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
-            small.save(REPOSITORY / "docs" / "images" / f"{SHOWN[name]}.png", optimize=True)
-        if looks.is_compared(name) and (clip := self._visible_panel()) is not None:
-            looks.check(name, self.page.screenshot(clip=clip, animations="disabled"))
+            small.save(REPOSITORY / "docs" / "images" / f"{name}.png", optimize=True)
+        if is_compared(name) and (clip := self._visible_panel()) is not None:
+            check(name, self.page.screenshot(clip=clip, animations="disabled"))
 
     def _visible_panel(self) -> FloatRect | None:
         """Return the part of the page that shows the panel, or a dialog over it; None if none."""
@@ -248,50 +255,31 @@ class LabPage:
         return {"x": left, "y": top, "width": right - left, "height": bottom - top}
 
 
-class Sessions:
-    """The kernels of the notebooks in JupyterLab."""
-
-    def __init__(self, lab: JupyterProcess) -> None:
-        self._url = f"{lab.url}api/sessions"
-        self._session = requests.Session()
-        self._session.trust_env = False
-        self._session.headers["Authorization"] = f"token {lab.token}"
-
-    def start(self, path: str) -> None:
-        """Start the kernel of a notebook, so that it starts while its page is loaded."""
-        kernel = {"name": "python3"}
-        body = {"path": path, "name": path, "type": "notebook", "kernel": kernel}
-        self._session.post(self._url, json=body, timeout=60).raise_for_status()
-
-    def end(self) -> None:
-        """End all kernels, whose panels would slow down later tests."""
-        for found in self._session.get(self._url, timeout=60).json():
-            self._session.delete(f"{self._url}/{found['id']}", timeout=60)
-
-
-CLEAR = """() => {
-    for (const widget of [...window.jupyterapp.shell.widgets("main")]) widget.dispose();
-}"""
-SHOW = """async ([path, theme]) => {
-    const app = window.jupyterapp;
-    await app.commands.execute("apputils:change-theme", { theme });
-    await app.commands.execute("docmanager:open", { path, factory: "Notebook" });
-    for (const widget of [...app.shell.widgets("main")]) {
-        if (widget.context?.path !== path) widget.dispose();  // the launcher
-    }
-}"""
-
-
 class Pages:
-    """The pages of JupyterLab; one is reused, since loading it takes longer than most tests."""
+    """The pages of JupyterLab.
+
+    One page with a notebook and its kernel is reused: loading it and starting a kernel takes longer
+    than most tests.
+    """
 
     def __init__(self, browser: BrowserContext, lab: JupyterProcess) -> None:
         self._browser = browser
         self._lab = lab
-        self._kept: Page | None = None
+        self._kept: LabPage | None = None
+        self._session = requests.Session()
+        self._session.trust_env = False
+        self._session.headers["Authorization"] = f"token {lab.token}"
 
-    def new(self, address: str) -> Page:
-        """Return a new page at an address below that of the server."""
+    def new(self, name: str, code: str, app: str = "lab") -> LabPage:
+        """Open a new notebook in a new page, and execute its cell."""
+        path = self._lab.root / f"{name}.ipynb"
+        kernel = {"name": "python3", "display_name": "Python 3"}
+        cells = [nbformat.v4.new_code_cell(code)]
+        notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
+        nbformat.write(notebook, path)
+        # the kernel starts while the page is loaded
+        body = {"path": path.name, "name": path.name, "type": "notebook", "kernel": kernel}
+        self._request("POST", "api/sessions", json=body)
         page = self._browser.new_page()
         page.set_default_timeout(60_000)
         # on a busy machine JupyterLab sometimes asks the user to select a kernel
@@ -299,29 +287,37 @@ class Pages:
             page.locator(".jp-Dialog", has_text="Select kernel for"),
             lambda dialog: dialog.locator(".jp-mod-accept").click(),
         )
-        reset = "&reset" if address.startswith("lab") else ""
-        page.goto(f"{self._lab.url}{address}?token={self._lab.token}{reset}")
-        return page
+        where = "notebooks" if app == "notebook" else "lab/tree"
+        reset = "&reset" if app == "lab" else ""
+        page.goto(f"{self._lab.url}{where}/{path.name}?token={self._lab.token}{reset}")
+        opened = LabPage(page, path)
+        opened.run_first_cell()
+        return opened
 
-    def kept(self, path: str, theme: str) -> Page:
-        """Return the reused page with a notebook in it."""
+    def kept(self, code: str) -> LabPage:
+        """Execute code in the reused notebook."""
         if self._kept is None:
-            self._kept = self.new("lab")
-            self._kept.wait_for_function("() => window.jupyterapp?.restored")
-            self._kept.evaluate("() => window.jupyterapp.restored")
-            self._kept.evaluate(CLEAR)
-        self._kept.evaluate(SHOW, [path, theme])
+            self._kept = self.new("notebook", "pass")
+            # the style of a theme that was chosen comes after that of panels
+            self._kept.set_theme("Dark")
+        self._kept.run(code)
         return self._kept
 
-    def leave(self, page: Page, *, changed: bool) -> None:
-        """Close a page; close the reused one only if a test has changed it."""
-        if page is not self._kept:
-            page.close()
-        elif changed:
-            page.close()
+    def leave(self, opened: LabPage, *, failed: bool) -> None:
+        """Close a page and end its kernel, unless it can be used again."""
+        if opened is self._kept and not failed:
+            return
+        if opened is self._kept:
             self._kept = None
-        else:
-            page.evaluate(CLEAR)
+        opened.page.close()
+        for found in self._request("GET", "api/sessions").json():
+            if found["path"] == opened.path.name:
+                self._request("DELETE", f"api/sessions/{found['id']}")
+
+    def _request(self, method: str, path: str, **options: Any) -> requests.Response:
+        answer = self._session.request(method, f"{self._lab.url}{path}", timeout=60, **options)
+        answer.raise_for_status()
+        return answer
 
 
 @pytest.fixture(scope="package")
@@ -341,50 +337,87 @@ def pytest_runtest_makereport(item: pytest.Item) -> Any:
 
 @pytest.fixture
 def open_notebook(
-    lab: JupyterProcess, pages: Pages, request: pytest.FixtureRequest
+    pages: Pages, lab: JupyterProcess, request: pytest.FixtureRequest
 ) -> Iterator[Any]:
-    """A function that opens a notebook with one cell, in JupyterLab or Notebook 7.
+    """A function that executes code in a notebook, in JupyterLab or Notebook 7.
 
-    Its arguments are the cell's code, the ``theme``, the ``app`` (``"lab"`` or ``"notebook"``), the
-    ``width`` of the window, and whether the page must be ``fresh``: for tests that reload it,
-    measure it or change its network.
+    Its arguments are the code, the ``theme``, the ``app`` (``"lab"`` or ``"notebook"``), the
+    ``width`` of the window, and whether page and kernel must be ``fresh``: for tests that reload
+    the page, end the kernel or measure it. A second notebook of a test is fresh, too.
     """
-    sessions = Sessions(lab)
     shown: list[LabPage] = []
 
     def start(
-        name: str,
         code: str,
         *,
-        theme: str = "JupyterLab Light",
+        theme: str = "Light",
         app: str = "lab",
         width: int = 1280,
         fresh: bool = False,
     ) -> LabPage:
-        cell = nbformat.v4.new_code_cell(code)
-        notebook = nbformat.v4.new_notebook(
-            cells=[cell], metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}}
-        )
-        path = lab.root / f"{name}.ipynb"
-        nbformat.write(notebook, path)
-        sessions.start(path.name)
-        settings = lab.folder / "config/lab/user-settings/@jupyterlab/apputils-extension"
-        settings.mkdir(parents=True, exist_ok=True)
-        quiet = {"fetchNews": "false", "checkForUpdates": False}
-        (settings / "notification.jupyterlab-settings").write_text(json.dumps(quiet))
-        (settings / "themes.jupyterlab-settings").write_text(json.dumps({"theme": theme}))
-        if app == "lab" and not fresh and not shown:
-            page = pages.kept(path.name, theme)
+        if app != "lab" or fresh or shown:
+            opened = pages.new(f"{request.node.originalname}-{len(shown)}", code, app)
         else:
-            page = pages.new(f"{'notebooks' if app == 'notebook' else 'lab/tree'}/{path.name}")
-        page.set_viewport_size({"width": width, "height": 1000})
-        opened = LabPage(page, path)
+            opened = pages.kept(code)
         shown.append(opened)
-        opened.run_first_cell()
+        opened.page.set_viewport_size({"width": width, "height": 1000})
+        if app == "lab":
+            opened.page.evaluate("() => window.jupyterapp.shell.collapseLeft()")
+            opened.set_theme(theme)
         return opened
 
     yield start
+    failed = FAILED in request.node.stash
     for number, opened in enumerate(shown):
         opened.shoot(f"{request.node.name}-end-{number}")
-        pages.leave(opened.page, changed=FAILED in request.node.stash)
-    sessions.end()
+        pages.leave(opened, failed=failed)
+    comfy = Comfy(lab.url, lab.token)
+    for status in ("queued", "running") if failed else ():
+        for run in comfy.runs(status=status):
+            run.cancel()  # it would delay the next test
+
+
+@pytest.fixture
+def open_run_panel(open_notebook: Any, lab: JupyterProcess) -> Any:
+    """A function that opens a RunPanel of a graph, whose file is beside the notebook."""
+
+    def start(graph: dict[str, Any], name: str = "graph.json", **options: Any) -> Any:
+        (lab.root / name).write_text(json.dumps(graph))
+        opened = open_notebook(PANEL.format(name), **options)
+        expect(opened.panel.get_by_role("combobox", name="Workflow")).to_have_value(name)
+        return opened
+
+    return start
+
+
+@pytest.fixture
+def looks(open_notebook: Any) -> Iterator[Looks]:
+    """The page of a notebook whose panels are compared."""
+    taken = Looks(open_notebook("pass", width=1440))
+    yield taken
+    assert not taken.problems, "\n".join(taken.problems)
+
+
+@pytest.fixture(scope="package")
+def empty_server(start_shared_jupyter, comfyui, tmp_path_factory) -> JupyterProcess:
+    """A Jupyter server in front of the shared ComfyUI, for panels that are compared."""
+    return start_shared_jupyter(
+        ComfyDeploy={
+            "comfyui_url": comfyui.url,
+            "comfyui_path": str(comfyui.base_dir),
+            "autostart": False,
+            "data_dir": str(tmp_path_factory.mktemp("empty_server")),
+        }
+    )
+
+
+@pytest.fixture
+def empty(empty_server: JupyterProcess) -> Comfy:
+    """A client of a server without workflows and runs."""
+    comfy = Comfy(empty_server.url, empty_server.token)
+    for found in comfy.workflows.list():
+        found.delete()
+    runs = comfy.runs()
+    comfy.runs.pin(runs, False)
+    comfy.runs.delete(runs)
+    return comfy

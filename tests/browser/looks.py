@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING
 from PIL import Image, ImageChops, ImageFilter
 
 from tests.browser.accessibility import DIM
-from tests.helpers.selection import THOROUGH
+from tests.helpers.selection import few
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator
 
+    from comfydeploy_jupyter.client import Comfy
     from tests.browser.conftest import LabPage
 
 ACCEPTED = Path(__file__).parent / "accepted"
@@ -166,7 +167,6 @@ class Looks:
     def __init__(self, opened: LabPage) -> None:
         self.opened = opened
         self.problems: list[str] = []
-        opened.page.evaluate("() => window.jupyterapp.shell.collapseLeft()")
 
     def take(
         self,
@@ -174,14 +174,13 @@ class Looks:
         part: Locator | None = None,
         *,
         focused: Locator | None = None,
-        everywhere: bool = THOROUGH,
     ) -> None:
         """Compare a state, and check the contrast of its texts."""
         page = self.opened.page
         page.mouse.move(0, 0)  # so that it is over no control at any width
-        for theme in THEMES if everywhere else THEMES[:1]:
+        for theme in few(THEMES):
             self.opened.set_theme(theme)
-            for width, height in [*HEIGHTS.items()][: None if everywhere else 2]:
+            for width, height in few([*HEIGHTS.items()], 2):
                 page.set_viewport_size({"width": width, "height": height})
                 page.wait_for_timeout(250)
                 notebook = page.locator(".jp-WindowedPanel-outer").first
@@ -201,3 +200,9 @@ class Looks:
             self.problems += [f"{state}, {theme}: contrast {text}" for text in dim]
         self.opened.set_theme("Light")
         page.set_viewport_size({"width": 1440, "height": 1000})
+
+
+def connected(comfy: Comfy) -> str:
+    """Return code that connects a notebook to the server of a client."""
+    url, token = comfy.server.url, comfy.server.token
+    return f"import comfydeploy_jupyter as cd\ncomfy = cd.connect({url!r}, token={token!r})\n"

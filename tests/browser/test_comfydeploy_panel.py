@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ from playwright.sync_api import expect
 
 from comfydeploy_jupyter.client import Comfy
 from tests.browser.accessibility import assert_accessible
-from tests.helpers.processes import REPOSITORY
+from tests.helpers.graphs import SUNSET
 from tests.helpers.selection import few
 
 if TYPE_CHECKING:
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(300)
 
 PANEL = "%load_ext comfydeploy_jupyter\n%comfy panel sunset.json"
-SUNSET = REPOSITORY / "notebooks" / "sunset.json"
 
 
 @pytest.fixture
@@ -49,18 +47,14 @@ def fits(panel: Locator) -> bool:
     return bool(panel.evaluate(script))
 
 
-@pytest.mark.parametrize(
-    ("theme", "app"), few([("Light", "lab"), ("Light", "notebook"), ("Dark", "lab")])
-)
+@pytest.mark.parametrize("theme", few(["Light", "Dark"]))
 def test_state_on_top_and_tabs_below(
-    open_notebook: Any, lab: JupyterProcess, second_machine: str, theme: str, app: str
+    open_notebook: Any, lab: JupyterProcess, second_machine: str, theme: str
 ) -> None:
     stored = f"Sunset {uuid.uuid4().hex[:6]}"
-    Comfy(lab.url, lab.token).workflows.save(json.loads(SUNSET.read_text()), stored)
-    name = f"all-{theme}-{app}"
-    lab_page = open_notebook(name, PANEL, theme=f"JupyterLab {theme}", app=app)
-    page = lab_page.page
-    panel = page.locator(".comfydeploy-panel").first
+    Comfy(lab.url, lab.token).workflows.save(SUNSET, stored)
+    opened = open_notebook(PANEL, theme=theme)
+    page, panel = opened.page, opened.panel.first
 
     def tab(title: str) -> Locator:
         return panel.get_by_role("tab", name=title, exact=True).first
@@ -69,16 +63,15 @@ def test_state_on_top_and_tabs_below(
     expect(panel.get_by_text("Memory", exact=True)).to_be_visible()
     expect(panel.get_by_label("Width", exact=True)).to_be_visible()
     assert fits(panel)
-    lab_page.shoot(f"{name}-run")
+    if theme == "Light":
+        opened.shoot("comfydeploy-panel")
     assert_accessible(panel)
 
     tab("Files").click()
     expect(panel.get_by_label("Destination")).to_be_visible()
-    lab_page.shoot(f"{name}-files")
     assert_accessible(panel)
     tab("Tunnel").click()
     expect(panel.get_by_label("Make reachable")).to_be_visible()
-    lab_page.shoot(f"{name}-tunnel")
     assert_accessible(panel)
 
     tab("Workflows").click()
@@ -87,18 +80,15 @@ def test_state_on_top_and_tabs_below(
     expect(workflows.get_by_role("option")).to_have_count(1)
     workflows.get_by_role("option").first.click()
     expect(panel.get_by_text("version 1 of 1")).to_be_visible()
-    lab_page.shoot(f"{name}-workflows")
     assert_accessible(panel)
     panel.get_by_role("button", name="Run …").locator("visible=true").click()
     expect(panel.get_by_label("Workflow", exact=True).locator("visible=true")).to_have_value(stored)
     panel.get_by_role("button", name="Run", exact=True).click()
     expect(panel.locator(".comfydeploy-gallery img").first).to_be_visible()
-    lab_page.shoot(f"{name}-result")
     assert_accessible(panel)
 
     panel.get_by_label("Machine", exact=True).select_option(second_machine)
     expect(panel.get_by_text("cannot be reached")).to_be_visible()
-    lab_page.shoot(f"{name}-away")
     panel.get_by_label("Machine", exact=True).select_option(index=0)
     expect(panel.get_by_role("status").filter(has_text="is ready")).to_be_visible()
     expect(panel.get_by_role("alert")).to_have_count(0)  # none of the other machine
@@ -106,4 +96,3 @@ def test_state_on_top_and_tabs_below(
     page.set_viewport_size({"width": 560, "height": 1100})
     expect(panel.get_by_text("Memory", exact=True)).to_be_visible()
     assert fits(panel)
-    lab_page.shoot(f"{name}-narrow")

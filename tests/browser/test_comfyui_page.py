@@ -164,13 +164,13 @@ SHOW = """async (paths) => {
         parent.append(element);
     });
     const make = (tag, set) => Object.assign(document.createElement(tag), set);
-    for (const path of paths) {
-        await wait(make("iframe", { src: path }), document.body);
-        await wait(make("object", { data: path }), document.body);
-        await wait(make("embed", { src: path }), document.body);
-        await wait(make("script", { src: path }), document.head);
-        await wait(make("script", { src: path, type: "module" }), document.head);
-    }
+    await Promise.all(paths.flatMap((path) => [
+        wait(make("iframe", { src: path }), document.body),
+        wait(make("object", { data: path }), document.body),
+        wait(make("embed", { src: path }), document.body),
+        wait(make("script", { src: path }), document.head),
+        wait(make("script", { src: path, type: "module" }), document.head),
+    ]));
     return localStorage.acted ?? null;
 }"""
 

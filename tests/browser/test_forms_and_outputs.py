@@ -17,8 +17,8 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from tests.browser.accessibility import assert_accessible
-from tests.browser.test_run_panel import PANEL, assert_neat, press
-from tests.helpers.selection import few
+from tests.browser.panels import assert_neat, field, press, run
+from tests.helpers.graphs import node, saved
 from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Locator
 
     from tests.helpers.comfyui import ComfyUIServer
-    from tests.helpers.jupyter import JupyterProcess
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -54,123 +53,85 @@ def sent(panel: Locator) -> dict[str, Any]:
     return dict(json.loads(text or ""))
 
 
-@pytest.mark.parametrize("theme", few(["Light", "Dark"]))
-def test_options_change_the_form_and_groups_grow(
-    open_notebook: Any, lab: JupyterProcess, theme: str
-) -> None:
+def test_options_change_the_form_and_groups_grow(open_run_panel: Any) -> None:
     inputs = {"mode": "small", "mode.size": 100, "values.a": "first"}
-    graph = {"5": {"class_type": "TestOptions", "inputs": inputs, "_meta": {"title": "Make"}}}
-    (lab.root / f"options-{theme}.json").write_text(json.dumps(graph))
-    opened = open_notebook(
-        f"options-{theme}", PANEL.format(f"options-{theme}.json"), theme=f"JupyterLab {theme}"
-    )
-    panel = opened.panel
-    mode = panel.get_by_label("Make: mode", exact=True)
-    size = panel.get_by_label("Make: mode: size", exact=True)
+    panel = open_run_panel({"5": node("TestOptions", "Make", **inputs)}).panel
+    mode = field(panel, "Make: mode")
+    size = field(panel, "Make: mode: size")
     expect(size).to_have_value("100")
     size.fill("90")
     mode.focus()
     mode.select_option("large")
     expect(size).to_have_value("1024")
     expect(mode).to_be_focused()
-    expect(panel.get_by_label("Make: mode: note", exact=True)).to_have_value("hello")
+    expect(field(panel, "Make: mode: note")).to_have_value("hello")
     expect(panel.get_by_text("new for each run")).to_be_visible()
     panel.get_by_label("Make: values: add a value").click()
-    expect(panel.get_by_label("Make: values: b", exact=True)).to_have_value("")
+    expect(field(panel, "Make: values: b")).to_have_value("")
     expect(panel.get_by_label("Make: values: add a value")).to_be_focused()
-    panel.get_by_label("Make: values: b", exact=True).fill("second")
-    opened.shoot(f"options-{theme}")
+    field(panel, "Make: values: b").fill("second")
     assert_neat(panel)
     assert_accessible(panel)
-    press(panel, "Run")
-    expect(panel.locator("b", has_text="Success")).to_be_visible()
+    run(panel)
     got = sent(panel)
     seed = got.pop("mode.seed")
-    assert got == {
-        "mode": "large",
-        "mode.size": 1024,
-        "mode.note": "hello",
-        "values.a": "first",
-        "values.b": "second",
-    }
-    expect(panel.get_by_label("Make: mode: seed", exact=True)).to_have_value(str(seed))
+    large = {"mode": "large", "mode.size": 1024, "mode.note": "hello"}
+    assert got == {**large, "values.a": "first", "values.b": "second"}
+    expect(field(panel, "Make: mode: seed")).to_have_value(str(seed))
     assert seed > 0
     panel.get_by_label("Make: values: remove the last value").click()
     mode.select_option("small")
     expect(size).to_have_value("100")
-    expect(panel.get_by_label("Make: mode: note", exact=True)).to_have_count(0)
-    press(panel, "Run")
-    expect(panel.locator(".comfydeploy-gallery pre", has_text='"small"')).to_be_visible()
-    assert sent(panel) == {"mode": "small", "mode.size": 100, "values.a": "first"}
+    expect(field(panel, "Make: mode: note")).to_have_count(0)
 
-
-def test_pictures_are_added_to_a_group(open_notebook: Any, lab: JupyterProcess) -> None:
-    inputs = {"mode": "small", "mode.size": 100, "values.a": "first"}
-    graph = {"5": {"class_type": "TestOptions", "inputs": inputs, "_meta": {"title": "Make"}}}
-    (lab.root / "pictures.json").write_text(json.dumps(graph))
-    opened = open_notebook("pictures", PANEL.format("pictures.json"))
-    panel = opened.panel
+    # a group of pictures
     add = panel.get_by_label("Make: pictures: add a value")
     add.click()
-    field = panel.locator(".cd-field", has_text="Make: pictures: picture0")
-    expect(field.get_by_role("button", name="upload a picture")).to_be_visible()
-    content = io.BytesIO()
-    Image.new("RGB", (40, 30), "green").save(content, "PNG")
-    file = {"name": "added.png", "mimeType": "image/png", "buffer": content.getvalue()}
-    field.locator("input[type=file]").set_input_files(file)
-    expect(field.locator(".cd-frame.cd-there")).to_be_visible()
-    expect(field.get_by_role("combobox")).to_have_value(re.compile(r"^added.*\.png$"))
+    first = panel.locator(".cd-field", has_text="Make: pictures: picture0")
+    expect(first.get_by_role("button", name="upload a picture")).to_be_visible()
+    content = base64.b64decode(picture("green"))
+    file = {"name": "added.png", "mimeType": "image/png", "buffer": content}
+    first.locator("input[type=file]").set_input_files(file)
+    expect(first.locator(".cd-frame.cd-there")).to_be_visible()
+    expect(first.get_by_role("combobox")).to_have_value(re.compile(r"^added.*\.png$"))
     add.click()
     expect(panel.get_by_text("Make: pictures: picture1", exact=True)).to_be_visible()
     expect(add).to_be_disabled()
     assert_neat(panel)
-    assert_accessible(panel)
     press(panel, "Run")
-    expect(panel.locator("b", has_text="Success")).to_be_visible()
+    expect(panel.locator(".comfydeploy-gallery pre", has_text='"small"')).to_be_visible()
     assert sent(panel) == {**inputs, "pictures.picture0": ["5.pictures.picture0", 0]}
     remove = panel.get_by_label("Make: pictures: remove the last value")
     remove.click()
     remove.click()
-    expect(field).to_have_count(0)
+    expect(first).to_have_count(0)
     expect(remove).to_be_disabled()
 
 
-def test_an_app_shows_its_inputs_and_its_outputs(open_notebook: Any, lab: JupyterProcess) -> None:
+def test_an_app_shows_its_inputs_and_its_outputs(open_run_panel: Any) -> None:
     def text(number: int, title: str, **slot: Any) -> dict[str, Any]:
         widget = {"name": "text", "type": "STRING", "widget": {"name": "text"}, "link": None}
-        return {
-            "id": number,
-            "type": "TestText",
-            "title": title,
-            "inputs": [{**widget, **slot}],
-            "outputs": [],
-            "widgets_values": [f"text of {title}", ""],
-        }
+        values = [f"text of {title}", ""]
+        return {**saved(number, "TestText", values, title=title), "inputs": [{**widget, **slot}]}
 
+    chosen = {"inputs": [["3", "text"], ["1", "text"], ["9", "x"]], "outputs": ["3"]}
     ui = {
         "version": 0.4,
         "nodes": [text(1, "First"), text(2, "Second"), text(3, "Third", label="The message")],
         "links": [],
-        "extra": {
-            "linearMode": True,
-            "linearData": {"inputs": [["3", "text"], ["1", "text"], ["9", "x"]], "outputs": ["3"]},
-        },
+        "extra": {"linearMode": True, "linearData": chosen},
     }
-    (lab.root / "app.json").write_text(json.dumps(ui))
-    opened = open_notebook("app", PANEL.format("app.json"))
-    panel = opened.panel
+    panel = open_run_panel(ui).panel
     labels = panel.locator(".comfydeploy-form > .cd-rows > .cd-field > label")
     expect(labels).to_have_text(["The message", "First: text"])
     expect(panel.get_by_text("author chose do not exist (1)")).to_be_visible()
     panel.get_by_label("The message", exact=True).fill("hello there")
-    press(panel, "Run")
-    expect(panel.locator("b", has_text="Success")).to_be_visible()
+    run(panel)
     expect(panel.locator(".comfydeploy-gallery > div > figure pre")).to_have_text(["hello there"])
     panel.get_by_text("Other outputs (2)").click()
     rest = panel.locator(".cd-rest pre")
     expect(rest).to_have_count(2)  # in whatever order ComfyUI has executed them
     assert sorted(rest.all_text_contents()) == ["text of First", "text of Second"]
-    opened.shoot("app")
     assert_neat(panel)
 
 
@@ -182,10 +143,7 @@ def forgotten(comfyui: ComfyUIServer) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("forgotten")
-@pytest.mark.parametrize("theme", few(["Light", "Dark"]))
-def test_outputs_of_all_kinds_are_shown(
-    open_notebook: Any, lab: JupyterProcess, theme: str
-) -> None:
+def test_outputs_of_all_kinds_are_shown(open_run_panel: Any) -> None:
     files = {
         "before.png": picture("#c03030"),
         "after.png": picture("#3060c0"),
@@ -208,23 +166,17 @@ def test_outputs_of_all_kinds_are_shown(
         "6": {"files": [made("gone.spz")]},
     }
     graph = {
-        node: {
-            "class_type": "TestOutput",
-            "inputs": {
-                "files": json.dumps(files if node == "1" else {}),
-                "output": json.dumps(output),
-                "token": theme,
-            },
-        }
-        for node, output in outputs.items()
+        key: node(
+            "TestOutput",
+            files=json.dumps(files if key == "1" else {}),
+            output=json.dumps(output),
+            token="all kinds",
+        )
+        for key, output in outputs.items()
     }
-    (lab.root / f"kinds-{theme}.json").write_text(json.dumps(graph))
-    opened = open_notebook(
-        f"kinds-{theme}", PANEL.format(f"kinds-{theme}.json"), theme=f"JupyterLab {theme}"
-    )
+    opened = open_run_panel(graph)
     panel = opened.panel
-    press(panel, "Run")
-    expect(panel.locator("b", has_text="Success")).to_be_visible()
+    run(panel)
     gallery = panel.locator(".comfydeploy-gallery")
     gallery.scroll_into_view_if_needed()
     tiles = gallery.locator(".cd-tile")
@@ -254,7 +206,6 @@ def test_outputs_of_all_kinds_are_shown(
     expect(slider).to_have_value("55")
     assert pixel(shown.first, 0.3)[0] > 150 > pixel(shown.first, 0.3)[2], "before"
     assert pixel(shown.first, 0.7)[2] > 150 > pixel(shown.first, 0.7)[0], "after"
-    opened.shoot(f"kinds-{theme}")
     assert_neat(panel)
     assert_accessible(panel)
     expect(panel.locator(".cd-run .cd-frame").first).to_be_visible()
@@ -307,7 +258,15 @@ def ply() -> bytes:
     return f"{head}end_header\n{chr(10).join(lines)}\n".encode()
 
 
-def test_3d_models_can_be_rotated(open_notebook: Any, lab: JupyterProcess) -> None:
+NO_WEBGL = """() => {
+    const { prototype } = HTMLCanvasElement;
+    const { getContext } = prototype;
+    prototype.getContext = () => null;
+    window.restoreWebGL = () => { prototype.getContext = getContext; };
+}"""
+
+
+def test_3d_models_can_be_rotated(open_run_panel: Any) -> None:
     files = {
         "cube.glb": encoded(glb()),
         "cloud.ply": encoded(ply()),
@@ -315,13 +274,11 @@ def test_3d_models_can_be_rotated(open_notebook: Any, lab: JupyterProcess) -> No
         "text.ply": encoded(b"no model"),
         "points.spz": encoded(b"x"),
     }
-    output = {"files": json.dumps(files), "output": json.dumps({"3d": [made(n) for n in files]})}
-    graph = {"1": {"class_type": "TestOutput", "inputs": {**output, "token": "models"}}}
-    (lab.root / "models.json").write_text(json.dumps(graph))
-    opened = open_notebook("models", PANEL.format("models.json"))
+    output = json.dumps({"3d": [made(name) for name in files]})
+    graph = {"1": node("TestOutput", files=json.dumps(files), output=output, token="models")}
+    opened = open_run_panel(graph)
     page, gallery = opened.page, opened.panel.locator(".comfydeploy-gallery")
-    press(opened.panel, "Run")
-    expect(opened.panel.locator("b", has_text="Success")).to_be_visible()
+    run(opened.panel)
     tiles = gallery.locator(".cd-tile")
     tiles.first.scroll_into_view_if_needed()
     view = "View in 3D"
@@ -339,8 +296,7 @@ def test_3d_models_can_be_rotated(open_notebook: Any, lab: JupyterProcess) -> No
         expect(canvas).to_have_count(1)
         canvas.scroll_into_view_if_needed()
         until(lambda: colours(canvas) > 20, what="nothing is drawn")
-        opened.shoot(f"model-{name}")
-    before = canvas.screenshot()
+        before = canvas.screenshot()
     canvas.focus()
     page.keyboard.press("ArrowRight")
     until(lambda: canvas.screenshot() != before)
@@ -357,9 +313,10 @@ def test_3d_models_can_be_rotated(open_notebook: Any, lab: JupyterProcess) -> No
     gallery.get_by_label("Close the 3D view").click()
     expect(canvas).to_have_count(0)
     expect(tiles.filter(has_text="cloud.ply").get_by_text(view)).to_be_focused()
-    page.evaluate("HTMLCanvasElement.prototype.getContext = () => null")
+    page.evaluate(NO_WEBGL)
     tiles.filter(has_text="cube.glb").get_by_text(view).click()
     expect(tiles.filter(has_text="cube.glb")).to_contain_text("This browser has no WebGL")
+    page.evaluate("() => window.restoreWebGL()")
 
 
 def colours(canvas: Locator) -> int:

@@ -67,8 +67,8 @@ class Film:
 
 
 @pytest.mark.thorough
-def test_a_run_from_the_form_to_the_result(open_notebook: Any) -> None:
-    opened = open_notebook("A sunset", CODE, width=1180)
+def test_a_run_from_the_form_to_the_result(pages: Any) -> None:
+    opened = pages.new("A sunset", CODE)
     page, panel = opened.page, opened.panel
     page.set_viewport_size({"width": 1180, "height": 900})
     page.evaluate("() => window.jupyterapp.shell.collapseLeft()")
@@ -99,3 +99,4 @@ def test_a_run_from_the_form_to_the_result(open_notebook: Any) -> None:
         assert image.n_frames > 5, "frames that are alike are one"
     if os.environ.get("STORE_SCREENSHOTS"):
         PICTURE.write_bytes(webp)
+    pages.leave(opened, failed=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 import requests
@@ -11,8 +11,8 @@ from playwright.sync_api import expect
 from comfydeploy_jupyter.client import Comfy
 from tests.browser import axe
 from tests.browser.accessibility import assert_accessible
+from tests.browser.looks import Looks, connected
 from tests.helpers.processes import REPOSITORY
-from tests.helpers.selection import few
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from tests.helpers.jupyter import JupyterProcess
 
 pytestmark = pytest.mark.timeout(300)
-
-PANEL = "from comfydeploy_jupyter import TunnelPanel\npanel = TunnelPanel()\npanel"
-
 
 READER = REPOSITORY / "js" / "node_modules" / "jsqr" / "dist" / "jsQR.js"
 READ = """async (image, script) => {
@@ -51,29 +48,27 @@ def comfy(lab: JupyterProcess, cloudflared: FakeCloudflared) -> Iterator[Comfy]:
     cloudflared.behave()
     found = Comfy(lab.url, lab.token)
     yield found
+    cloudflared.behave()
     found.tunnel.stop()
 
 
-@pytest.mark.parametrize("theme", few(["Light", "Dark"]))
-def test_start_copy_stop(
-    open_notebook: Any, comfy: Comfy, cloudflared: FakeCloudflared, theme: str
-) -> None:
-    lab_page = open_notebook(f"tunnel-{theme}", PANEL, theme=f"JupyterLab {theme}")
-    page = lab_page.page
+def test_start_copy_stop(looks: Looks, comfy: Comfy, cloudflared: FakeCloudflared) -> None:
+    opened, page, panel = looks.opened, looks.opened.page, looks.opened.panel
+    opened.run("import comfydeploy_jupyter as cd\ncd.TunnelPanel()")
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    panel = page.locator(".comfydeploy-panel")
-    expect(panel.get_by_label("Make reachable")).to_be_visible()
+    start = panel.get_by_role("button", name="Start")
+    expect(start).to_be_enabled()
     expect(panel.get_by_text("Stopped")).to_be_visible()
+    looks.take("tunnel")
     secret = panel.get_by_label("Only with the secret link")
     secret.uncheck()
     expect(panel.get_by_role("alert").filter(has_text="Everybody who finds")).to_be_visible()
-    lab_page.shoot(f"tunnel-{theme}-bare")
     secret.check()
     expect(panel.get_by_text("Visitors need the link")).to_be_visible()
     panel.get_by_text("With an address of your own").click()
     expect(panel.get_by_label("Token")).to_be_visible()
-    lab_page.shoot(f"tunnel-{theme}-stopped")
-    panel.get_by_role("button", name="Start").click()
+
+    start.click()
     link = panel.get_by_role("link")
     expect(link).to_be_visible()
     expect(panel.get_by_text("protected by the secret")).to_be_visible()
@@ -85,8 +80,11 @@ def test_start_copy_stop(
     code = panel.get_by_alt_text("QR code of the link")
     expect(code).to_have_js_property("complete", True)
     assert read_code(code) == copied
-    lab_page.shoot(f"tunnel-{theme}-running")
+    opened.shoot("tunnel-panel")
     assert_accessible(panel)
+    expect(panel.get_by_role("button", name="Copy link")).to_be_visible()
+    top = panel.get_by_label("Make reachable")
+    looks.take("tunnel-running", top)
     # the link works, at the edge's side of the tunnel
     query = copied.partition("?")[2]
     answer = requests.get(f"{cloudflared.edge}/system_stats?{query}", timeout=30)
@@ -96,42 +94,31 @@ def test_start_copy_stop(
     expect(link).to_be_hidden()
     assert not comfy.tunnel.status()
 
+    cloudflared.behave(mode="rate_limited")
+    start.click()
+    failure = panel.get_by_role("alert").filter(has_text="Too many quick tunnels")
+    expect(failure).to_be_visible()
+    panel.get_by_text("With an address of your own").click()
+    looks.take("tunnel-failed", top)
+    failure.get_by_text("The log of cloudflared").click()
+    expect(failure.get_by_text("error code: 1015")).to_be_visible()
+    expect(start).to_be_enabled()
 
-@pytest.mark.parametrize("theme", few(["Light", "Dark"]))
-def test_cloudflared_is_downloaded(
-    open_notebook: Any, without_cloudflared: JupyterProcess, theme: str
-) -> None:
+
+def test_cloudflared_is_downloaded(looks: Looks, without_cloudflared: JupyterProcess) -> None:
     server = without_cloudflared
-    code = f"""from comfydeploy_jupyter import TunnelPanel
-from comfydeploy_jupyter.client import Comfy
-TunnelPanel("jupyter", Comfy({server.url!r}, {server.token!r}))"""
-    opened = open_notebook(f"tunnel-download-{theme}", code, theme=f"JupyterLab {theme}")
-    panel = opened.panel
+    panel = looks.opened.panel
+    comfy = Comfy(server.url, server.token)
+    looks.opened.run(f"{connected(comfy)}cd.TunnelPanel('jupyter', comfy)")
     panel.get_by_role("button", name="Start").click()
     download = panel.get_by_role("button", name="Download cloudflared")
     expect(download).to_be_visible()
     expect(panel.get_by_text("There is no cloudflared on this machine")).to_be_visible()
-    expect(panel.get_by_label("Make reachable")).to_be_visible()
     expect(panel.get_by_role("link", name="Cloudflare's terms")).to_be_visible()
-    opened.shoot(f"tunnel-download-{theme}")
+    looks.take("tunnel-missing")
     assert axe.violations(panel) == []
     assert_accessible(panel)
     download.click()
     expect(panel.get_by_text("Running")).to_be_visible()
     expect(download).to_be_hidden()
-    Comfy(server.url, server.token).tunnel.stop()
-
-
-def test_a_failure_is_described(
-    open_notebook: Any, comfy: Comfy, cloudflared: FakeCloudflared
-) -> None:
-    cloudflared.behave(mode="rate_limited")
-    lab_page = open_notebook("tunnel-fails", PANEL)
-    panel = lab_page.page.locator(".comfydeploy-panel")
-    panel.get_by_role("button", name="Start").click()
-    failure = panel.get_by_role("alert").filter(has_text="Too many quick tunnels")
-    expect(failure).to_be_visible()
-    failure.get_by_text("The log of cloudflared").click()
-    expect(failure.get_by_text("error code: 1015")).to_be_visible()
-    lab_page.shoot("tunnel-fails")
-    expect(panel.get_by_role("button", name="Start")).to_be_enabled()
+    comfy.tunnel.stop()

@@ -11,6 +11,8 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.axe import violations
+from tests.browser.looks import Looks, connected
+from tests.helpers.graphs import node
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,20 +20,19 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Locator, Page
 
+    from comfydeploy_jupyter.client import Comfy
     from tests.helpers.comfyui import ComfyUIServer
     from tests.helpers.jupyter import JupyterProcess
     from tests.helpers.transfer_service import Service
 
 pytestmark = pytest.mark.timeout(300)
 
-PANEL = "from comfydeploy_jupyter import UploadPanel\npanel = UploadPanel({})\npanel"
-LARGE = 60_000_000
 # The kernel is busy until the file "free" is there.
 BUSY = """\
 import pathlib, threading
 from comfydeploy_jupyter import UploadPanel
-panel = UploadPanel(subfolder="by hand")
-display(panel)
+pathlib.Path("free").unlink(missing_ok=True)
+display(UploadPanel(subfolder="by hand"))
 while not pathlib.Path("free").exists():
     threading.Event().wait(0.1)
 """
@@ -48,24 +49,16 @@ DROP = """\
 
 
 @pytest.fixture(scope="module")
-def large_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file that is too large for a message of a notebook."""
+def large_file(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A file that is too large for a message of a notebook, and its SHA-256."""
     path = tmp_path_factory.mktemp("large") / f"{uuid.uuid4().hex}.bin"
-    path.write_bytes(uuid.uuid4().bytes * (LARGE // 16))
-    return path
-
-
-@pytest.fixture(scope="module")
-def large_hash(large_file: Path) -> str:
-    return hashlib.sha256(large_file.read_bytes()).hexdigest()
-
-
-def panel_in(page: Page) -> Locator:
-    return page.locator(".comfydeploy-panel")
+    path.write_bytes(uuid.uuid4().bytes * 2_000_000)
+    return path, hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def rows_in(page: Page) -> Locator:
-    return panel_in(page).get_by_role("list", name="Transfers").get_by_role("listitem")
+    lists = page.locator(".comfydeploy-panel").get_by_role("list", name="Transfers")
+    return lists.get_by_role("listitem")
 
 
 def summary_of(page: Page) -> Locator:
@@ -87,164 +80,119 @@ def network_of(page: Page) -> Callable[[int], None]:
 
 
 def test_files_are_chosen_and_dropped_while_the_kernel_is_busy(
-    open_notebook: Any,
-    lab: JupyterProcess,
-    comfyui: ComfyUIServer,
-    large_file: Path,
-    large_hash: str,
+    open_notebook: Any, lab: JupyterProcess, comfyui: ComfyUIServer, large_file: tuple[Path, str]
 ) -> None:
-    lab_page = open_notebook("upload", BUSY)
-    page = lab_page.page
-    panel = panel_in(page)
-    expect(panel.get_by_label("Destination")).to_have_value("Input files of workflows")
-    zone = panel.locator(".comfydeploy-zone")
-    expect(zone).to_be_visible()
-    lab_page.shoot("upload-Light-empty")
-    panel.locator("input[type=file]").set_input_files(large_file)
-    expect(rows_in(page)).to_have_count(1)
-    page.evaluate(DROP, [zone.element_handle(), ["one.txt", "two.txt"]])
-    expect(rows_in(page)).to_have_count(3)
-    expect(summary_of(page)).to_have_text("3 done")
-    lab_page.shoot("upload-Light-done")
-    folder = comfyui.input_dir / "by hand"
-    assert hashlib.sha256((folder / large_file.name).read_bytes()).hexdigest() == large_hash
-    assert (folder / "two.txt").read_text() == "content of two.txt"
-    row = rows_in(page).filter(has_text=large_file.name)
-    expect(row.locator("code")).to_have_attribute("title", large_hash)
-    panel.get_by_label("Subfolder").fill("typed since")
-    page.evaluate(DROP, [zone.element_handle(), ["three.txt"]])
-    expect(summary_of(page)).to_have_text("4 done")
-    assert (comfyui.input_dir / "typed since" / "three.txt").exists()
-    expect(page.locator(".jp-InputPrompt").first).to_have_text("[*]:")
-    (lab.root / "free").touch()
+    large, digest = large_file
+    opened = open_notebook(BUSY)
+    page, panel = opened.page, opened.panel
+    try:
+        expect(panel.get_by_label("Destination")).to_have_value("Input files of workflows")
+        zone = panel.locator(".comfydeploy-zone")
+        expect(zone).to_be_visible()
+        panel.locator("input[type=file]").set_input_files(large)
+        expect(rows_in(page)).to_have_count(1)
+        page.evaluate(DROP, [zone.element_handle(), ["one.txt", "two.txt"]])
+        expect(rows_in(page)).to_have_count(3)
+        expect(summary_of(page)).to_have_text("3 done")
+        opened.shoot("upload-panel")
+        folder = comfyui.input_dir / "by hand"
+        assert hashlib.sha256((folder / large.name).read_bytes()).hexdigest() == digest
+        assert (folder / "two.txt").read_text() == "content of two.txt"
+        row = rows_in(page).filter(has_text=large.name)
+        expect(row.locator("code")).to_have_attribute("title", digest)
+        panel.get_by_label("Subfolder").fill("typed since")
+        page.evaluate(DROP, [zone.element_handle(), ["three.txt"]])
+        expect(summary_of(page)).to_have_text("4 done")
+        assert (comfyui.input_dir / "typed since" / "three.txt").exists()
+        expect(page.locator(".jp-InputPrompt").first).to_have_text("[*]:")
+    finally:
+        (lab.root / "free").touch()
     panel.get_by_role("button", name="Clear finished").click()
     expect(rows_in(page)).to_have_count(0)
 
 
-def test_cancel_retry_and_leave_the_page(
-    open_notebook: Any, comfyui: ComfyUIServer, large_file: Path, large_hash: str
-) -> None:
-    lab_page = open_notebook("upload-slow", PANEL.format("subfolder='slow'"), fresh=True)
-    page = lab_page.page
-    panel = panel_in(page)
+def test_uploads_are_cancelled_and_retried(looks: Looks, tmp_path: Path) -> None:
+    opened, page, panel = looks.opened, looks.opened.page, looks.opened.panel
+    files = [tmp_path / name for name in ("harbour.mp4", "voices.wav")]
+    for path in files:
+        path.write_bytes(bytes(20_000_000))
+    opened.run("import comfydeploy_jupyter as cd\ncd.UploadPanel(subfolder='look')")
     expect(panel.locator(".comfydeploy-zone")).to_be_visible()
     limit = network_of(page)
-    limit(2_000_000)
-    panel.locator("input[type=file]").set_input_files(large_file)
-    (row,) = rows_in(page).all()
-    expect(row).to_contain_text(re.compile(r"[1-9]\d* % · \d.* of 57.2 MiB · .*/s"))
-    lab_page.shoot("upload-moving")
-    row.get_by_role("button", name=f"Cancel {large_file.name}").click()
-    expect(row).to_contain_text("Cancelled")
-    limit(-1)
-    row.get_by_role("button", name=f"Retry {large_file.name}").click()
-    expect(row).to_contain_text(large_hash[:12])
-    limit(1_000_000)
-    panel.get_by_label("Subfolder").fill("left")
-    panel.get_by_label("Subfolder").press("Tab")
-    panel.locator("input[type=file]").set_input_files(large_file)
-    expect(rows_in(page).first).to_contain_text(" % ")
-    lab_page.save()
-    page.reload()
-    expect(rows_in(page)).to_have_count(2)
-    expect(summary_of(page)).to_have_text("1 done, 1 lost")
-    lost = rows_in(page).filter(has_text="choose the file again")
-    expect(lost).to_contain_text("input/left")
-    expect(panel.get_by_label("Subfolder")).to_have_value("left")
-    lab_page.shoot("upload-left")
-    assert not list((comfyui.input_dir / "left").glob(f"*{large_file.name}*"))
+    limit(50_000)
+    try:
+        panel.locator("input[type=file]").set_input_files(files)
+        rows = rows_in(page)
+        moving = rows.filter(has_text=re.compile(r"\d % · \d.* of 19.1 MiB"))
+        expect(moving).not_to_have_count(0)
+        looks.take("uploads")
+        for path in files:
+            panel.get_by_role("button", name=f"Cancel {path.name}").click()
+        expect(rows.filter(has_text="Cancelled")).to_have_count(2)
+        looks.take("uploads-cancelled")
+    finally:
+        limit(-1)
+    panel.get_by_role("button", name=f"Retry {files[0].name}").click()
+    digest = hashlib.sha256(bytes(20_000_000)).hexdigest()
+    expect(rows.filter(has_text=files[0].name)).to_contain_text(digest[:12])
 
 
 @pytest.mark.thorough
 def test_through_the_kernel_where_the_page_reaches_no_route(
-    open_notebook: Any, comfyui: ComfyUIServer, large_file: Path, large_hash: str
+    open_notebook: Any, comfyui: ComfyUIServer, large_file: tuple[Path, str]
 ) -> None:
-    code = PANEL.format("subfolder='kernel'")
-    lab_page = open_notebook("upload-kernel", code, app="notebook", width=480, fresh=True)
-    page = lab_page.page
+    large, digest = large_file
+    code = "import comfydeploy_jupyter as cd\ncd.UploadPanel(subfolder='kernel')"
+    page = open_notebook(code, app="notebook", width=480).page
     page.route("**/comfyui-deploy/**", lambda route: route.abort())
-    panel_in(page).locator("input[type=file]").set_input_files(large_file)
-    expect(rows_in(page).first).to_contain_text(large_hash[:12])
-    lab_page.shoot("upload-notebook-narrow")
-    arrived = comfyui.input_dir / "kernel" / large_file.name
-    assert hashlib.sha256(arrived.read_bytes()).hexdigest() == large_hash
+    page.locator("input[type=file]").set_input_files(large)
+    expect(rows_in(page).first).to_contain_text(digest[:12])
+    arrived = comfyui.input_dir / "kernel" / large.name
+    assert hashlib.sha256(arrived.read_bytes()).hexdigest() == digest
 
 
-def test_models_are_searched_hashed_and_added(
-    open_notebook: Any, comfyui: ComfyUIServer, bare_service: Service
+def test_models_are_searched_hashed_moved_deleted_and_added(
+    looks: Looks, empty: Comfy, comfyui: ComfyUIServer, bare_service: Service
 ) -> None:
-    for folder, name, size in [
-        ("checkpoints", "sunset-v1.safetensors", 3_000_000),
-        ("loras", "style/ink.safetensors", 200_000),
-        ("vae", "plain.safetensors", 70_000),
-    ]:
-        path = comfyui.models_dir / folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(bytes(size))
-    added = bare_service.files["added.safetensors"] = bytes(4_000_000)
-    bare_service.store_delay = 1  # s for each 64 KiB
-    lab_page = open_notebook("upload-models", PANEL.format(""), theme="JupyterLab Dark", fresh=True)
-    page = lab_page.page
-    panel = panel_in(page)
-    panel.get_by_role("tab", name="Models").click()
-    table = panel.get_by_role("table")
-    expect(table.get_by_role("row", name=re.compile("sunset-v1"))).to_contain_text("2.9 MiB")
-    lab_page.shoot("models-Dark")
-    panel.get_by_label("Search models").fill("ink sty")
-    expect(table.locator("tbody tr")).to_have_count(1)
-    table.get_by_role("button", name="Compute the hash of style/ink.safetensors").click()
-    digest = hashlib.sha256(bytes(200_000)).hexdigest()
-    expect(table.get_by_title(digest)).to_be_visible()
-    panel.get_by_role("tab", name="Add a model from a link").click()
-    panel.get_by_label("Link").fill(f"{bare_service.url}/files/added.safetensors")
-    panel.get_by_label("Models folder", exact=True).select_option("loras")
-    lab_page.shoot("models-add-Dark")
-    panel.get_by_role("button", name="Add model").click()
-    row = rows_in(page).first
-    expect(row).to_contain_text(re.compile(r"\d+ % · .* of 3.8 MiB"))
-    lab_page.shoot("models-adding-Dark")
-
-    other = open_notebook("upload-other", PANEL.format(""), theme="JupyterLab Dark").page
-    expect(rows_in(other).first).to_contain_text("added.safetensors")
-
-    lab_page.save()
-    page.reload()
-    expect(rows_in(page).first).to_contain_text(re.compile(r"\d+ % · .* of 3.8 MiB"))
-    bare_service.store_delay = 0
-    for each in (page, other):
-        expect(rows_in(each).first).to_contain_text("Done")
-    assert (comfyui.models_dir / "loras/added.safetensors").read_bytes() == added
-    panel_in(other).get_by_role("tab", name="Models").click()
-    expect(
-        panel_in(other).get_by_role("cell", name="added.safetensors", exact=True)
-    ).to_be_visible()
-
-
-@pytest.mark.thorough
-def test_models_are_moved_and_deleted(open_notebook: Any, comfyui: ComfyUIServer) -> None:
-    name = f"ink-{uuid.uuid4().hex[:8]}.safetensors"
+    name = "look-of-ink.safetensors"
     path = comfyui.models_dir / "loras" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"weights")
-    naming = {"1": {"class_type": "LoraLoader", "inputs": {"lora_name": name}}}
-    code = f"""\
-from comfydeploy_jupyter import UploadPanel, connect
-connect().workflows.save({naming!r}, "sunset with ink")
-panel = UploadPanel()
-panel"""
-    lab_page = open_notebook("upload-change", code, theme="JupyterLab Dark", fresh=True)
-    page = lab_page.page
-    panel = panel_in(page)
-    panel.get_by_role("tab", name="Models").click()
+    empty.workflows.save({"1": node("LoraLoader", lora_name=name)}, "Sunset with ink")
+    added = bare_service.files["added.safetensors"] = bytes(4_000_000)
+    bare_service.store_delay = 1  # s for each 64 KiB
+    opened, page, panel = looks.opened, looks.opened.page, looks.opened.panel
+    opened.run(f"{connected(empty)}cd.UploadPanel(comfy=comfy)")
+    expect(panel.get_by_text("Drop").first).to_be_visible()
+    looks.take("upload")
+    panel.get_by_role("tab", name="Add a model from a link").click()
+    expect(panel.get_by_label("Link")).to_be_visible()
+    looks.take("models-link")
+
+    panel.get_by_role("tab", name="Models", exact=True).click()
+    panel.get_by_label("Search models").fill("ink look")
+    row = panel.get_by_role("row", name=re.compile(name))
+    expect(row).to_contain_text("7 B")
+    expect(panel.get_by_role("table").locator("tbody tr")).to_have_count(1)
     panel.get_by_label("Search models").fill(name)
-    panel.get_by_role("button", name=f"Move or rename {name}").click()
+    looks.take("models")
     dialog = panel.get_by_role("dialog")
-    expect(dialog).to_contain_text("1 stored workflow uses it: “sunset with ink”.")
+    remove = panel.get_by_role("button", name=f"Delete {name}")
+    remove.click()
+    expect(dialog).to_contain_text("1 stored workflow uses it")
+    expect(dialog.get_by_role("button", name="Cancel")).to_be_focused()
+    looks.take("models-delete")
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+    expect(remove).to_be_focused()
+    assert path.exists()
+    panel.get_by_role("button", name=f"Move or rename {name}").click()
+    expect(dialog).to_contain_text("1 stored workflow uses it: “Sunset with ink”.")
+    looks.take("models-move")
     move = dialog.get_by_role("button", name="Move")
     expect(move).to_be_disabled()
     dialog.get_by_label("Models folder").select_option("vae")
     dialog.get_by_label("Name, with its subfolder").fill("new/ink.txt")
-    lab_page.shoot("models-move-Dark")
     assert violations(dialog) == []
     move.click()
     expect(dialog.get_by_role("alert").last).to_contain_text("ComfyUI lists only these files")
@@ -254,19 +202,26 @@ panel"""
     expect(panel).to_contain_text(f"loras/{name} is vae/new/{name} now.")
     moved = comfyui.models_dir / "vae" / "new" / name
     assert (moved.read_bytes(), path.exists()) == (b"weights", False)
-    row = panel.get_by_role("row", name=re.compile(name))
     expect(row).to_contain_text("vae")
-    remove = row.get_by_role("button", name=f"Delete new/{name}")
-    remove.click()
-    expect(dialog.get_by_role("button", name="Cancel")).to_be_focused()
-    page.keyboard.press("Escape")
-    expect(dialog).to_be_hidden()
-    expect(remove).to_be_focused()
-    assert moved.exists()
-    remove.click()
-    confirm = dialog.get_by_role("button", name="Delete")
-    expect(confirm).to_be_enabled()
-    lab_page.shoot("models-delete-Dark")
-    confirm.click()
+    panel.get_by_role("button", name=f"Compute the hash of new/{name}").click()
+    expect(panel.get_by_title(hashlib.sha256(b"weights").hexdigest())).to_be_visible()
+    row.get_by_role("button", name=f"Delete new/{name}").click()
+    dialog.get_by_role("button", name="Delete").click()
     expect(row).to_have_count(0)
     assert not moved.exists()
+
+    panel.get_by_role("tab", name="Add a model from a link").click()
+    panel.get_by_label("Link").fill(f"{bare_service.url}/files/added.safetensors")
+    panel.get_by_label("Models folder", exact=True).select_option("loras")
+    panel.get_by_role("button", name="Add model").click()
+    transfer = rows_in(page).first
+    expect(transfer).to_contain_text(re.compile(r"\d+ % · .* of 3.8 MiB"))
+    bare_service.store_delay = 0
+    expect(transfer).to_contain_text("Done")
+    target = comfyui.models_dir / "loras/added.safetensors"
+    assert target.read_bytes() == added
+    panel.get_by_role("tab", name="Models", exact=True).click()
+    panel.get_by_label("Search models").fill("")
+    cell = panel.get_by_role("cell", name="added.safetensors", exact=True)
+    expect(cell).to_be_visible()
+    target.unlink()
