@@ -381,7 +381,9 @@ class RunRequest(Keyed):
         " that has one value. A new option of a"
         " dynamic combo replaces the inputs of the old option; inputs without a value get their"
         ' defaults (`{"5.format": "opus", "5.format.quality": "96k"}`). null removes an input of'
-        " a group with a variable number of inputs. If the value of an input of type `IMAGE`,"
+        " a group with a variable number of inputs. A group of rows takes a list with an object for"
+        ' each row (`{"LoRA.loras": [{"lora_name": "a.safetensors"}]}`), which replaces its rows;'
+        " fields without a value get their defaults. If the value of an input of type `IMAGE`,"
         " `VIDEO` or `AUDIO` is the name of a file in `input/`, a node that loads it is added.",
         {"1.width": 128},
     )

@@ -728,7 +728,7 @@ class RunState:
         if record.pool is not None and not self.events_complete:
             return self._give_back(event, LOST)
         if self.state is State.UNCONFIRMED:
-            reason = "The run was not handed to ComfyUI before Jupyter stopped"
+            reason = "ComfyUI does not have the run: Jupyter stopped while it was handed over"
             return self._fail(event, reason, kind="NotQueued")
         if record.status == "not-started":
             return self._fail(event, "ComfyUI did not accept the run", kind="NotQueued")
