@@ -182,7 +182,7 @@ def test_a_value_that_is_refused_fails_its_point_only(comfy):
     graph = {node_id: in_words()[node_id] for node_id in ("1", "2")}
     sweep = comfy.sweep(graph, {"1.width": [8, 0]}, save=False)
     assert [p.status for p in sweep] == ["success", "failed"]
-    assert "1.width: must be at least 1, not 0" in sweep[1].error
+    assert "Sky</b>.width: must be at least 1, not 0" in sweep[1].error
 
 
 WRONG: list[tuple[type[Exception], str, dict[str, Any]]] = [
