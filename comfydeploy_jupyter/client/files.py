@@ -286,7 +286,10 @@ def _name_of(source: Any, file: IO[bytes]) -> str:
     name = getattr(source, "name", None) or getattr(source, "filename", None)
     if isinstance(name, str) and name and not _is_picture(source):
         return Path(name).name
-    suffix = "png" if _is_picture(source) or _is_array(source) else "bin"
+    if _is_picture(source):  # the bytes of a PNG depend on the version of Pillow
+        pixels = f"{source.mode}{source.size}".encode() + source.tobytes()
+        return f"upload-{hashlib.sha256(pixels).hexdigest()[:16]}.png"
+    suffix = "png" if _is_array(source) else "bin"
     digest = hashlib.sha256()
     file.seek(0)
     while chunk := file.read(CHUNK):

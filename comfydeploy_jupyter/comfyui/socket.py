@@ -371,6 +371,7 @@ class Connection:
                 event: Event | Preview | OversizedEvent | None
                 if self._says_little(text):
                     self.last_heard = self.last_executed = self._last_frame
+                    self.last_event_at = time.time()
                     continue
                 if len(text) > MAX_EVENT:
                     event = OversizedEvent(len(text))

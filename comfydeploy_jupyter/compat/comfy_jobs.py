@@ -360,6 +360,8 @@ class Jobs:
             yield self._end(run), True
             return
         messages = b""
+        clock = asyncio.get_running_loop().time
+        sent_at = clock()
         async for batch in run.log.read(last, pause=pause):
             before, status = status, status_of(run.record)
             if not run.record.finished and (status != before or _shows_place(batch, status)):
@@ -367,12 +369,12 @@ class Jobs:
             if batch:
                 messages += await self._batch(run, batch, assets_url, sent)
             at_end = bool(batch) and run.log.has_ended_at(batch[-1].id)
-            if batch and not messages and not at_end:
+            if batch and not messages and not at_end and clock() - sent_at < pause:
                 continue  # readers do not get these events
             if run.log.closed and not at_end and len(messages) <= LARGE:
                 continue  # they are sent together with the next ones, which are there
             yield messages, at_end
-            messages = b""
+            messages, sent_at = b"", clock()
 
     async def final(self, record: RunRecord, assets_url: str) -> bytes:
         """Return the messages of a run whose events are not in memory."""

@@ -14,7 +14,7 @@ import os
 import re
 import stat
 import time
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -316,7 +316,7 @@ def _scan(path: str, mtime_ns: int) -> _Directory:
 
 def _is_text(name: str) -> bool:
     """Return whether a name is valid Unicode, so that JSON can contain it."""
-    return os.fsencode(name) == name.encode(errors="replace")
+    return name == name.encode(errors="replace").decode()
 
 
 def _matches(words: Iterable[str], folder: str, name: str) -> bool:
@@ -464,10 +464,13 @@ def move_model(folders: Folders, path: Path, target: Path) -> None:
     model meanwhile, e.g. while it was copied to another disk, is kept.
     """
     try:
-        with (
-            closing_fd(folders.open_directory(path.parent)) as here,
-            closing_fd(folders.open_directory(target.parent, create=True)) as there,
-        ):
+        with closing_fd(folders.open_directory(path.parent)) as here, ExitStack() as stack:
+            try:
+                there = folders.open_directory(target.parent, create=True)
+            except (FileNotFoundError, NotFoundError):
+                gone = "was deleted in the meantime"
+                raise ConflictError.of_field("to_folder", f"{target.parent} {gone}") from None
+            stack.enter_context(closing_fd(there))
             before = os.stat(path.name, dir_fd=here, follow_symlinks=False)
             if stat.S_ISLNK(before.st_mode):  # it may be relative
                 os.symlink(os.path.realpath(path), target.name, dir_fd=there)

@@ -289,10 +289,13 @@ class Input:
     def row(self, index: int) -> _Section:
         """Return the fields of a row of a group."""
         made = self.replaced.made
-        if index not in made:
+        section = made.get(index)
+        if section is None:
             template = mapping(self.options.get("template"))
-            made[index] = _Section(template, self.owner, f"{self.name}.{index}.")
-        return made[index]
+            section = _Section(template, self.owner, f"{self.name}.{index}.")
+            if index < _MAX_ROWS:
+                made[index] = section
+        return section
 
     @cached_property
     def slots(self) -> list[Input]:
@@ -316,7 +319,7 @@ class _Replaced:
             if not isinstance(extra, Mapping):
                 raise TypeError("it has no options")
             _DYNAMIC[declared.type](self, declared, extra)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
             own = f"{declared.name!r} ({declared.type})"
             self.fault = f"the definition of its input {own} is malformed: {what}"

@@ -226,7 +226,9 @@ def _groups(
             fewer = len(present) > (least if isinstance(least, int) else 1)
             last = present[-1] if present and fewer else None
             linked = last is not None and isinstance(inputs.get(last), (list, dict))
-            default = next(iter(slot.choices or ()), slot.options.get("default"))
+            default = slot.options.get("default")
+            if default is None:
+                default = next(iter(slot.choices or ()), None)
             # A group is shown beside what feeds it, too.
             beside = {link[0] for own in present if is_link(link := inputs.get(own))} | {node_id}
             title = title_of(node) or definitions.title(class_of(node))

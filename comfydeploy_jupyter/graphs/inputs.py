@@ -101,7 +101,9 @@ def apply_inputs(
             ((node_id, name),) = targets
             node = result[node_id]
             before = inputs_of(node)
-            specs = definitions.declared(class_of(node), before)
+            # Only these may be about a whole group.
+            whole = value is None or any(other.startswith(f"{name}.") for other in before)
+            specs = definitions.declared(class_of(node), before) if whole else {}
             own = specs.get(name)
             if own is not None and own.type == ROWS:
                 rows = _rows_of(own, value, key)

@@ -7,6 +7,7 @@ them once, after all outputs are validated, and reports only the first fault it 
 
 from __future__ import annotations
 
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .formats import is_link
@@ -26,6 +27,14 @@ class LoopFault(NamedTuple):
     output_ids: list[str]  # the output nodes that depend on them; none: ComfyUI answers 500
 
 
+MAX_STEPS = 300_000
+"""How many links are followed at most while loops are paired: usual graphs need few thousands."""
+
+
+class TooManyLoopsError(Exception):
+    """A graph has so many loops that pairing them would take long."""
+
+
 class _LoopError(Exception):
     def __init__(self, kind: str, message: str, details: str, nodes: Iterable[str]) -> None:
         super().__init__(kind, message, details, sorted(nodes))
@@ -37,6 +46,7 @@ def loop_fault(
     """Return the fault of a prompt's loops that ComfyUI reports, if they have one.
 
     `validated` has the ids of the nodes that were looked at, `outputs` those of the output nodes.
+    Raises TooManyLoopsError.
     """
     classes = {node_id: str(node.get("class_type")) for node_id, node in prompt.items()}
     if LOOP_CLASSES.isdisjoint(classes.values()):
@@ -63,7 +73,7 @@ def loop_bodies(classes: Mapping[str, str], sources: Mapping[str, Collection[str
     loops = _Loops(classes, sources, classes, ())
     try:
         paired = loops.pair()
-    except _LoopError:
+    except (_LoopError, TooManyLoopsError):
         return set()
     bodies = (
         loops.walk([start], loops.children, {end}) - {start, end} for end, start in paired.items()
@@ -80,6 +90,7 @@ class _Loops:
         outputs: Collection[str],
     ) -> None:
         self._classes = classes
+        self._steps = 0
         above = {node_id: {*found} & classes.keys() for node_id, found in sources.items()}
         below: dict[str, set[str]] = {node_id: set() for node_id in classes}
         for node_id, found in above.items():
@@ -98,9 +109,11 @@ class _Loops:
     def ends(self, node_ids: Iterable[str]) -> set[str]:
         return {each for each in node_ids if self._classes[each] == END}
 
-    @staticmethod
     def walk(
-        begin: Iterable[str], edges: Mapping[str, Iterable[str]], stop: Collection[str] = ()
+        self,
+        begin: Iterable[str],
+        edges: Mapping[str, Collection[str]],
+        stop: Collection[str] = (),
     ) -> set[str]:
         """Return what can be reached, with the beginning; nothing behind `stop`."""
         found = set(begin)
@@ -109,7 +122,11 @@ class _Loops:
             node_id = rest.pop()
             if node_id in stop:
                 continue
-            new = set(edges.get(node_id, ())) - found
+            links = edges.get(node_id, ())
+            self._steps += 1 + len(links)
+            if self._steps > MAX_STEPS:
+                raise TooManyLoopsError
+            new = {*links} - found
             found |= new
             rest += new
         return found
@@ -117,40 +134,51 @@ class _Loops:
     def pair(self) -> dict[str, str]:
         """Return the Start of each End; raise _LoopError."""
         starts, ends = self.starts(self.nodes), self.ends(self.nodes)
-        above = {end: self.walk(self.parents[end], self.parents) for end in ends}
+        # an End can be closed once those that it depends on are: these, and what they depend on
+        before = {end: self.walk(self.parents[end], self.parents, ends) & ends for end in ends}
+        after: dict[str, list[str]] = {end: [] for end in ends}
+        for end, others in before.items():
+            for other in others:
+                after[other].append(end)
+        ready = sorted(end for end in ends if not before[end])
         loops: dict[str, str] = {}
         while ends:
-            ready = sorted(end for end in ends if not above[end] & ends)
             if not ready:
                 names = ", ".join(sorted(ends))
                 details = (
                     "End Loops depend on each other, so none of them can be closed first: " + names
                 )
                 raise _LoopError("loop_end_cycle", "End Loops depend on each other", details, ends)
-            end = ready[0]
+            end = heappop(ready)
             start = self._start_of(end, starts)
             starts.remove(start)
             ends.remove(end)
             loops[end] = start
-            body = self.walk([start], self.children, {end, *ends}) - {end}
-            escapes = sorted(
-                each
-                for each in body
-                if each in ends or (each in self.outputs and not self.children[each])
-            )
-            if escapes:
-                details = (
-                    f"Start Loop {start} reaches {', '.join(escapes)} without passing through"
-                    f" End Loop {end}"
-                )
-                involved = (start, end, *escapes)
-                raise _LoopError("loop_escape", "Loop body is not closed", details, involved)
+            self._check_escapes(start, end, ends)
+            for other in after[end]:
+                before[other].discard(end)
+                if not before[other]:
+                    heappush(ready, other)
         if starts:
             details = f"Start Loops without End Loops: {', '.join(sorted(starts))}"
-            raise _LoopError(
-                "loop_start_without_end", "Start Loop has no End Loop", details, starts
-            )
+            message = "Start Loop has no End Loop"
+            raise _LoopError("loop_start_without_end", message, details, starts)
         return loops
+
+    def _check_escapes(self, start: str, end: str, ends: set[str]) -> None:
+        body = self.walk([start], self.children, ends | {end}) - {end}
+        escapes = sorted(
+            each
+            for each in body
+            if each in ends or (each in self.outputs and not self.children[each])
+        )
+        if escapes:
+            details = (
+                f"Start Loop {start} reaches {', '.join(escapes)} without passing through"
+                f" End Loop {end}"
+            )
+            involved = (start, end, *escapes)
+            raise _LoopError("loop_escape", "Loop body is not closed", details, involved)
 
     def _start_of(self, end: str, starts: set[str]) -> str:
         met = self.walk(self.parents[end], self.parents, starts) & starts

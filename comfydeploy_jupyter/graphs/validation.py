@@ -37,7 +37,7 @@ from .definitions import (
 )
 from .dependencies import too_deep
 from .formats import is_link, mapping, objects, shown_title, title_of
-from .loops import LOOP_CLASSES, LoopFault, loop_fault
+from .loops import LOOP_CLASSES, LoopFault, TooManyLoopsError, loop_fault
 from .models import model_links, node_packs
 from .versions import Behaviour, ReplacementError, replace_nodes, replacement_of
 
@@ -259,7 +259,11 @@ def _loop_fault(validator: NodeValidator) -> LoopFault | None:
     if "dependency_cycle" in kinds:
         return None
     outputs = [node_id for node_id, rule in validator.nodes.items() if rule.output_node]
-    return loop_fault(validator.prompt, {*validator.valid, *validator.errors}, outputs)
+    try:
+        return loop_fault(validator.prompt, {*validator.valid, *validator.errors}, outputs)
+    except TooManyLoopsError:
+        validator.warnings["The loops were not checked: they are too many."] = None
+        return None
 
 
 def _further_errors(validator: NodeValidator) -> dict[Any, Issue]:

@@ -85,12 +85,15 @@ class DaskKind:
         return found
 
     async def close(self) -> None:
-        """Close the clusters that callables have created."""
-        with self._lock:
+        """Close the clusters that callables have created, also if the caller is cancelled."""
+        await asyncio.to_thread(self._close_made)
+
+    def _close_made(self) -> None:
+        with self._lock:  # held for as long as a cluster is being created
             made, self._made = self._made, {}
         for name, cluster in made.items():
             try:
-                await asyncio.to_thread(cluster.close)
+                cluster.close()
             except Exception:
                 log.exception("The cluster %r could not be closed", name)
 

@@ -19,6 +19,7 @@ from ..util.tasks import BackgroundTasks, end
 
 HANDSHAKE_TIMEOUT = 10.0  # seconds that a client has to complete the TLS handshake
 BACKLOG = 256
+ANSWER_TIMEOUT = 5.0  # seconds
 CHUNK = 256 * 1024  # bytes that are read at once
 
 
@@ -97,6 +98,9 @@ async def _forward(port: int, reader: asyncio.StreamReader, writer: asyncio.Stre
         for source, target in ((reader, inner), (answers, writer)):
             sending.append(asyncio.ensure_future(_pump(source, target)))
         await asyncio.wait(sending, return_when=asyncio.FIRST_COMPLETED)
+        if sending[0].done() and sending[0].exception() is not None:
+            # ComfyUI refuses the rest of a request: the client gets its answer
+            await asyncio.wait(sending[1:], timeout=ANSWER_TIMEOUT)
     except (OSError, ComfyUIUnavailableError):
         writer.transport.abort()
     finally:

@@ -200,6 +200,8 @@ class _Pool:
 
     members: dict[str, MemberLoad]
     clients: dict[str, _Client] = field(default_factory=dict)
+    # turn, order and client of the first run of each client, sorted
+    heads: list[tuple[int, int, str]] = field(default_factory=list)
     turn: int = 0  # that of the last assigned run
     waiting: dict[int, Run] = field(default_factory=dict)
     open: dict[str, MemberLoad] = field(default_factory=dict)  # the members with room
@@ -213,20 +215,24 @@ class _Pool:
     def add(self, run: Run, turn: int) -> None:
         """Add a run, in a turn from ``turn`` on; one that was assigned gets its turn back."""
         client = self.clients.setdefault(run.client, _Client())
+        self._unlist(run.client)
         if not client.orders or run.order < client.orders[0]:
             client.turn = max(client.turn - (run.order <= client.last), turn)
         insort(client.orders, run.order)
+        self._list(run.client)
         self.waiting[run.order] = run
         self.kinds[run.structure] += 1
 
     def remove(self, run: Run, *, assigned: bool) -> None:
         """Remove a run; if it is ``assigned``, its client has had its turn."""
         client = self.clients[run.client]
+        self._unlist(run.client)
         del client.orders[bisect_left(client.orders, run.order)]
         if assigned and run.client != FRONT:
             self.turn = max(self.turn, client.turn)
             client.turn += 1
             client.last = max(client.last, run.order)
+        self._list(run.client)
         del self.waiting[run.order]
         if len(self.clients) > len(self.waiting) + MANY:
             known = self.clients.items()
@@ -235,19 +241,25 @@ class _Pool:
         if not self.kinds[run.structure]:
             del self.kinds[run.structure]
 
-    def heads(self) -> list[tuple[int, int, str]]:
-        """Return turn, order and client of the first run of each client, in their order."""
-        return sorted(
-            (-1 if key == FRONT else client.turn, client.orders[0], key)
-            for key, client in self.clients.items()
-            if client.orders
-        )
+    def _list(self, key: str) -> None:
+        client = self.clients[key]
+        if client.orders:
+            insort(self.heads, (-1 if key == FRONT else client.turn, client.orders[0], key))
+
+    def _unlist(self, key: str) -> None:
+        client = self.clients[key]
+        if client.orders:
+            head = (-1 if key == FRONT else client.turn, client.orders[0], key)
+            del self.heads[bisect_left(self.heads, head)]
 
     def begin_again(self) -> None:
         """Count the turns from 0, as the other pools do then."""
         for client in self.clients.values():
             client.turn = max(client.turn - self.turn, 0)
         self.turn = 0
+        self.heads = []
+        for key in self.clients:
+            self._list(key)
 
     def turn_of(self, run: Run) -> int:
         """Return the turn of a waiting run; -1 if it was put before all others."""
@@ -623,7 +635,7 @@ class Dispatcher:
         for lacking in [each for each in self._lacking.values() if now >= each.lacks_until]:
             lacking.lacks = frozenset()
             del self._lacking[lacking.id]
-        queues = [(pool.heads(), pool) for pool in self._pools.values() if pool.open]
+        queues = [(pool.heads, pool) for pool in self._pools.values() if pool.open]
         for heads, pool in sorted(
             (each for each in queues if each[0]), key=lambda each: each[0][0]
         ):

@@ -188,7 +188,7 @@ class Engine:
             Do.SAVE_SOON: lambda run, _: context.saver.soon(run),
             Do.BEGUN: self._begun,
             Do.STOPPED: lambda run, _: run.live_status.stop(),
-            Do.RESTART: lambda run, _: run.live_status.restart(),
+            Do.RESTART: lambda run, _: run.restart(),
             Do.MOVE: lambda run, _: context.active.moved(run),
             Do.GIVE_UP: lambda _, effect: context.active.give_up(*effect.prompt),
             Do.ENQUEUE: self._enqueue,

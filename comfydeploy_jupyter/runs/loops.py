@@ -12,9 +12,12 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from ..graphs.formats import mapping
+from ..graphs.loops import START
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Mapping
+
+    from .progress import NodeName
 
 _NUMBERS = re.compile(r"[0-9]+")
 _ITERATION = re.compile(r"Iteration ([0-9]{1,18}) / ([0-9]{1,18})")
@@ -31,10 +34,23 @@ def outputs_of_nodes(
         copies.setdefault(shown if isinstance(shown, str) else node, []).append(node)
     found: dict[str, dict[str, Any]] = {}
     for own, nodes in copies.items():
-        for node in sorted(nodes, key=lambda node: [*map(int, _NUMBERS.findall(node))]):
-            if isinstance(outputs[node], dict):
-                found[own] = add_output(found.get(own, {}), outputs[node])
+        for node in sorted(nodes, key=_numbers_in):
+            if not isinstance(outputs[node], dict):
+                continue
+            merged = found.setdefault(own, {})
+            for key, value in outputs[node].items():
+                before = merged.get(key)
+                if isinstance(before, list) and isinstance(value, list):
+                    before.extend(value)
+                else:
+                    merged[key] = [*value] if isinstance(value, list) else value
     return found
+
+
+def _numbers_in(node: str) -> list[tuple[int, str]]:
+    """Return what sorts the copies of a node by the numbers in their ids, however long."""
+    numbers = (number.lstrip("0") for number in _NUMBERS.findall(node))
+    return [(len(number), number) for number in numbers]
 
 
 def add_output(before: Mapping[str, Any], output: Mapping[str, Any]) -> dict[str, Any]:
@@ -50,7 +66,7 @@ def add_output(before: Mapping[str, Any], output: Mapping[str, Any]) -> dict[str
 class NodeEvents:
     """Changes the data of a run's events, so that they are about the nodes of its graph."""
 
-    def __init__(self, nodes: Collection[str]) -> None:
+    def __init__(self, nodes: Mapping[str, NodeName]) -> None:
         self._nodes = nodes
         self._shown: dict[str, str] = {}  # nodes of the graph by executing copy
         self._states: dict[str, dict[str, Any]] = {}  # the last states that were given
@@ -87,7 +103,9 @@ class NodeEvents:
         return data if own == node else {**data, "node": own, "display_node": own}
 
     def _note_iteration(self, node: str, text: Any) -> None:
-        found = _ITERATION.fullmatch(text) if isinstance(text, str) else None
+        named = self._nodes.get(node)
+        is_loop = named is not None and named.class_type == START and isinstance(text, str)
+        found = _ITERATION.fullmatch(text) if is_loop else None
         if found is not None:
             self.iterations.pop(node, None)
             if (done := int(found[1])) < (total := int(found[2])):

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import pickle
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -30,7 +29,7 @@ from ..graphs.external import EXTERNAL_PREFIX, inline_external, place_files
 from ..graphs.formats import Graph, check_api_graph, detect_format, same_graph, title_of
 from ..graphs.formats import GraphFormat as Format
 from ..graphs.inputs import AppliedInputs, apply_inputs, check_inputs, file_names_in, load_files
-from ..graphs.loops import loop_bodies
+from ..graphs.loops import START, loop_bodies
 from ..graphs.models import models_in
 from ..graphs.seeds import SeedMode, Seeds, apply_seeds, needs_definitions
 from ..graphs.ui import check_consistency
@@ -338,6 +337,8 @@ async def _prepare(request: RunRequest, ready: ReadyMachine, fetching: FetchPoli
     definitions, cut = None, False
     if large or only_ui or (request.inputs and machine.reachable_client() is not None):
         definitions = await machine.definitions()
+        if not (large or only_ui) and definitions.source != "live":
+            definitions = None  # those of the machine decide about inputs and seeds
     if request.outputs is not None:
         cut = not has_partial_execution(await machine.known_version())
     call: Callable[..., Any] = worker.call if large else asyncio.to_thread
@@ -433,10 +434,15 @@ async def steps_of(
     iteration.
     """
     known = None if machine is None else machine.known_definitions
-    needed = partial(work.only_needed, None if known is None else known.nodes, targets)
-    found = await asyncio.to_thread(needed) if len(work.steps) > MANY_NODES else needed()
-    inside = loop_bodies(found.classes, found.sources)
-    return {node: steps for node, steps in found.steps.items() if node not in inside}
+    nodes = None if known is None else known.nodes
+
+    def needed() -> dict[str, int]:
+        found = work.only_needed(nodes, targets)
+        inside = loop_bodies(found.classes, found.sources)
+        return {node: steps for node, steps in found.steps.items() if node not in inside}
+
+    long = len(work.steps) > MANY_NODES or START in work.classes.values()
+    return await asyncio.to_thread(needed) if long else needed()
 
 
 class Loader:

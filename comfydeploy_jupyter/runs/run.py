@@ -71,6 +71,11 @@ class Run(RunState):
         self._timer: asyncio.TimerHandle | None = None
         self._wake()
 
+    def restart(self) -> None:
+        """Forget the progress of an attempt that ended: the run is executed again."""
+        self.live_status.restart()
+        self._loops = NodeEvents(self.nodes)
+
     def handle(self, event: Event) -> list[Effect]:
         """Let an event change the state, wake those who wait for that, and return the effects."""
         effects = super().handle(event)

@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 from ..comfyui.client import REPLY_TIMEOUT
 from ..comfyui.socket import OversizedEvent, Preview
 from ..errors import ComfyDeployError, ComfyUIUnavailableError
+from ..util.tasks import report
 from .background import note, now
 from .state import IN_DOUBT, REFUSES, Cause, Do, Effect, next_of
 
@@ -324,6 +325,8 @@ class Watch:
                 faults += 1
                 if faults == MAX_FAULTS:
                     break
+            except Exception as exc:  # the others are looked at nevertheless
+                report(log, "Run %s could not be checked", run.prompt_id, error=exc)
         return news
 
     async def _look(self, run: Run, effect: Effect) -> bool:

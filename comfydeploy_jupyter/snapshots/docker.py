@@ -23,7 +23,7 @@ from ..errors import FULL, ConflictError, DockerFailedError, DockerUnavailableEr
 from ..util.child import Child, child_environment
 from ..util.secrets import holds_secret, is_secret_file
 from ..util.system import closing_fd, lock_file
-from ..util.tasks import wait_for
+from ..util.tasks import open_in_thread, wait_for
 from .environment import LOCAL
 from .snapshot import to_manager
 
@@ -518,7 +518,7 @@ async def _follow(child: Child, report: Callable[[bytes], None]) -> None:
     """Call a function with each line that is added to a log, until the process has exited."""
     ended = asyncio.ensure_future(child.wait())
     rest = b""
-    with await asyncio.to_thread(child.log_path.open, "rb") as log:
+    with await open_in_thread(lambda: child.log_path.open("rb")) as log:
         while True:
             last = ended.done()
             while chunk := await asyncio.to_thread(log.read, _CHUNK):

@@ -148,7 +148,7 @@ def _describe(path: Path, warnings: list[str], *, disabled: bool) -> CustomNode:
     name = name.partition("@")[0] or name if disabled else name
     node = CustomNode(name=name, kind="files", disabled=disabled)
     checkout = read_checkout(path)
-    if checkout is not None and checkout.repository and checkout.commit:
+    if checkout is not None and checkout.repository and _is_commit(checkout.commit):
         if checkout.modified:
             warnings.append(f"{name} has changes that are not committed; only its commit is used")
         return node.model_copy(update={"kind": "git", **asdict(checkout)})
@@ -156,6 +156,11 @@ def _describe(path: Path, warnings: list[str], *, disabled: bool) -> CustomNode:
         warnings.append(f"{name} has no repository that others can reach; its files are copied")
     registered = _registered(path)
     return node.model_copy(update={"kind": "registry", **registered}) if registered else node
+
+
+def _is_commit(text: str | None) -> bool:
+    """Return whether a text is the id of a commit: a pack may have anything in its place."""
+    return text is not None and _COMMIT.fullmatch(text) is not None
 
 
 def _registered(path: Path) -> dict[str, str]:
@@ -298,7 +303,7 @@ def _of_direct_url(
         return None
     path = Path(unquote(urlsplit(url).path))
     checkout = read_checkout(path)
-    if checkout is not None and checkout.repository and checkout.commit:
+    if checkout is not None and checkout.repository and _is_commit(checkout.commit):
         if checkout.modified:
             found.warnings.append(f"{name}: changes in {path.name} that are not committed")
         return f"{name} @ git+{checkout.repository}@{checkout.commit}{tail}"

@@ -21,7 +21,7 @@ from ..util.system import (
     rename_without_replacing,
     reserved_target,
 )
-from ..util.tasks import open_in_thread
+from ..util.tasks import close_result
 from .http import TransferError, get_json, request
 from .uploads import CHUNK, open_path
 
@@ -344,7 +344,15 @@ class _IncomingJob:
     async def _open(self, transfer: Transfer) -> PartFile:
         assert transfer.record.path is not None
         folders = await self._machines.get(transfer.record.facts.get("machine")).folders()
-        return await open_in_thread(PartFile, folders, Path(transfer.record.path))
+        opening = asyncio.ensure_future(
+            asyncio.to_thread(PartFile, folders, Path(transfer.record.path))
+        )
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(close_result)
+            await asyncio.wait([opening])  # `clean_up` opens the same file next
+            raise
 
     @asynccontextmanager
     async def _part(self, transfer: Transfer) -> AsyncIterator[PartFile]:

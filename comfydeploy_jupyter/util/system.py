@@ -119,7 +119,11 @@ def rename_without_replacing(
 def reserved_target(name: str, folder: int) -> Path | None:
     """Return the path that a killed process had reserved for a file, None if it had not."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    with suppress(OSError), closing_fd(os.open(f"{name}{RESERVED}", flags, dir_fd=folder)) as file:
+    try:
+        record = os.open(f"{name}{RESERVED}", flags, dir_fd=folder)
+    except OSError:
+        return None
+    with closing_fd(record) as file:
         if stat.S_ISREG(os.fstat(file).st_mode):
             path = os.read(file, MAX_PATH)
             return None if b"\0" in path else Path(os.path.normpath(os.fsdecode(path)))

@@ -713,7 +713,9 @@ class CloudWorkflows:
     async def _create(self, draft: Draft) -> dict[str, Any]:
         workflow = _needed(draft.workflow, "workflow")
         graphs = {"workflow_json": workflow, "workflow_api": draft.workflow_api}
-        texts = await asyncio.to_thread(lambda: {k: g and dumps(g) for k, g in graphs.items()})
+        texts = await asyncio.to_thread(
+            lambda: {k: None if g is None else dumps(g) for k, g in graphs.items()}
+        )
         body = {"name": draft.name, **texts, "machine_id": draft.machine_id}
         answer = await self._account.post(
             "workflow", body={key: value for key, value in body.items() if value is not None}

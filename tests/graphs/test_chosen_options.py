@@ -199,6 +199,7 @@ def test_a_loader_is_put_before_an_input_that_was_given_a_file() -> None:
         ["COMFY_DYNAMICGROUP_V3", {"template": 4, "min": 0, "max": 10**9}],
         ["COMFY_DYNAMICGROUP_V3", {"template": {"required": 4}, "min": 0, "max": 3}],
         ["COMFY_DYNAMICGROUP_V3", {"template": {}, "min": "x", "max": None}],
+        ["COMFY_DYNAMICGROUP_V3", {"template": {}, "min": 0, "max": float("inf")}],
         ["COMFY_DYNAMICCOMBO_V3", {"options": 3}],
         ["COMFY_DYNAMICCOMBO_V3", {"options": [3, {"key": []}, {"key": "x", "inputs": 4}]}],
         ["COMFY_DYNAMICCOMBO_V3"],

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+import time
 from typing import Any
 
 import pytest
 
 from comfydeploy_jupyter.graphs.definitions import NodeDefinitions
+from comfydeploy_jupyter.graphs.loops import TooManyLoopsError, loop_bodies, loop_fault
 from comfydeploy_jupyter.graphs.validation import validate_prompt
 from tests.helpers.graphs import declared, node
 
@@ -160,6 +162,31 @@ def test_a_fault_that_reaches_no_output_is_said_as_what_it_is() -> None:
     assert (found.valid, found.error) == (False, None)
     assert found.raises == "IndexError: list index out of range"
     assert "End Loop 9 has no available Start Loop" in found.warnings[-1]
+
+
+def test_a_graph_with_very_many_loops_takes_no_long_time() -> None:
+    prompt = {"e": node("Pass", value=1)}
+    before = ["e"]
+    for layer in range(60):
+        ends = []
+        for loop in range(30):
+            links = {str(n): [other, 0] for n, other in enumerate(before)}
+            prompt[f"s{layer}.{loop}"] = node("StartLoop", **links)
+            prompt[f"e{layer}.{loop}"] = end(f"s{layer}.{loop}")
+            ends.append(f"e{layer}.{loop}")
+        before = ends
+    links = {str(n): [other, 0] for n, other in enumerate(before)}
+    prompt["out"] = node("Show", images=[before[0], 0], **links)
+    begun = time.process_time()
+    with pytest.raises(TooManyLoopsError):
+        loop_fault(prompt, prompt, ["out"])
+    assert time.process_time() - begun < 10
+    classes = {key: each["class_type"] for key, each in prompt.items()}
+    sources = {
+        key: [link[0] for link in each["inputs"].values() if isinstance(link, list)]
+        for key, each in prompt.items()
+    }
+    assert loop_bodies(classes, sources) == set()
 
 
 def test_any_prompt_is_judged() -> None:

@@ -152,6 +152,29 @@ async def test_no_reader_sees_the_id_of_a_copy() -> None:
     assert run.live_status.with_culprit(other) == other
 
 
+async def test_the_next_attempt_begins_again() -> None:
+    """ComfyUI was killed in the second iteration, and executes the run again."""
+    comfyui = ComfyUI(3, 2, fails_at=(1, 1))
+    run, seen = follow(comfyui)
+    assert "(iteration 2 of 3, 2 of 2)" in seen[-1]["live_status"]
+    run.restart()
+    again = [*ComfyUI(3, 2).messages()][:4]
+    for message in again:
+        run.show(message)
+    assert run.live()["live_status"] == "Executing The StartLoop"
+    run.show(Event("progress_text", {"node": "2", "text": "Iteration 1 / 9"}))  # of a sampler
+    assert run.live()["live_status"] == "Executing The StartLoop"
+
+
+async def test_hostile_ids_and_outputs_do_no_harm() -> None:
+    long = "1" * 5000
+    outputs = {long: {"images": [1]}, "2": [], "1.0.0.1_3": {"text": 5}, "1.0.0.0_3": {"text": []}}
+    meta = {"1.0.0.1_3": {"display_node": "3"}, "1.0.0.0_3": {"display_node": "3"}, "2": 5}
+    run, _ = follow(ComfyUI(1, 1))
+    read_history(run.record, {"outputs": outputs, "meta": meta, "status": {}})
+    assert run.record.outputs == {long: {"images": [1]}, "3": {"text": 5}}
+
+
 async def test_what_is_sent_grows_with_the_iterations_only() -> None:
     sizes = []
     for iterations in (10, 100):

@@ -352,9 +352,10 @@ class Plan:
         graph = self.source.graph or {}
         targets: dict[str, dict[Target, None]] = defaultdict(dict)
         for point in {frozenset(point): point for point in points}.values():
-            set_by = {name: name for name in point}
+            set_by: dict[str, str] = {}
             if self._sets_every_seed and "seed" in point:
-                set_by |= dict.fromkeys(self.source.seed_inputs(point["seed"]), "seed")
+                set_by = dict.fromkeys(self.source.seed_inputs(point["seed"]), "seed")
+            set_by |= {name: name for name in point}  # a seed that is named has its own value
             for target, key in apply_inputs(graph, self.inputs_at(point)).given.items():
                 if key in set_by:
                     targets[set_by[key]][target] = None
