@@ -157,7 +157,7 @@ def test_killed_between_record_and_request(serve, comfyui, tmp_path, verdict, au
     )
     lost = jupyter.until(never, "failed")
     assert lost["error"]["type"] == "NotQueued"
-    assert "not handed to ComfyUI before Jupyter stopped" in lost["error"]["message"]
+    assert "Jupyter stopped while it was handed over" in lost["error"]["message"]
     for prompt_id in (ended, queued):
         assert jupyter.until(prompt_id, "success")["outputs"] == {"2": {"text": ["done"]}}
 
