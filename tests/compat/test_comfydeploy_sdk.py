@@ -10,6 +10,7 @@ import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 import requests
 from comfydeploy import ComfyDeploy
@@ -74,7 +75,12 @@ def receiver() -> Iterator[Receiver]:
 
 
 def sdk_of(server: JupyterProcess) -> ComfyDeploy:
-    return ComfyDeploy(bearer=server.token, server_url=f"{server.url}comfyui-deploy")
+    # Closing an asynchronous client of its own, it may block the thread in which it is collected.
+    return ComfyDeploy(
+        bearer=server.token,
+        server_url=f"{server.url}comfyui-deploy",
+        async_client=httpx.AsyncClient(),
+    )
 
 
 @pytest.fixture
@@ -287,7 +293,7 @@ def test_the_asynchronous_client(jupyter: JupyterProcess) -> None:
     stored = keep(jupyter, picture())
 
     async def use() -> None:
-        async with sdk_of(jupyter) as sdk:
+        async with sdk_of(jupyter) as sdk, sdk.sdk_configuration.async_client:
             queued = await sdk.run.deployment.queue_async(request={"deployment_id": stored.id})
             run_id = queued.create_run_response.run_id
             await sdk.run.cancel_async(run_id=run_id)
