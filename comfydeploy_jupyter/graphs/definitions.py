@@ -246,10 +246,7 @@ class Input:
         # Source: recorded from ComfyUI 0.38. Rows may be missing in between.
         least, most, fields = self.replaced.rows
         found: dict[int, _Section] = {}
-        for key in inputs:
-            if not isinstance(key, str) or not key.startswith(f"{self.name}."):
-                continue
-            index, _, own = key[len(self.name) + 1 :].partition(".")
+        for key, index, own in self._keys_of_rows(inputs):
             if own not in fields or not _INDEX.fullmatch(index):
                 expected = f"{self.name}.<index>.<template field>"
                 details = f"Invalid DynamicGroup input key '{key}'; expected '{expected}'."
@@ -266,11 +263,17 @@ class Input:
 
     def rows_in(self, inputs: Iterable[Any]) -> list[int]:
         """Return the indexes of the rows that the inputs of a node have, also of wrong ones."""
-        start = f"{self.name}."
-        parts = (key[len(start) :].split(".")[0] for key in inputs if str(key).startswith(start))
+        found = {index for _, index, _ in self._keys_of_rows(inputs) if _INDEX.fullmatch(index)}
         most = self.replaced.rows[1]
-        indexes = (int(part) for part in parts if _INDEX.fullmatch(part) and len(part) <= _DIGITS)
-        return sorted({index for index in indexes if index < most})
+        return sorted(int(each) for each in found if len(each) <= _DIGITS and int(each) < most)
+
+    def _keys_of_rows(self, inputs: Iterable[Any]) -> Iterator[tuple[str, str, str]]:
+        """Yield each input of a group of rows, with what stands for its index and its field."""
+        start = f"{self.name}."
+        for key in inputs:
+            if isinstance(key, str) and key.startswith(start):
+                index, _, own = key[len(start) :].partition(".")
+                yield key, index, own
 
     def rows_beside(self, inputs: Iterable[Any]) -> list[int]:
         """Return the indexes of these rows, and of the one that can be added."""

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..errors import InvalidRequestError
 from ..util.jsons import dumps, sorted_keys
-from .formats import AnyGraph, Graph, class_of, inputs_of, is_link, label_of
-from .loops import START
+from .formats import START, AnyGraph, Graph, class_of, inputs_of, is_link, label_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping

@@ -395,7 +395,7 @@ def ranked_fields(
             top = _top_of(name, specs)
             role = roles.get(node_id) if kind == "multiline" else None
             plain = title in (*_PLAIN_TITLES, definitions.title(class_of(node)))
-            label = shown if primitive and title else f"{shown}: {_words_of(name, top, specs)}"
+            label = shown if primitive and title else f"{shown}: {_words_of(name, specs)}"
             single = kind == "text" and not primitive and top == name
             unknown = bool(specs) and top not in specs
             field = replace(
@@ -557,16 +557,23 @@ def _top_of(name: str, specs: Mapping[str, Input]) -> str:
     return name
 
 
-def _words_of(name: str, top: str, specs: Mapping[str, Input]) -> str:
+def group_of(name: str, specs: Mapping[str, Input]) -> Input | None:
+    """Return the group that an input belongs to."""
+    parent = name.rpartition(".")[0]
+    for group, kind in ((parent, AUTOGROW), (parent.rpartition(".")[0], ROWS)):
+        if group in specs and specs[group].type == kind:
+            return specs[group]
+    return None
+
+
+def _words_of(name: str, specs: Mapping[str, Input]) -> str:
     """Return the name of an input for people; that of a field of a row as the editor shows it."""
-    for group in (top, name.rpartition(".")[0].rpartition(".")[0]):
-        if group in specs and specs[group].type == ROWS and name.startswith(f"{group}."):
-            index, _, field = name[len(group) + 1 :].partition(".")
-            if not field or not index.isdecimal():
-                break
-            row = text_of(specs[group].options.get("group_name")) or "Row"
-            return f"{row} #{int(index) + 1} {words(field)}"
-    return words(name)
+    group = group_of(name, specs)
+    rows = [] if group is None or group.type != ROWS else group.rows_in([name])
+    if group is None or not rows:
+        return words(name)
+    row = text_of(group.options.get("group_name")) or "Row"
+    return f"{row} #{rows[0] + 1} {words(name.rpartition('.')[2])}"
 
 
 def _rank(field: FormField, role: str | None) -> tuple[int, int]:

@@ -33,6 +33,9 @@ CONTROLS = frozenset({"fixed", "increment", "increment-wrap", "decrement", "rand
 """How the editor may change a value after it has queued it (*control after generate*)."""
 
 
+START, END = "StartLoop", "EndLoop"  # the classes of the nodes around a loop
+
+
 class GraphFormat(str, Enum):
     API = "api"
     UI = "ui"

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidInputError, UnknownInputError
 from .definitions import (
-    AUTOGROW,
     CHOICE,
     CUSTOM_COMBO,
     DYNAMIC_COMBO,
@@ -32,7 +31,16 @@ from .definitions import (
 )
 from .dependencies import nodes_that_need
 from .external import EXTERNAL_PREFIX, KINDS, Target, external_values
-from .form import LOADERS, MEDIA_KINDS, FormField, external_fields, field_of, words, workflow_form
+from .form import (
+    LOADERS,
+    MEDIA_KINDS,
+    FormField,
+    external_fields,
+    field_of,
+    group_of,
+    words,
+    workflow_form,
+)
 from .formats import AnyGraph, Graph, UIGraph, class_of, copy_graph, inputs_of, is_link, title_of
 from .queued_values import wrapped
 from .validation import not_offered, own_check, value_text
@@ -117,7 +125,7 @@ def apply_inputs(
                 continue
             node["inputs"] = {**before, name: stored_value(value, graph)}
             given[node_id, name] = key
-            group = _group_of(name, specs) if value is None else None
+            group = group_of(name, specs) if value is None else None
             if group is not None:
                 row = name.rpartition(".")[0] if group.type == ROWS else name
                 node["inputs"] = {
@@ -187,16 +195,7 @@ def _fill_row(node: dict[str, Any], group: Input, index: int) -> None:
 
 def may_be_absent(definitions: NodeDefinitions, node: Mapping[str, Any], name: str) -> bool:
     """Return whether an input belongs to an autogrow group, or to a group of rows."""
-    return _group_of(name, definitions.declared(class_of(node), inputs_of(node))) is not None
-
-
-def _group_of(name: str, specs: Mapping[str, Input]) -> Input | None:
-    """Return the group that an input belongs to."""
-    parent = name.rpartition(".")[0]
-    for group, kind in ((parent, AUTOGROW), (parent.rpartition(".")[0], ROWS)):
-        if group in specs and specs[group].type == kind:
-            return specs[group]
-    return None
+    return group_of(name, definitions.declared(class_of(node), inputs_of(node))) is not None
 
 
 def _with_branch(

@@ -10,12 +10,12 @@ from __future__ import annotations
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .formats import is_link
+from .dependencies import sources_of
+from .formats import END, START, is_link
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
-START, END = "StartLoop", "EndLoop"
 LOOP_CLASSES = frozenset({START, END})
 
 
@@ -49,10 +49,7 @@ def loop_fault(
     Raises TooManyLoopsError.
     """
     classes = {node_id: str(node.get("class_type")) for node_id, node in prompt.items()}
-    if LOOP_CLASSES.isdisjoint(classes.values()):
-        return None
-    sources = {node_id: [*_sources(node)] for node_id, node in prompt.items()}
-    loops = _Loops(classes, sources, validated, outputs)
+    loops = _Loops(classes, sources_of(prompt), validated, outputs)
     try:
         paired = loops.pair()
         for end in sorted(paired):
@@ -201,11 +198,3 @@ class _Loops:
             )
             message = "End Loop accumulate depends on its loop body"
             raise _LoopError("loop_accumulate_from_body", message, details, {start, end, source})
-
-
-def _sources(node: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the ids of the nodes that a node has links to."""
-    inputs = node.get("inputs")
-    for value in inputs.values() if isinstance(inputs, dict) else ():
-        if is_link(value):
-            yield value[0]

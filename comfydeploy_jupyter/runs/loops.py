@@ -11,8 +11,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from ..graphs.formats import mapping
-from ..graphs.loops import START
+from ..graphs.formats import START, mapping
+from .progress import FINISHED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 _NUMBERS = re.compile(r"[0-9]+")
 _ITERATION = re.compile(r"Iteration ([0-9]{1,18}) / ([0-9]{1,18})")
-_FINISHED = "finished"
 
 
 def outputs_of_nodes(
@@ -37,13 +36,7 @@ def outputs_of_nodes(
         for node in sorted(nodes, key=_numbers_in):
             if not isinstance(outputs[node], dict):
                 continue
-            merged = found.setdefault(own, {})
-            for key, value in outputs[node].items():
-                before = merged.get(key)
-                if isinstance(before, list) and isinstance(value, list):
-                    before.extend(value)
-                else:
-                    merged[key] = [*value] if isinstance(value, list) else value
+            add_output(found.setdefault(own, {}), outputs[node])
     return found
 
 
@@ -53,14 +46,14 @@ def _numbers_in(node: str) -> list[tuple[int, str]]:
     return [(len(number), number) for number in numbers]
 
 
-def add_output(before: Mapping[str, Any], output: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the output of a node with that of its next iteration."""
-    lists = {
-        key: [*before[key], *value]
-        for key, value in output.items()
-        if isinstance(value, list) and isinstance(before.get(key), list)
-    }
-    return {**before, **output, **lists}
+def add_output(merged: dict[str, Any], output: Mapping[str, Any]) -> None:
+    """Add the output of the next iteration of a node; the lists of ``merged`` are its own."""
+    for key, value in output.items():
+        before = merged.get(key)
+        if isinstance(before, list) and isinstance(value, list):
+            before.extend(value)
+        else:
+            merged[key] = [*value] if isinstance(value, list) else value
 
 
 class NodeEvents:
@@ -122,8 +115,8 @@ class NodeEvents:
                 continue
             shown = state.get("display_node_id")
             own = shown if isinstance(shown, str) else self.node_of(node)
-            running = state.get("state") != _FINISHED
-            if running or now.get(own, state).get("state") == _FINISHED:
+            running = state.get("state") != FINISHED
+            if running or now.get(own, state).get("state") == FINISHED:
                 ids = {"node_id": own, "display_node_id": own, "real_node_id": own}
                 now[own] = {**state, **ids, "parent_node_id": None}
         for node, (done, total) in self.iterations.items():

@@ -26,10 +26,10 @@ from ..graphs.dependencies import (
     workload,
 )
 from ..graphs.external import EXTERNAL_PREFIX, inline_external, place_files
-from ..graphs.formats import Graph, check_api_graph, detect_format, same_graph, title_of
+from ..graphs.formats import START, Graph, check_api_graph, detect_format, same_graph, title_of
 from ..graphs.formats import GraphFormat as Format
 from ..graphs.inputs import AppliedInputs, apply_inputs, check_inputs, file_names_in, load_files
-from ..graphs.loops import START, loop_bodies
+from ..graphs.loops import loop_bodies
 from ..graphs.models import models_in
 from ..graphs.seeds import SeedMode, Seeds, apply_seeds, needs_definitions
 from ..graphs.ui import check_consistency

@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..graphs.formats import node_label
-from ..graphs.loops import START
+from ..graphs.formats import START, node_label
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -271,7 +270,7 @@ def _seconds_left(node: _Node, now: float) -> float | None:
 LIVE_STEP = 0.01  # smallest change of the overall progress that is worth an event
 DRIFT = 0.2, 2.0  # relative and absolute (s) error of the reported time left that is tolerated
 _NODE_STARTED = "running"
-_NODE_FINISHED = "finished"
+FINISHED = "finished"  # the state of a node in ``progress_state``
 
 
 class NodeName(NamedTuple):
@@ -367,7 +366,7 @@ class LiveStatus(Progress):
             if state.get("state") == _NODE_STARTED:
                 self._started.setdefault(node, self.clock())
                 self.begin(node)
-            elif state.get("state") == _NODE_FINISHED:
+            elif state.get("state") == FINISHED:
                 self._end_node(node)
 
     def stop(self) -> None:

@@ -118,8 +118,11 @@ class Run(RunState):
             live.iterate(self._loops.iterations)
         elif isinstance(output, dict):
             again = event.data.get("node") != node  # an iteration: its outputs are added
-            before = self.record.outputs.get(str(node), {}) if again else {}
-            self.record.outputs[str(node)] = add_output(before, output)
+            merged: dict[str, Any] = {}
+            if again:
+                add_output(merged, self.record.outputs.get(str(node), {}))
+            add_output(merged, output)
+            self.record.outputs[str(node)] = merged
             self.outputs_size += event.size
         elif event.type == "executed":
             # ComfyUI also sends it, without output, for nodes whose outputs are cached.

@@ -300,3 +300,9 @@ def test_a_row_is_a_group_of_the_form() -> None:
     assert full.groups[0].following is None
     (least,) = workflow_form({"1": node("Load", **{"loras.0.name": "a"})}, ROWS).groups
     assert (least.count, least.last) == (1, None)
+
+
+def test_a_row_with_a_very_long_number_is_shown_as_it_is() -> None:
+    name = f"loras.{'1' * 5000}.name"
+    (field,) = workflow_form({"1": node("Load", **{name: "a"})}, ROWS).fields
+    assert field.label.startswith("Load LoRAs: loras: 111")
