@@ -53,6 +53,11 @@ class OutputFile:
     ----------
     filename, subfolder, type : str
         Its location in ComfyUI; `type` is ``output``, ``temp`` or ``input``.
+    id, preview_id : str
+        The assets of ComfyUI that it is, and that show it. Each run has other ids. ``""`` without
+        assets.
+    width, height : int or None
+        Its size in pixels, as ComfyUI says it together with the asset; else None.
     """
 
     node_id: str
@@ -62,6 +67,10 @@ class OutputFile:
     filename: str
     subfolder: str
     type: str
+    id: str = field(repr=False, compare=False)
+    preview_id: str = field(repr=False, compare=False)
+    width: int | None = field(repr=False, compare=False)
+    height: int | None = field(repr=False, compare=False)
     _server: Server = field(repr=False, compare=False)
     _address: str = field(repr=False, compare=False)
     _cache: dict[str, bytes] = field(repr=False, compare=False, default_factory=dict)
@@ -566,7 +575,11 @@ class Result(Reply):
             "view", {**place, "machine": self._reply.get("machine")}
         )
         return OutputFile(
-            node_id, file.kind, file.filename, file.subfolder, file.type, self._server, address
+            node_id,
+            *(file.kind, file.filename, file.subfolder, file.type),
+            *(file.id, file.preview_id, file.width, file.height),
+            self._server,
+            address,
         )
 
     def to_html(self, *, files: bool = True) -> str:

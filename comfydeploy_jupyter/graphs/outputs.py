@@ -2,8 +2,10 @@
 
 In ComfyUI's ``executed`` event and its history, an output is an object of lists. Files are
 objects with ``filename``, ``subfolder`` and ``type``, under any key: ``images``, ``audio``,
-``3d``, ``files``. Nodes that preview a 3D model have its path as the first text of ``result``, and
-may have further paths there. Any other text in a list is a text output.
+``3d``, ``files``. ComfyUI with assets (by default since 0.38) adds ``id`` and ``preview_id``, the
+ids of assets, and ``metadata``: ``kind``, ``width``, ``height``. Nodes that preview a 3D model
+have its path as the first text of ``result``, and may have further paths there. Any other text in
+a list is a text output.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
+from .formats import mapping
+
 MODEL_SUFFIXES = frozenset(
     {".glb", ".gltf", ".fbx", ".obj", ".stl", ".ply", ".splat", ".spz", ".ksplat", ".usdz", ".usd"}
 )
@@ -20,6 +24,8 @@ MODEL_SUFFIXES = frozenset(
 
 _RESULT = "result"
 _PAIR = ("a_images", "b_images")
+_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
+_MAX_SIDE = 1_000_000  # pixels
 # ComfyUI 0.33.0 saves the models of these nodes in its temp folder, others in output.
 _IN_TEMP = re.compile(r"preview(3d_advanced|_splat|_pointcloud)_[0-9a-f]{32}\.\w{1,10}")
 
@@ -30,6 +36,10 @@ class NodeFile(NamedTuple):
     subfolder: str
     type: str
     url: str = ""  # the address that the server has added, or ``""``
+    id: str = ""  # the asset that the file is, or ``""``
+    preview_id: str = ""  # the asset that shows it, or ``""``
+    width: int | None = None  # pixels
+    height: int | None = None
 
 
 def files_of(output: object) -> Iterator[NodeFile]:
@@ -44,11 +54,28 @@ def files_of(output: object) -> Iterator[NodeFile]:
                     subfolder if isinstance(subfolder, str) else "",
                     type_ if isinstance(type_, str) and type_ else "output",
                     str(item.get("url") or ""),
+                    *_asset_facts(item),
                 )
         elif kind == _RESULT and isinstance(item, str) and is_model(item):
             folder, _, name = item.replace("\\", "/").rpartition("/")
             type_ = "temp" if _IN_TEMP.fullmatch(item) else "output"
             yield NodeFile("3d", name, folder, type_)
+
+
+def _asset_facts(item: Mapping[str, Any]) -> tuple[str, str, int | None, int | None]:
+    """Return the ids and the size that a file with an asset has.
+
+    Nodes may use the same keys for anything else.
+    """
+    first, second = (
+        found if isinstance(found, str) and _ID.fullmatch(found) else ""
+        for found in (item.get("id"), item.get("preview_id"))
+    )
+    facts = mapping(item.get("metadata"))
+    width, height = facts.get("width"), facts.get("height")
+    if all(type(side) is int and 0 < side <= _MAX_SIDE for side in (width, height)):
+        return first, second, width, height
+    return first, second, None, None
 
 
 def texts_of(output: object) -> Iterator[str]:

@@ -189,7 +189,13 @@ def _item(file: OutputFile) -> dict[str, Any]:
         "kind": "hdr" if file.is_hdr else file.medium,
         "query": file.query,
         "small": file.mime not in _WHOLE,
+        "size": size_of(file),
     }
+
+
+def size_of(file: OutputFile) -> list[int] | None:
+    """Return the size of a picture or a video in pixels, as the scripts in the page take it."""
+    return None if file.width is None or file.height is None else [file.width, file.height]
 
 
 def _time(result: Result, node_id: str, seconds: float) -> dict[str, Any]:

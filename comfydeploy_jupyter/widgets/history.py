@@ -21,6 +21,7 @@ from ..errors import ComfyDeployError, NotFoundError
 from ..graphs.diff import diff_graphs
 from ..graphs.form import page_value, workflow_form
 from ..graphs.formats import title_of
+from .gallery import size_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -64,7 +65,12 @@ def entry_of(run: Run, server: Server) -> dict[str, Any]:
         "created_at": run.known["created_at"],
         "seconds": result.execution_time,
         "pictures": [
-            {"name": file.filename, "kind": "hdr" if file.is_hdr else "image", "query": file.query}
+            {
+                "name": file.filename,
+                "kind": "hdr" if file.is_hdr else "image",
+                "query": file.query,
+                "size": size_of(file),
+            }
             for file in files[:PICTURES]
         ],
         "kind": kind or ("text" if result.texts else "file" if result.files else "no output"),

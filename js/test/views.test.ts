@@ -636,6 +636,21 @@ test("few pictures and films share one grid, more are below each other", () => {
   assert.deepEqual(counts(5, 0), [["cd-pictures", 5]]);
 });
 
+test("the size of a file is shown before the file is loaded", () => {
+  const size: [number, number] = [1536, 1024];
+  const film = { ...ITEM, name: "film.mp4", kind: "video", size };
+  const { el } = showResult({ items: [{ ...ITEM, size }] });
+  const button = find(el, ".cd-picture-button");
+  assert.equal(button.title, "a.png · 1536 × 1024");
+  assert.equal(find(button, ".cd-tag").textContent, "1536 × 1024");
+  assert.equal(button.style.getPropertyValue("--cd-ratio"), "1.5");
+  assert.equal(button.style.getPropertyValue("--cd-width"), "768px", "that of the small copy");
+  const players = showResult({ items: [film] }).el;
+  assert.match(find(players, "figcaption").textContent ?? "", /1536 × 1024/);
+  const unknown = showResult({ items: [ITEM, film] }).el;
+  assert.equal(find(unknown, ".cd-picture-button").classList.contains("cd-sized"), false);
+});
+
 test("control characters in the name of a file are replaced", () => {
   const items = [{ ...ITEM, name: "gpj.\u202eevil\u0000.png", kind: "file" }];
   const { el } = showResult({ items });

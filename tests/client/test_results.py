@@ -3,7 +3,7 @@ from __future__ import annotations
 import base64
 import io
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from PIL import Image
@@ -179,6 +179,41 @@ def test_files_texts_and_pairs_of_all_kinds():
     assert [(a.filename, b.filename) for a, b in result.pairs] == [("a.png", "b.png")]
     assert len(result.images) == 2, "only what Pillow opens"
     assert [f.filename for f in result.files if f.is_hdr] == ["scene.exr", "sky.hdr"]
+
+
+def of_asset(**more: Any) -> dict[str, Any]:
+    asset = {"id": "fdeba978-22c6-4702-afed-50c51ca0b0cd", "preview_id": "b0cd"}
+    size = {"kind": "image", "width": 640, "height": 480}
+    return {"filename": "a.png", **asset, "metadata": size, **more}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *[{"metadata": value} for value in (None, [640, 480], "640x480", 7, {}, {"width": 640})],
+        *[
+            {"metadata": {"width": 640, "height": side}}
+            for side in (0, -480, 480.0, "480", True, 10**30, float("nan"), [480], None)
+        ],
+    ],
+)
+def test_the_size_of_an_asset_is_known_without_its_content(wrong):
+    items = [of_asset(), of_asset(**wrong), {"filename": "a.png"}]
+    first, other, old = Result(Server("http://h/"), reply_with({"9": {"images": items}})).files
+    assert (first.id, first.preview_id) == ("fdeba978-22c6-4702-afed-50c51ca0b0cd", "b0cd")
+    assert (first.width, first.height) == (640, 480)
+    assert (other.id, other.width, other.height) == (first.id, None, None)
+    assert (old.id, old.preview_id, old.width, old.height) == ("", "", None, None)
+    assert first == other == old, "the ids are those of one run"
+
+
+def test_ids_that_cannot_be_of_assets_are_ignored():
+    for wrong in (None, 3, "", "../a", "a b", "x" * 65, ["a"], {"a": 1}, "ä"):
+        (file,) = Result(
+            Server("http://h/"),
+            reply_with({"9": {"gifs": [of_asset(id=wrong, preview_id=wrong)]}}),
+        ).files
+        assert (file.id, file.preview_id, file.width) == ("", "", 640)
 
 
 def test_showing_any_output_raises_no_error(small_server):

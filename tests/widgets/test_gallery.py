@@ -37,6 +37,12 @@ def test_without_chosen_outputs_all_are_shown_at_once() -> None:
         assert [text["waits"] for text in facts["texts"]] == [False, False]
 
 
+def test_the_size_of_a_picture_is_shown_if_comfyui_has_said_it() -> None:
+    sized = {"filename": "a.png", "metadata": {"kind": "image", "width": 8, "height": 4}}
+    facts = of([], {"1": {"images": [sized, {"filename": "b.png"}]}})
+    assert [item["size"] for item in facts["items"]] == [[8, 4], None]
+
+
 def test_the_outputs_that_the_author_chose_come_in_that_order() -> None:
     facts = of(["7", "2"])
     assert names(facts, waits=False) == ["inner.exr", "m.spz", "a.png", "b.png"]

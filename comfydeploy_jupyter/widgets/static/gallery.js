@@ -281,8 +281,14 @@ function saveUrl(name, url) {
 // src/gallery/item.ts
 var LARGEST_COPY = 1024;
 var INVISIBLE = /[\p{Cc}\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/gu;
+function sizeText({ size }) {
+  return size ? `${size[0]} × ${size[1]}` : "";
+}
 function nameOf(item) {
   return item.name.replace(INVISIBLE, "�");
+}
+function describe(item) {
+  return [nameOf(item), sizeText(item)].filter(Boolean).join(" · ");
 }
 
 // src/gallery/download_link.ts
@@ -387,7 +393,7 @@ var Lightbox = class {
       files.free(image);
       image.alt = nameOf(item);
       const position = items.length > 1 ? `  (${index + 1} of ${items.length})` : "";
-      name.textContent = `${nameOf(item)}${position}`;
+      name.textContent = `${describe(item)}${position}`;
       const other = instead(item, index);
       full.replaceChildren(other ?? image);
       const side = item.kind === "hdr" ? LARGEST_COPY : 0;
@@ -537,13 +543,21 @@ function pictures(page, items, players, enlarge) {
       {
         type: "button",
         className: "cd-picture-button",
-        title: nameOf(item),
-        "aria-label": `${nameOf(item)}: show in full size`,
+        title: describe(item),
+        "aria-label": `${describe(item)}: show in full size`,
         onclick: () => enlarge(index, button)
       },
-      image
+      image,
+      item.size ? h("span", { className: "cd-tag", "aria-hidden": "true" }, sizeText(item)) : null
     );
     const copySide = item.small === false ? 0 : side;
+    if (item.size) {
+      const [width, height] = item.size;
+      const scale = copySide ? Math.min(1, copySide / Math.max(width, height)) : 1;
+      button.classList.add("cd-sized");
+      button.style.setProperty("--cd-width", `${Math.round(width * scale)}px`);
+      button.style.setProperty("--cd-ratio", String(width / height));
+    }
     const failed = async () => {
       const replacement = tile(page, item);
       button.replaceWith(replacement);
@@ -594,10 +608,10 @@ function above(all, place, step) {
   return place;
 }
 function tile(page, item) {
-  const size = h("span", { className: "cd-faint" });
+  const size = h("span", { className: "cd-faint" }, sizeText(item));
   const root = h(
     "div",
-    { className: "cd-tile", title: nameOf(item) },
+    { className: "cd-tile", title: describe(item) },
     icon(ICONS[item.kind] ?? ICONS.file),
     h("span", { className: "cd-cut cd-grow" }, nameOf(item)),
     size,
@@ -607,7 +621,8 @@ function tile(page, item) {
   page.seen.watch(root, async () => {
     try {
       const bytes = await page.files.size(item.query);
-      size.textContent = bytes < 0 ? "" : formatBytes(bytes);
+      const facts = [sizeText(item), bytes < 0 ? "" : formatBytes(bytes)];
+      size.textContent = facts.filter(Boolean).join(" · ");
     } catch {
       size.textContent = "gone";
     }
@@ -618,10 +633,13 @@ function player(page, item) {
   const element = h(item.kind === "video" ? "video" : "audio", {
     controls: true,
     preload: "metadata",
-    title: nameOf(item),
+    title: describe(item),
     "aria-label": nameOf(item)
   });
-  const figure = h("figure", {}, element, h("figcaption", {}, downloadLink(page.files, item)));
+  if (item.size) element.style.aspectRatio = item.size.join(" / ");
+  const caption = h("figcaption", {}, downloadLink(page.files, item));
+  if (item.size) caption.append(` · ${sizeText(item)}`);
+  const figure = h("figure", {}, element, caption);
   const failed = () => figure.replaceChildren(tile(page, item));
   page.seen.watch(element, () => page.files.show(element, item.query, 0, failed));
   return figure;

@@ -274,8 +274,14 @@ function saveUrl(name, url) {
 // src/gallery/item.ts
 var LARGEST_COPY = 1024;
 var INVISIBLE = /[\p{Cc}\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/gu;
+function sizeText({ size }) {
+  return size ? `${size[0]} × ${size[1]}` : "";
+}
 function nameOf(item) {
   return item.name.replace(INVISIBLE, "�");
+}
+function describe(item) {
+  return [nameOf(item), sizeText(item)].filter(Boolean).join(" · ");
 }
 
 // src/gallery/download_link.ts
@@ -322,7 +328,7 @@ var Lightbox = class {
       files.free(image);
       image.alt = nameOf(item);
       const position = items.length > 1 ? `  (${index + 1} of ${items.length})` : "";
-      name.textContent = `${nameOf(item)}${position}`;
+      name.textContent = `${describe(item)}${position}`;
       const other = instead(item, index);
       full.replaceChildren(other ?? image);
       const side = item.kind === "hdr" ? LARGEST_COPY : 0;

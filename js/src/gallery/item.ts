@@ -12,6 +12,8 @@ export type Item = {
   query: string;
   /** False if the server creates no small copy. */
   small: boolean;
+  /** Width and height in pixels, if ComfyUI has said them. */
+  size?: [number, number] | null;
   /** Whether it is below "Other outputs". */
   waits: boolean;
 };
@@ -24,7 +26,17 @@ export const LARGEST_COPY = 1024; // pixels of a picture that browsers cannot sh
 // Control characters, and those that are invisible or change the direction of the text.
 const INVISIBLE = /[\p{Cc}\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/gu;
 
+/** Return the size of a picture or a video as text; empty if it is not known. */
+export function sizeText({ size }: Item): string {
+  return size ? `${size[0]} × ${size[1]}` : "";
+}
+
 /** Return the name of a file with each invisible character replaced. */
 export function nameOf(item: Item): string {
   return item.name.replace(INVISIBLE, "\ufffd");
+}
+
+/** Return the name of a file and, if it is known, its size in pixels. */
+export function describe(item: Item): string {
+  return [nameOf(item), sizeText(item)].filter(Boolean).join(" · ");
 }

@@ -3,7 +3,7 @@
 import { h, iconButton } from "../dom.ts";
 import type { Files } from "../files.ts";
 import { downloadLink } from "./download_link.ts";
-import { type Item, LARGEST_COPY, nameOf } from "./item.ts";
+import { describe, type Item, LARGEST_COPY, nameOf } from "./item.ts";
 
 /** Creates the area beside a picture; `image` is the element that loads it. */
 export type Beside = (item: Item, index: number, image: HTMLImageElement) => HTMLElement;
@@ -42,7 +42,7 @@ export class Lightbox {
       files.free(image);
       image.alt = nameOf(item);
       const position = items.length > 1 ? `  (${index + 1} of ${items.length})` : "";
-      name.textContent = `${nameOf(item)}${position}`;
+      name.textContent = `${describe(item)}${position}`;
       const other = instead(item, index);
       full.replaceChildren(other ?? image);
       const side = item.kind === "hdr" ? LARGEST_COPY : 0;

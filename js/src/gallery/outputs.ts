@@ -3,7 +3,7 @@
 import { h, icon } from "../dom.ts";
 import { formatBytes } from "../format.ts";
 import { downloadLink } from "./download_link.ts";
-import { type Item, nameOf, type Page } from "./item.ts";
+import { describe, type Item, nameOf, type Page, sizeText } from "./item.ts";
 import { canBeTurned, turnButton } from "./model_view.ts";
 
 const SIDE = 384; // pixels of a small copy
@@ -45,13 +45,21 @@ export function pictures(
       {
         type: "button",
         className: "cd-picture-button",
-        title: nameOf(item),
-        "aria-label": `${nameOf(item)}: show in full size`,
+        title: describe(item),
+        "aria-label": `${describe(item)}: show in full size`,
         onclick: () => enlarge(index, button),
       },
       image,
+      item.size ? h("span", { className: "cd-tag", "aria-hidden": "true" }, sizeText(item)) : null,
     );
     const copySide = item.small === false ? 0 : side;
+    if (item.size) {
+      const [width, height] = item.size;
+      const scale = copySide ? Math.min(1, copySide / Math.max(width, height)) : 1;
+      button.classList.add("cd-sized");
+      button.style.setProperty("--cd-width", `${Math.round(width * scale)}px`);
+      button.style.setProperty("--cd-ratio", String(width / height));
+    }
     const failed = async () => {
       const replacement = tile(page, item);
       button.replaceWith(replacement);
@@ -110,10 +118,10 @@ function above(all: HTMLElement[], place: number, step: number): number {
 
 /** A file that is not shown: its name, its size and its download. */
 export function tile(page: Page, item: Item): HTMLElement {
-  const size = h("span", { className: "cd-faint" });
+  const size = h("span", { className: "cd-faint" }, sizeText(item));
   const root = h(
     "div",
-    { className: "cd-tile", title: nameOf(item) },
+    { className: "cd-tile", title: describe(item) },
     icon(ICONS[item.kind] ?? ICONS.file),
     h("span", { className: "cd-cut cd-grow" }, nameOf(item)),
     size,
@@ -123,7 +131,8 @@ export function tile(page: Page, item: Item): HTMLElement {
   page.seen.watch(root, async () => {
     try {
       const bytes = await page.files.size(item.query);
-      size.textContent = bytes < 0 ? "" : formatBytes(bytes);
+      const facts = [sizeText(item), bytes < 0 ? "" : formatBytes(bytes)];
+      size.textContent = facts.filter(Boolean).join(" · ");
     } catch {
       size.textContent = "gone";
     }
@@ -136,10 +145,13 @@ export function player(page: Page, item: Item): HTMLElement {
   const element = h(item.kind === "video" ? "video" : "audio", {
     controls: true,
     preload: "metadata",
-    title: nameOf(item),
+    title: describe(item),
     "aria-label": nameOf(item),
   });
-  const figure = h("figure", {}, element, h("figcaption", {}, downloadLink(page.files, item)));
+  if (item.size) element.style.aspectRatio = item.size.join(" / ");
+  const caption = h("figcaption", {}, downloadLink(page.files, item));
+  if (item.size) caption.append(` · ${sizeText(item)}`);
+  const figure = h("figure", {}, element, caption);
   const failed = () => figure.replaceChildren(tile(page, item));
   page.seen.watch(element, () => page.files.show(element, item.query, 0, failed));
   return figure;

@@ -9,7 +9,7 @@ export type EarlierRun = {
   title: string;
   created_at: string;
   seconds: number | null;
-  pictures: Pick<Item, "name" | "kind" | "query">[];
+  pictures: Pick<Item, "name" | "kind" | "query" | "size">[];
   /** The text that is shown if there is no picture. */
   kind: string;
   /** The inputs that were changed. */
