@@ -22,6 +22,7 @@ from .definitions import (
     AnyDefinitions,
     Input,
     NodeDefinitions,
+    TypeMismatch,
     type_mismatches,
 )
 from .dependencies import nodes_behind, sources_of
@@ -43,21 +44,26 @@ from .ui import FROM_OUTSIDE, PRIMITIVE, Port, SavedGraph, SavedNode, SavedWorkf
 # Types of autogrow inputs into which users can type, and the values of new inputs.
 _LITERAL = frozenset({"STRING", "INT", "FLOAT", "BOOLEAN", "*"})
 _FRESH = {"INT": 0, "FLOAT": 0.0, "BOOLEAN": False}
+_FRESH_OF_KIND = {"int": 0, "seed": 0, "color": 0, "float": 0.0, "bool": False}
 
 
 @dataclass(frozen=True)
 class InputGroup:
-    """An autogrow group of one node: inputs that users can add to and remove."""
+    """A group of one node to which users can add inputs: an autogrow group, or one of rows."""
 
     key: str  # ``"<node id>.<group>"``
     label: str  # the label that is shown
     node_id: str  # the node
-    count: int  # how many inputs of the group the graph has, including links
-    following: str | None  # the key of the input that can be added; None if the group is full
-    # the key of the input that can be removed; None if it is a link, or if the group has as few
-    # inputs as the node class allows
-    last: str | None
-    default: Any  # the value of a new input
+    count: int  # how many inputs, or rows, the graph has, including links
+    least: int  # how few and how many the node class allows
+    most: int
+    # the keys and initial values of the input, or of the fields of the row, that can be added;
+    # empty if the group is full
+    next: Mapping[str, Any]
+    # the keys of the input, or of the fields of the row, that can be removed; empty if the group
+    # has as few as the node class allows, or if the last input is a link
+    last: tuple[str, ...]
+    has_rows: bool = False  # whether it is a group of rows
     advanced: bool = False  # whether it is rarely changed
     title: str = ""  # the title of the node
 
@@ -69,8 +75,9 @@ class WorkflowForm:
     # ids of the nodes whose outputs the author chose to show; the id of a subgraph node means all
     # nodes in it. Empty: all outputs are shown
     outputs: list[str]
-    # A sentence for each input that the author chose and the workflow does not have
+    # a sentence for each input that the author chose and the workflow does not have
     warnings: list[str]
+    mismatches: list[TypeMismatch]  # the values whose type cannot be that of their inputs
 
 
 def input_form(
@@ -107,14 +114,16 @@ def workflow_form(
     if authored.inputs:
         fields = _as_chosen(fields, authored, graph, warnings)
         fields.sort(key=lambda field: not (field.chosen or field.required))
-    wrong = {(each.node, each.input) for each in type_mismatches(graph, definitions)}
+    mismatches = type_mismatches(graph, definitions)
+    wrong = {(each.node, each.input) for each in mismatches}
     fields = [
         replace(field, value=None, default=None, required=True)
         if (field.node_id, field.input_name) in wrong and not field.dynamic
         else field
         for field in _distinct(fields)
     ]
-    return WorkflowForm(fields, _groups(graph, definitions, fields), authored.outputs, warnings)
+    groups = _groups(graph, definitions, fields)
+    return WorkflowForm(fields, groups, authored.outputs, warnings, mismatches)
 
 
 def _missing(graph: AnyGraph, definitions: NodeDefinitions) -> list[FormField]:
@@ -169,7 +178,8 @@ def _as_chosen(
                 ordered.setdefault((node_id, child), shown)
     others = [f for target, f in by_target.items() if target not in ordered and target not in twins]
     if authored.app:
-        return [*ordered.values(), *(replace(field, advanced=True) for field in others)]
+        rest = (replace(field, advanced=True, unchosen=True) for field in others)
+        return [*ordered.values(), *rest]
     groups: dict[int, list[FormField]] = defaultdict(list)
     for field in others:
         external = field.key != f"{field.node_id}.{field.input_name}"
@@ -203,48 +213,18 @@ def _groups(
     for node_id, node in graph.items() if definitions else ():
         inputs = inputs_of(node)
         for name, spec in definitions.declared(class_of(node), inputs).items():
-            slot: Input | None = None
-            if spec.type == ROWS:
-                rows = {index: spec.row(index).inputs for index in spec.rows_beside(inputs)}
-                firsts = {index: fields[0] for index, fields in rows.items() if fields}
-                names = [each.name for each in firsts.values()]
-                present = [firsts[index].name for index in spec.rows_in(inputs) if firsts]
-                least: Any = spec.replaced.rows[0]
-                slot = next(iter(firsts.values()), None)
-            else:
-                slot = spec.slots[0] if spec.type == AUTOGROW and len(spec.slots) == 1 else None
-                names = [child.name for child in spec.replaced.grown] if slot is not None else []
-                present = [own for own in names if own in inputs]
-                least = mapping(spec.options.get("template")).get("min")
-            if slot is None or not (
-                spec.type == ROWS
-                or _LITERAL.intersection(slot.type.split(","))
-                or is_loadable(definitions, slot)
-            ):
+            if spec.type not in (AUTOGROW, ROWS):
                 continue
-            free = [own for own in names if own not in present]
-            fewer = len(present) > (least if isinstance(least, int) else 1)
-            last = present[-1] if present and fewer else None
-            linked = last is not None and isinstance(inputs.get(last), (list, dict))
-            default = slot.options.get("default")
-            if default is None:
-                default = next(iter(slot.choices or ()), None)
+            made = (_rows_of if spec.type == ROWS else _grown)(node_id, spec, inputs, definitions)
+            if made is None:
+                continue
             # A group is shown beside what feeds it, too.
-            beside = {link[0] for own in present if is_link(link := inputs.get(own))} | {node_id}
+            own = [value for key, value in inputs.items() if key.startswith(f"{name}.")]
+            beside = {link[0] for link in own if is_link(link)} | {node_id}
             title = title_of(node) or definitions.title(class_of(node))
-            found.append(
-                InputGroup(
-                    f"{node_id}.{name}",
-                    f"{title}: {words(name)}",
-                    node_id,
-                    len(present),
-                    f"{node_id}.{free[0]}" if free else None,
-                    None if last is None or linked else f"{node_id}.{last}",
-                    _FRESH.get(slot.type.split(",")[0], "") if default is None else default,
-                    beside.isdisjoint(shown),
-                    title,
-                )
-            )
+            label = f"{title}: {words(name)}"
+            advanced = beside.isdisjoint(shown)
+            found.append(replace(made, label=label, title=title, advanced=advanced))
     labels = Counter([*(field.label for field in fields), *(group.label for group in found)])
     return [
         replace(group, label=f"{group.label} (node {group.node_id})")
@@ -254,23 +234,95 @@ def _groups(
     ]
 
 
+def _grown(
+    node_id: str, spec: Input, inputs: Mapping[str, Any], definitions: NodeDefinitions
+) -> InputGroup | None:
+    """Return an autogrow group, unless its inputs are neither values nor files."""
+    slot = spec.slots[0] if len(spec.slots) == 1 else None
+    if slot is None or not (
+        _LITERAL.intersection(slot.type.split(",")) or is_loadable(definitions, slot)
+    ):
+        return None
+    names = [child.name for child in spec.replaced.grown]
+    present = [own for own in names if own in inputs]
+    least = mapping(spec.options.get("template")).get("min")
+    least = least if isinstance(least, int) else 1
+    free = [own for own in names if own not in present]
+    last = present[-1:] if len(present) > least else []
+    return InputGroup(
+        f"{node_id}.{spec.name}",
+        "",
+        node_id,
+        len(present),
+        least,
+        len(names),
+        {f"{node_id}.{own}": _fresh(slot) for own in free[:1]},
+        tuple(f"{node_id}.{own}" for own in last if not isinstance(inputs[own], (list, dict))),
+    )
+
+
+def _rows_of(
+    node_id: str, spec: Input, inputs: Mapping[str, Any], definitions: NodeDefinitions
+) -> InputGroup | None:
+    """Return a group of rows, unless they have no field."""
+    least, most, fields = spec.replaced.rows
+    if not fields:
+        return None
+    present = spec.rows_in(inputs)
+    following = [index for index in spec.rows_beside(inputs) if index not in present]
+    added = [field for index in following for field in spec.row(index).inputs]
+    start = f"{spec.name}.{present[-1]}." if len(present) > least else None
+    return InputGroup(
+        f"{node_id}.{spec.name}",
+        "",
+        node_id,
+        len(present),
+        least,
+        most,
+        {
+            f"{node_id}.{field.name}": _fresh(field)
+            for field in added
+            if field.type in _TYPED or is_loadable(definitions, field)
+        },
+        tuple(f"{node_id}.{own}" for own in inputs if start and own.startswith(start)),
+        has_rows=True,
+    )
+
+
+def _fresh(spec: Input) -> Any:
+    """Return the value of a new input."""
+    default = spec.options.get("default")
+    if default is None:
+        default = next(iter(spec.choices or ()), None)
+    return _FRESH.get(spec.type.split(",")[0], "") if default is None else default
+
+
 def _distinct(fields: Sequence[FormField]) -> list[FormField]:
     """Add to labels that several fields have what differs: inputs, nodes, or both."""
     alike: dict[str, list[FormField]] = defaultdict(list)
     for field in fields:
         alike[field.label].append(field)
+    # whether the inputs of those with a label have different names, and different nodes
+    differ = {
+        label: (
+            len({each.input_name for each in found}) == len(found),
+            len({each.node_id for each in found}) == len(found),
+        )
+        for label, found in alike.items()
+        if len(found) > 1
+    }
     made = []
-    taken = {label for label, found in alike.items() if len(found) == 1}
+    taken = alike.keys() - differ.keys()
     for field in fields:
-        others, label = alike[field.label], field.label
-        if len(others) > 1:
-            node, name = f"node {field.node_id}", words(field.input_name)
-            by_name = len({each.input_name for each in others}) == len(others)
-            by_node = len({each.node_id for each in others}) == len(others)
-            label += f" ({name if by_name else node if by_node else f'{name}, {node}'})"
-            if label in taken:
-                label = f"{field.label} ({field.key})"
-            taken.add(label)
+        if field.label not in differ:
+            made.append(field)
+            continue
+        by_name, by_node = differ[field.label]
+        node, name = f"node {field.node_id}", words(field.input_name)
+        label = f"{field.label} ({name if by_name else node if by_node else f'{name}, {node}'})"
+        if label in taken:
+            label = f"{field.label} ({field.key})"
+        taken.add(label)
         made.append(replace(field, label=label))
     return made
 
@@ -345,6 +397,7 @@ class FormField:
     tooltip: str = ""  # the description of the input, or ``""``
     advanced: bool = False  # whether it is rarely changed
     chosen: bool = False  # whether the author of the workflow chose it for the form
+    unchosen: bool = False  # whether the author chose others in App mode
     # whether it is a dynamic combo: the chosen option decides which other inputs there are
     dynamic: bool = False
     # keys that are set to the same value, too: a widget of a subgraph may set several inputs
@@ -362,6 +415,14 @@ class FormField:
         if self.value is not None or not self.required:
             return self.value
         return False if self.default is None and self.kind == "bool" else self.default
+
+    @property
+    def fresh(self) -> Any:
+        """The value with which it begins if it is added to a group."""
+        if self.kind in MEDIA_KINDS:
+            return self.value
+        default = next(iter(self.options or ()), None) if self.default is None else self.default
+        return _FRESH_OF_KIND.get(self.kind, "") if default is None else default
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -398,8 +459,14 @@ def ranked_fields(
             label = shown if primitive and title else f"{shown}: {_words_of(name, specs)}"
             single = kind == "text" and not primitive and top == name
             unknown = bool(specs) and top not in specs
-            field = replace(
-                _field(node_id, name, value, kind, shown, specs.get(name), definitions),
+            field = _field(
+                node_id,
+                name,
+                value,
+                kind,
+                shown,
+                specs.get(name),
+                definitions,
                 label=f"{role} prompt".capitalize() if role and plain else label,
                 advanced=single or unknown or bool(specs and specs[top].options.get("advanced")),
             )
@@ -447,15 +514,19 @@ def _field(
     title: str,
     spec: Input | None,
     definitions: NodeDefinitions,
+    *,
+    label: str = "",
+    advanced: bool = False,
 ) -> FormField:
     return FormField(
         f"{node_id}.{name}",
-        f"{title}: {words(name)}",
+        label or f"{title}: {words(name)}",
         kind,
         node_id,
         name,
         value,
         **_declared(spec, definitions),
+        advanced=advanced,
         dynamic=spec is not None and spec.type == DYNAMIC_COMBO,
         title=title,
     )

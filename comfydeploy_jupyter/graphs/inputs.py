@@ -115,6 +115,7 @@ def apply_inputs(
             own = specs.get(name)
             if own is not None and own.type == ROWS:
                 rows = _rows_of(own, value, key)
+                given[node_id, name] = key
                 node["inputs"] = {n: v for n, v in before.items() if not n.startswith(f"{name}.")}
                 for number, fields in enumerate(rows):
                     for field, item in fields.items():
@@ -136,10 +137,10 @@ def apply_inputs(
             if before.get(name) != value:
                 own = definitions.declared(class_of(node), node["inputs"]).get(name)
                 if own is not None and own.type == DYNAMIC_COMBO:
-                    kept = {n for i, n in given if i == node_id}
+                    kept = {n for i, n in given if i == node_id and n.startswith(f"{name}.")}
                     node["inputs"] = _with_branch(node, name, definitions, kept)
                     names.update(node_id, before, node["inputs"])
-                    for gone in kept - node["inputs"].keys() - {name}:
+                    for gone in kept - node["inputs"].keys():
                         lost = given.pop((node_id, gone))
                         waiting.append(lost)
                         unknown[lost] = []
@@ -252,12 +253,16 @@ class InputNames:
     def find(self, key: str) -> list[Target]:
         """Return the inputs that a key names, by the first rule that finds any."""
         splits = list(self._splits(key))
-        by_id = [t for head, name in splits for t in self._with_input([head], name)]
-        by_title = [
-            t for head, name in splits for t in self._with_input(self._titles.get(head, ()), name)
-        ]
-        by_name = [(node_id, key) for node_id in self._names.get(key, ())]
-        return by_id or by_title or by_name or self._values_of(self._titles.get(key, ()))
+        return (
+            [target for head, name in splits for target in self._with_input([head], name)]
+            or [
+                t
+                for head, name in splits
+                for t in self._with_input(self._titles.get(head, ()), name)
+            ]
+            or [(node_id, key) for node_id in self._names.get(key, ())]
+            or self._values_of(self._titles.get(key, ()))
+        )
 
     def name(self, node_id: str, name: str) -> str:
         """Return the name of an input for people, by which `find` finds it."""
@@ -268,6 +273,17 @@ class InputNames:
             if by_title not in self.external and self.find(by_title) == [(node_id, name)]:
                 return by_title
         return f"{node_id}.{name}"
+
+    def of(self, node_id: str, name: str) -> list[str]:
+        """Return all names by which exactly this input is set."""
+        title = title_of(self._graph[node_id])
+        names = [f"{node_id}.{name}"]
+        names += [name] if len(self._names[name]) == 1 else []
+        names += [f"{title}.{name}", title] if len(self._titles.get(title, ())) == 1 else []
+        own = inputs_of(self._graph[node_id]).get("input_id")
+        external = [own] if isinstance(own, str) and node_id in self.external.get(own, ()) else []
+        target = [(node_id, name)]
+        return external + [n for n in names if n not in self.external and self.find(n) == target]
 
     def all(self) -> list[str]:
         """Return the names of all external inputs, and of all other values."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlencode
 
@@ -12,6 +13,7 @@ from .. import request_models as fields
 from ..errors import (
     ComfyUIUnavailableError,
     ConflictError,
+    InvalidInputError,
     InvalidRequestError,
     NotFoundError,
     OfflineError,
@@ -277,6 +279,21 @@ class SchemaRequest(FileRequest):
     version: fields.VersionField = None
 
 
+class FormRequest(SchemaRequest):
+    inputs: fields.JSONObject | None = optional(
+        "The present values, by any names that `inputs` of a run may have. Numbers may be texts, as"
+        " in `values`. Options of dynamic combos in it, inputs and rows that it adds to groups or"
+        " removes (null, or a list of rows) decide which fields the form has.",
+        {"1.width": "128"},
+    )
+    fresh: bool = optional(
+        "Whether to request the node definitions from ComfyUI again, so that the form offers files"
+        " that were just added. Otherwise they may be 30 seconds old.",
+        False,
+        default=False,
+    )
+
+
 class SchemaQuery(VersionQuery):
     machine: fields.MachineField = None
 
@@ -416,6 +433,151 @@ class WorkflowSchema(Success):
     definitions: DefinitionsOrigin
 
 
+class FormSection(ReplyModel):
+    """The heading that neighbouring rows have in common."""
+
+    id: int = Field(examples=[0])
+    title: str = Field(examples=["Empty Image"])
+
+
+class PlaceInRows(ReplyModel):
+    """The row of a group that a field belongs to."""
+
+    group: str = required("The key of the group.", "5.loras")
+    index: int = required("The index of the row in the graph.", 0)
+
+
+class FormLine(ReplyModel):
+    """What fields and groups have in common."""
+
+    key: str = required("The key of `inputs` of a run.", "1.width")
+    node: str = required("The id of the node in API format.", "1")
+    input: str = required("The name of the input of the node.", "width")
+    label: str = required("The label; no two are the same.", "Empty Image: width")
+    parts: tuple[str, str, str] = required(
+        "The parts of the label: before, in, and after the part that is shown below the heading of"
+        " the section.",
+        ["Empty Image: ", "width", ""],
+    )
+    section: FormSection | None = required("Null if the row stands alone.")
+    more: bool = required('Whether it is below "More inputs".', False)
+    hint: str = required(
+        "In words: whether a value is needed, the range, the default, the number of rows.",
+        "1 to 16384 pixels · default 512",
+    )
+
+
+class FormField(FormLine):
+    """A field of a form."""
+
+    kind: Literal[
+        "text",
+        "multiline",
+        "int",
+        "float",
+        "bool",
+        "combo",
+        "color",
+        "seed",
+        "image",
+        "video",
+        "audio",
+    ] = required(
+        "`color` is shown as `#rrggbb`; `image`, `video` and `audio` are files of ComfyUI's input"
+        " folder; a `combo` without `choices` takes any text.",
+        "int",
+    )
+    keys: list[str] = required("The keys that it sets to the same value.", ["1.width"])
+    names: list[str] = required(
+        "All names by which a run sets this input.", ["1.width", "width", "Red.width"]
+    )
+    original: Any = required("The value of the workflow, as in `values`.", "512")
+    default: Any = required("The value of the node class, as in `values`; or null.", "512")
+    may_be_empty: bool = required("Whether an empty text is a value.", True)
+    choices: int | None = required("The number of its list in `choices` of the form.")
+    dynamic: bool = required("Whether its value decides which other fields there are.", False)
+    min: float | None = Field(examples=[1])
+    max: float | None = Field(examples=[16384])
+    least: str | None = required("`min` as an exact text.", "1")
+    most: str | None = required("`max` as an exact text.", "16384")
+    step: float | None = Field(examples=[8])
+    unit: str = required("Empty if it is not known.", "pixels")
+    slider: bool = required("Whether a slider is useful.", False)
+    range: str = required("The range of a number and its unit in words.", "1 to 16384 pixels")
+    width: str | None = required(
+        "Of a height: the key of the width that belongs to it; an aspect ratio sets both."
+    )
+    tooltip: str = required("The description of the input.", "")
+    row: PlaceInRows | None
+    required: bool = required("Whether the workflow has no value.", False)
+
+
+class FormGroup(FormLine):
+    """A group to which inputs or rows can be added; its fields stand before it."""
+
+    kind: Literal["group"]
+    has_rows: bool = required("Whether it is a group of rows.", True)
+    rows: list[dict[str, Any]] | None = required(
+        "What its rows have, by the names of their fields, also links. A list like this one as the"
+        " value of `key` in `inputs` replaces all rows, so it adds, removes and moves them.",
+        [{"lora_name": "a.safetensors", "strength": 1.0}],
+    )
+    least: int = required("How few inputs or rows it may have.", 1)
+    most: int = required("How many inputs or rows it may have.", 20)
+    can_grow: bool = Field(examples=[True])
+    can_shrink: bool = Field(examples=[False])
+    next: dict[str, Any] = required(
+        "The `inputs` that add one, with its initial values.",
+        {"5.loras.1.lora_name": "a.safetensors", "5.loras.1.strength": 1.0},
+    )
+    last: list[str] = required("The keys that remove the last one if they are null.", [])
+
+
+class FormNote(ReplyModel):
+    """Sentences about the workflow, with a heading."""
+
+    about: Literal["types", "author", "conversion"] = Field(examples=["types"])
+    title: str = Field(examples=["Some values do not fit their inputs"])
+    texts: list[str]
+
+
+class WorkflowForm(Success):
+    """The form of a workflow: what a page shows and checks."""
+
+    title: str = required("The name of the stored workflow or file; empty for a graph.", "Portrait")
+    rows: list[FormField | FormGroup] = required("In the order in which they are shown.")
+    values: dict[str, Any] = required(
+        "The present value of each field by its key: choices and booleans as they are, all else as"
+        " text, because large integers are not exact in a browser.",
+        {"1.width": "512"},
+    )
+    choices: list[list[Any]] = required("The lists of choices.", [["euler", "ddim"]])
+    unlocked: list[str] = required(
+        "The keys of the seeds that ComfyUI's editor draws anew for each run.", ["3.seed"]
+    )
+    outputs: list[str] = required(
+        "The ids of the nodes whose outputs the author shows; empty for all.", []
+    )
+    problems: dict[str, str] = required(
+        "By the key of a field, what is wrong with its value.", {"1.width": "must be at least 1"}
+    )
+    others: dict[str, str] = required(
+        "The `inputs` without a field, such as links, by their names; long values are cut.", {}
+    )
+    unknown: dict[str, list[str]] = required(
+        "The names in `inputs` that fit no input or several, with similar or with all those names."
+        " Those of an option that is not chosen any more are among them.",
+        {},
+    )
+    notes: list[FormNote] = Field(examples=[[]])
+    defined: bool = required(
+        "Whether the node definitions are those of the running ComfyUI. Otherwise they may be old"
+        " or lack classes, whose fields are guessed from the values.",
+        True,
+    )
+    definitions: DefinitionsOrigin
+
+
 _FILE_FIELDS = {
     "machine": route.form_field("The machine whose node definitions are used.", maxLength=255),
     "file": {
@@ -424,6 +586,7 @@ _FILE_FIELDS = {
     },
 }
 SCHEMA_FORM = route.form("SchemaForm", {"file": "{}"}, **_FILE_FIELDS)
+WORKFLOW_FORM = route.form("FormUpload", {"file": "{}"}, **_FILE_FIELDS)
 CONVERT_FORM = route.form(
     "ConvertForm",
     {"file": "{}", "to": "api"},
@@ -518,6 +681,40 @@ class GraphsHandler(Handler):
             self.services.machines.get(machine), workflow_api=api, workflow=ui
         )
         await self.reply_large({"success": True, **found})
+
+    @route.post("workflow/form", "getWorkflowForm")
+    @route.takes(
+        WORKFLOW_FORM,
+        body=FormRequest,
+        example=("workflow_api", "inputs"),
+        needs=("workflow_api", "workflow", "workflow_id", "filename"),
+    )
+    @route.replies(WorkflowForm, "The form.")
+    @route.errors(*FILES, NotFoundError, InvalidInputError)
+    async def get_workflow_form(self) -> None:
+        """The form of any workflow: fields, groups, values, and what is wrong with these.
+
+        One of `workflow`, `workflow_api`, `workflow_id` and `filename` is needed, or a `file` in a
+        form. With `inputs` it is the form that the workflow has with these values; nothing is kept
+        between requests.
+        """
+        request = await self._read_graph(FormRequest)
+        api, ui = await self._stored_graphs(request)
+        title = PurePath(self._file_name(request)).stem
+        if request.workflow_id is not None:
+            title = await self.services.local_workflows.name(request.workflow_id)
+        form = await convert.read_form(
+            self.services.machines.get(request.machine),
+            workflow_api=api,
+            workflow=ui,
+            inputs=request.inputs,
+            fresh=request.fresh,
+        )
+        await self.reply_large({"success": True, "title": title, **form})
+
+    def _file_name(self, request: FileRequest) -> str:
+        files = self.request.files.get("file", [])
+        return files[0]["filename"] if files else request.filename or ""
 
     @route.post("workflow/fetch-models", "fetchModels")
     @route.takes(example=("workflow", "dry_run"), needs=("workflow", "workflow_api", "workflow_id"))

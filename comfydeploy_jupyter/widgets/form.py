@@ -3,69 +3,31 @@
 from __future__ import annotations
 
 import random
-import re
 import threading
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import wraps
-from itertools import groupby
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import traitlets as t
 
 from ..client.server import plain
-from ..client.text import counted
 from ..display.page import View, script
 from ..errors import ComfyDeployError, InvalidRequestError, UnknownInputError
-from ..graphs.definitions import unwrapped
 from ..graphs.form import page_value
-from ..graphs.formats import class_of, inputs_of, is_link
-from ..graphs.inputs import apply_inputs
-from ..graphs.seeds import MAX_SEED, SeedMode, apply_seeds
+from ..graphs.formats import inputs_of
+from ..graphs.seeds import MAX_SEED
+from ..graphs.shown_form import FormStructure, form_rows, is_within, read_value, shorten
 from ..graphs.validation import sentence
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from ..graphs.definitions import AnyDefinitions
     from ..graphs.external import Target
     from ..graphs.form import FormField, InputGroup, WorkflowForm
-    from ..graphs.formats import Graph, UIGraph
-    from ..graphs.inputs import AppliedInputs
+    from ..graphs.formats import Graph
     from .base import Panel
-
-
-MAX_SHOWN = 80
-"""How many characters of a value without a field are shown at most."""
-
-
-def unlocked_seeds(
-    fields: Sequence[FormField], graph: Graph, ui: UIGraph | None, definitions: AnyDefinitions
-) -> list[str]:
-    """Return the keys of the seeds that ComfyUI's editor would draw anew for each run."""
-    settled = apply_seeds(graph, SeedMode.AUTO, ui=ui, definitions=definitions)
-    before = {f"{field.node_id}.{field.input_name}": field for field in fields}
-    return [
-        before[name].key
-        for name, seed in settled.seeds.items()
-        if name in before and seed != before[name].value
-    ]
-
-
-def read_number(field: FormField, text: str) -> int | float:
-    """Return the number that was typed into a field."""
-    try:
-        value = float(text) if field.kind == "float" else int(text)
-    except ValueError as error:
-        what = "a number" if field.kind == "float" else "a whole number"
-        raise InvalidRequestError.of_field(field.label, f"must be {what}") from error
-    for bound, word in ((field.min, "least"), (field.max, "most")):
-        if bound is not None and (value < bound if word == "least" else value > bound):
-            problem = f"must be at {word} {plain_number(bound)}"
-            raise InvalidRequestError.of_field(field.label, problem)
-    return value
 
 
 def draw_seed(field: FormField) -> int:
@@ -73,401 +35,6 @@ def draw_seed(field: FormField) -> int:
     low = 0 if field.min is None else max(0, int(field.min))
     high = MAX_SEED if field.max is None else min(MAX_SEED, int(field.max))
     return random.randint(low, max(low, high))
-
-
-def is_within(key: str, tops: Collection[str]) -> bool:
-    """Return whether a key belongs to an input of one of these dynamic combos or groups."""
-    parts = key.split(".")
-    return any(".".join(parts[:number]) in tops for number in range(1, len(parts)))
-
-
-def shorten(value: object) -> str:
-    """Return a value as text of at most `MAX_SHOWN` characters."""
-    text = str(value)
-    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]} …"
-
-
-def plain_number(number: float) -> str:
-    """Return a number as text, without a decimal point if it is an integer."""
-    return f"{int(number)}" if float(number).is_integer() else f"{number:g}"
-
-
-SHOWN = 12
-"""How many fields a form shows at first; the others are below "More inputs"."""
-
-MAX_STEPS = 256
-"""A number with at most so many values between its bounds has a slider."""
-
-EXACT = 2**53
-"""Larger integers are not exact in a browser."""
-
-UNITS = {
-    "pixels": r"((image|target|output|canvas|custom|final|tile|cell)_)?(width|height)|\w+_pixels",
-    "megapixels": r"megapixels",
-    "seconds": r"(\w+_)?seconds(_\w+)?",
-    "frames": r"(\w+_)?(frames|frame_count)",
-    "frames per second": r"fps|(\w+_)?frame_rate",
-    "degrees": r"(\w+_)?degrees",
-}
-"""Units, and the names of inputs that say them; ComfyUI's node definitions have no units. Names
-such as ``length`` and ``duration`` mean different things in different nodes."""
-
-UNNAMED = ("value", "default_value")
-"""Names of inputs whose node says what they are."""
-
-
-def form_rows(fields: Sequence[FormField], groups: Sequence[InputGroup]) -> list[dict[str, Any]]:
-    """Return the rows of a form.
-
-    Fields of one node are next to each other. Those that the author of the workflow chose keep the
-    author's order.
-    """
-    shown = 0
-    rows: list[dict[str, Any]] = []
-    in_sight: set[str] = set()  # dynamic combos and groups, whose inputs are shown as well
-    keys = {group.key for group in groups}
-    for field in fields:
-        # Inputs that the author of the workflow chose, or that need a value, are never folded.
-        external = field.key != f"{field.node_id}.{field.input_name}"
-        chosen = field.chosen or field.required or external
-        always = chosen or is_within(field.key, in_sight)
-        more = not always and (field.advanced or shown >= SHOWN)
-        shown += not more
-        if not more:
-            in_sight.update(key for key in (field.key,) if field.dynamic)
-            in_sight.update(key for key in keys if field.key.startswith(f"{key}."))
-        # what the fields of a section have in common
-        section = f"title {field.title}" if field.chosen and field.title else field.node_id
-        rows.append({**_page_field(field, more=more), "of": section})
-    firsts: dict[tuple[bool, str], int] = {}
-    for place, row in enumerate(rows):
-        firsts.setdefault((row["more"], row["of"]), place)
-    order = {
-        row["key"]: place if field.chosen else firsts[row["more"], row["of"]]
-        for place, (row, field) in enumerate(zip(rows, fields, strict=True))
-    }
-    rows.sort(key=lambda row: order[row["key"]])
-    for group in groups:
-        _insert_group(rows, group)
-    return _in_sections(rows)
-
-
-def _insert_group(rows: list[dict[str, Any]], group: InputGroup) -> None:
-    """Insert the row of a group after its inputs, or after those of its node."""
-    node = f"{group.node_id}."
-    own = [n for n, row in enumerate(rows) if row["key"].startswith(f"{group.key}.")]
-    near = own or [n for n, row in enumerate(rows) if row["key"].startswith(node)]
-    place = near[-1] + 1 if near else len(rows)
-    row = {
-        "key": group.key,
-        "label": group.label,
-        "title": group.title,
-        "kind": "group",
-        "hint": counted(group.count, "value"),
-        "can_grow": group.following is not None,
-        "can_shrink": group.last is not None,
-        "more": rows[place - 1]["more"] if near else True,
-        "of": rows[place - 1]["of"] if near else group.node_id,
-    }
-    rows.insert(place, row)
-
-
-def _in_sections(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Put neighbouring inputs of a node into a section, whose heading has the node's title.
-
-    ``label`` remains the whole label. ``parts`` are what is before, in and after the part that is
-    shown below the heading; a row without a section shows the whole label.
-    """
-    made: list[dict[str, Any]] = []
-    for _, group in groupby(rows, key=itemgetter("of", "more")):
-        part = list(group)
-        title = part[0]["title"]
-        several = len(part) > 1 and title
-        suffixes = {_suffix(row["label"]) for row in part}
-        suffix = suffixes.pop() if several and len(suffixes) == 1 else ""
-        section = {"id": len(made), "title": f"{title}{suffix}"} if several else None
-        for row in part:
-            before = f"{title}: " if several and row["label"].startswith(f"{title}: ") else ""
-            after = suffix if before else ""
-            shown = row["label"].removeprefix(before).removesuffix(after)
-            facts = {key: value for key, value in row.items() if key not in ("of", "title")}
-            made.append({**facts, "section": section, "parts": [before, shown, after]})
-    return made
-
-
-def _suffix(label: str) -> str:
-    """Return the node id that `workflow_form` has added to a label, with its brackets."""
-    start = label.rfind(" (node ")
-    return label[start:] if start >= 0 and label.endswith(")") else ""
-
-
-def _page_field(field: FormField, *, more: bool) -> dict[str, Any]:
-    """Return a field as the script in the page takes it."""
-    kind = field.kind
-    value = field.initial
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    written = page_value(field, value)
-    if kind in {"int", "float"} and not number and value is not None:
-        kind = "text"
-    if kind == "color" and value is not None and not str(written).startswith("#"):
-        kind = "text"
-    return {
-        "key": field.key,
-        "label": field.label,
-        "title": field.title,
-        "kind": kind,
-        "original": written,
-        "required": field.required,
-        "options": field.options,
-        "min": field.min,
-        "max": field.max,
-        "step": field.step,
-        "slider": kind in {"int", "float"} and _slides(field),
-        "range": _range(field) if kind in {"int", "float"} else "",
-        "tooltip": field.tooltip,
-        "hint": _hint(field),
-        "more": more,
-    }
-
-
-def _slides(field: FormField) -> bool:
-    """Return whether the range of a number is small enough for a slider."""
-    if field.min is None or field.max is None or not field.min < field.max:
-        return False
-    step = field.step or (1 if field.kind == "int" else 0)
-    few = step > 0 and (field.max - field.min) / step <= MAX_STEPS
-    return few or field.slider
-
-
-def _hint(field: FormField) -> str:
-    """Return in words whether a field needs a value, its range and its default."""
-    parts = ["required" if field.required else ""]
-    parts += [_range(field)] if field.kind in {"int", "float"} else []
-    simple = isinstance(field.default, (str, int, float)) and field.default != ""
-    if simple and field.kind not in {"seed", "multiline"}:
-        default = page_value(field, field.default)
-        if field.kind == "bool":
-            default = "yes" if default else "no"
-        parts.append(f"default {default}")
-    return " · ".join(part for part in parts if part)
-
-
-def _range(field: FormField) -> str:
-    """Return the range of a number and its unit in words, without limits of 64-bit integers."""
-    low = "" if field.min is None or abs(field.min) >= EXACT else plain_number(field.min)
-    high = "" if field.max is None or abs(field.max) >= EXACT else plain_number(field.max)
-    unit = unit_of(field)
-    if high:
-        text = f"{low} to {high}" if low else f"up to {high}"
-        parts = [f"{text} {unit}".strip()]
-    else:
-        parts = [unit, f"from {low}" if low else ""]
-    if (low or high) and field.step and field.step != 1 and field.kind == "int":
-        parts.append(f"step {plain_number(field.step)}")
-    return ", ".join(part for part in parts if part)
-
-
-def unit_of(field: FormField) -> str:
-    """Return the unit of a number if the name of its input says it, otherwise ``""``.
-
-    A fractional width or height is not in pixels.
-    """
-    names = [field.input_name]
-    if field.input_name in UNNAMED:
-        names = [field.key, "_".join(field.title.lower().split())]
-    for unit, pattern in UNITS.items():
-        if unit == "pixels" and field.kind != "int":
-            continue
-        if any(re.fullmatch(pattern, name) for name in names):
-            return unit
-    return ""
-
-
-class FormStructure:
-    """The fields and groups of a form, and the graph that has them.
-
-    The option of a dynamic combo decides which further inputs there are, and an autogrow group has
-    as many inputs as were added to it.
-    """
-
-    def __init__(
-        self,
-        fields: Sequence[FormField],
-        graph: Graph,
-        *,
-        groups: Sequence[InputGroup] = (),
-        definitions: AnyDefinitions = None,
-        make: Callable[[Graph], WorkflowForm] | None = None,
-    ) -> None:
-        self._workflow = self.graph = graph
-        self._definitions, self._make = definitions, make
-        self._saved = {field.key: field for field in fields}
-        self.fields = dict(self._saved)
-        self.groups = {group.key: group for group in groups}
-
-    def rebuild(
-        self, inputs: Mapping[str, Any], values: Mapping[str, Any]
-    ) -> dict[str, Any] | None:
-        """Change to the fields that the workflow has with other inputs."""
-        if self._make is None:
-            return None
-        applied = apply_inputs(self._workflow, inputs, strict=False, definitions=self._definitions)
-        made = self._make(applied.graph)
-        moved = {
-            field.key
-            for field in made.fields
-            if field.dynamic
-            and (field.key not in self._saved or self._saved[field.key].value != field.value)
-        }
-        fields = [
-            replace(field, value=self._saved[field.key].value)
-            if field.key in self._saved and not is_within(field.key, moved)
-            else field
-            for field in made.fields
-        ]
-        before, self.graph = self.graph, applied.graph
-        options = {field.key: field for field in made.fields if field.dynamic}
-        switched = {
-            key
-            for key, field in options.items()
-            if inputs_of(before[field.node_id]).get(field.input_name) != field.value
-        }
-        self.fields = {field.key: field for field in fields}
-        self.groups = {group.key: group for group in made.groups}
-        kept = {k: v for k, v in values.items() if not is_within(k, switched)}
-        kept.update((key, field.value) for key, field in options.items())
-        return kept
-
-    def chosen(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the chosen options, and the inputs that were added to or removed from groups."""
-        options = {key: values[key] for key, field in self.fields.items() if field.dynamic}
-        return {**options, **dict.fromkeys(self.removed()), **self.added()}
-
-    def of(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the inputs among these that decide which fields there are."""
-        dynamic = any(field.dynamic for field in self.fields.values()) or self.groups
-        if self._make is None or not dynamic:
-            return {}
-        applied = apply_inputs(self._workflow, inputs, strict=False, definitions=self._definitions)
-        made = self._make(applied.graph)
-        fields = {field.key: field for field in made.fields}
-        more, fewer = self._grown({group.key for group in made.groups}, fields)
-        options = [key for key, field in fields.items() if field.dynamic]
-        return {key: fields[key].value for key in (*options, *more)} | dict.fromkeys(fewer)
-
-    def added(self) -> dict[str, Any]:
-        """Return the inputs that were added to groups, with their initial values."""
-        return {key: self.fields[key].value for key in self._grown(self.groups, self.fields)[0]}
-
-    def removed(self) -> list[str]:
-        """Return the keys of the inputs that were removed from groups."""
-        return self._grown(self.groups, self.fields)[1]
-
-    def _grown(
-        self, groups: Collection[str], fields: Collection[str]
-    ) -> tuple[list[str], list[str]]:
-        """Return the inputs that groups have more, and fewer, than in the workflow."""
-        more = [key for key in fields if key not in self._saved and is_within(key, groups)]
-        fewer = [key for key in self._saved if key not in fields and is_within(key, groups)]
-        return more, fewer
-
-    def grown(self, group: InputGroup, by: int, values: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Return the inputs with one more in a group, or without its last one, for `rebuild`."""
-        inputs = self.chosen(values)
-        key = group.following if by > 0 else group.last
-        if key is None:
-            return None
-        if by < 0:
-            inputs.pop(key, None)
-            inputs.update({key: None} if key in self._saved else {})
-        elif key in inputs:
-            del inputs[key]
-        else:
-            inputs[key] = group.default
-        return inputs
-
-    def told_by(self, graph: Graph, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the inputs with which the workflow has the values of a run, by their keys.
-
-        The run's graph decides. The inputs of its request only set what the graph does not have as
-        a value: external inputs that were replaced, and files that a node was added for. None is
-        the value of an input that is removed from a group.
-        """
-        values = self._values_in(graph)
-        kept = {}
-        for key, value in inputs.items():
-            targets = apply_inputs(self._workflow, {key: value}, strict=False).given
-            if not targets or not targets.keys() <= values.keys():
-                kept[key] = value
-        changed = {
-            f"{node_id}.{name}": value
-            for (node_id, name), value in values.items()
-            if unwrapped(inputs_of(self._workflow[node_id]).get(name)) != value
-        }
-        gone = [
-            key
-            for key, field in self._saved.items()
-            if is_within(key, self.groups)
-            and self._is_in(graph, field.node_id)
-            and field.input_name not in inputs_of(graph[field.node_id])
-        ]
-        return {**kept, **changed, **dict.fromkeys(gone)}
-
-    def untold(self, graph: Graph, inputs: Mapping[str, Any]) -> list[str]:
-        """Return the labels of fields, or names of inputs, that do not have the value of a run."""
-        labels = {(f.node_id, f.input_name): f.label for f in self.fields.values()}
-        given = apply_inputs(self._workflow, inputs, strict=False, definitions=self._definitions)
-        wrong = [
-            (node_id, name)
-            for (node_id, name), value in self._values_in(graph).items()
-            if unwrapped(inputs_of(given.graph[node_id]).get(name)) != value
-        ]
-        absent = [
-            (field.node_id, field.input_name)
-            for key, field in self._saved.items()
-            if not self._is_in(graph, field.node_id)
-            and key == f"{field.node_id}.{field.input_name}"
-            and (field.node_id, field.input_name) not in given.given
-        ]
-        return [labels.get(target, ".".join(target)) for target in (*wrong, *absent)]
-
-    def _is_in(self, graph: Graph, node_id: str) -> bool:
-        """Return whether a run's graph has a node of the workflow, with the same class."""
-        return class_of(graph.get(node_id, {})) == class_of(self._workflow.get(node_id, {}))
-
-    def _values_in(self, graph: Graph) -> dict[Target, Any]:
-        return {
-            (node_id, name): unwrapped(value)
-            for node_id, node in graph.items()
-            if node_id in self._workflow and self._is_in(graph, node_id)
-            for name, value in inputs_of(node).items()
-            if not is_link(value)
-        }
-
-    def applied(self, inputs: Mapping[str, Any]) -> AppliedInputs:
-        """Return the present graph with other inputs; unknown names are left out."""
-        return apply_inputs(self.graph, inputs, strict=False, definitions=self._definitions)
-
-    def targets(self, key: str) -> frozenset[Target]:
-        """Return the inputs of the graph that a name sets."""
-        return frozenset(apply_inputs(self.graph, {key: None}, definitions=self._definitions).given)
-
-    def field_of(self, key: str) -> FormField | None:
-        """Return the field that shows exactly the inputs that a name sets, or None."""
-        if key in self.fields:
-            return self.fields[key]
-        targets = self.targets(key)
-        shown = (f for f in self.fields.values() if (f.node_id, f.input_name) in targets)
-        return next((f for f in shown if {n for n, _ in self.targets(f.key)} == {f.node_id}), None)
-
-    def twin_of(self, key: str) -> FormField | None:
-        """Return the field that sets several inputs, and those of a name among them, or None."""
-        targets = self.targets(key)
-        shared = (field for field in self.fields.values() if field.twins)
-        return next(
-            (f for f in shared if targets <= {t for twin in f.keys for t in self.targets(twin)}),
-            None,
-        )
 
 
 P = ParamSpec("P")
@@ -600,7 +167,7 @@ class Form(View):
         values, faults = {}, {}
         for key, field in self._fields.items():
             try:
-                values[key] = self._read(field)
+                values[key] = read_value(field, self.values[field.key])
             except InvalidRequestError as error:
                 values[key], faults[key] = field.initial, error
         return values, faults
@@ -676,7 +243,7 @@ class Form(View):
     def _make_room(self, key: str) -> None:
         """Add an input to a group if a name is that of the group's next input."""
         groups = self._structure.groups.values()
-        following = {group.following: group for group in groups}
+        following = {next(iter(group.next)): group for group in groups if group.next}
         for node_id, name in self._structure.targets(key) if following else ():
             if f"{node_id}.{name}" in following:
                 self._grow(following[f"{node_id}.{name}"], 1)
@@ -896,22 +463,3 @@ class Form(View):
             names = {name for key in keys for name in self._fields[key].keys}
             targets = (self._structure.targets(name) for name in names)
             self._set_others(self._without(frozenset().union(*targets)))
-
-    def _read(self, field: FormField) -> Any:
-        written = self.values[field.key]
-        if field.required and written in (None, "") and field.default != "":
-            raise InvalidRequestError.of_field(
-                field.label, "must have a value, because the workflow has none"
-            )
-        if written == page_value(field, field.initial):
-            return field.initial
-        if field.kind == "bool":
-            return bool(written)
-        if field.kind not in {"int", "float", "seed", "color"} or field.options:
-            return written
-        text = str(written).strip()
-        if field.kind == "color":
-            if not re.fullmatch(r"#[0-9a-fA-F]{6}", text):
-                raise InvalidRequestError.of_field(field.label, "must be a colour like #1a2b3c")
-            return int(text[1:], 16)
-        return read_number(field, text)

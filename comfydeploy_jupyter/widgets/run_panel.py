@@ -20,9 +20,10 @@ from ..errors import (
 from ..graphs.definitions import type_mismatches
 from ..graphs.examples import examples
 from ..graphs.form import workflow_form
+from ..graphs.shown_form import unlocked_seeds
 from ..graphs.validation import NOT_HERE
 from .base import Panel
-from .form import Form, unlocked_seeds
+from .form import Form
 from .gallery import Gallery, plain_form
 from .history import History
 from .models_box import ModelsBox

@@ -15,6 +15,7 @@ from ..graphs.formats import GraphFormat, check_api_graph, detect_format
 from ..graphs.inputs import contract_of
 from ..graphs.layout import api_to_ui
 from ..graphs.metadata import embedded_workflow
+from ..graphs.shown_form import shown_form
 from ..graphs.ui import check_integrity
 from ..graphs.ui_to_api import ui_to_api
 from ..util import jsons, worker
@@ -33,6 +34,7 @@ NAMES = {API: "workflow_api", UI: "workflow", NOTEBOOK: "notebook", PYTHON: "pyt
 
 LEADING = 64  # bytes at the beginning of a file that show whether it is JSON
 SPOOL = 16 * 1024 * 1024  # bytes of a file from ComfyUI that are kept in memory
+FILES_MAX_AGE = 30.0  # seconds, of the lists of files that a form offers
 
 
 async def convert(request: ConvertRequest, machine: Machine) -> dict[str, Any]:
@@ -267,4 +269,55 @@ def _contract(
         "outputs": packed(contract["outputs"]),
         "warnings": packed([*(warnings or ()), *contract["warnings"]]),
         "definitions": definitions.origin(),
+    }
+
+
+async def read_form(
+    machine: Machine,
+    *,
+    workflow_api: dict[str, Any] | None,
+    workflow: dict[str, Any] | None,
+    inputs: dict[str, Any] | None,
+    fresh: bool,
+) -> dict[str, Any]:
+    """Return the form of a workflow with these inputs, see `shown_form`.
+
+    Without live node definitions of the machine, the last known ones are used.
+    """
+    definitions = await machine.definitions(max_age=0 if fresh else FILES_MAX_AGE)
+    return await worker.run(_form, definitions, workflow_api, workflow, inputs)
+
+
+def _form(
+    definitions: DefinitionSet,
+    api: dict[str, Any] | None,
+    ui: dict[str, Any] | None,
+    inputs: dict[str, Any] | None,
+) -> dict[str, Any]:
+    api, ui, warnings = as_api(api, ui, definitions.nodes)
+    form = shown_form(check_api_graph(api), definitions.nodes, ui, inputs)
+    if definitions.source == "bundled":  # its lists of files are empty
+        for row in form["rows"]:
+            number = row.get("choices")
+            if number is not None and not form["choices"][number]:
+                row["choices"] = None
+    told = {
+        "types": ("Some values do not fit their inputs", form.pop("mismatches")),
+        "author": (
+            "Some inputs that the workflow's author chose do not exist",
+            form.pop("warnings"),
+        ),
+    }
+    # A conversion also tells the values that do not fit.
+    inexact = [text for text in warnings or () if text not in told["types"][1]]
+    told["conversion"] = ("The conversion from the editor's format is not exact", inexact)
+    return {
+        "defined": definitions.source == "live",
+        "definitions": definitions.origin(),
+        "notes": [
+            {"about": about, "title": title, "texts": texts}
+            for about, (title, texts) in told.items()
+            if texts
+        ],
+        **{key: packed(value) for key, value in form.items()},
     }

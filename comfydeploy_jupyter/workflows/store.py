@@ -222,6 +222,10 @@ class LocalWorkflows(Repository):
         shown = {key: version[key] for key in ("version", "comment", *GRAPHS)}
         return {**record.shown(), **shown, "versions": [version]}
 
+    @reading
+    def name(self, db: sqlite3.Connection, workflow_id: str) -> str:
+        return str(workflow_row(db, workflow_id)["name"])
+
     async def versions(
         self, workflow_id: str, *, search: str = "", limit: int = 100, offset: int = 0
     ) -> list[dict[str, Any]]:

@@ -129,14 +129,15 @@ def test_children_are_placed_below_their_combo_and_have_its_bounds() -> None:
 def test_a_group_says_what_can_be_added_and_removed() -> None:
     graph = copy.deepcopy(GRAPH)
     (values,) = workflow_form(graph, DEFINITIONS).groups
-    assert (values.key, values.count, values.last) == ("5.values", 1, None)
-    assert (values.following, values.label) == ("5.values.b", "Make it: values")
+    assert (values.key, values.count, values.last) == ("5.values", 1, ())
+    assert (values.next, values.label) == ({"5.values.b": ""}, "Make it: values")
+    assert (values.least, values.most, values.has_rows) == (1, 3, False)
     graph["5"]["inputs"].update({"values.b": "x", "values.c": "y"})
     (values,) = workflow_form(graph, DEFINITIONS).groups
-    assert (values.count, values.following, values.last) == (3, None, "5.values.c")
+    assert (values.count, values.next, values.last) == (3, {}, ("5.values.c",))
     graph["5"]["inputs"]["values.c"] = ["9", 0]
     (values,) = workflow_form(graph, DEFINITIONS).groups
-    assert values.last is None
+    assert values.last == ()
 
 
 LOADER = declared(image=[["a.png", "b.png"], {"image_upload": True}])
@@ -145,13 +146,13 @@ WITH_LOADER = {**DEFINITIONS, "LoadImage": LOADER}
 
 def test_pictures_are_added_to_a_group_and_removed() -> None:
     _, pictures = workflow_form(GRAPH, WITH_LOADER).groups
-    assert (pictures.key, pictures.count, pictures.last) == ("5.pictures", 0, None)
-    assert (pictures.following, pictures.default) == ("5.pictures.picture0", "")
+    assert (pictures.key, pictures.count, pictures.last) == ("5.pictures", 0, ())
+    assert pictures.next == {"5.pictures.picture0": ""}
     applied = apply({"5.pictures.picture0": "b.png"})
     form = workflow_form(applied.graph, WITH_LOADER)
     (field,) = (field for field in form.fields if field.key == "5.pictures.picture0")
     assert (field.kind, field.value, field.options) == ("image", "b.png", ["a.png", "b.png"])
-    assert form.groups[1].last == "5.pictures.picture0"
+    assert form.groups[1].last == ("5.pictures.picture0",)
 
 
 def test_a_group_is_shown_with_the_inputs_that_feed_it() -> None:
@@ -294,12 +295,13 @@ def test_a_row_is_a_group_of_the_form() -> None:
     labels = ["LoRA #1 name", "LoRA #1 strength", "LoRA #2 name"]
     assert [field.label for field in form.fields] == [f"Load LoRAs: {name}" for name in labels]
     (rows,) = form.groups
-    assert (rows.key, rows.count, rows.following) == ("1.loras", 2, "1.loras.2.name")
-    assert (rows.last, rows.default) == ("1.loras.1.name", "a")
+    assert (rows.key, rows.count, rows.has_rows) == ("1.loras", 2, True)
+    assert rows.next == {"1.loras.2.name": "a", "1.loras.2.strength": 1.0}
+    assert rows.last == ("1.loras.1.name", "1.loras.1.strength")
     full = workflow_form({"1": node("Load", **{f"loras.{n}.name": "a" for n in range(3)})}, ROWS)
-    assert full.groups[0].following is None
+    assert full.groups[0].next == {}
     (least,) = workflow_form({"1": node("Load", **{"loras.0.name": "a"})}, ROWS).groups
-    assert (least.count, least.last) == (1, None)
+    assert (least.count, least.last) == (1, ())
 
 
 def test_a_row_with_a_very_long_number_is_shown_as_it_is() -> None:

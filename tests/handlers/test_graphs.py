@@ -253,6 +253,9 @@ async def test_the_last_definitions_are_used_while_comfyui_is_down(api, extensio
     graph = {"1": {"class_type": "TestText", "inputs": {"text": "x"}}}
     code, body = await api.post("workflow/validate", {"workflow_api": graph})
     assert (code, body["valid"], body["definitions"]["source"]) == (200, True, "cached")
+    code, body = await api.post("workflow/form", {"workflow_api": graph})
+    assert (code, body["defined"], body["definitions"]["source"]) == (200, False, "cached")
+    assert body["values"] == {"1.text": "x"}
 
 
 @needs_definitions
@@ -283,6 +286,61 @@ async def test_the_contract_of_a_workflow(api):
         ({"workflow_api": {"1": 5}}, "workflow_api"),
     ):
         assert await api.refusal("workflow/schema", body) == (400, field)
+
+
+@needs_definitions
+async def test_the_form_of_a_workflow(api):
+    code, stored = await api.post("workflow", {"name": "Formed", "workflow_api": GRAPH})
+    assert code == 200, stored
+    body = {"workflow_id": stored["workflow_id"], "fresh": True}
+    code, made = await api.post("workflow/form", body)
+    assert code == 200, made
+    assert (made["title"], made["defined"], made["notes"]) == ("Formed", True, [])
+    rows = {row["key"]: row for row in made["rows"]}
+    assert (rows["1.width"]["kind"], rows["1.width"]["names"][-1]) == ("int", "Red.width")
+    assert rows["1.height"]["width"] == "1.width"
+    assert "area" in made["choices"][rows["2.upscale_method"]["choices"]]
+    code, same = await api.post("workflow/form", {"workflow_api": GRAPH})
+    assert (code, same) == (200, {**made, "title": ""})
+    body, headers = form(("file", "portrait.json", json.dumps(GRAPH).encode()))
+    assert await api.post("workflow/form", body, headers=headers) == (
+        200,
+        {**made, "title": "portrait"},
+    )
+    code, ui = await api.post("workflow/convert", {"workflow_api": GRAPH})
+    ui["workflow"]["nodes"][0]["widgets_values"] = ["wide", 16, 1, 255]
+    inputs = {"Red.height": "0", "3.images": ["2", 0], "nowhere": 1}
+    code, given = await api.post("workflow/form", {"workflow": ui["workflow"], "inputs": inputs})
+    assert code == 200, given
+    problems = {"1.width": "must be an integer", "1.height": "must be at least 1"}
+    assert (given["problems"], given["values"]["1.height"]) == (problems, "0")
+    assert (given["others"], list(given["unknown"])) == (
+        {"3.images": "['2', 0]"},
+        ["nowhere"],
+    )
+    assert [note["about"] for note in given["notes"]] == ["types"]
+    for body, field in (
+        ({}, "workflow"),
+        ({"workflow_id": "x", "workflow_api": GRAPH}, "workflow_id"),
+        ({"workflow_api": {"1": 5}}, "workflow_api"),
+        ({"workflow_api": GRAPH, "inputs": [1]}, "inputs"),
+        ({"workflow_api": GRAPH, "inputs": "1.width"}, "inputs"),
+        ({"workflow_api": GRAPH, "fresh": 1}, "fresh"),
+    ):
+        assert await api.refusal("workflow/form", body) == (400, field)
+
+
+@needs_definitions
+async def test_the_form_of_a_large_workflow_is_made_elsewhere(api):
+    texts = {
+        f"t{n}": {"class_type": "TestText", "inputs": {"text": "x" * 400}} for n in range(3000)
+    }
+    code, made = await api.post(
+        "workflow/form", {"workflow_api": texts, "inputs": {"t7.text": "y"}}
+    )
+    assert code == 200, made
+    assert len(made["rows"]) == len(made["values"]) == 3000
+    assert made["values"]["t7.text"] == "y"
 
 
 @needs_definitions

@@ -79,6 +79,8 @@ FIELDS: dict[tuple[str, str, str], tuple[dict[str, Any], ...]] = {
     ("post", "workflow/convert", "subfolder"): ({"filename": "secret.png", "type": "output"},),
     ("post", "workflow/schema", "filename"): ({"type": "output"}, {"type": "input"}),
     ("post", "workflow/schema", "subfolder"): ({"filename": "secret.png", "type": "output"},),
+    ("post", "workflow/form", "filename"): ({"type": "output"}, {"type": "input"}),
+    ("post", "workflow/form", "subfolder"): ({"filename": "secret.png", "type": "output"},),
     ("post", "snapshot-to-docker", "name"): ({"snapshot": {"comfyui": {}}},),
 }
 # What only names something inside a folder stays there, whatever it is.

@@ -15,8 +15,9 @@ import comfydeploy_jupyter
 from comfydeploy_jupyter.comfyui.definitions import BUNDLE
 from comfydeploy_jupyter.errors import InvalidRequestError, UnknownInputError
 from comfydeploy_jupyter.graphs.form import FormField, input_form, workflow_form
+from comfydeploy_jupyter.graphs.shown_form import SHOWN, unlocked_seeds
 from comfydeploy_jupyter.widgets import Panel
-from comfydeploy_jupyter.widgets.form import SHOWN, Form, unlocked_seeds
+from comfydeploy_jupyter.widgets.form import Form
 from tests.helpers.graphs import combo, declared, group, node
 
 PACKAGE = Path(comfydeploy_jupyter.__file__).parent

@@ -950,17 +950,6 @@ var RATIOS = [
   [9, 16]
 ];
 var LEAST_STEP = 8;
-function widthFor(height, fields) {
-  const key = nameOfWidth(height.key);
-  const label = nameOfWidth(height.label);
-  if (height.kind !== "int" || (key ?? label) === null) return void 0;
-  const found = [...fields].filter(({ kind, more }) => kind === "int" && more === height.more);
-  return found.find((each) => each.key === key) ?? found.find((each) => each.label === label);
-}
-function nameOfWidth(name) {
-  if (!/(^|[.\s])height$/i.test(name)) return null;
-  return name.replace(/(h)eight$/i, (_, first) => first === "h" ? "width" : "Width");
-}
 function fit(value, { min, max, step }) {
   const stride = Math.max(LEAST_STEP, step || 1);
   const low = min ?? stride;
@@ -1205,7 +1194,7 @@ function render({ model, el }) {
         section = { id, root: target };
       }
       target.append(rows.get(field.key)?.root ?? makeRow(field));
-      const width = widthFor(field, byKey.values());
+      const width = byKey.get(field.width ?? "");
       if (width) target.append(sizeRow(width, field));
     };
     return { put, begin };

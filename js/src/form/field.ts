@@ -14,7 +14,7 @@ export type Typed = {
   values: Record<string, Value>;
 };
 
-/** An input of the workflow, as `widgets/form.py` describes it. */
+/** A row of the form, as `graphs/shown_form.py` describes it. */
 export type Field = {
   key: string;
   label: string;
@@ -35,6 +35,8 @@ export type Field = {
   min?: number | null;
   max?: number | null;
   step?: number | null;
+  /** For a height: the key of the width that belongs to it. */
+  width?: string | null;
   /** Whether it is below "More inputs". */
   more?: boolean;
   /** For a group: whether an input can be added, and whether the last one can be removed. */

@@ -17,21 +17,6 @@ const RATIOS: [number, number][] = [
 ];
 const LEAST_STEP = 8; // pixels; ComfyUI's latents have an eighth of the size
 
-/** Return the width that belongs to a height: that of its node, or the one with such a label. */
-export function widthFor(height: Field, fields: Iterable<Field>): Field | undefined {
-  const key = nameOfWidth(height.key);
-  const label = nameOfWidth(height.label);
-  if (height.kind !== "int" || (key ?? label) === null) return undefined;
-  const found = [...fields].filter(({ kind, more }) => kind === "int" && more === height.more);
-  return found.find((each) => each.key === key) ?? found.find((each) => each.label === label);
-}
-
-/** Return the name of the width that belongs to the name of a height; null for other names. */
-function nameOfWidth(name: string): string | null {
-  if (!/(^|[.\s])height$/i.test(name)) return null;
-  return name.replace(/(h)eight$/i, (_, first) => (first === "h" ? "width" : "Width"));
-}
-
 function fit(value: number, { min, max, step }: Field): number {
   const stride = Math.max(LEAST_STEP, step || 1);
   const low = min ?? stride;

@@ -5,7 +5,7 @@ import { Files } from "../files.ts";
 import { Batches } from "../form/batches.ts";
 import { makeControl } from "../form/controls.ts";
 import type { Control, Field, Form, FormTraits, Typed, Value } from "../form/field.ts";
-import { sizeTools, widthFor } from "../form/size_tools.ts";
+import { sizeTools } from "../form/size_tools.ts";
 import { offerUnconfirmed } from "../form/unconfirmed.ts";
 import { containsWords, searchWords } from "../format.ts";
 import { type Context, Subscriptions } from "../model.ts";
@@ -205,7 +205,7 @@ function render({ model, el }: Context<FormTraits>) {
         section = { id, root: target };
       }
       target.append(rows.get(field.key)?.root ?? makeRow(field));
-      const width = widthFor(field, byKey.values());
+      const width = byKey.get(field.width ?? "");
       if (width) target.append(sizeRow(width, field));
     };
     return { put, begin };

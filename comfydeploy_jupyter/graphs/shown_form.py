@@ -1,0 +1,663 @@
+"""The form of a workflow as pages and programs show it, check it and change it.
+
+`form.workflow_form` finds the fields. Here they become the rows of a form, with the values of
+certain inputs: those also decide which fields there are, since the option of a dynamic combo brings
+its own inputs, and inputs and rows can be added to groups and removed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from dataclasses import replace
+from functools import lru_cache
+from itertools import groupby
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InvalidRequestError
+from .definitions import AnyDefinitions, NodeDefinitions, unwrapped
+from .form import FormField, InputGroup, WorkflowForm, page_value, workflow_form
+from .formats import class_of, inputs_of, is_link
+from .inputs import AppliedInputs, InputNames, apply_inputs
+from .seeds import SeedMode, apply_seeds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+
+    from .external import Target
+    from .formats import Graph, UIGraph
+
+SHOWN = 12
+"""How many fields a form shows at first, seeds apart; the others are below "More inputs"."""
+
+SHOWN_SEEDS = 12
+"""How many seeds a form shows at first."""
+
+MAX_STEPS = 256
+"""A number with at most so many values between its bounds has a slider."""
+
+EXACT = 2**53
+"""Larger integers are not exact in a browser."""
+
+UNITS = {
+    "pixels": r"((image|target|output|canvas|custom|final|tile|cell)_)?(width|height)|\w+_pixels",
+    "megapixels": r"megapixels",
+    "seconds": r"(\w+_)?seconds(_\w+)?",
+    "frames": r"(\w+_)?(frames|frame_count)",
+    "frames per second": r"fps|(\w+_)?frame_rate",
+    "degrees": r"(\w+_)?degrees",
+}
+"""Units, and the names of inputs that say them; ComfyUI's node definitions have no units. Names
+such as ``length`` and ``duration`` mean different things in different nodes."""
+
+_HEIGHT = re.compile(r"(?:^|(?<=[.\s]))(h)eight$", re.IGNORECASE)
+
+UNNAMED = ("value", "default_value")
+"""Names of inputs whose node says what they are."""
+
+
+def form_rows(fields: Sequence[FormField], groups: Sequence[InputGroup]) -> list[dict[str, Any]]:
+    """Return the rows of a form.
+
+    Fields of one node are next to each other. Those that the author of the workflow chose keep the
+    author's order.
+    """
+    shown = seeds = 0
+    rows: list[dict[str, Any]] = []
+    in_sight: set[str] = set()  # dynamic combos and groups, whose inputs are shown as well
+    keys = {group.key for group in groups}
+    with_rows = {group.key for group in groups if group.has_rows}
+    for field in fields:
+        # Inputs that the author of the workflow chose, or that need a value, are never folded, nor
+        # seeds, unless the author chose others.
+        external = field.key != f"{field.node_id}.{field.input_name}"
+        chosen = field.chosen or field.required or external
+        always = chosen or is_within(field.key, in_sight)
+        if field.kind == "seed" and not field.unchosen and seeds < SHOWN_SEEDS:
+            always, seeds = True, seeds + 1
+        more = not always and (field.advanced or shown >= SHOWN)
+        shown += not more
+        if not more:
+            in_sight.update(key for key in (field.key,) if field.dynamic)
+            in_sight.update(key for key in _above(field.key) if key in keys)
+        # what the fields of a section have in common
+        section = f"title {field.title}" if field.chosen and field.title else field.node_id
+        rows.append({**_field_row(field, with_rows, more=more), "of": section})
+    firsts: dict[tuple[bool, str], int] = {}
+    for place, row in enumerate(rows):
+        firsts.setdefault((row["more"], row["of"]), place)
+    order = {
+        row["key"]: place if field.chosen else firsts[row["more"], row["of"]]
+        for place, (row, field) in enumerate(zip(rows, fields, strict=True))
+    }
+    rows.sort(key=lambda row: order[row["key"]])
+    _find_widths(rows)
+    return _in_sections(_with_groups(rows, groups))
+
+
+def _with_groups(rows: list[dict[str, Any]], groups: Sequence[InputGroup]) -> list[dict[str, Any]]:
+    """Insert the row of each group after its inputs, or after those of its node."""
+    nodes = {group.node_id: group for group in groups}
+    keys = {group.key for group in groups}
+    last: dict[str, int] = {}  # the place of the last row of each group and of each node
+    for place, row in enumerate(rows) if groups else ():
+        last.update((key, place) for key in _above(row["key"]) if key in keys or key in nodes)
+    after: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for group in groups:
+        place = last.get(group.key, last.get(group.node_id, len(rows)))
+        near = rows[place] if place < len(rows) else {"more": True, "of": group.node_id}
+        after[place].append(_group_row(group, near))
+    made = []
+    for place, row in enumerate(rows):
+        made += [row, *after[place]]
+    return [*made, *after[len(rows)]]
+
+
+def _group_row(group: InputGroup, near: Mapping[str, Any]) -> dict[str, Any]:
+    noun = "row" if group.has_rows else "value"
+    return {
+        "key": group.key,
+        "label": group.label,
+        "title": group.title,
+        "node": group.node_id,
+        "input": group.key.removeprefix(f"{group.node_id}."),
+        "kind": "group",
+        "has_rows": group.has_rows,
+        "hint": f"{group.count} {noun}{'' if group.count == 1 else 's'}",
+        "can_grow": bool(group.next),
+        "can_shrink": bool(group.last),
+        "next": dict(group.next),
+        "last": list(group.last),
+        "least": group.least,
+        "most": group.most,
+        "more": near["more"],
+        "of": near["of"],
+    }
+
+
+def _find_widths(rows: list[dict[str, Any]]) -> None:
+    """Find the width that belongs to each height: that of its node, or one with such a label."""
+    by_key, by_label = {}, {}
+    for row in reversed(rows):
+        if row["kind"] == "int":
+            by_key[row["more"], row["key"]] = by_label[row["more"], row["label"]] = row["key"]
+    for row in rows:
+        if row["kind"] == "int":
+            names = _name_of_width(row["key"]), _name_of_width(row["label"])
+            row["width"] = by_key.get((row["more"], names[0])) or by_label.get(
+                (row["more"], names[1])
+            )
+
+
+def _name_of_width(name: str) -> str | None:
+    """Return the name of the width that belongs to the name of a height; None for other names."""
+    found = _HEIGHT.search(name)
+    return found and f"{name[: found.start(1)]}{'width' if found[1] == 'h' else 'Width'}"
+
+
+def _in_sections(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Put neighbouring inputs of a node into a section, whose heading has the node's title.
+
+    ``label`` remains the whole label. ``parts`` are what is before, in and after the part that is
+    shown below the heading; a row without a section shows the whole label.
+    """
+    made: list[dict[str, Any]] = []
+    for _, group in groupby(rows, key=itemgetter("of", "more")):
+        part = list(group)
+        title = part[0]["title"]
+        several = len(part) > 1 and title
+        suffixes = {_suffix(row["label"]) for row in part}
+        suffix = suffixes.pop() if several and len(suffixes) == 1 else ""
+        section = {"id": len(made), "title": f"{title}{suffix}"} if several else None
+        for row in part:
+            before = f"{title}: " if several and row["label"].startswith(f"{title}: ") else ""
+            after = suffix if before else ""
+            shown = row["label"].removeprefix(before).removesuffix(after)
+            facts = {key: value for key, value in row.items() if key not in ("of", "title")}
+            made.append({**facts, "section": section, "parts": [before, shown, after]})
+    return made
+
+
+def _suffix(label: str) -> str:
+    """Return the node id that `workflow_form` has added to a label, with its brackets."""
+    start = label.rfind(" (node ")
+    return label[start:] if start >= 0 and label.endswith(")") else ""
+
+
+def _field_row(field: FormField, with_rows: Collection[str], *, more: bool) -> dict[str, Any]:
+    kind = field.kind
+    value = field.initial
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    written = page_value(field, value)
+    if kind in {"int", "float"} and not number and value is not None:
+        kind = "text"
+    if kind == "color" and value is not None and not str(written).startswith("#"):
+        kind = "text"
+    unit = unit_of(field) if field.kind in {"int", "float"} else ""
+    span = _range(field, unit) if field.kind in {"int", "float"} else ""
+    return {
+        "key": field.key,
+        "keys": list(field.keys),
+        "node": field.node_id,
+        "input": field.input_name,
+        "label": field.label,
+        "title": field.title,
+        "kind": kind,
+        "original": written,
+        "default": None if field.default is None else page_value(field, field.default),
+        "required": field.required,
+        "may_be_empty": not field.required or field.default == "",
+        "options": field.options,
+        "dynamic": field.dynamic,
+        "min": field.min,
+        "max": field.max,
+        # exact in a page, where large integers are not
+        "least": None if field.min is None else plain_number(field.min),
+        "most": None if field.max is None else plain_number(field.max),
+        "step": field.step,
+        "unit": unit,
+        "slider": kind in {"int", "float"} and _slides(field),
+        "range": span if kind in {"int", "float"} else "",
+        "width": None,
+        "tooltip": field.tooltip,
+        "hint": _hint(field, span),
+        "more": more,
+        "row": _place_in_rows(field, with_rows),
+    }
+
+
+def _place_in_rows(field: FormField, with_rows: Collection[str]) -> dict[str, Any] | None:
+    """Return the group of rows that a field belongs to, and the index of its row in the graph."""
+    for group in _above(field.key) if with_rows else ():
+        if group in with_rows:
+            index = field.key[len(group) + 1 :].partition(".")[0]
+            return {"group": group, "index": int(index)} if index.isdecimal() else None
+    return None
+
+
+def _slides(field: FormField) -> bool:
+    """Return whether the range of a number is small enough for a slider."""
+    if field.min is None or field.max is None or not field.min < field.max:
+        return False
+    step = field.step or (1 if field.kind == "int" else 0)
+    few = step > 0 and (field.max - field.min) / step <= MAX_STEPS
+    return few or field.slider
+
+
+def _hint(field: FormField, span: str) -> str:
+    """Return in words whether a field needs a value, its range and its default."""
+    parts = ["required" if field.required else "", span]
+    simple = isinstance(field.default, (str, int, float)) and field.default != ""
+    if simple and field.kind not in {"seed", "multiline"}:
+        default = page_value(field, field.default)
+        if field.kind == "bool":
+            default = "yes" if default else "no"
+        parts.append(f"default {default}")
+    return " · ".join(part for part in parts if part)
+
+
+def _range(field: FormField, unit: str) -> str:
+    """Return the range of a number and its unit in words, without limits of 64-bit integers."""
+    low = "" if field.min is None or abs(field.min) >= EXACT else plain_number(field.min)
+    high = "" if field.max is None or abs(field.max) >= EXACT else plain_number(field.max)
+    if high:
+        text = f"{low} to {high}" if low else f"up to {high}"
+        parts = [f"{text} {unit}".strip()]
+    else:
+        parts = [unit, f"from {low}" if low else ""]
+    if (low or high) and field.step and field.step != 1 and field.kind == "int":
+        parts.append(f"step {plain_number(field.step)}")
+    return ", ".join(part for part in parts if part)
+
+
+def unit_of(field: FormField) -> str:
+    """Return the unit of a number if the name of its input says it, otherwise ``""``.
+
+    A fractional width or height is not in pixels.
+    """
+    names = [field.input_name]
+    if field.input_name in UNNAMED:
+        names = [field.key, "_".join(field.title.lower().split())]
+    return next(filter(None, (_unit(name, field.kind == "int") for name in names)), "")
+
+
+@lru_cache(1024)
+def _unit(name: str, whole: bool) -> str:
+    found = (unit for unit, pattern in UNITS.items() if re.fullmatch(pattern, name))
+    return next((unit for unit in found if whole or unit != "pixels"), "")
+
+
+def plain_number(number: float) -> str:
+    """Return a number as text, without a decimal point if it is an integer."""
+    whole = isinstance(number, int) or number.is_integer()
+    return f"{int(number)}" if whole else f"{number:g}"
+
+
+def read_value(field: FormField, written: Any) -> Any:
+    """Return the value that a field has if it shows this; raise InvalidRequestError.
+
+    Numbers are shown as texts, see `page_value`.
+    """
+    if field.required and written in (None, "") and field.default != "":
+        problem = "must have a value, because the workflow has none"
+        raise InvalidRequestError.of_field(field.label, problem)
+    if written == page_value(field, field.initial):
+        return field.initial
+    if field.dynamic and written not in (field.options or ()):
+        options = ", ".join(map(str, field.options or ()))
+        raise InvalidRequestError.of_field(field.label, f"must be one of {options}")
+    if field.kind == "bool":
+        return bool(written)
+    if field.kind not in {"int", "float", "seed", "color"} or field.options:
+        return written
+    text = str(written).strip()
+    if field.kind == "color":
+        if not re.fullmatch(r"#[0-9a-fA-F]{6}", text):
+            raise InvalidRequestError.of_field(field.label, "must be a colour like #1a2b3c")
+        return int(text[1:], 16)
+    return _read_number(field, text)
+
+
+def _read_number(field: FormField, text: str) -> int | float:
+    try:
+        value = float(text) if field.kind == "float" else int(text)
+    except ValueError as error:
+        what = "a number" if field.kind == "float" else "a whole number"
+        raise InvalidRequestError.of_field(field.label, f"must be {what}") from error
+    for bound, word in ((field.min, "least"), (field.max, "most")):
+        if bound is not None and not (value >= bound if word == "least" else value <= bound):
+            problem = f"must be at {word} {plain_number(bound)}"
+            raise InvalidRequestError.of_field(field.label, problem)
+    return value
+
+
+def unlocked_seeds(
+    fields: Sequence[FormField], graph: Graph, ui: UIGraph | None, definitions: AnyDefinitions
+) -> list[str]:
+    """Return the keys of the seeds that ComfyUI's editor would draw anew for each run."""
+    settled = apply_seeds(graph, SeedMode.AUTO, ui=ui, definitions=definitions)
+    before = {f"{field.node_id}.{field.input_name}": field for field in fields}
+    return [
+        before[name].key
+        for name, seed in settled.seeds.items()
+        if name in before and seed != before[name].value
+    ]
+
+
+def is_within(key: str, tops: Collection[str]) -> bool:
+    """Return whether a key belongs to an input of one of these dynamic combos or groups."""
+    return bool(tops) and any(above in tops for above in _above(key))
+
+
+def _above(key: str) -> Iterator[str]:
+    """Yield what is before each dot of a key."""
+    dot = key.find(".")
+    while dot >= 0:
+        yield key[:dot]
+        dot = key.find(".", dot + 1)
+
+
+MAX_SHOWN = 80
+"""How many characters of a value without a field are shown at most."""
+
+
+def shorten(value: object) -> str:
+    """Return a value as text of at most `MAX_SHOWN` characters."""
+    text = str(value)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]} …"
+
+
+def shown_form(
+    graph: Graph,
+    definitions: AnyDefinitions = None,
+    ui: UIGraph | None = None,
+    inputs: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return the form of a workflow with these inputs; `handlers.workflows.Form` describes it."""
+    nodes, inputs = NodeDefinitions.of(definitions), inputs or {}
+    made = workflow_form(graph, nodes, ui)
+    structure = FormStructure(
+        made.fields,
+        graph,
+        groups=made.groups,
+        definitions=nodes,
+        make=lambda changed: workflow_form(changed, nodes, ui),
+    )
+    chosen = structure.of(inputs)
+    if chosen:
+        structure.rebuild(chosen, {})
+    fields, groups = list(structure.fields.values()), list(structure.groups.values())
+    values = {field.key: page_value(field, field.initial) for field in fields}
+    problems = {f"{each.node}.{each.input}": f"must be {each.expected}" for each in made.mismatches}
+    present = {key: value for key, value in inputs.items() if value is not None}
+    given = structure.applied(present)
+    others = _show_given(fields, given, values, problems)
+    rows = form_rows(fields, groups)
+    names, lists = InputNames(given.graph, nodes), _Numbered()
+    for row in rows:
+        if row["kind"] == "group":
+            row["rows"] = _rows_in(given.graph, row, nodes) if row["has_rows"] else None
+        else:
+            row["choices"] = lists.number(row.pop("options"))
+            row["names"] = names.of(row["node"], row["input"])
+    return {
+        "rows": rows,
+        "values": values,
+        "choices": lists.every,
+        "unlocked": unlocked_seeds(fields, structure.graph, ui, nodes),
+        "outputs": made.outputs,
+        "problems": problems,
+        "others": others,
+        "unknown": given.unknown,
+        "mismatches": [str(each) for each in made.mismatches],
+        "warnings": made.warnings,
+    }
+
+
+def _show_given(
+    fields: Sequence[FormField],
+    given: AppliedInputs,
+    values: dict[str, Any],
+    problems: dict[str, str],
+) -> dict[str, str]:
+    """Put the values of inputs into those of a form, and return the inputs without a field."""
+    shown = {(field.node_id, field.input_name): field for field in fields}
+    sets = {key: field for field in fields for key in field.keys}
+    others: dict[str, str] = {}
+    for (node_id, name), key in given.given.items():
+        value = unwrapped(inputs_of(given.graph[node_id]).get(name))
+        field = shown.get((node_id, name))
+        if field is not None and isinstance(value, (str, int, float)):
+            values[field.key] = written = page_value(field, value)
+            problems.pop(field.key, None)
+            try:
+                read_value(field, written)
+            except InvalidRequestError as error:
+                problems[field.key] = str(error.details["problem"])
+            continue
+        twin = sets.get(f"{node_id}.{name}") or sets.get(key)
+        if twin is None or page_value(twin, value) != values[twin.key]:
+            others[key] = shorten(value)
+    return others
+
+
+def _rows_in(
+    graph: Graph, row: Mapping[str, Any], definitions: NodeDefinitions
+) -> list[dict[str, Any]]:
+    """Return what the rows of a group have, by the names of their fields."""
+    node = graph[row["node"]]
+    inputs = inputs_of(node)
+    group = definitions.declared(class_of(node), inputs)[row["input"]]
+    starts = [f"{group.name}.{index}." for index in group.rows_in(inputs)]
+    return [
+        {n.removeprefix(start): value for n, value in inputs.items() if n.startswith(start)}
+        for start in starts
+    ]
+
+
+class _Numbered:
+    """The different lists of choices of a form: many fields may have the same long one."""
+
+    def __init__(self) -> None:
+        self.every: list[list[Any]] = []
+        self._numbers: dict[int, int] = {}
+
+    def number(self, choices: list[Any] | None) -> int | None:
+        """Return the number of a list."""
+        if choices is None:
+            return None
+        number = self._numbers.setdefault(id(choices), len(self.every))
+        if number == len(self.every):
+            self.every.append(choices)
+        return number
+
+
+class FormStructure:
+    """The fields and groups of a form, and the graph that has them.
+
+    The option of a dynamic combo decides which further inputs there are, and a group has as many
+    inputs or rows as were added to it.
+    """
+
+    def __init__(
+        self,
+        fields: Sequence[FormField],
+        graph: Graph,
+        *,
+        groups: Sequence[InputGroup] = (),
+        definitions: AnyDefinitions = None,
+        make: Callable[[Graph], WorkflowForm] | None = None,
+    ) -> None:
+        self._workflow = self.graph = graph
+        self._definitions, self._make = definitions, make
+        self._saved = {field.key: field for field in fields}
+        self.fields = dict(self._saved)
+        self.groups = {group.key: group for group in groups}
+        self._groups = frozenset(self.groups)
+
+    def rebuild(
+        self, inputs: Mapping[str, Any], values: Mapping[str, Any]
+    ) -> dict[str, Any] | None:
+        """Change to the fields that the workflow has with other inputs."""
+        if self._make is None:
+            return None
+        applied = apply_inputs(self._workflow, inputs, strict=False, definitions=self._definitions)
+        made = self._make(applied.graph)
+        moved = {
+            field.key
+            for field in made.fields
+            if field.dynamic
+            and (field.key not in self._saved or self._saved[field.key].value != field.value)
+        }
+        fields = [
+            replace(field, value=self._saved[field.key].value)
+            if field.key in self._saved and not is_within(field.key, moved)
+            else field
+            for field in made.fields
+        ]
+        before, self.graph = self.graph, applied.graph
+        options = {field.key: field for field in made.fields if field.dynamic}
+        switched = {
+            key
+            for key, field in options.items()
+            if inputs_of(before[field.node_id]).get(field.input_name) != field.value
+        }
+        self.fields = {field.key: field for field in fields}
+        self.groups = {group.key: group for group in made.groups}
+        kept = {k: v for k, v in values.items() if not is_within(k, switched)}
+        kept.update((key, field.value) for key, field in options.items())
+        return kept
+
+    def chosen(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the chosen options, and the inputs that were added to or removed from groups."""
+        options = {key: values[key] for key, field in self.fields.items() if field.dynamic}
+        return {**options, **dict.fromkeys(self.removed()), **self.added()}
+
+    def of(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the inputs among these that decide which fields there are."""
+        if self._make is None or not inputs:
+            return {}
+        tops = {field.key for field in self._saved.values() if field.dynamic} | self._groups
+        applied = apply_inputs(self._workflow, inputs, strict=False, definitions=self._definitions)
+        given = (f"{node_id}.{name}" for node_id, name in applied.given)
+        if not any(key in tops or is_within(key, tops) for key in given):
+            return {}
+        made = self._make(applied.graph)
+        fields = {field.key: field for field in made.fields}
+        more, fewer = self._grown({group.key for group in made.groups}, fields)
+        options = [key for key, field in fields.items() if field.dynamic]
+        added = {key: fields[key].fresh for key in more}
+        return added | {key: fields[key].value for key in options} | dict.fromkeys(fewer)
+
+    def added(self) -> dict[str, Any]:
+        """Return the inputs that were added to groups, with their initial values."""
+        return {key: self.fields[key].value for key in self._grown(self.groups, self.fields)[0]}
+
+    def removed(self) -> list[str]:
+        """Return the keys of the inputs that were removed from groups."""
+        return self._grown(self.groups, self.fields)[1]
+
+    def _grown(
+        self, groups: Collection[str], fields: Collection[str]
+    ) -> tuple[list[str], list[str]]:
+        """Return the inputs that groups have more, and fewer, than in the workflow."""
+        more = [key for key in fields if key not in self._saved and is_within(key, groups)]
+        fewer = [key for key in self._saved if key not in fields and is_within(key, groups)]
+        return more, fewer
+
+    def grown(self, group: InputGroup, by: int, values: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return the inputs with one more in a group, or without its last one, for `rebuild`."""
+        inputs = self.chosen(values)
+        keys = list(group.next) if by > 0 else group.last
+        for key in keys:
+            if by > 0 and key not in inputs:
+                inputs[key] = group.next[key]
+            else:  # it was removed before, or was added and is removed now
+                inputs.pop(key, None)
+                if by < 0 and key in self._saved:
+                    inputs[key] = None
+        return inputs if keys else None
+
+    def told_by(self, graph: Graph, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the inputs with which the workflow has the values of a run, by their keys.
+
+        The run's graph decides. The inputs of its request only set what the graph does not have as
+        a value: external inputs that were replaced, and files that a node was added for. None is
+        the value of an input that is removed from a group.
+        """
+        values = self._values_in(graph)
+        kept = {}
+        for key, value in inputs.items():
+            targets = apply_inputs(self._workflow, {key: value}, strict=False).given
+            if not targets or not targets.keys() <= values.keys():
+                kept[key] = value
+        changed = {
+            f"{node_id}.{name}": value
+            for (node_id, name), value in values.items()
+            if unwrapped(inputs_of(self._workflow[node_id]).get(name)) != value
+        }
+        gone = [
+            key
+            for key, field in self._saved.items()
+            if is_within(key, self.groups)
+            and self._is_in(graph, field.node_id)
+            and field.input_name not in inputs_of(graph[field.node_id])
+        ]
+        return {**kept, **changed, **dict.fromkeys(gone)}
+
+    def untold(self, graph: Graph, inputs: Mapping[str, Any]) -> list[str]:
+        """Return the labels of fields, or names of inputs, that do not have the value of a run."""
+        labels = {(f.node_id, f.input_name): f.label for f in self.fields.values()}
+        given = apply_inputs(self._workflow, inputs, strict=False, definitions=self._definitions)
+        wrong = [
+            (node_id, name)
+            for (node_id, name), value in self._values_in(graph).items()
+            if unwrapped(inputs_of(given.graph[node_id]).get(name)) != value
+        ]
+        absent = [
+            (field.node_id, field.input_name)
+            for key, field in self._saved.items()
+            if not self._is_in(graph, field.node_id)
+            and key == f"{field.node_id}.{field.input_name}"
+            and (field.node_id, field.input_name) not in given.given
+        ]
+        return [labels.get(target, ".".join(target)) for target in (*wrong, *absent)]
+
+    def _is_in(self, graph: Graph, node_id: str) -> bool:
+        """Return whether a run's graph has a node of the workflow, with the same class."""
+        return class_of(graph.get(node_id, {})) == class_of(self._workflow.get(node_id, {}))
+
+    def _values_in(self, graph: Graph) -> dict[Target, Any]:
+        return {
+            (node_id, name): unwrapped(value)
+            for node_id, node in graph.items()
+            if node_id in self._workflow and self._is_in(graph, node_id)
+            for name, value in inputs_of(node).items()
+            if not is_link(value)
+        }
+
+    def applied(self, inputs: Mapping[str, Any]) -> AppliedInputs:
+        """Return the present graph with other inputs; unknown names are left out."""
+        return apply_inputs(self.graph, inputs, strict=False, definitions=self._definitions)
+
+    def targets(self, key: str) -> frozenset[Target]:
+        """Return the inputs of the graph that a name sets."""
+        return frozenset(apply_inputs(self.graph, {key: None}, definitions=self._definitions).given)
+
+    def field_of(self, key: str) -> FormField | None:
+        """Return the field that shows exactly the inputs that a name sets, or None."""
+        if key in self.fields:
+            return self.fields[key]
+        targets = self.targets(key)
+        shown = (f for f in self.fields.values() if (f.node_id, f.input_name) in targets)
+        return next((f for f in shown if {n for n, _ in self.targets(f.key)} == {f.node_id}), None)
+
+    def twin_of(self, key: str) -> FormField | None:
+        """Return the field that sets several inputs, and those of a name among them, or None."""
+        targets = self.targets(key)
+        shared = (field for field in self.fields.values() if field.twins)
+        return next(
+            (f for f in shared if targets <= {t for twin in f.keys for t in self.targets(twin)}),
+            None,
+        )
