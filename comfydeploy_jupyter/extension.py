@@ -416,6 +416,10 @@ class ComfyDeploy(ExtensionApp):
         for name in EVENTS:
             self.serverapp.event_logger.register_event_schema(EVENT_SCHEMAS / f"{name}.yaml")
 
+    @default("static_paths")
+    def _default_static_paths(self) -> list[str]:
+        return [str(Path(__file__).parent / "widgets" / "static")]  # the scripts of panels
+
     def initialize_handlers(self) -> None:
         """Mount every route."""
         assert self.serverapp is not None

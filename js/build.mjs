@@ -4,6 +4,7 @@
 //   node build.mjs --check    exit with an error if a bundle differs from the result of its source
 //   node build.mjs --tests    bundle the tests for node's test runner
 
+import { createHash } from "node:crypto";
 import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { basename, dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -14,20 +15,35 @@ const PACKAGE = join(HERE, "..", "comfydeploy_jupyter");
 const VIEWS = join(PACKAGE, "widgets", "static");
 const THREE = readFileSync(join(HERE, "node_modules", "three", "LICENSE"), "utf8");
 const UQR = readFileSync(join(HERE, "node_modules", "uqr", "LICENSE"), "utf8");
+const PREACT = readFileSync(join(HERE, "node_modules", "preact", "LICENSE"), "utf8");
+const PANELS = "src/panels/index.tsx";
 /** The other packages that bundles contain, with their licenses. */
 const PARTS = {
+  [PANELS]: ["Preact, @preact/signals and uqr", PREACT + UQR],
   "src/viewers/model_viewer.ts": ["three.js", THREE],
-  "src/views/link.ts": ["uqr", UQR],
 };
 const TARGETS = [
   // anywidget imports the script of a view as a module; a page executes its scripts as they are.
   { source: "src/views", output: VIEWS, format: "esm" },
+  { source: "src/hosts", output: VIEWS, format: "esm" },
   { source: "src/page", output: join(PACKAGE, "static"), format: "iife" },
   // Views load these when they are needed. They contain three.js.
   { source: "src/viewers", output: join(VIEWS, "viewers"), format: "esm", minify: true },
 ];
 const TESTS = { source: "test", output: join(HERE, "build") };
-const OPTIONS = { absWorkingDir: HERE, bundle: true, charset: "utf8", target: "es2022" };
+const OPTIONS = {
+  absWorkingDir: HERE,
+  bundle: true,
+  charset: "utf8",
+  jsx: "automatic",
+  jsxImportSource: "preact",
+  loader: { ".css": "text" },
+  target: "es2022",
+};
+
+function originOf(path) {
+  return `Made from js/${path} by \`make js-build\`; do not edit it here.`;
+}
 
 /** Return the source files of a folder whose names have this ending. */
 function sources(folder, ending = ".ts") {
@@ -35,18 +51,27 @@ function sources(folder, ending = ".ts") {
   return names.sort().map((name) => `${folder}/${name}`);
 }
 
+/** Return the text of one bundle; `origin` is its first line. */
+async function bundle(path, origin, options) {
+  const [part, terms] = PARTS[path] ?? [];
+  const license = part ? `\n/*! It contains ${part}:\n\n${terms}*/` : "";
+  const banner = { js: origin + license };
+  const made = await build({ ...OPTIONS, entryPoints: [path], banner, write: false, ...options });
+  return made.outputFiles[0].text;
+}
+
 /** Return the content of each bundle by its path. */
 async function bundles() {
   const made = new Map();
+  // The script of each panel's widget finds the panels of its own version by their hash.
+  const text = await bundle(PANELS, "", { format: "esm", minify: true });
+  const hash = createHash("sha256").update(text).digest("hex").slice(0, 16);
+  made.set(join(VIEWS, "panels.js"), `// ${hash} ${originOf(PANELS)}\n${text}`);
+  const define = { PANELS: JSON.stringify(hash) };
   for (const { source, output, format, minify } of TARGETS) {
     for (const path of sources(source)) {
-      const origin = `// Made from js/${path} by \`make js-build\`; do not edit it here.`;
-      const [part, terms] = PARTS[path] ?? [];
-      const license = part ? `\n/*! It contains ${part}:\n\n${terms}*/` : "";
-      const banner = { js: origin + license };
-      const options = { ...OPTIONS, entryPoints: [path], format, minify, banner, write: false };
-      const { outputFiles } = await build(options);
-      made.set(join(output, `${basename(path, ".ts")}.js`), outputFiles[0].text);
+      const content = await bundle(path, `// ${originOf(path)}`, { format, minify, define });
+      made.set(join(output, `${basename(path, ".ts")}.js`), content);
     }
   }
   return made;
@@ -54,7 +79,8 @@ async function bundles() {
 
 /** Return the scripts that are in the package. */
 function present() {
-  return TARGETS.flatMap(({ output }) =>
+  const folders = [...new Set(TARGETS.map(({ output }) => output))];
+  return folders.flatMap((output) =>
     readdirSync(output)
       .filter((name) => name.endsWith(".js"))
       .map((name) => join(output, name)),
@@ -74,7 +100,7 @@ if (process.argv.includes("--tests")) {
   rmSync(TESTS.output, { recursive: true, force: true });
   await build({
     ...OPTIONS,
-    entryPoints: sources(TESTS.source, ".test.ts"),
+    entryPoints: [...sources(TESTS.source, ".test.ts"), ...sources(TESTS.source, ".test.tsx")],
     format: "esm",
     outdir: TESTS.output,
     outExtension: { ".js": ".mjs" },

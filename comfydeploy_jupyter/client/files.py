@@ -157,7 +157,7 @@ def send_chunks(
     """Upload a file in pieces; return the reply. If a piece raises, nothing is stored."""
     if {"\r", "\n"} & {*name}:
         raise InvalidRequestError.of_field("name", f"contains a line break: {name!r}")
-    form = _Form(fields, name, size, chunks)
+    form = Form(fields, name, size, chunks)
     headers = {"Content-Type": form.content_type}
     address = server.address("upload-file", {"machine": machine})
     with server.request(
@@ -208,7 +208,7 @@ def is_file(value: Any) -> bool:
     return _is_picture(value) or _is_array(value)
 
 
-class _Form:
+class Form:
     """A multipart body whose file is read while it is sent."""
 
     def __init__(

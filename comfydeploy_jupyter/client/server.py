@@ -6,10 +6,11 @@ import ipaddress
 import json
 import os
 import re
+import socket
 import threading
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.cookiejar import DefaultCookiePolicy
 from numbers import Real
 from pathlib import PurePath
@@ -137,22 +138,44 @@ def send(
     """
     if body is not None:
         headers = {**(headers or {}), "Content-Type": "application/json"}
-    try:
-        response = session.request(
-            method,
-            address,
-            data=data if body is None else encode(body),
-            headers=headers,
-            timeout=(CONNECT_TIMEOUT, timeout),
-            stream=True,
-            allow_redirects=False,
-        )
-    except requests.RequestException as error:
-        raise unreachable(address, error) from error
+    content = data if body is None else encode(body)
+    response = send_any(session, method, address, data=content, headers=headers, timeout=timeout)
     if response.is_redirect or not response.ok:
         with response:
             raise _error_of(response)
     return response
+
+
+def send_any(
+    session: requests.Session, method: str, address: str, *, timeout: float, **content: Any
+) -> requests.Response:
+    """Send a request as `send` does; return the response also if it is an error."""
+    try:
+        return session.request(
+            method,
+            address,
+            timeout=(CONNECT_TIMEOUT, timeout),
+            stream=True,
+            allow_redirects=False,
+            **content,
+        )
+    except requests.RequestException as error:
+        raise unreachable(address, error) from error
+
+
+def chunks_of(response: requests.Response) -> Iterator[bytes]:
+    """Yield the parts of a body as soon as they arrive."""
+    yield from response.iter_content(None if getattr(response.raw, "chunked", False) else 1)
+
+
+def interrupt(response: requests.Response) -> None:
+    """End the reading of a response in another thread."""
+    # Closing a file descriptor does not wake a thread that reads from it; a shutdown does.
+    with (
+        suppress(OSError, ValueError, AttributeError),
+        socket.socket(fileno=os.dup(response.raw.fileno())) as connection,
+    ):
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def check_timeout(timeout: object) -> None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import base64
 import codecs
 import io
-import os
 import re
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -27,7 +25,7 @@ from ..errors import (
     ServerUnreachableError,
 )
 from ..util.times import Backoff
-from .server import Server, check_timeout, loads, send, unreachable
+from .server import Server, check_timeout, chunks_of, interrupt, loads, send, unreachable
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -320,11 +318,9 @@ class EventStream(Iterator[Event]):
             self._session.close()
 
     def _close_response(self) -> None:
-        # Closing a file descriptor does not wake a thread that reads from it; a shutdown does.
-        with self._lock, suppress(OSError, ValueError, AttributeError):
+        with self._lock:
             if self._response is not None:
-                with socket.socket(fileno=os.dup(self._response.raw.fileno())) as connection:
-                    connection.shutdown(socket.SHUT_RDWR)
+                interrupt(self._response)
 
     def _from_first(self, events: Iterator[Event]) -> Iterator[Event]:
         """Wait for the first event, with which ComfyUI accepts the run; return all events."""
@@ -412,7 +408,7 @@ class EventStream(Iterator[Event]):
             return
         parser = SSEParser()
         # Without chunked encoding, requests would wait until it has as many bytes as requested.
-        chunks = response.iter_content(None if getattr(response.raw, "chunked", False) else 1)
+        chunks = chunks_of(response)
         while True:
             try:
                 chunk = next(chunks, None)

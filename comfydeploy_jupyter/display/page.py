@@ -50,7 +50,7 @@ class Record:
     """The plain output of a panel's cell, which the panel's style hides while the panel works."""
 
     def __init__(self, name: str, forgotten: Callable[[], object] | None = None) -> None:
-        self._id = f"comfydeploy-record-{uuid.uuid4().hex}"
+        self.css_class = f"comfydeploy-record-{uuid.uuid4().hex}"
         self._shell: Any = None
         self._forgotten = forgotten  # called when no cell shows it any more
         self.was_shown = False
@@ -63,8 +63,8 @@ class Record:
     def hiding(self) -> str:
         """The rule of the style sheet that hides it, and the empty line that is left of it."""
         return (
-            f".{self._id}, .jp-OutputArea-child:has(.{self._id}), "
-            f".output_area:has(.{self._id}) {{ display: none }}"
+            f".{self.css_class}, .jp-OutputArea-child:has(.{self.css_class}), "
+            f".output_area:has(.{self.css_class}) {{ display: none }}"
         )
 
     def show(self) -> None:
@@ -77,7 +77,7 @@ class Record:
             self._shell.events.register("pre_run_cell", self._run_again)
         self.cells.add(_current_cell(self._shell))
         # IPython has no types
-        display(self._bundle(), raw=True, display_id=self._id)
+        display(self._bundle(), raw=True, display_id=self.css_class)
         self.was_shown = True
 
     def close(self) -> None:
@@ -100,10 +100,10 @@ class Record:
         if self.was_shown:
             from IPython.display import update_display
 
-            update_display(self._bundle(), raw=True, display_id=self._id)
+            update_display(self._bundle(), raw=True, display_id=self.css_class)
 
     def _bundle(self) -> dict[str, str]:
-        content = f'<div class="{self._id}">{self._html}<p>{self._hint}</p></div>'
+        content = f'<div class="{self.css_class}">{self._html}<p>{self._hint}</p></div>'
         return {"text/html": content, "text/plain": self.plain_text}
 
 

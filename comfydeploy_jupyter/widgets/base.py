@@ -153,7 +153,7 @@ class Panel(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self._closing = threading.Event()
         self._threads: list[threading.Thread] = []
         try:
-            _refuse_unknown(type(self).__name__, self.OWN_ARGUMENTS, self.trait_names(), kwargs)
+            refuse_unknown(type(self).__name__, self.OWN_ARGUMENTS, self.trait_names(), kwargs)
         except TypeError:
             self._closing.set()  # ipywidgets closes every widget in the end, this one too
             raise
@@ -337,9 +337,10 @@ def not_done(timeout: float | None) -> RunTimeoutError:
     return RunTimeoutError(f"the panel has not finished after {timeout or 0:g} s; it continues")
 
 
-def _refuse_unknown(
+def refuse_unknown(
     panel: str, own: tuple[str, ...], traits: list[str], given: dict[str, Any]
 ) -> None:
+    """Raise a TypeError that names the closest argument, if an argument is unknown."""
     known = {*own, *(name for name in traits if not name.startswith("_"))}
     for name in given:
         if name not in known:

@@ -24,7 +24,7 @@ export type UploadReply = { success?: boolean; name: string; file_hash?: string;
 export class Cancelled extends Error {}
 
 /** Return the data about the server in pages of JupyterLab or Notebook; empty in other pages. */
-function pageConfig(): PageConfig {
+export function pageConfig(): PageConfig {
   return parseJson(document.getElementById("jupyter-config-data")?.textContent) ?? {};
 }
 

@@ -8,7 +8,6 @@ import gallery from "../src/views/gallery.ts";
 import history from "../src/views/history.ts";
 import kernelStatus from "../src/views/kernel_status.ts";
 import keys from "../src/views/keys.ts";
-import link from "../src/views/link.ts";
 import models from "../src/views/models.ts";
 import presets from "../src/views/presets.ts";
 import preview from "../src/views/preview.ts";
@@ -996,7 +995,6 @@ test("no event listener of a view remains after it is closed", () => {
     [gallery, { result: RESULT, server: SERVER }],
     [history, { ...HISTORY }],
     [keys, { running: false }],
-    [link, { url: "a" }],
     [kernelStatus, { around: "x", text: "" }],
     [models, { models: [], loaded: false, hashes: {}, disk: {}, folders: [] }],
     [presets, PRESETS],
@@ -1284,36 +1282,6 @@ test("each file that is dropped on the list is kept, and one that cannot be read
   );
   const message = find(el, ".cd-message span").textContent;
   assert.equal(message, "folder cannot be read: it is a folder");
-});
-
-test("the link of a tunnel is asked for, and its QR code is folded", () => {
-  const { model, el } = show(link, { url: "" });
-  assert.deepEqual(model.takeSent(), [{ kind: "address" }]);
-  assert.equal(el.hidden, true);
-  model.set("url", "https://a.test");
-  assert.equal(el.hidden, false);
-  const anchor = find<HTMLAnchorElement>(el, "a");
-  assert.equal(
-    anchor.getAttribute("href"),
-    "https://a.test",
-    "without the secret until it arrives",
-  );
-  const details = find<HTMLDetailsElement>(el, "details");
-  assert.equal(details.hidden, true);
-  model.receive({ address: "https://a.test/?access=secret" });
-  assert.equal(anchor.getAttribute("href"), "https://a.test/?access=secret");
-  assert.equal(anchor.textContent, "https://a.test");
-  assert.equal(details.hidden, false);
-  const image = find<HTMLImageElement>(el, "img");
-  assert.equal(image.hasAttribute("src"), false, "it is made once it is looked at");
-  details.open = true;
-  details.dispatchEvent(new Event("toggle"));
-  const first = image.src;
-  assert.match(first, /^data:image\/svg\+xml,/);
-  model.receive({ address: "https://b.test/" });
-  assert.notEqual(image.src, first);
-  model.receive({ address: "x".repeat(1001) });
-  assert.equal(details.hidden, true, "no camera reads so much");
 });
 
 test("a workflow is opened in ComfyUI's page, whose saved versions are looked for later", async () => {

@@ -1,0 +1,103 @@
+// Made from js/src/hosts/anywidget.ts by `make js-build`; do not edit it here.
+
+// src/dom.ts
+function h(tag, properties = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (value === void 0 || value === null) continue;
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (name in element && !name.includes("-")) Object.assign(element, { [name]: value });
+    else element.setAttribute(name, String(value));
+  }
+  const isThere = (child) => child !== null && child !== void 0;
+  element.append(...children.flat().filter(isThere));
+  return element;
+}
+
+// src/format.ts
+function parseJson(text) {
+  try {
+    return JSON.parse(text ?? "");
+  } catch {
+    return null;
+  }
+}
+
+// src/server.ts
+function pageConfig() {
+  return parseJson(document.getElementById("jupyter-config-data")?.textContent) ?? {};
+}
+function pageHeaders() {
+  const headers = {};
+  const xsrf = document.cookie.match(/(?:^|; )_xsrf=([^;]*)/)?.[1];
+  if (xsrf) headers["X-XSRFToken"] = decodeURIComponent(xsrf);
+  const { token } = pageConfig();
+  if (token) headers.Authorization = `token ${token}`;
+  return headers;
+}
+
+// src/hosts/anywidget.ts
+var LOADED = "comfydeployPanels";
+async function fromServer() {
+  const { baseUrl } = pageConfig();
+  if (!baseUrl) return null;
+  try {
+    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"9cd73d0519c06020"}`;
+    const reply = await fetch(url, { headers: pageHeaders() });
+    const text = reply.ok ? await reply.text() : "";
+    return text.startsWith(`// ${"9cd73d0519c06020"} `) ? text : null;
+  } catch {
+    return null;
+  }
+}
+function fromKernel(model) {
+  return new Promise((resolve) => {
+    const onMessage = (message, buffers) => {
+      if (message.kind !== "panels") return;
+      model.off("msg:custom", onMessage);
+      resolve(new TextDecoder().decode(buffers[0]));
+    };
+    model.on("msg:custom", onMessage);
+    model.send({ kind: "panels" });
+  });
+}
+async function load(model) {
+  const text = await fromServer() ?? await fromKernel(model);
+  const url = URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
+  try {
+    return await import(url);
+  } finally {
+    URL.revokeObjectURL(url);
+  }
+}
+function panels(model) {
+  const page = globalThis;
+  page[LOADED] ??= {};
+  const loaded = page[LOADED];
+  loaded["9cd73d0519c06020"] ??= load(model);
+  loaded["9cd73d0519c06020"].catch(() => delete loaded["9cd73d0519c06020"]);
+  return loaded["9cd73d0519c06020"];
+}
+function render({ model, el }) {
+  let end = () => {
+  };
+  let isOver = false;
+  el.classList.add("comfydeploy-panel");
+  panels(model).then(
+    ({ mount }) => {
+      if (!isOver) end = mount(model, el);
+    },
+    (error) => {
+      const text = `The panel cannot be shown: ${error}`;
+      el.replaceChildren(h("div", { className: "comfydeploy-error", role: "alert" }, text));
+    }
+  );
+  return () => {
+    isOver = true;
+    end();
+  };
+}
+var anywidget_default = { render };
+export {
+  anywidget_default as default
+};

@@ -1,0 +1,320 @@
+/** The small components that all panels share. */
+
+import { type ReadonlySignal, useSignal } from "@preact/signals";
+import type { ComponentChildren, HTMLAttributes, Ref } from "preact";
+import { useEffect, useRef } from "preact/hooks";
+import { copyText } from "../clipboard.ts";
+import { newId } from "../dom.ts";
+
+type Children = { children?: ComponentChildren };
+
+/** An icon of Font Awesome 4, which screen readers ignore. */
+export function Icon({ name }: { name: string }) {
+  return <i class={`fa fa-${name}`} aria-hidden="true" />;
+}
+
+type ButtonProps = {
+  label: string;
+  onClick: (event: MouseEvent) => void;
+  icon?: string;
+  /** The tooltip, if it says more than the label. */
+  hint?: string;
+  primary?: boolean;
+  disabled?: boolean;
+};
+
+export function Button({ label, onClick, icon, hint, primary, disabled }: ButtonProps) {
+  return (
+    <button
+      type="button"
+      class={`cd-button${primary ? " cd-primary" : ""}`}
+      title={hint}
+      disabled={disabled}
+      onClick={onClick}
+    >
+      {icon && <Icon name={icon} />}
+      {icon && " "}
+      {label}
+    </button>
+  );
+}
+
+type IconButtonProps = {
+  icon: string;
+  /** The tooltip and the accessible name. */
+  label: string;
+  onClick: (event: MouseEvent) => void;
+  disabled?: boolean;
+  pressed?: boolean;
+};
+
+export function IconButton({ icon, label, onClick, disabled, pressed }: IconButtonProps) {
+  return (
+    <button
+      type="button"
+      class="cd-icon"
+      title={label}
+      aria-label={label}
+      aria-pressed={pressed}
+      disabled={disabled}
+      onClick={onClick}
+    >
+      <Icon name={icon} />
+    </button>
+  );
+}
+
+/** Return an id for an element, the same each time that a component is shown. */
+export function useId(): string {
+  const ref = useRef("");
+  ref.current ||= newId();
+  return ref.current;
+}
+
+/** A control with its label before it. */
+export function Labelled(props: { label: string; children: (id: string) => ComponentChildren }) {
+  const id = useId();
+  return (
+    <div class="cd-labelled">
+      <label htmlFor={id}>{props.label}</label>
+      {props.children(id)}
+    </div>
+  );
+}
+
+type SelectProps = {
+  label: string;
+  value: string;
+  /** Value and text of each. */
+  options: [string, string][];
+  onChange: (value: string) => void;
+  disabled?: boolean;
+};
+
+export function Select({ label, value, options, onChange, disabled }: SelectProps) {
+  return (
+    <Labelled label={label}>
+      {(id) => (
+        <select
+          id={id}
+          value={value}
+          disabled={disabled}
+          onChange={(event) => onChange(event.currentTarget.value)}
+        >
+          {options.map(([each, text]) => (
+            <option key={each} value={each}>
+              {text}
+            </option>
+          ))}
+        </select>
+      )}
+    </Labelled>
+  );
+}
+
+type TextFieldProps = {
+  label: string;
+  value: string;
+  onInput: (value: string) => void;
+  type?: "text" | "password" | "email" | "search";
+  placeholder?: string;
+  disabled?: boolean;
+  input?: Ref<HTMLInputElement>;
+};
+
+export function TextField({ label, onInput, input, type = "text", ...more }: TextFieldProps) {
+  return (
+    <Labelled label={label}>
+      {(id) => (
+        <input
+          id={id}
+          ref={input}
+          type={type as "text"}
+          autocomplete="off"
+          spellcheck={false}
+          onInput={(event) => onInput(event.currentTarget.value)}
+          {...more}
+        />
+      )}
+    </Labelled>
+  );
+}
+
+type CheckboxProps = {
+  label: string;
+  checked: boolean;
+  onChange: (checked: boolean) => void;
+  disabled?: boolean;
+};
+
+export function Checkbox({ label, checked, onChange, disabled }: CheckboxProps) {
+  return (
+    <label class="cd-check">
+      <input
+        type="checkbox"
+        checked={checked}
+        disabled={disabled}
+        onChange={(event) => onChange(event.currentTarget.checked)}
+      />{" "}
+      {label}
+    </label>
+  );
+}
+
+/** A text in which options such as `--lowvram` are not broken into lines. */
+export function Unbroken({ text }: { text: string }) {
+  const parts = text.split(/(--\w[\w-]*)/);
+  return (
+    <>{parts.map((part, place) => (place % 2 ? <span class="cd-unbroken">{part}</span> : part))}</>
+  );
+}
+
+/** An error; nothing if there is none. */
+export function ErrorBox({ text, children }: { text: string } & Children) {
+  if (!text) return null;
+  return (
+    <div class="comfydeploy-error" role="alert">
+      <Unbroken text={text} />
+      {children}
+    </div>
+  );
+}
+
+/** A line of text in a faint colour. */
+export function Note({ children, live }: Children & { live?: boolean }) {
+  return (
+    <div class="comfydeploy-note" {...(live && { role: "status", "aria-live": "polite" })}>
+      {children}
+    </div>
+  );
+}
+
+export type Colour = "faint" | "warn" | "success" | "error";
+
+/** A state behind a dot of a colour. */
+export function State({ text, colour }: { text: string; colour: Colour }) {
+  return (
+    <div role="status" aria-live="polite">
+      <span aria-hidden="true" style={{ color: `var(--cd-${colour})` }}>
+        ●
+      </span>{" "}
+      {text}
+    </div>
+  );
+}
+
+export function Link({ href, children, title }: Children & { href: string; title?: string }) {
+  return (
+    <a href={href} title={title} target="_blank" rel="noopener noreferrer">
+      {children}
+    </a>
+  );
+}
+
+/** A button that copies a text, and then says whether it did. */
+export function CopyButton({ label, text }: { label: string; text: string }) {
+  const button = useRef<HTMLButtonElement>(null);
+  const copy = () => {
+    const { current } = button;
+    if (current) copyText(text, current);
+  };
+  return (
+    <button
+      type="button"
+      class="cd-button"
+      aria-live="polite"
+      ref={button}
+      title={text}
+      disabled={!text}
+      onClick={copy}
+    >
+      {label}
+    </button>
+  );
+}
+
+/** An element that a function makes: for scripts that draw by themselves. */
+export function Drawn({
+  draw,
+  ...more
+}: { draw: (root: HTMLElement) => (() => void) | undefined } & HTMLAttributes<HTMLDivElement>) {
+  const root = useRef<HTMLDivElement>(null);
+  useEffect(() => (root.current ? draw(root.current) : undefined), []);
+  return <div ref={root} {...more} />;
+}
+
+/**
+ * Call an action again and again while the panel can be seen: at once, then after as many ms as it
+ * returns. A call of the function that is returned wakes it.
+ */
+export function usePolling(
+  root: Ref<HTMLElement> & { current: HTMLElement | null },
+  action: (signal: AbortSignal) => Promise<number>,
+): () => void {
+  const wake = useRef(() => {});
+  const latest = useRef(action);
+  latest.current = action;
+  useEffect(() => {
+    const stop = new AbortController();
+    let isSeen = false;
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    let isBusy = false;
+    let isDue = true;
+    const turn = async () => {
+      clearTimeout(timer);
+      isDue = true;
+      if (isBusy || !isSeen || document.hidden || stop.signal.aborted) return;
+      isBusy = true;
+      isDue = false;
+      const pause = await latest.current(stop.signal);
+      isBusy = false;
+      if (isDue) turn();
+      else if (!stop.signal.aborted) timer = setTimeout(turn, pause);
+    };
+    wake.current = turn;
+    const observer = new IntersectionObserver((entries) => {
+      isSeen = entries.at(-1)?.isIntersecting ?? false;
+      if (isSeen) turn();
+    });
+    if (root.current) observer.observe(root.current);
+    const onVisible = () => !document.hidden && turn();
+    document.addEventListener("visibilitychange", onVisible);
+    return () => {
+      stop.abort();
+      clearTimeout(timer);
+      observer.disconnect();
+      document.removeEventListener("visibilitychange", onVisible);
+    };
+  }, [root]);
+  return () => wake.current();
+}
+
+/** Return a function that does something asynchronous, whether it is doing it, and its error. */
+export function useTask(): {
+  run: (task: () => Promise<unknown>) => Promise<void>;
+  busy: ReadonlySignal<boolean>;
+  error: ReadonlySignal<string>;
+  clear: () => void;
+} {
+  const busy = useSignal(false);
+  const error = useSignal("");
+  const run = async (task: () => Promise<unknown>) => {
+    error.value = "";
+    busy.value = true;
+    try {
+      await task();
+    } catch (problem) {
+      error.value = problem instanceof Error ? problem.message : String(problem);
+    } finally {
+      busy.value = false;
+    }
+  };
+  return {
+    run,
+    busy,
+    error,
+    clear: () => {
+      error.value = "";
+    },
+  };
+}

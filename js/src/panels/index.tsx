@@ -1,0 +1,95 @@
+/** All panels, in one script that a page loads once. */
+
+import { effect, type Signal, signal } from "@preact/signals";
+import { type ComponentType, render } from "preact";
+import css from "../../../comfydeploy_jupyter/widgets/static/panel.css";
+import { ErrorBox, Note } from "../components/ui.tsx";
+import { keepKeysIn, newId } from "../dom.ts";
+import { followKernel } from "../kernel.ts";
+import { type Model, Subscriptions } from "../model.ts";
+import { pageServer, type ServerFacts } from "../server.ts";
+import { modelTraits, type PanelProps } from "../state.ts";
+import { Straight, ThroughKernel, type Transport } from "../transport.ts";
+import { TunnelPanel } from "./tunnel.tsx";
+
+// biome-ignore lint/suspicious/noExplicitAny: each panel declares its own traits
+const PANELS: Record<string, ComponentType<PanelProps<any>>> = {
+  TunnelPanel,
+};
+
+/** The traits that each panel has. */
+type Common = {
+  component: string;
+  server: ServerFacts;
+  /** What Python says went wrong. */
+  error: string;
+  /** The class of the plain output of the cell, which is hidden while the panel works. */
+  record: string;
+};
+
+export type Panels = { mount: typeof mount };
+
+const GONE =
+  "The kernel of this panel was restarted or has ended. Run this cell again to use the panel;" +
+  " queued runs continue.";
+const DEAF = "The kernel has ended: the panel goes on, but Python does not learn of it.";
+
+/** Show the panel of a widget; return what removes it. */
+export function mount(model: Model, el: HTMLElement): () => void {
+  const events = new Subscriptions(model);
+  const traits = modelTraits<Common & Record<string, unknown>>(model, events);
+  const transport: Signal<Transport | null> = signal(null);
+  const kernel: Signal<"there" | "gone" | "none"> = signal("there");
+  // one within another panel leaves it to that one to say that the kernel has ended
+  const isInner = () => Boolean(el.parentElement?.closest(".comfydeploy-panel"));
+  const Panel = PANELS[traits.component.value] ?? Unknown;
+  el.id ||= newId();
+  el.classList.add("comfydeploy-panel");
+  const enableKeys = keepKeysIn(el);
+  const stopFollowing = followKernel(model, el, () => {
+    kernel.value = "gone";
+    if (transport.value instanceof ThroughKernel) transport.value.end();
+  });
+  const stopSearch = effect(() => {
+    const facts = traits.server.value;
+    if (transport.value || !facts.instance) return;
+    pageServer(facts).then((base) => {
+      transport.value = base === null ? new ThroughKernel(model) : new Straight(base);
+    });
+  });
+  function Root() {
+    const way = transport.value;
+    const isGone = kernel.value === "gone";
+    const hiding = traits.record.value
+      ? `.${traits.record.value}, .jp-OutputArea-child:has(.${traits.record.value}), ` +
+        `.output_area:has(.${traits.record.value}) { display: none }`
+      : "";
+    return (
+      <>
+        <style>{css + hiding}</style>
+        {isGone && !way?.base && !isInner() && <ErrorBox text={GONE} />}
+        {isGone && way?.base && !isInner() && <Note live>{DEAF}</Note>}
+        {way ? (
+          <fieldset class="cd-panel comfydeploy-view" disabled={isGone && way.base === null}>
+            <Panel transport={way} traits={traits} kernel={kernel} />
+          </fieldset>
+        ) : (
+          <Note live>Connecting …</Note>
+        )}
+        <ErrorBox text={traits.error.value} />
+      </>
+    );
+  }
+  render(<Root />, el);
+  return () => {
+    render(null, el);
+    stopSearch();
+    stopFollowing();
+    enableKeys();
+    events.end();
+  };
+}
+
+function Unknown({ traits }: PanelProps<Common>) {
+  return <ErrorBox text={`This version has no panel ${traits.component.value}`} />;
+}

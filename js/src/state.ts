@@ -1,0 +1,69 @@
+/** The values that a panel shares with Python, as signals; and what a panel is given. */
+
+import { batch, type ReadonlySignal, type Signal, signal } from "@preact/signals";
+import type { Model, Subscriptions } from "./model.ts";
+import type { Transport } from "./transport.ts";
+
+/** The traits of a panel: `traits.name.value` reads one, and shows a component again if it changes. */
+export type Traits<T> = { readonly [Name in keyof T]: ReadonlySignal<T[Name]> } & {
+  /** Set traits here and, where there is a kernel, in Python. */
+  set(values: Partial<T>): void;
+};
+
+/** What each panel gets. */
+export type PanelProps<T> = {
+  transport: Transport;
+  traits: Traits<T>;
+  /** Whether a kernel listens: `none` outside a notebook, `gone` if it has ended. */
+  kernel: ReadonlySignal<"there" | "gone" | "none">;
+};
+
+/** Return traits whose signals are made when they are first used. */
+function asTraits<T extends Record<string, unknown>>(
+  made: (name: string) => Signal<unknown>,
+  write: (values: Partial<T>) => void,
+): Traits<T> {
+  const signals = new Map<string, Signal<unknown>>();
+  const of = (name: string) => {
+    const found = signals.get(name) ?? made(name);
+    signals.set(name, found);
+    return found;
+  };
+  const set = (values: Partial<T>) => {
+    batch(() => {
+      for (const [name, value] of Object.entries(values)) of(name).value = value;
+    });
+    write(values);
+  };
+  return new Proxy({} as Traits<T>, {
+    get: (_, name) => (name === "set" ? set : of(String(name))),
+  });
+}
+
+/** The traits of a widget; `events` ends following it. */
+export function modelTraits<T extends Record<string, unknown>>(
+  model: Model,
+  events: Subscriptions,
+): Traits<T> {
+  return asTraits(
+    (name) => {
+      const made = signal<unknown>(model.get(name));
+      events.on(`change:${name}`, () => {
+        made.value = model.get(name);
+      });
+      return made;
+    },
+    (values) => {
+      for (const [name, value] of Object.entries(values)) model.set(name, value);
+      model.save_changes();
+    },
+  );
+}
+
+/** Traits without Python. */
+export function localTraits<T extends Record<string, unknown>>(values: T): Traits<T> {
+  return asTraits(
+    (name) => signal(values[name]),
+    () => {},
+  );
+}

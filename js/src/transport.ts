@@ -1,0 +1,388 @@
+/**
+ * How a panel speaks with the routes: straight, or through the kernel where the page does not come
+ * from the Jupyter server. Both ways have the same requests, events, files and errors.
+ */
+
+import { newId } from "./dom.ts";
+import { messageOf, parseJson } from "./format.ts";
+import type { Buffers, Model } from "./model.ts";
+import { pageHeaders } from "./server.ts";
+
+export type Query = Record<string, string | number | boolean | null | undefined>;
+
+/** What a request may have; `body` is sent as JSON. */
+export type Options = { query?: Query; body?: unknown; signal?: AbortSignal };
+
+/** One event of a stream. */
+export type ServerEvent = { event: string; data: unknown };
+
+/** A file that is sent as the part `file` of a form. */
+export type Upload = {
+  query?: Query;
+  fields?: Record<string, string>;
+  file: File;
+  /** Called with the share that was sent. */
+  progress?: (share: number) => void;
+  signal?: AbortSignal;
+};
+
+/** A reply whose body is not parsed. */
+type Raw = { status: number; type: string; size: number; content: BlobPart[] };
+
+type ErrorReply = { code?: string; message?: string; error?: string; details?: Details };
+type Details = { field?: string } & Record<string, unknown>;
+
+/** An error that a route answered with, or why there is no answer (`status` 0). */
+export class RouteError extends Error {
+  constructor(
+    readonly status: number,
+    message: string,
+    readonly code = "",
+    readonly details: Details = {},
+  ) {
+    super(message);
+  }
+
+  /** Whether the server did not answer, and may do so later. */
+  get isUnreachable(): boolean {
+    return this.status === 0;
+  }
+}
+
+const SIGNED_OUT = "You are signed out of Jupyter: sign in again in another tab of the browser";
+const UNREACHABLE = "The Jupyter server does not answer";
+const MISSING =
+  "This Jupyter server does not know what the panel asks for: its comfydeploy_jupyter has another " +
+  "version, or is not enabled. Restart Jupyter after an installation";
+const CHUNK = 1 << 20; // bytes of a file in one message; a server may refuse more than 10 MB
+const AHEAD = 4; // messages that are sent before the kernel has confirmed the first of them
+const MAX_STREAMS = 4; // of the six connections that a browser opens to one server
+
+/** Return the error of a reply that is not a success. */
+function errorOf(status: number, text: string): RouteError {
+  const reply = parseJson<ErrorReply>(text);
+  const message = reply?.message ?? reply?.error;
+  if (reply?.code && message) return new RouteError(status, message, reply.code, reply.details);
+  if (status === 401 || status === 403) return new RouteError(status, SIGNED_OUT, "signed_out");
+  if (status === 404) return new RouteError(status, MISSING, "no_route");
+  return new RouteError(status, message ?? `The Jupyter server answered ${status}`);
+}
+
+export function toQuery(query: Query = {}): string {
+  const given = Object.entries(query).filter(([, value]) => value !== null && value !== undefined);
+  const text = new URLSearchParams(given.map(([name, value]) => [name, String(value)])).toString();
+  return text && `?${text}`;
+}
+
+/** Yield the events in the text of an event stream. */
+export async function* parseEvents(texts: AsyncIterable<string>): AsyncGenerator<ServerEvent> {
+  let rest = "";
+  for await (const text of texts) {
+    const parts = (rest + text).split(/\r?\n\r?\n/);
+    rest = parts.pop() ?? "";
+    for (const part of parts) {
+      let event = "message";
+      const data: string[] = [];
+      for (const line of part.split(/\r?\n/)) {
+        if (line.startsWith("event:")) event = line.slice(6).trim();
+        if (line.startsWith("data:")) data.push(line.slice(5).trimStart());
+      }
+      if (data.length) yield { event, data: parseJson(data.join("\n")) };
+    }
+  }
+}
+
+export abstract class Transport {
+  /** The base URL of the server, with which the page shows files; null through the kernel. */
+  abstract readonly base: string | null;
+
+  protected abstract raw(method: string, path: string, options: Options): Promise<Raw>;
+  protected abstract texts(path: string, options: Options): AsyncGenerator<string>;
+  /** Send a file as a form, and return the JSON of the reply. */
+  abstract send<Reply>(path: string, upload: Upload): Promise<Reply>;
+
+  private streams = 0;
+  private readonly waiting: (() => void)[] = [];
+
+  /** Return the JSON reply of a route. */
+  async request<Reply>(method: string, path: string, options: Options = {}): Promise<Reply> {
+    const { status, content } = await this.raw(method, path, options);
+    const text = await new Blob(content).text();
+    if (status < 200 || status > 299) throw errorOf(status, text);
+    const reply = parseJson(text);
+    // a login page, or that of a proxy
+    if (reply === null) throw new RouteError(status, SIGNED_OUT, "signed_out");
+    return reply as Reply;
+  }
+
+  get<Reply>(path: string, query: Query = {}, signal?: AbortSignal): Promise<Reply> {
+    return this.request("GET", path, { query, ...(signal && { signal }) });
+  }
+
+  post<Reply>(path: string, body: unknown = {}, signal?: AbortSignal): Promise<Reply> {
+    return this.request("POST", path, { body, ...(signal && { signal }) });
+  }
+
+  /** Return the content of a file of a route. */
+  async content(path: string, options: Options = {}): Promise<Blob> {
+    const { status, type, content } = await this.raw("GET", path, options);
+    const blob = new Blob(content, { type });
+    if (status < 200 || status > 299) throw errorOf(status, await blob.text());
+    return blob;
+  }
+
+  /** Return the size of a file of a route, bytes; -1 if the server does not say it. */
+  async size(path: string, query: Query): Promise<number> {
+    const { status, size } = await this.raw("HEAD", path, { query });
+    if (status < 200 || status > 299) throw errorOf(status, "");
+    return size;
+  }
+
+  /** Yield the events of a route until its end. Only `MAX_STREAMS` are open at a time. */
+  async *events(path: string, options: Options = {}): AsyncGenerator<ServerEvent> {
+    if (this.streams >= MAX_STREAMS) {
+      await new Promise<void>((resolve) => this.waiting.push(resolve));
+    } else this.streams += 1;
+    try {
+      options.signal?.throwIfAborted();
+      yield* parseEvents(this.texts(path, options));
+    } finally {
+      const next = this.waiting.shift();
+      if (next) next();
+      else this.streams -= 1;
+    }
+  }
+}
+
+/** To a server from which the page comes. */
+export class Straight extends Transport {
+  constructor(readonly base: string) {
+    super();
+  }
+
+  private async fetch(method: string, path: string, options: Options): Promise<Response> {
+    const { query, body, signal } = options;
+    const headers = pageHeaders(); // at each request: the XSRF token may have changed
+    if (body !== undefined) headers["Content-Type"] = "application/json";
+    try {
+      return await fetch(`${this.base}comfyui-deploy/${path}${toQuery(query)}`, {
+        method,
+        headers,
+        ...(body !== undefined && { body: JSON.stringify(body) }),
+        ...(signal && { signal }),
+      });
+    } catch (error) {
+      if (signal?.aborted) throw signal.reason;
+      throw new RouteError(0, UNREACHABLE, "unreachable", { reason: messageOf(error) });
+    }
+  }
+
+  protected async raw(method: string, path: string, options: Options): Promise<Raw> {
+    const reply = await this.fetch(method, path, options);
+    const size = Number(reply.headers.get("Content-Length") ?? -1);
+    const type = reply.headers.get("Content-Type") ?? "";
+    try {
+      return { status: reply.status, type, size, content: [await reply.blob()] };
+    } catch (error) {
+      if (options.signal?.aborted) throw options.signal.reason;
+      throw new RouteError(0, UNREACHABLE, "unreachable", { reason: messageOf(error) });
+    }
+  }
+
+  protected async *texts(path: string, options: Options): AsyncGenerator<string> {
+    const reply = await this.fetch(options.body === undefined ? "GET" : "POST", path, options);
+    if (!reply.ok || !reply.body) throw errorOf(reply.status, await reply.text());
+    const reader = reply.body.pipeThrough(new TextDecoderStream()).getReader();
+    try {
+      for (;;) {
+        const { done, value } = await reader.read();
+        if (done) return;
+        yield value;
+      }
+    } catch (error) {
+      if (options.signal?.aborted) throw options.signal.reason;
+      throw new RouteError(0, UNREACHABLE, "unreachable", { reason: messageOf(error) });
+    } finally {
+      reader.cancel().catch(() => {});
+    }
+  }
+
+  send<Reply>(path: string, { query, fields, file, progress, signal }: Upload): Promise<Reply> {
+    return new Promise((resolve, reject) => {
+      const form = new FormData();
+      for (const [name, value] of Object.entries(fields ?? {})) form.append(name, value);
+      form.append("file", file, file.name);
+      const request = new XMLHttpRequest(); // fetch tells no progress
+      request.open("POST", `${this.base}comfyui-deploy/${path}${toQuery(query)}`);
+      for (const [name, value] of Object.entries(pageHeaders())) {
+        request.setRequestHeader(name, value);
+      }
+      request.upload.onprogress = ({ loaded, total }) => progress?.(loaded / Math.max(1, total));
+      request.upload.onload = () => progress?.(1);
+      request.onload = () => {
+        const { status, responseText } = request;
+        const reply = parseJson(responseText);
+        if (status >= 200 && status <= 299 && reply) resolve(reply as Reply);
+        else reject(errorOf(status, responseText));
+      };
+      const lost = "The connection was lost, or the file was removed";
+      request.onerror = () => reject(new RouteError(0, lost, "unreachable"));
+      request.onabort = () => reject(signal?.reason);
+      signal?.addEventListener("abort", () => request.abort());
+      if (signal?.aborted) reject(signal.reason);
+      else request.send(form);
+    });
+  }
+}
+
+/** A message of the kernel about a request. */
+type Answer = {
+  kind: string;
+  id: string;
+  status?: number;
+  type?: string;
+  size?: number;
+  error?: string;
+};
+type Listener = (message: Answer, buffers: Buffers) => void;
+
+/** Through the kernel, which adds the token: the page never gets it. */
+export class ThroughKernel extends Transport {
+  readonly base = null;
+  private readonly listeners = new Map<string, Listener>();
+  private gone: RouteError | null = null;
+
+  constructor(private readonly model: Model) {
+    super();
+    model.on("msg:custom", (message: Answer, buffers: Buffers) => {
+      this.listeners.get(message.id)?.(message, buffers);
+    });
+  }
+
+  /** The kernel has ended: what waits for it fails, and so does every later request. */
+  end(): void {
+    this.gone = new RouteError(0, "The kernel of this panel has ended", "no_kernel");
+    for (const [id, listener] of this.listeners) listener({ kind: "gone", id }, []);
+  }
+
+  private call(message: object, listener: Listener, signal?: AbortSignal): string {
+    if (this.gone) throw this.gone;
+    signal?.throwIfAborted();
+    const id = newId();
+    this.listeners.set(id, listener);
+    signal?.addEventListener("abort", () => {
+      if (!this.listeners.has(id)) return;
+      this.model.send({ kind: "abort", id });
+      listener({ kind: "aborted", id }, []);
+    });
+    this.model.send({ ...message, id });
+    return id;
+  }
+
+  private failure(message: Answer, signal?: AbortSignal): unknown {
+    if (message.kind === "aborted") return signal?.reason;
+    if (this.gone) return this.gone;
+    return new RouteError(0, message.error ?? UNREACHABLE, "unreachable");
+  }
+
+  protected raw(method: string, path: string, options: Options): Promise<Raw> {
+    const { query, body = null, signal } = options;
+    return new Promise((resolve, reject) => {
+      const id = this.call(
+        { kind: "request", method, path, query: toQuery(query).slice(1), body },
+        (message, content) => {
+          this.listeners.delete(id);
+          const { kind, status = 0, type = "", size = -1 } = message;
+          if (kind === "reply") resolve({ status, type, size, content });
+          else reject(this.failure(message, signal));
+        },
+        signal,
+      );
+    });
+  }
+
+  protected async *texts(path: string, options: Options): AsyncGenerator<string> {
+    const { query, body = null, signal } = options;
+    const arrived: string[] = [];
+    const decoder = new TextDecoder();
+    let error: unknown = null;
+    let isOver = false;
+    let wake = () => {};
+    const method = options.body === undefined ? "GET" : "POST";
+    const id = this.call(
+      { kind: "stream", method, path, query: toQuery(query).slice(1), body },
+      (message, buffers) => {
+        if (message.kind === "data") arrived.push(decoder.decode(buffers[0], { stream: true }));
+        else {
+          isOver = true;
+          if (message.kind === "reply") error = errorOf(message.status ?? 0, text(buffers));
+          else if (message.kind !== "end") error = this.failure(message, signal);
+        }
+        wake();
+      },
+      signal,
+    );
+    try {
+      while (arrived.length || !isOver) {
+        const next = arrived.shift();
+        if (next !== undefined) yield next;
+        else {
+          await new Promise<void>((resolve) => {
+            wake = resolve;
+          });
+        }
+      }
+      if (error) throw error;
+    } finally {
+      this.listeners.delete(id);
+      if (!isOver) this.model.send({ kind: "abort", id });
+    }
+  }
+
+  async send<Reply>(path: string, upload: Upload): Promise<Reply> {
+    const { query, fields = {}, file, progress, signal } = upload;
+    let taken = 0;
+    let wake = () => {};
+    let answer: [Answer, Buffers] | undefined;
+    const { name, size } = file;
+    const facts = { path, query: toQuery(query).slice(1), fields, name, size };
+    const id = this.call(
+      { kind: "upload", ...facts },
+      (message, buffers) => {
+        if (message.kind === "took") taken += 1;
+        else answer = [message, buffers];
+        wake();
+      },
+      signal,
+    );
+    const until = async (isTrue: () => boolean) => {
+      while (!isTrue() && !answer) {
+        await new Promise<void>((resolve) => {
+          wake = resolve;
+        });
+      }
+    };
+    try {
+      await until(() => taken > 0); // the kernel knows about the file
+      for (let offset = 0, sent = 1; offset < size && !answer; offset += CHUNK, sent += 1) {
+        await until(() => sent - taken < AHEAD);
+        const piece = await file.slice(offset, offset + CHUNK).arrayBuffer();
+        if (!answer) this.model.send({ kind: "piece", id, offset }, undefined, [piece]);
+        progress?.(Math.min(1, offset / Math.max(1, size)));
+      }
+      await until(() => false);
+      progress?.(1);
+      const [message, content] = answer as unknown as [Answer, Buffers];
+      if (message.kind !== "reply") throw this.failure(message, signal);
+      const status = message.status ?? 0;
+      if (status < 200 || status > 299) throw errorOf(status, text(content));
+      return parseJson(text(content)) as Reply;
+    } finally {
+      this.listeners.delete(id);
+    }
+  }
+}
+
+function text(buffers: Buffers): string {
+  return buffers.map((buffer) => new TextDecoder().decode(buffer)).join("");
+}
