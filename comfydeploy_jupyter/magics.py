@@ -39,10 +39,11 @@ HELP = """\
 %comfy run FILE [key=value …]   run a workflow; values are JSON, else text; seed=7 sets every seed
 %comfy panel [FILE]             a panel to change inputs, run, and see
 %comfy runs [NUMBER]            the latest runs
+%comfy back [MACHINE]           the ComfyUI before its last update, which the update has kept
 A path or value with spaces goes in quotes: %comfy run "my flow.json" "6.text=a red cat"\
 """
 
-COMMANDS = ("status", "run", "panel", "runs", "help")
+COMMANDS = ("status", "run", "panel", "runs", "back", "help")
 RUNS = 10
 """How many runs ``%comfy runs`` shows."""
 
@@ -126,6 +127,14 @@ class ComfyMagics(Magics):
                 raise UsageError(f"%comfy runs: must be a number, not {arguments[0]!r}")
             number = int(arguments[0])
         return runs_page([run.known for run in self._client.runs(limit=number)])
+
+    def _back(self, arguments: list[str]) -> Page:
+        _no_more(arguments[1:], "back")
+        machine = self._client.machines.get(*arguments)
+        notes = machine.go_back()
+        comfyui = machine.software["comfyui"]
+        kept = f"; ComfyUI {comfyui['kept']['version']} is kept" if comfyui.get("kept") else ""
+        return Page("\n".join([f"ComfyUI {comfyui['version']} is used now{kept}.", *notes]))
 
 
 class Opened(NamedTuple):
@@ -409,6 +418,10 @@ def _plain(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, list):
         return ", ".join(map(_plain, value))
+    if isinstance(value, dict):
+        return ", ".join(
+            f"{name} {_plain(each)}" for name, each in value.items() if each is not None
+        )
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 

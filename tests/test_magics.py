@@ -132,6 +132,8 @@ def test_panel_and_help(comfy):
         ("panel nowhere.json", "nowhere.json: No such file"),
         ("panel a b", "there is no argument 'b'"),
         ("runs x", "must be a number, not 'x'"),
+        ("back", "was not started by this server"),
+        ("back local now", "there is no argument 'now'"),
         ("status now", "there is no argument 'now'"),
     ],
 )

@@ -137,6 +137,12 @@ class Machine(Record["Machines"]):
         """Restart its ComfyUI and wait until it answers; return this machine."""
         return self.update(restart=True)
 
+    def go_back(self) -> list[str]:
+        """Use the ComfyUI that an update has kept, as `Machines.go_back` does."""
+        notes = self._home.go_back(self.id)
+        self.refresh()
+        return notes
+
     def delete(self) -> None:
         """Remove it from the server, as `Machines.delete` does."""
         self._home.delete(self.id)
@@ -161,6 +167,7 @@ class Machine(Record["Machines"]):
 
 
 MachineList: TypeAlias = list[Machine]
+Notes: TypeAlias = list[str]
 
 
 _CLUSTERS: WeakValueDictionary[str, Any] = WeakValueDictionary()
@@ -386,6 +393,31 @@ class Machines:
         if moves and known is not None and known is not cluster:
             self._release(changed.id, known)
         return changed
+
+    def go_back(self, machine_id: str | None = None) -> Notes:
+        """Use the ComfyUI that an update has kept, and keep the present one.
+
+        ComfyUI is stopped and started again. Returns what may not work with the other version, such
+        as node packs. Another call returns to the version that was used before this one.
+
+        Parameters
+        ----------
+        machine_id : str, optional
+            Its id or name. Default: the local one.
+
+        Raises
+        ------
+        NotFoundError
+            No other version is kept.
+        ConflictError
+            The server has not started its ComfyUI, or an installation is running.
+        ComfyUIUnavailableError
+            The other version does not start.
+        """
+        reply = self._server.post(
+            "comfyui/back", without_none({"machine": machine_id}), timeout=RESTART_TIMEOUT
+        )
+        return [str(note) for note in reply["notes"]]
 
     def delete(self, machine_id: str) -> None:
         """Remove a machine from the server, and stop its ComfyUI if it is managed.

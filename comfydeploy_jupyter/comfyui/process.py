@@ -23,7 +23,9 @@ from .find import (
     is_comfyui_tree,
     refused_pythons,
     torch_build,
+    unknown_option,
 )
+from .kept import fit_database
 from .memory import count_oom_kills, why_killed
 
 if TYPE_CHECKING:
@@ -259,7 +261,16 @@ class ComfyUIProcess:
             refused = refused_pythons(self.path)
             why = f"No Python with torch was found for the ComfyUI in {self.path}"
             raise self._unavailable(" ".join([f"{why}.", *refused]).rstrip("."))
+        option = unknown_option(self._launch_args, self.path)
+        if option is not None:
+            raise self._unavailable(f"launch_args: {option}")
         self._child.end_leftover()  # before a port is chosen
+        given = option_value(self._launch_args, "--database-url") or ""
+        moved = given.removeprefix("sqlite:///")
+        database = Path(moved) if moved != given else self.path / "user" / "comfyui.db"
+        set_aside = fit_database(self.path, self.path / database)
+        if set_aside is not None:
+            log.warning("%s", set_aside)
         env = {**child_environment(), "PYTHONUNBUFFERED": "1", **self._env}
         host = _connect_host(option_value(self._launch_args, "--listen"))
         self._port = self._choose_port(host, option_value(self._launch_args, "--port"))

@@ -34,7 +34,7 @@ from . import route
 from .base import COMMENT, HEARTBEAT, Handler
 from .route import CLOUD, EVENTS, FILES, JSON, KEY, MACHINE, Content, Link, ReplyModel, Success
 from .runs import StreamEvent
-from .status import COMMIT
+from .status import COMMIT, KeptVersion
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -179,6 +179,20 @@ class MemoryFreed(Success):
     ram: MemoryChange = Field(examples=[{"before": 1024, "after": 2048, "freed": 1024}])
 
 
+class BackRequest(Model):
+    machine: fields.MachineField = None
+
+
+class WentBack(Success):
+    """The version of ComfyUI that is used now, and the one that is kept."""
+
+    machine: str = Field(examples=["local"])
+    version: str | None = Field(examples=["0.33.0"])
+    commit: str | None = Field(examples=[COMMIT])
+    kept: KeptVersion | None
+    notes: list[str] = required("What may not work with this version, such as node packs.")
+
+
 _MACHINE_ID = {"machine_id": "$response.body#/machine_id"}
 DEFAULT_GPU = "A10G"  # that of the ComfyUI node, whose web plug-in sends none
 
@@ -302,6 +316,19 @@ class MachinesHandler(Handler):
         found = machines.get(body.machine)
         freed = await hardware.free_memory_of(found, **what)
         return {"success": True, "machine": found.id, **freed}
+
+    @route.post("comfyui/back", "goBackToKeptComfyUI")
+    @route.takes(example=("machine",))
+    @route.replies(WentBack, "The kept version runs.")
+    @route.errors(*MACHINE, ConflictError)
+    async def go_back(self, body: BackRequest) -> Any:
+        """Use the ComfyUI that an update has kept, and keep the present one.
+
+        ComfyUI is stopped and started again. A run that it executes fails; runs that wait continue
+        with the other version. Models, node packs and outputs stay as they are. The same request
+        returns to the version that was used before it.
+        """
+        return {"success": True, **await self.services.machine_service.go_back(body.machine)}
 
     def _cloud(self, asked: CloudTarget, api_url: str | None = None) -> service.CloudMachines:
         return service.CloudMachines(self.account(asked, api_url))

@@ -62,6 +62,19 @@ class LogQuery(MachineQuery):
 COMMIT = "30c259cac8c08ff8d015f9aff3151cb525c9b702"
 
 
+class KeptVersion(ReplyModel):
+    """A version of ComfyUI that is installed beside the one that is used."""
+
+    version: str = Field(examples=["0.33.0"])
+    commit: str | None = Field(examples=[COMMIT])
+    size: int | None = required(
+        "The bytes that a deletion of its folder would free: it shares unchanged files with the"
+        " version that is used.",
+        412000000,
+    )
+    since: str | None = Field(examples=[TIME])
+
+
 class ComfyUIStatus(ReplyModel):
     """Data of a ComfyUI that need no request to it."""
 
@@ -70,6 +83,9 @@ class ComfyUIStatus(ReplyModel):
     version: str | None = Field(examples=["0.33.0"])
     version_note: str | None = required("A hint if this package was not tested with this version.")
     managed: bool = required("Whether this server has started it.", False)
+    kept: KeptVersion | None = optional(
+        "The version before the last update, which `comfyui/back` returns to."
+    )
     path: str = ""
     state: str = ""
     pid: int | None = None
@@ -216,7 +232,7 @@ class StatusHandler(Handler):
         services = self.services
         comfyui, hangs = NO_COMFYUI, False
         if machine is not None:
-            comfyui = machine.status()
+            comfyui = {**machine.status(), "kept": await machine.kept()}
             unresponsive, connection = services.runs.unresponsive(machine), machine.connection
             # A ComfyUI that hangs keeps its WebSocket open.
             hangs = bool(unresponsive and connection and connection.last_heard < unresponsive.since)

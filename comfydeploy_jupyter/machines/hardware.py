@@ -306,6 +306,7 @@ async def _software(machine: Machine, system: dict[str, Any], *, here: bool) -> 
     comfyui = {
         **known,
         **{key: value for key, value in status.items() if key not in ("version", "path")},
+        "kept": await machine.kept(),
         "path": str(machine.path) if machine.path is not None else None,
         "pid": pid,
         "process": facts or None,

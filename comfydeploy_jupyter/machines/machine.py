@@ -24,12 +24,14 @@ from ..comfyui.find import (
     running_at,
 )
 from ..comfyui.folders import Folders, is_folder_name
+from ..comfyui.kept import kept, settle_if_needed
 from ..comfyui.memory import count_oom_kills, why_killed
 from ..comfyui.process import ComfyUIProcess
 from ..comfyui.socket import Connection
 from ..errors import (
     ComfyDeployError,
     ComfyUIUnavailableError,
+    ConflictError,
     ForbiddenPathError,
     InvalidRequestError,
     NotFoundError,
@@ -38,11 +40,12 @@ from ..graphs.versions import outside_tested_range
 from ..util.secrets import clean_url
 from ..util.sockets import Peers
 from ..util.tasks import BackgroundTasks, close_each, open_in_thread, wait_for
+from ..util.times import timestamp_of
 from . import hardware
 
 if TYPE_CHECKING:
     import io
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 
     from ..comfyui.find import Found
     from ..comfyui.socket import Event, OversizedEvent, Preview
@@ -311,6 +314,21 @@ class Machine:
                 known["hint"] = session.connection.hint
         return known
 
+    async def kept(self) -> dict[str, Any] | None:
+        """Return the version that is kept beside its ComfyUI; None if there is none."""
+        if self.path is None or self.settings.comfyui_url:
+            return None
+        found = await asyncio.to_thread(kept, self.path)
+        if found is None:
+            return None
+        since = None if found.since is None else timestamp_of(found.since)
+        return {
+            "version": found.version,
+            "commit": found.commit,
+            "size": found.size,
+            "since": since,
+        }
+
     async def check(self, within: float) -> None:
         """Raise unless its ComfyUI is connected and answers, so that runs can be sent to it.
 
@@ -461,6 +479,10 @@ class Machine:
         """
         await asyncio.shield(self._start(self._restart(settings or self.settings)))
 
+    async def while_stopped(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Stop ComfyUI if this server has started it, do some work, and start it again."""
+        await asyncio.shield(self._start(self._while_stopped(work)))
+
     async def ready(self) -> ComfyUIClient:
         """Return the client of a ComfyUI that answers and whose events arrive."""
         session = self.session
@@ -492,7 +514,7 @@ class Machine:
             work,
             f"A task of machine {self.id!r}",
             log_fields=self._log_fields,
-            expected=(ComfyUIUnavailableError,),
+            expected=(ComfyUIUnavailableError, ConflictError),
         )
 
     def _closed_error(self) -> ComfyUIUnavailableError:
@@ -540,6 +562,21 @@ class Machine:
         finally:
             self._lock.release()
 
+    async def _while_stopped(self, work: Callable[[], Awaitable[None]]) -> None:
+        await self._acquire_lock()
+        try:
+            runs, was_used = self._process_runs, self.process is not None
+            if was_used:
+                await self._end_session()
+                self.failure = None
+            if runs:
+                self._listener.machine_ended(self, "ComfyUI was stopped on request", wanted=True)
+            await work()
+        finally:
+            self._lock.release()
+            if was_used:
+                self.open()
+
     async def _acquire_lock(self) -> None:
         """Acquire the lock; cancel a start that holds it, which may take minutes."""
         taking = asyncio.ensure_future(self._lock.acquire())
@@ -586,6 +623,8 @@ class Machine:
 
     async def _establish(self) -> Session:
         settings = self.settings
+        configured = [settings.comfyui_path] if settings.comfyui_path else []
+        await asyncio.to_thread(_settle, configured or (USUAL_PLACES if settings.by_chance else ()))
         found = await discover(
             comfyui_url=settings.comfyui_url,
             comfyui_path=settings.comfyui_path,
@@ -819,6 +858,12 @@ def folders_of(path: Path | None, session: Session | None, settings: MachineSett
         jupyter_root=settings.jupyter_root,
         extra_roots=settings.extra_roots,
     )
+
+
+def _settle(places: Iterable[str]) -> None:
+    """Complete updates of the ComfyUIs in some folders that were interrupted."""
+    for place in places:
+        settle_if_needed(Path(place).expanduser())
 
 
 def _folders_at(url: str) -> Folders | None:

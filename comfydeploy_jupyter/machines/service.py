@@ -7,14 +7,16 @@ import contextlib
 import logging
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from yarl import URL
 
+from ..comfyui import kept
 from ..comfyui.client import NONE, REPLY_TIMEOUT
-from ..comfyui.find import own_folder_arguments
+from ..comfyui.find import installed_version, own_folder_arguments
 from ..compat.comfydeploy import iso_utc, unreadable
 from ..errors import ComfyUIUnavailableError, ConflictError, InvalidRequestError, NotFoundError
 from ..tunnel.gate import Upstream
@@ -30,7 +32,7 @@ from .registry import LOCAL, POOL
 from .settings import CREDENTIAL_FILES, Configuration, check_without_cluster
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from ..compat.comfydeploy import CloudAccount
     from ..request_models import MachineCreate, MachineUpdate
@@ -414,6 +416,47 @@ class MachineService:
                 await asyncio.to_thread(shutil.rmtree, self._folder(machine_id), True)
         return machine_id
 
+    async def go_back(self, machine_id: str | None) -> dict[str, Any]:
+        """Use the ComfyUI that is kept beside that of a machine, and keep the present one.
+
+        All machines with this folder are stopped meanwhile, and started again.
+        """
+        machine = self._registry.get(machine_id)
+        if machine.managed:
+            await machine.folders()  # which finds its ComfyUI
+        path = machine.path
+        if path is None or not machine.managed:
+            text = f"the ComfyUI of machine {machine.id!r} was not started by this server"
+            raise ConflictError.of_field("machine", text, machine=machine.id)
+        if await machine.kept() is None:
+            raise NotFoundError(
+                f"machine: no earlier ComfyUI is kept beside {path}",
+                details={"field": "machine", "path": str(path)},
+                extra={"hint": "An update by the installer keeps one: see the page about updates."},
+            )
+        notes: list[str] = []
+
+        async def exchange() -> None:
+            try:
+                notes.extend(await asyncio.to_thread(_go_back, path))
+            except (kept.KeptError, OSError) as error:
+                raise ConflictError.of_field("machine", str(error), machine=machine.id) from error
+
+        work: Callable[[], Awaitable[None]] = exchange
+        for each in self._registry:
+            if each.managed and each.path == path:
+                work = partial(each.while_stopped, work)
+        await work()
+        await machine.ready()
+        version, commit = await asyncio.to_thread(installed_version, path)
+        return {
+            "machine": machine.id,
+            "version": version,
+            "commit": commit,
+            "kept": await machine.kept(),
+            "notes": notes,
+        }
+
     # -- implementation ------------------------------------------------------------------------
 
     def make(self, machine_id: str, name: str, settings: MachineSettings) -> Machine:
@@ -460,6 +503,14 @@ class MachineService:
                 f"Machine {machine_id!r} cannot {what} while it has unfinished runs: {count}",
                 details={"field": "machine_id", "runs": count},
             )
+
+
+def _go_back(path: Path) -> list[str]:
+    try:
+        with kept.locked(path.parent):
+            return kept.go_back(path)
+    except BlockingIOError:
+        raise kept.KeptError(f"an installation into {path.parent} is running") from None
 
 
 def kind_of(request: MachineCreate) -> str:

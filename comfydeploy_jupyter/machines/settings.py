@@ -19,7 +19,7 @@ from ..comfyui.find import (
     INSTALL_COMMAND,
     has_gpu,
     is_comfyui_tree,
-    launch_options,
+    unknown_option,
     what_answers,
 )
 from ..comfyui.folders import Folders
@@ -44,7 +44,6 @@ CREDENTIAL_FIELDS = (
     *(f"comfyui_{name}" for name in CREDENTIAL_FILES),
 )
 _SHELL = re.compile(r"[;|&$`<>\x00-\x1f\x7f]")
-_OPTION = re.compile(r"(--?[A-Za-z][\w-]*)(=.*)?", re.DOTALL)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _GPU = re.compile(r"\d{1,3}(,\d{1,3})*|(GPU|MIG)-[0-9A-Za-z/-]+(,(GPU|MIG)-[0-9A-Za-z/-]+)*")
 MAX_ARGUMENTS = 200
@@ -191,16 +190,9 @@ def check_options(arguments: Sequence[str], place: str | Path) -> None:
         raise InvalidRequestError.of_field("launch_args", f"--port {port[:80]!r} is not a port")
     path = Path(place).expanduser()
     Folders(path, argv=arguments)  # validates the options of folders, as ComfyUI does
-    known = launch_options(path)
-    for argument in arguments:
-        option = _OPTION.fullmatch(argument)
-        if not known or option is None or option[1] in {"-h", "--help"}:
-            continue
-        # argparse accepts a unique prefix of an option.
-        if not any(name == option[1] or name.startswith(option[1]) for name in known):
-            raise InvalidRequestError.of_field(
-                "launch_args", f"the ComfyUI in {path} has no option {option[1][:80]!r}"
-            )
+    refused = unknown_option(arguments, path)
+    if refused is not None:
+        raise InvalidRequestError.of_field("launch_args", refused)
 
 
 def check_tree(given: str) -> Path:

@@ -77,12 +77,20 @@ class MachineStrip(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
             hint="Make ComfyUI unload its models and free memory",
         )
         self._free.layout.display = "none"
+        self._back = button(
+            "",
+            self.go_back,
+            icon="history",
+            hint="Stop ComfyUI, and start the version that its last update has kept; a run that it"
+            " executes fails",
+        )
+        self._back.layout.display = "none"
         self._freed, self._version = Note(), Note()
         self._problem = Problem()
         self._facts = text_box()
         below = [self._freed, self._version, self._problem, self._facts]
         super().__init__(
-            [row(self._state, self._free, self._selector), *below],
+            [row(self._state, self._free, self._back, self._selector), *below],
             layout=w.Layout(width="auto", grid_gap=GAP),
         )
         self.add_class("comfydeploy-machine")
@@ -116,6 +124,12 @@ class MachineStrip(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         """Free memory and show how much, like the button *Free memory*; do not wait for it."""
         self._free.disabled = True
         self._panel.start(self._free_memory)
+
+    def go_back(self) -> None:
+        """Use the ComfyUI that an update has kept; do not wait for it."""
+        self._back.disabled = True
+        self._freed.show(f"{self._back.description} …")
+        self._panel.start(self._go_back)
 
     def watch(self) -> None:
         """Request and show the state until the panel is closed; call it in a thread."""
@@ -164,6 +178,18 @@ class MachineStrip(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
             self._freed.show(said)
             self._wake.set()
 
+    def _go_back(self) -> None:
+        machine = self.machine
+        try:
+            said = " ".join(self._panel.comfy.machines.go_back(machine))
+        except ComfyDeployError as error:
+            said = str(error)
+        finally:
+            self._back.disabled = False
+        if machine == self.machine and not self._panel.closing:
+            self._freed.show(said)
+            self._wake.set()
+
     def _refresh(self) -> str:
         """Request and show the state of the machine; return it."""
         comfy, asked = self._panel.comfy, self.machine
@@ -203,6 +229,9 @@ class MachineStrip(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
             said = f"ComfyUI{version} {text}"
         self._state.value = state_html(said, colour, bold=True)
         self._free.layout.display = "" if machine.status == "ready" else "none"
+        kept = comfyui.get("kept")
+        self._back.description = f"Back to ComfyUI {kept['version']}" if kept else ""
+        self._back.layout.display = "" if kept and not members else "none"
         self._version.show(str(comfyui.get("version_note") or ""))
         problems = [
             machine.record.get("error"),  # for a pool, that of its cluster
@@ -215,7 +244,7 @@ class MachineStrip(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         if self._panel.closing:
             return
         self._state.value = state_html(text, "var(--cd-error)", bold=True)
-        self._free.layout.display = "none"
+        self._free.layout.display = self._back.layout.display = "none"
         self._version.show("")
         self._problem.show(str(error))
         self._facts.value = ""

@@ -89,7 +89,8 @@ def core_node_warnings(
         elif bundled.get(class_type, "").startswith("comfy_api_nodes"):
             warnings.append(
                 f"Node class {class_type} is one of ComfyUI's partner nodes, and this ComfyUI runs "
-                "without it: it may have been started with --disable-api-nodes."
+                "without it: it may have been started with --disable-partner-nodes"
+                " (--disable-api-nodes in older versions) or --offline."
             )
         else:
             warnings.append(

@@ -161,8 +161,64 @@ def test_from_the_package_index_without_git_and_again_fast(run, tmp_path):
 
     other = run("--path", str(target), "--version", "v0.3.76")
     assert other.returncode == 1
-    assert "use --force" in other.stdout
+    assert "use --update" in other.stdout
     assert runs(target)
+
+
+def test_update_keeps_the_version_before_and_back_returns_to_it(run, tmp_path, index):
+    make_repository(tmp_path)
+    requirements = tmp_path / "repository" / "requirements.txt"
+    requirements.write_text(TREE["requirements.txt"].replace("tqdm>=4", "tqdm>=5"))
+    git(tmp_path / "repository", "commit", "-qam", "newer")
+    git(tmp_path / "repository", "tag", "v0.34.0")
+    target = tmp_path / "ComfyUI"
+    done = run("--path", str(target), "--version", "v0.3.76")
+    assert done.returncode == 0, done.stdout
+    make_wheel(index, "tqdm", "5.0", {"tqdm.py": "FIVE = 5"})
+    assert "no earlier version is kept" in run("--path", str(target), "--back").stdout
+    pack = target / "custom_nodes" / "pack"
+    pack.mkdir()
+    (pack / "requirements.txt").write_text("tqdm<5\n")
+    (target / "models" / "mine.safetensors").write_text("precious")
+    (target / "user").mkdir()
+    packages = next((target / "venv").glob("lib/python*/site-packages"))
+    (packages / "of_pack.py").write_text("")
+
+    done = run("--path", str(target), "--update")
+    assert done.returncode == 0, done.stdout
+    assert "Fetching ComfyUI v0.34.0" in done.stdout
+    assert "ComfyUI 0.3.76 is kept" in done.stdout
+    assert "pack may not work with this version" in done.stdout
+    assert runs(target)
+    assert names(tmp_path) >= {"ComfyUI", "ComfyUI.kept"}
+    assert "ComfyUI.partial" not in names(tmp_path)
+    assert (target / "models" / "mine.safetensors").read_text() == "precious"
+    assert (target / "user").is_dir()
+    assert "FIVE" in (packages / "tqdm.py").read_text()
+    assert (packages / "of_pack.py").exists(), "packages of node packs are taken over"
+    assert str(target / "venv") in (target / "venv/bin/pip").read_text()
+    again = run("--path", str(target), "--update")
+    assert again.stdout.endswith(f"ComfyUI v0.34.0 is already in {target}.\n")
+
+    done = run("--path", str(target), "--back")
+    assert done.returncode == 0, done.stdout
+    assert "ComfyUI 0.3.76 is used again" in done.stdout
+    assert "is kept" in done.stdout
+    assert "may not work" not in done.stdout
+    assert runs(target)
+    assert (packages / "tqdm.py").read_text() == ""
+    assert (target / "models" / "mine.safetensors").read_text() == "precious"
+    assert (pack / "requirements.txt").exists()
+    for arguments in (["--back", "--update"], ["--back", "--version", "v0.34.0"]):
+        assert "leave out the others" in run("--path", str(target), *arguments).stdout
+
+
+def test_update_of_a_foreign_folder_is_refused(run, tmp_path):
+    write_tree(tmp_path / "foreign")
+    done = run("--path", str(tmp_path / "foreign"), "--update")
+    assert done.returncode == 1
+    assert "in which you have installed it" in done.stdout
+    assert names(tmp_path / "foreign") == {Path(name).parts[0] for name in TREE}
 
 
 @pytest.mark.thorough

@@ -247,6 +247,13 @@ def test_notes_and_errors_of_a_machine_are_shown(comfy: Comfy) -> None:
     note = {"version": "0.99.1", "version_note": "ComfyUI 0.99.1 is <newer>"}
     assert "ComfyUI 0.99.1 is &lt;newer&gt;" in show(note)
     assert "newer" not in show({"version": "0.33.0", "version_note": None})
+    strip.go_back()
+    until(lambda: "was not started by this server" in strip.report)
+    show({"kept": {"version": "0.32.0", "commit": None, "size": 1, "since": None}})
+    assert strip._back.description == "Back to ComfyUI 0.32.0"
+    assert strip._back.layout.display == ""
+    show({"kept": None})
+    assert strip._back.layout.display == "none"
     record["error"] = "no <worker> has room"
     report = show({"error": None}, {"status": "ready"})
     assert "1 of 1 machine ready" in report
