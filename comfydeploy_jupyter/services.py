@@ -49,6 +49,7 @@ from .util.system import FetchPolicy
 from .util.tasks import BackgroundTasks, close_each
 from .workflows.convert import to_api
 from .workflows.editing import Editing
+from .workflows.remote_options import RemoteOptions
 from .workflows.store import CloudWorkflows, LocalWorkflows
 
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ class Services:
         self._spool = folder / "outbox"
         self.local_workflows = LocalWorkflows(self.database, self._to_api)
         self.editing = Editing(self.database, self.local_workflows, self.machines)
+        self.remote_options = RemoteOptions(self.fetching)
         self.tunnels = Tunnels(
             folder / "tunnel",
             settings,
@@ -150,6 +152,7 @@ class Services:
             *(self._tasks, self.editing, self.tunnels, made("snapshots"), self.uploads),
             *(self.hasher, made("runs"), made("transfers"), made("pools"), self.machines),
             *(self.database, made("_session"), self.cloud, self.comfy_account, self.site),
+            self.remote_options,
         )
         await close_each(*(service.close for service in services if service is not None))
 

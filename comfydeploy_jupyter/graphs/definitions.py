@@ -1102,7 +1102,8 @@ def unwrapped(value: Any) -> Any:
 
 def _fits(widget: Widget, value: Any) -> bool:
     if widget.type == "COMBO":
-        return _fits_combo(widget, value)
+        listed = widget.options.get("remote_combo") is None  # a route gives values of any type
+        return not listed or _fits_combo(widget, value)
     if widget.type == "BOOLEAN":
         return isinstance(value, (bool, int)) and value in (0, 1)
     if widget.type not in ("INT", "FLOAT"):

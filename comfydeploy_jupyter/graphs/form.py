@@ -8,12 +8,13 @@ a subgraph that lead to widgets, and those that ``properties.proxyWidgets`` name
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urlencode
 
 from .definitions import (
     AUTOGROW,
@@ -38,6 +39,7 @@ from .formats import (
     text_of,
     title_of,
 )
+from .remote import RemoteList, deciding
 from .seeds import SEED_NAMES
 from .ui import FROM_OUTSIDE, PRIMITIVE, Port, SavedGraph, SavedNode, SavedWorkflow, Slot
 
@@ -406,6 +408,8 @@ class FormField:
     slider: bool = False  # whether the node class asks for a slider
     # whether the workflow has no value for it, so that each run has to give one
     required: bool = False
+    # for options that a route gives: the query of ``node-options``, without the machine
+    remote: str = ""
 
     @property
     def initial(self) -> Any:
@@ -461,11 +465,11 @@ def ranked_fields(
             unknown = bool(specs) and top not in specs
             field = _field(
                 node_id,
+                node,
                 name,
-                value,
                 kind,
                 shown,
-                specs.get(name),
+                specs,
                 definitions,
                 label=f"{role} prompt".capitalize() if role and plain else label,
                 advanced=single or unknown or bool(specs and specs[top].options.get("advanced")),
@@ -502,33 +506,39 @@ def field_of(
     kind = _kind_of(class_of(node), name, "", specs[name])
     if kind is None:
         return None
-    title, value = title_of(node) or definitions.title(class_of(node)), inputs_of(node).get(name)
-    return _field(node_id, name, value, kind, title, specs[name], definitions)
+    title = title_of(node) or definitions.title(class_of(node))
+    return _field(node_id, node, name, kind, title, specs, definitions)
 
 
 def _field(
     node_id: str,
+    node: Mapping[str, Any],
     name: str,
-    value: Any,
     kind: str,
     title: str,
-    spec: Input | None,
+    specs: Mapping[str, Input],
     definitions: NodeDefinitions,
     *,
     label: str = "",
     advanced: bool = False,
 ) -> FormField:
+    spec, inputs, remote = specs.get(name), inputs_of(node), ""
+    if RemoteList.of(spec) is not None:
+        facts = {"class_type": class_of(node), "input": name}
+        others = deciding(name, specs, inputs)
+        remote = urlencode({**facts, **({"inputs": json.dumps(others)} if others else {})})
     return FormField(
         f"{node_id}.{name}",
         label or f"{title}: {words(name)}",
         kind,
         node_id,
         name,
-        value,
+        inputs.get(name),
         **_declared(spec, definitions),
         advanced=advanced,
         dynamic=spec is not None and spec.type == DYNAMIC_COMBO,
         title=title,
+        remote=remote,
     )
 
 
@@ -568,6 +578,9 @@ def _numbers(options: Mapping[str, Any], **names: str) -> dict[str, Any]:
 
 def _kind_of(class_type: str, name: str, value: object, spec: Input | None) -> str | None:
     """Return the kind of field for a value; None for values that a form cannot show."""
+    unset = value is None and RemoteList.of(spec) is not None  # as the editor leaves it
+    if unset:
+        value = ""
     if not isinstance(value, (str, int, float)):
         return None
     seed_or_int = "seed" if name.endswith("seed") else "int"
@@ -682,7 +695,7 @@ def page_value(field: FormField, value: Any) -> Any:
     # No value at all is an empty text.
     if field.kind == "bool":
         return bool(value)
-    if field.options:
+    if field.options or (field.remote and value is not None):
         return value
     if value is None:
         return ""

@@ -489,9 +489,9 @@ def property_of(field: FormField) -> dict[str, Any]:
         found["description"] = field.tooltip
     kind = _TYPES.get(field.kind)
     # A node class may declare choices of any type, and no choice may be known at all.
-    if field.kind == "combo" and field.options is not None:
+    if field.kind == "combo" and field.options is not None and not field.remote:
         found["enum"] = list(field.options)
-    else:
+    elif not field.remote:
         found["type"] = kind or "string"
     if field.kind == "color":
         found["minimum"], found["maximum"] = 0, COLOR_MAX
@@ -525,7 +525,7 @@ def check_inputs(graph: AnyGraph, applied: AppliedInputs, definitions: AnyDefini
         node = applied.graph[field.node_id]
         value = inputs_of(node).get(field.input_name)
         own = _checks_itself(definitions, node, field.input_name)
-        choices = None if own or field.kind != "combo" else field.options
+        choices = None if own or field.kind != "combo" or field.remote else field.options
         if choices is None or value in choices:
             problem = _problem_of(value, property_of(field), bounded=not own)
         else:

@@ -209,6 +209,7 @@ def _field_row(field: FormField, with_rows: Collection[str], *, more: bool) -> d
         "required": field.required,
         "may_be_empty": not field.required or field.default == "",
         "options": field.options,
+        "remote": field.remote,
         "dynamic": field.dynamic,
         "min": field.min,
         "max": field.max,

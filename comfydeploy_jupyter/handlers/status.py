@@ -53,6 +53,21 @@ class VersionInfoQuery(CloudTarget):
     machine: fields.MachineField = None
 
 
+class NodeOptionsQuery(MachineQuery):
+    class_type: Annotated[str, Field(min_length=1, max_length=500)] = required(
+        "A class of nodes.", "LoadImageOutput"
+    )
+    input: Annotated[str, Field(min_length=1, max_length=500)] = required(
+        "The name of an input of it, as in the API format.", "image"
+    )
+    inputs: Annotated[str, Field(max_length=4000)] = optional(
+        "Other inputs of the node as a JSON object: the options of dynamic combos decide which"
+        " inputs there are.",
+        '{"mode": "large"}',
+        default="{}",
+    )
+
+
 class LogQuery(MachineQuery):
     lines: Annotated[int, Field(ge=1, le=10_000)] = optional(
         "The largest number of lines to return.", 200, default=200
@@ -168,6 +183,22 @@ class ComfyUILog(ReplyModel):
 
     path: str = Field(examples=["/home/ada/comfyui.log"])
     lines: list[str] = Field(examples=[["Starting server"]])
+
+
+class NodeOption(ReplyModel):
+    """A value that an input can have."""
+
+    value: str | int | float = Field(examples=["a.png"])
+    label: str = Field(examples=["a.png"])
+    note: str = Field(examples=[""])
+
+
+class NodeOptions(ReplyModel):
+    """The options of an input."""
+
+    options: list[NodeOption]
+    left_out: int = required("How many items of the list are no values, or too many.", 0)
+    refresh: float | None = required("Seconds after which the list may be another one.", None)
 
 
 class NodeDefinition(OpenReplyModel):
@@ -304,6 +335,21 @@ class StatusHandler(Handler):
         """ComfyUI's node definitions."""
         machine = self.services.machines.get(query.machine)
         await self.finish(await machine.object_info())
+
+    @route.get("node-options", "getNodeOptions")
+    @route.replies(NodeOptions, "The options.")
+    @route.errors(*MACHINE)
+    async def get_node_options(self, query: NodeOptionsQuery) -> None:
+        """The options of an input that a route gives (`remote_combo`, `remote`).
+
+        The node definitions of the machine name the route: one of its ComfyUI, or a public address,
+        which gets no keys. 503 if there is no list; the input takes any value then, too.
+        """
+        machine = self.services.machines.get(query.machine)
+        options = self.services.remote_options
+        await self.reply_large(
+            await options.get(machine, query.class_type, query.input, query.inputs)
+        )
 
     @route.get("comfyui/log", "getComfyUILog", is_activity=False)
     @route.replies(ComfyUILog, "The lines.")

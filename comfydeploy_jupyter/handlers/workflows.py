@@ -495,6 +495,11 @@ class FormField(FormLine):
     default: Any = required("The value of the node class, as in `values`; or null.", "512")
     may_be_empty: bool = required("Whether an empty text is a value.", True)
     choices: int | None = required("The number of its list in `choices` of the form.")
+    remote: str = required(
+        "The query of `node-options` for the choices that a route gives, without the machine; any"
+        " other value is allowed, too. Empty if there is no route.",
+        "",
+    )
     dynamic: bool = required("Whether its value decides which other fields there are.", False)
     min: float | None = Field(examples=[1])
     max: float | None = Field(examples=[16384])

@@ -239,8 +239,8 @@ def _host_objection(host: str) -> str | None:
 
 def _inside(host: str) -> str:
     return (
-        f"the link leads to {host}, which is inside this machine or its network; a workflow file"
-        " may name public addresses only"
+        f"the link leads to {host}, which is inside this machine or its network; workflow files"
+        " and node definitions may name public addresses only"
     )
 
 

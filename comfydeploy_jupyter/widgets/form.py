@@ -7,11 +7,12 @@ import threading
 from contextlib import contextmanager
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from urllib.parse import parse_qsl
 
 import traitlets as t
 
-from ..client.server import plain
-from ..display.page import View, script
+from ..client.server import plain, without_none
+from ..display.page import View, in_thread, script
 from ..errors import ComfyDeployError, InvalidRequestError, UnknownInputError
 from ..graphs.form import page_value
 from ..graphs.formats import inputs_of
@@ -192,7 +193,7 @@ class Form(View):
         unchanged = {
             key: field.initial
             for field in self._fields.values()
-            if field.key == f"{field.node_id}.{field.input_name}"
+            if field.key == f"{field.node_id}.{field.input_name}" and field.initial is not None
             for key in field.keys
         }
         return {**unchanged, **changed}
@@ -410,6 +411,20 @@ class Form(View):
         # Another workflow may be shown since the upload began, and have the same field.
         if message["form_number"] == self.form_number and key in self._fields:
             self._put({key: str(message["name"])})
+
+    @in_thread
+    def _on_options(self, message: dict[str, Any]) -> None:
+        """Ask for the options of a field, for a page that cannot reach the server."""
+        answer = {"kind": "options", "id": message["id"]}
+        field = self._fields.get(str(message["key"]))
+        query = dict(parse_qsl("" if field is None else field.remote))
+        try:
+            answer["reply"] = self._panel.comfy.server.get(
+                "node-options", **without_none({**query, "machine": self.machine})
+            )
+        except ComfyDeployError as error:
+            answer["error"] = str(error)
+        self.send(answer)
 
     def _on_lock(self, message: dict[str, Any], _: object) -> None:
         others = [key for key in self.locked if key != message["key"]]

@@ -14,6 +14,8 @@ export type ComboBox = {
   input: HTMLInputElement;
   set: (value: unknown) => void;
   setOptions: (options: Option[], value: unknown) => void;
+  /** Show a text below the choices, for example while they are loaded. */
+  setNote: (text: string) => void;
   end: () => void;
 };
 
@@ -21,7 +23,7 @@ export type ComboBox = {
  * Create a combo box. Words in any order filter its list; arrows, Enter and Escape work in it.
  *
  * `free`: whether any text can be typed; `choose` is called with each new value, also when the user
- * leaves the field. `picked` is called, after it, with each value that the user takes from the list or
+ * leaves the field. `opened` is called when the list appears. `picked` is called, after it, with each value that the user takes from the list or
  * confirms with Enter, also if that is the present one.
  */
 export function comboBox(settings: {
@@ -34,8 +36,9 @@ export function comboBox(settings: {
   describedBy?: string;
   choose: (value: unknown) => void;
   picked?: (value: unknown) => void;
+  opened?: () => void;
 }): ComboBox {
-  const { id, label, free = false, hint = "", describedBy, choose, picked } = settings;
+  const { id, label, free = false, hint = "", describedBy, choose, picked, opened } = settings;
   let { value, options } = settings;
   const listId = newId();
   const input = h("input", {
@@ -58,11 +61,14 @@ export function comboBox(settings: {
   let found: Option[] = [];
   let active = -1;
   let open = false;
+  let searched = "";
+  let note = "";
 
   const textOf = (wanted: unknown) =>
     options.find((option) => option.value === wanted)?.text ?? String(wanted ?? "");
 
   const fill = (search: string) => {
+    searched = search;
     const words = searchWords(search);
     const matches = options.filter(({ text, note }) =>
       containsWords(`${text} ${note ?? ""}`, words),
@@ -87,7 +93,8 @@ export function comboBox(settings: {
     );
     const left = matches.length - found.length;
     if (left) list.append(h("li", { className: "cd-more" }, `${left} more: type to search`));
-    if (!matches.length) list.append(h("li", { className: "cd-more" }, "Nothing found"));
+    const last = note || (matches.length ? "" : "Nothing found");
+    if (last) list.append(h("li", { className: "cd-more" }, last));
     activate(found.findIndex((option) => option.value === value));
   };
   const activate = (index: number) => {
@@ -117,6 +124,7 @@ export function comboBox(settings: {
   };
   const show = (search = "") => {
     fill(search);
+    const isNew = !open;
     if (!open) {
       open = true;
       if (list.showPopover) list.showPopover();
@@ -127,6 +135,7 @@ export function comboBox(settings: {
     }
     place();
     list.children[active]?.scrollIntoView({ block: "nearest" });
+    if (isNew) opened?.();
   };
   /** Hide the list. With `accept`, use the typed text as the value, or restore the text of the value. */
   const close = (accept: boolean) => {
@@ -191,9 +200,15 @@ export function comboBox(settings: {
     input,
     set: (wanted) => set(wanted, false),
     setOptions(wanted, now) {
+      const isTyped = open && input.value !== textOf(value);
       options = wanted;
-      set(now, false);
-      if (open) show();
+      if (isTyped) value = now;
+      else set(now, false);
+      if (open) show(isTyped ? searched : "");
+    },
+    setNote(text) {
+      note = text;
+      if (open) show(searched);
     },
     end: () => close(false),
   };

@@ -3,6 +3,7 @@
 import { parseJson } from "./format.ts";
 
 const REACH_TIMEOUT = 5000; // ms
+const REPLY_TIMEOUT = 60_000; // ms
 
 type PageConfig = { baseUrl?: string; token?: string; serverRoot?: string };
 
@@ -74,6 +75,15 @@ export function pageServer({ base: given, instance }: ServerFacts): Promise<stri
     });
   reached.set(key, asked);
   return asked;
+}
+
+/** Return the JSON reply of a route of the page's own server; throw the message of an error. */
+export async function getJson<Reply>(url: string): Promise<Reply> {
+  const signal = AbortSignal.timeout(REPLY_TIMEOUT);
+  const response = await fetch(url, { headers: pageHeaders(), cache: "no-store", signal });
+  const reply = parseJson<Reply & { message?: string }>(await response.text());
+  if (response.ok && reply) return reply;
+  throw new Error(reply?.message ?? `HTTP ${response.status}`);
 }
 
 /** Delete the cached result of `pageServer`. */

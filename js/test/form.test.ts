@@ -495,3 +495,86 @@ test("a file that is being uploaded when another workflow is chosen is not for i
     }
   }
 });
+
+const REMOTE = "class_type=Talk&input=voice";
+const VOICES = {
+  options: [
+    { value: "v1", label: "Ada", note: "calm" },
+    { value: 7, label: "7", note: "" },
+  ],
+  left_out: 0,
+  refresh: null,
+};
+
+/** Show a field with a remote list to a page that reaches its server; `answer` is the list. */
+function showRemote(answer: () => unknown, more: object = {}) {
+  const requests = answerRequests((url) =>
+    url.includes("node-options") ? answer() : { instance: "remote" },
+  );
+  const server = { base: "/", instance: "remote" };
+  const fields = [field("3.voice", "combo", "old", { remote: REMOTE, ...more })];
+  const shown = showForm(fields, { server, machine: "studio" });
+  const lists = () => requests.filter(({ url }) => url.includes("node-options"));
+  return { ...shown, input: inputIn(shown.el), lists };
+}
+
+test("a remote list is loaded when it is opened, and takes any text before and after", async () => {
+  let reply: object = VOICES;
+  const { model, el, input, lists } = showRemote(() => reply);
+  type(input, "typed");
+  press(input, "Enter");
+  assert.deepEqual(model.sent.at(-1)?.values, { "3.voice": "typed" }, "without the list");
+  input.click();
+  await until(() => el.querySelectorAll("[role=option]").length === 2);
+  assert.deepEqual(
+    lists().map(({ url }) => url),
+    [`/comfyui-deploy/node-options?${REMOTE}&machine=studio`],
+  );
+  assert.equal(input.value, "typed", "a value that the list does not have stays");
+  el.querySelector<HTMLElement>("[role=option]")?.click();
+  assert.deepEqual(model.sent.at(-1)?.values, { "3.voice": "v1" });
+  assert.equal(input.value, "Ada");
+  assert.equal(lists().length, 1, "it is kept");
+  reply = { ...VOICES, options: [], left_out: 3 };
+  find(el, "[aria-label='3.voice: load the list again']").click();
+  await until(() => find(el, ".cd-remote").textContent?.includes("3 more cannot be shown"));
+  assert.equal(input.value, "v1");
+});
+
+test("a remote list that fails says so once, and is tried again", async () => {
+  let fails = true;
+  const { el, input, lists } = showRemote(() => {
+    if (fails) throw new Error("it answered 404 to GET /voices.");
+    return VOICES;
+  });
+  input.click();
+  await until(() => find(el, ".cd-remote").textContent?.includes("404"));
+  const said = "it answered 404 to GET /voices. Any value can be typed.";
+  assert.equal(find(el, ".cd-remote").textContent, said);
+  assert.equal(find(el, "[role=listbox]").textContent, said, "also in the open list");
+  fails = false;
+  press(input, "Escape");
+  input.click();
+  await until(() => el.querySelectorAll("[role=option]").length === 2);
+  assert.equal(find(el, ".cd-remote").textContent, "");
+  assert.equal(lists().length, 2);
+});
+
+test("a page without the server asks the kernel for a remote list", async () => {
+  answerRequests(() => ({ instance: "another" }));
+  const pictures = [field("3.image", "image", "", { remote: REMOTE, options: ["own.png"] })];
+  const { model, el } = showForm(pictures);
+  find(el, "[role=combobox]").click();
+  await until(() => model.sent.some(({ kind }) => kind === "options"));
+  const { id, key } = model.sent.find(({ kind }) => kind === "options") ?? {};
+  assert.equal(key, "3.image");
+  assert.equal(find(el, ".cd-remote").textContent, "Loading the list …");
+  model.receive({ kind: "options", id, reply: VOICES });
+  await until(() => el.querySelectorAll("[role=option]").length === 3);
+  find(el, "[aria-label='3.image: load the list again']").click();
+  await until(() => model.sent.filter(({ kind }) => kind === "options").length === 2);
+  const again = model.sent.filter(({ kind }) => kind === "options")[1];
+  model.receive({ kind: "options", id: again?.id, error: "ComfyUI does not answer" });
+  await until(() => find(el, ".cd-remote").textContent?.startsWith("ComfyUI does not answer."));
+  assert.equal(el.querySelectorAll("[role=option]").length, 3, "the list from before");
+});

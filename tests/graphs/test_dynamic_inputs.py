@@ -7,11 +7,16 @@ tests use wrong definitions.
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 
+from comfydeploy_jupyter.errors import InvalidInputError
 from comfydeploy_jupyter.graphs.definitions import NodeDefinitions
+from comfydeploy_jupyter.graphs.form import input_form, page_value
+from comfydeploy_jupyter.graphs.inputs import apply_inputs, check_inputs, property_of
 from comfydeploy_jupyter.graphs.layout import api_to_ui
 from comfydeploy_jupyter.graphs.ui_to_api import ui_to_api
 from comfydeploy_jupyter.graphs.validation import validate_prompt
@@ -360,3 +365,44 @@ def test_rows_are_checked_and_may_have_gaps() -> None:
 @pytest.mark.parametrize("voice", ["any", None, 5, {"__value__": ["a"]}])
 def test_a_remote_combo_takes_everything(voice: Any) -> None:
     assert validate_prompt({"1": node("Remote", voice=voice)}, NEW).valid
+
+
+@pytest.mark.parametrize("voice", ["any", None, 5, 0.5])
+def test_a_remote_combo_has_a_field_that_takes_everything(voice: Any) -> None:
+    fields = input_form({"1": node("Remote", voice=voice)}, NEW)
+    (field,) = fields
+    assert (field.kind, field.value, field.options) == ("combo", voice, None)
+    assert field.remote == "class_type=Remote&input=voice"
+    assert page_value(field, voice) == ("" if voice is None else voice)
+    assert "enum" not in property_of(field)
+    assert "type" not in property_of(field)
+
+
+def test_what_is_given_to_a_remote_combo_is_never_refused() -> None:
+    lists: dict[str, Any] = {"options": ["a"], "remote_combo": {"route": "/voices"}}
+    older: dict[str, Any] = {"options": ["a"], "remote": {"route": "/files"}}
+    nodes = NodeDefinitions(
+        {
+            "Talk": {
+                **declared(new=["COMBO", lists], old=["COMBO", older], plain=[["a", "b"], {}]),
+                "output_node": True,
+            }
+        }
+    )
+    graph = {"1": node("Talk", new="a", old="a", plain="a")}
+    for name, refused in (("new", False), ("old", False), ("plain", True)):
+        applied = apply_inputs(graph, {f"1.{name}": "z"}, definitions=nodes)
+        with pytest.raises(InvalidInputError) if refused else nullcontext():
+            check_inputs(graph, applied, nodes)
+
+
+def test_the_options_of_a_remote_combo_in_an_option_depend_on_it() -> None:
+    inner = {"required": {"voice": ["COMBO", {"remote_combo": {"route": "/voices"}}]}}
+    options = [{"key": "a & b", "inputs": inner}]
+    nodes = NodeDefinitions(
+        {"Talk": declared(mode=["COMFY_DYNAMICCOMBO_V3", {"options": options}])}
+    )
+    graph = {"1": node("Talk", **{"mode": "a & b", "mode.voice": "x"})}
+    field = next(f for f in input_form(graph, nodes) if f.key == "1.mode.voice")
+    query = dict(parse_qsl(field.remote))
+    assert query == {"class_type": "Talk", "input": "mode.voice", "inputs": '{"mode": "a & b"}'}

@@ -119,6 +119,7 @@ CALLED_ROUTES = (
     "GET models?format=folders",
     "GET filename_list_cache",
     "GET object_info",
+    "GET node-options?class_type=a&input=x",
     "GET view?filename=a.png",
     "GET view?filename=a.png&thumbnail=64",
     "GET workflows?target=cloud",

@@ -7,6 +7,7 @@ import json
 import threading
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -664,3 +665,39 @@ def test_all_changes_are_undone_at_once(form: Form) -> None:
     assert form.changed() == {}
     assert form.others == []
     assert form.values["5.mode.size"] == "100"
+
+
+def test_an_input_without_a_value_is_left_to_comfyui(form: Form) -> None:
+    show(form, field("combo", None, remote="class_type=A&input=x"))
+    assert form.values == {"1.x": ""}
+    assert (form.changed(), form.to_send()) == ({}, {})
+    type_in(form, "v1")
+    assert form.to_send() == {"1.x": "v1"}
+    type_in(form, "")
+    assert form.to_send() == {}, "as in the workflow"
+
+
+def test_the_options_of_a_route_are_asked_for_a_page_that_cannot(form: Form) -> None:
+    asked: list[tuple[str, dict[str, Any]]] = []
+    sent: list[Any] = []
+
+    class FakeServer:
+        def get(self, path: str, **fields: Any) -> Any:
+            asked.append((path, fields))
+            if len(asked) > 1:
+                raise InvalidRequestError("no list")
+            return {"options": []}
+
+    form._panel._comfy = SimpleNamespace(server=FakeServer())
+    form._panel.start = lambda task, *args: task(*args)  # in this thread
+    form.send = sent.append
+    show(form, field("combo", "a", remote="class_type=A&input=x"))
+    form.machine = "studio"
+    receive(form, "options", id="7", key="1.x")
+    query = {"class_type": "A", "input": "x", "machine": "studio"}
+    assert asked == [("node-options", query)]
+    receive(form, "options", id="8", key="1.x")
+    assert sent == [
+        {"kind": "options", "id": "7", "reply": {"options": []}},
+        {"kind": "options", "id": "8", "error": "no list"},
+    ]

@@ -83,6 +83,7 @@ function messageOf(error) {
 
 // src/server.ts
 var REACH_TIMEOUT = 5e3;
+var REPLY_TIMEOUT = 6e4;
 var Cancelled = class extends Error {
 };
 function pageConfig() {
@@ -113,6 +114,13 @@ function pageServer({ base: given, instance }) {
   });
   reached.set(key, asked);
   return asked;
+}
+async function getJson(url) {
+  const signal = AbortSignal.timeout(REPLY_TIMEOUT);
+  const response = await fetch(url, { headers: pageHeaders(), cache: "no-store", signal });
+  const reply = parseJson(await response.text());
+  if (response.ok && reply) return reply;
+  throw new Error(reply?.message ?? `HTTP ${response.status}`);
 }
 function postFile(base, file, { machine, ...fields }, progress) {
   const request = new XMLHttpRequest();
@@ -423,7 +431,7 @@ var ROWS = 200;
 var PAGE = 10;
 var STEPS = { ArrowDown: 1, ArrowUp: -1, PageDown: PAGE, PageUp: -PAGE };
 function comboBox(settings) {
-  const { id, label, free = false, hint = "", describedBy, choose, picked } = settings;
+  const { id, label, free = false, hint = "", describedBy, choose, picked, opened } = settings;
   let { value, options } = settings;
   const listId = newId();
   const input = h("input", {
@@ -446,11 +454,14 @@ function comboBox(settings) {
   let found = [];
   let active = -1;
   let open = false;
+  let searched = "";
+  let note = "";
   const textOf2 = (wanted) => options.find((option) => option.value === wanted)?.text ?? String(wanted ?? "");
   const fill = (search) => {
+    searched = search;
     const words = searchWords(search);
     const matches = options.filter(
-      ({ text, note }) => containsWords(`${text} ${note ?? ""}`, words)
+      ({ text, note: note2 }) => containsWords(`${text} ${note2 ?? ""}`, words)
     );
     found = matches.slice(0, ROWS);
     list.replaceChildren(
@@ -472,7 +483,8 @@ function comboBox(settings) {
     );
     const left = matches.length - found.length;
     if (left) list.append(h("li", { className: "cd-more" }, `${left} more: type to search`));
-    if (!matches.length) list.append(h("li", { className: "cd-more" }, "Nothing found"));
+    const last = note || (matches.length ? "" : "Nothing found");
+    if (last) list.append(h("li", { className: "cd-more" }, last));
     activate(found.findIndex((option) => option.value === value));
   };
   const activate = (index) => {
@@ -502,6 +514,7 @@ function comboBox(settings) {
   };
   const show = (search = "") => {
     fill(search);
+    const isNew = !open;
     if (!open) {
       open = true;
       if (list.showPopover) list.showPopover();
@@ -512,6 +525,7 @@ function comboBox(settings) {
     }
     place();
     list.children[active]?.scrollIntoView({ block: "nearest" });
+    if (isNew) opened?.();
   };
   const close = (accept) => {
     if (open) {
@@ -575,11 +589,117 @@ function comboBox(settings) {
     input,
     set: (wanted) => set(wanted, false),
     setOptions(wanted, now) {
+      const isTyped = open && input.value !== textOf2(value);
       options = wanted;
-      set(now, false);
-      if (open) show();
+      if (isTyped) value = now;
+      else set(now, false);
+      if (open) show(isTyped ? searched : "");
+    },
+    setNote(text) {
+      note = text;
+      if (open) show(searched);
     },
     end: () => close(false)
+  };
+}
+
+// src/form/remote_list.ts
+var RemoteList = class {
+  // ms, when the list is to be loaded again
+  constructor(form, field, show) {
+    this.form = form;
+    this.field = field;
+    this.show = show;
+    this.button = iconButton("refresh", `${field.label}: load the list again`, () => this.load());
+  }
+  form;
+  field;
+  show;
+  state = h("span", { className: "cd-faint cd-remote", role: "status" });
+  button;
+  options = [];
+  combo = null;
+  last = null;
+  // earlier answers are not used any more
+  outdated = 0;
+  /** Load the list as soon as this combo box is opened. */
+  for(combo) {
+    this.combo = combo;
+  }
+  /** Call it when the list is opened. */
+  opened() {
+    if (!this.last && Date.now() >= this.outdated) this.load();
+  }
+  end() {
+    this.last = null;
+    this.outdated = Number.POSITIVE_INFINITY;
+  }
+  async load() {
+    const request = this.form.options(this.field);
+    this.last = request;
+    this.tell("Loading the list …");
+    this.button.setAttribute("aria-busy", "true");
+    try {
+      const { options, left_out, refresh } = await request;
+      if (this.last !== request) return;
+      this.options = options.map(({ value, label, note }) => ({
+        value,
+        text: label,
+        note: note || (label === String(value) ? void 0 : String(value))
+      }));
+      this.outdated = refresh === null ? Number.POSITIVE_INFINITY : Date.now() + 1e3 * refresh;
+      this.tell(
+        left_out ? `${left_out.toLocaleString()} more cannot be shown; any value can be typed.` : options.length ? "" : "The list is empty; any value can be typed."
+      );
+      this.show();
+    } catch (error) {
+      if (this.last !== request) return;
+      this.outdated = 0;
+      this.tell(`${messageOf(error).replace(/\.$/, "")}. Any value can be typed.`);
+    } finally {
+      if (this.last === request) {
+        this.last = null;
+        this.button.removeAttribute("aria-busy");
+      }
+    }
+  }
+  tell(text) {
+    setText(this.state, text);
+    this.combo?.setNote(text);
+  }
+};
+function remoteChoice(form, field, ids, value) {
+  const fixed = (field.options ?? []).map((option) => ({ value: option, text: String(option) }));
+  let now = value;
+  const all = () => [...fixed, ...list.options];
+  const list = new RemoteList(form, field, () => combo.setOptions(all(), now));
+  const combo = comboBox({
+    id: ids.id,
+    label: field.label,
+    value,
+    options: all(),
+    free: true,
+    hint: "choose or type",
+    describedBy: ids.hintId,
+    choose: (chosen) => {
+      now = chosen;
+      form.change(field.key, now);
+    },
+    opened: () => list.opened()
+  });
+  list.for(combo);
+  const grows = h("div", { className: "cd-grow" }, combo.root);
+  const line = h("div", { className: "cd-line" }, grows, list.button);
+  return {
+    root: h("div", { className: "cd-remote-choice" }, line, list.state),
+    set: (wanted) => {
+      now = wanted;
+      combo.set(wanted);
+    },
+    end: () => {
+      list.end();
+      combo.end();
+    }
   };
 }
 
@@ -619,7 +739,9 @@ function mediaControl(form, field, kind, { id, hintId }, value) {
   const refuse = (text) => form.refuse(field.key, text);
   let awaited = null;
   let wanted = "";
+  let present = value;
   const preview = async (now) => {
+    present = now;
     const name = String(now ?? "");
     wanted = name;
     frame.classList.remove("cd-there");
@@ -643,8 +765,10 @@ function mediaControl(form, field, kind, { id, hintId }, value) {
   };
   const options = () => {
     const now = model.get("fields").find(({ key }) => key === field.key);
-    return (now?.options ?? []).map((option) => ({ value: option, text: String(option) }));
+    const fixed = (now?.options ?? []).map((option) => ({ value: option, text: String(option) }));
+    return [...fixed, ...remote?.options ?? []];
   };
+  const remote = field.remote ? new RemoteList(form, field, () => combo.setOptions(options(), present)) : null;
   const combo = comboBox({
     id,
     label: field.label,
@@ -659,8 +783,10 @@ function mediaControl(form, field, kind, { id, hintId }, value) {
       refuse("");
       form.change(field.key, now);
       preview(now);
-    }
+    },
+    opened: () => remote?.opened()
   });
+  remote?.for(combo);
   const store = async (file, showState) => {
     const base = await pageServer(model.get("server"));
     if (base === null) return uploadByKernel(model, file);
@@ -725,14 +851,19 @@ function mediaControl(form, field, kind, { id, hintId }, value) {
     },
     frame,
     h("div", { className: "cd-grow" }, combo.root),
+    remote?.button,
     button,
     input,
-    state
+    state,
+    remote?.state
   );
   preview(value);
   return {
     root,
-    end: combo.end,
+    end: () => {
+      remote?.end();
+      combo.end();
+    },
     set(now) {
       combo.setOptions(options(), now);
       refuse("");
@@ -780,6 +911,7 @@ function makeControl(form, field, ids) {
   if (field.kind === "bool") return checkBox(form, field, ids, value);
   if (field.kind === "multiline") return textArea(form, field, ids, value);
   if (isMedia(field.kind)) return mediaControl(form, field, field.kind, ids, value);
+  if (field.remote) return remoteChoice(form, field, ids, value);
   if (field.options) return choice(form, field, field.options, ids, value);
   if (field.kind === "color") return colorPicker(form, field, ids, value);
   if (field.kind === "seed") return seedInput(form, field, ids, value);
@@ -1058,7 +1190,23 @@ function render({ model, el }) {
     row.refused = text;
     row.showProblem();
   };
-  const form = { model, events, files, change, refuse };
+  const asked = /* @__PURE__ */ new Map();
+  const options = async ({ key, remote }) => {
+    const machine = model.get("machine");
+    const base = await pageServer(model.get("server"));
+    if (base !== null) {
+      const query = machine ? `${remote}&${new URLSearchParams({ machine })}` : remote;
+      return getJson(`${base}comfyui-deploy/node-options?${query}`);
+    }
+    const id = newId();
+    const { reply, error } = await new Promise((resolve) => {
+      asked.set(id, resolve);
+      model.send({ kind: "options", id, key });
+    });
+    if (!reply) throw new Error(error);
+    return reply;
+  };
+  const form = { model, events, files, change, options, refuse };
   const groupRow = (field) => {
     const button = (icon2, label, more, isPossible = false) => iconButton(
       icon2,
@@ -1345,6 +1493,10 @@ function render({ model, el }) {
   });
   events.on("msg:custom", (message) => {
     if (message.kind === "took") unconfirmed.delete(message.id);
+    if (message.kind === "options") {
+      asked.get(message.id)?.(message);
+      asked.delete(message.id);
+    }
     if (message.kind === "focus") focus(message.key);
   });
   build();

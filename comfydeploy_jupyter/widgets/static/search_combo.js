@@ -45,7 +45,7 @@ var ROWS = 200;
 var PAGE = 10;
 var STEPS = { ArrowDown: 1, ArrowUp: -1, PageDown: PAGE, PageUp: -PAGE };
 function comboBox(settings) {
-  const { id, label, free = false, hint = "", describedBy, choose, picked } = settings;
+  const { id, label, free = false, hint = "", describedBy, choose, picked, opened } = settings;
   let { value, options } = settings;
   const listId = newId();
   const input = h("input", {
@@ -68,11 +68,14 @@ function comboBox(settings) {
   let found = [];
   let active = -1;
   let open = false;
+  let searched = "";
+  let note = "";
   const textOf = (wanted) => options.find((option) => option.value === wanted)?.text ?? String(wanted ?? "");
   const fill = (search) => {
+    searched = search;
     const words = searchWords(search);
     const matches = options.filter(
-      ({ text, note }) => containsWords(`${text} ${note ?? ""}`, words)
+      ({ text, note: note2 }) => containsWords(`${text} ${note2 ?? ""}`, words)
     );
     found = matches.slice(0, ROWS);
     list.replaceChildren(
@@ -94,7 +97,8 @@ function comboBox(settings) {
     );
     const left = matches.length - found.length;
     if (left) list.append(h("li", { className: "cd-more" }, `${left} more: type to search`));
-    if (!matches.length) list.append(h("li", { className: "cd-more" }, "Nothing found"));
+    const last = note || (matches.length ? "" : "Nothing found");
+    if (last) list.append(h("li", { className: "cd-more" }, last));
     activate(found.findIndex((option) => option.value === value));
   };
   const activate = (index) => {
@@ -124,6 +128,7 @@ function comboBox(settings) {
   };
   const show = (search = "") => {
     fill(search);
+    const isNew = !open;
     if (!open) {
       open = true;
       if (list.showPopover) list.showPopover();
@@ -134,6 +139,7 @@ function comboBox(settings) {
     }
     place();
     list.children[active]?.scrollIntoView({ block: "nearest" });
+    if (isNew) opened?.();
   };
   const close = (accept) => {
     if (open) {
@@ -197,9 +203,15 @@ function comboBox(settings) {
     input,
     set: (wanted) => set(wanted, false),
     setOptions(wanted, now) {
+      const isTyped = open && input.value !== textOf(value);
       options = wanted;
-      set(now, false);
-      if (open) show();
+      if (isTyped) value = now;
+      else set(now, false);
+      if (open) show(isTyped ? searched : "");
+    },
+    setNote(text) {
+      note = text;
+      if (open) show(searched);
     },
     end: () => close(false)
   };

@@ -4,6 +4,7 @@ import { comboBox } from "../combo_box.ts";
 import { h, iconButton } from "../dom.ts";
 import type { Control, Field, Form, Ids, Value } from "./field.ts";
 import { isMedia, mediaControl } from "./media_control.ts";
+import { remoteChoice } from "./remote_list.ts";
 import { slider } from "./slider.ts";
 
 const LONG_LIST = 8; // a list with so many choices can be searched
@@ -16,6 +17,7 @@ export function makeControl(form: Form, field: Field, ids: Ids): Control {
   if (field.kind === "bool") return checkBox(form, field, ids, value);
   if (field.kind === "multiline") return textArea(form, field, ids, value);
   if (isMedia(field.kind)) return mediaControl(form, field, field.kind, ids, value);
+  if (field.remote) return remoteChoice(form, field, ids, value);
   if (field.options) return choice(form, field, field.options, ids, value);
   if (field.kind === "color") return colorPicker(form, field, ids, value);
   if (field.kind === "seed") return seedInput(form, field, ids, value);

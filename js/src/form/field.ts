@@ -2,6 +2,7 @@
 
 import type { Files, FilesTraits } from "../files.ts";
 import type { Model, Subscriptions } from "../model.ts";
+import type { RemoteOptions } from "./remote_list.ts";
 
 export type Value = string | number | boolean | null;
 
@@ -32,6 +33,8 @@ export type Field = {
   /** Whether a run needs a value that the workflow does not have. */
   required?: boolean;
   options?: Value[] | null;
+  /** For options that a route gives: the query of `node-options`, without the machine. */
+  remote?: string;
   min?: number | null;
   max?: number | null;
   step?: number | null;
@@ -63,6 +66,8 @@ export type Form = {
   files: Files;
   /** Send a value that the user has set to the kernel. */
   change: (key: string, value: Value) => void;
+  /** Load the options that a route gives for a field. */
+  options: (field: Field) => Promise<RemoteOptions>;
   /** Show why the page does not accept a value; an empty text removes this message. */
   refuse: (key: string, text: string) => void;
 };

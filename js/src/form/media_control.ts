@@ -6,6 +6,7 @@ import { uploadByKernel } from "../files.ts";
 import { messageOf } from "../format.ts";
 import { pageServer, postFile } from "../server.ts";
 import type { Control, Field, Form, Ids, Value } from "./field.ts";
+import { RemoteList } from "./remote_list.ts";
 
 const SIDE = 128; // pixels of a small copy
 
@@ -62,7 +63,9 @@ export function mediaControl(
    */
   let awaited: File | null = null;
   let wanted = "";
+  let present = value;
   const preview = async (now: Value) => {
+    present = now;
     const name = String(now ?? "");
     wanted = name;
     frame.classList.remove("cd-there");
@@ -88,8 +91,12 @@ export function mediaControl(
 
   const options = () => {
     const now = model.get("fields").find(({ key }) => key === field.key);
-    return (now?.options ?? []).map((option) => ({ value: option, text: String(option) }));
+    const fixed = (now?.options ?? []).map((option) => ({ value: option, text: String(option) }));
+    return [...fixed, ...(remote?.options ?? [])];
   };
+  const remote = field.remote
+    ? new RemoteList(form, field, () => combo.setOptions(options(), present))
+    : null;
   const combo = comboBox({
     id,
     label: field.label,
@@ -105,7 +112,9 @@ export function mediaControl(
       form.change(field.key, now);
       preview(now);
     },
+    opened: () => remote?.opened(),
   });
+  remote?.for(combo);
 
   /** Upload a file to ComfyUI; return the name that it got. */
   const store = async (file: File, showState: (text: string) => void): Promise<string> => {
@@ -175,14 +184,19 @@ export function mediaControl(
     },
     frame,
     h("div", { className: "cd-grow" }, combo.root),
+    remote?.button,
     button,
     input,
     state,
+    remote?.state,
   );
   preview(value);
   return {
     root,
-    end: combo.end,
+    end: () => {
+      remote?.end();
+      combo.end();
+    },
     set(now) {
       combo.setOptions(options(), now);
       refuse("");

@@ -5,10 +5,12 @@ import { Files } from "../files.ts";
 import { Batches } from "../form/batches.ts";
 import { makeControl } from "../form/controls.ts";
 import type { Control, Field, Form, FormTraits, Typed, Value } from "../form/field.ts";
+import type { RemoteOptions } from "../form/remote_list.ts";
 import { sizeTools } from "../form/size_tools.ts";
 import { offerUnconfirmed } from "../form/unconfirmed.ts";
 import { containsWords, searchWords } from "../format.ts";
 import { type Context, Subscriptions } from "../model.ts";
+import { getJson, pageServer } from "../server.ts";
 
 const SEARCHED = 8; // "More inputs" with more fields than this have a search
 
@@ -24,7 +26,7 @@ type Row = Control & {
   showChanged: () => void;
 };
 
-type Message = { kind: string; id: string; key: string };
+type Message = { kind: string; id: string; key: string; reply?: RemoteOptions; error?: string };
 
 function render({ model, el }: Context<FormTraits>) {
   setUpRoot(el, "form");
@@ -56,7 +58,24 @@ function render({ model, el }: Context<FormTraits>) {
     row.refused = text;
     row.showProblem();
   };
-  const form: Form = { model, events, files, change, refuse };
+  /** The requests for options that the kernel has not answered yet. */
+  const asked = new Map<string, (message: Message) => void>();
+  const options = async ({ key, remote }: Field): Promise<RemoteOptions> => {
+    const machine = model.get("machine");
+    const base = await pageServer(model.get("server"));
+    if (base !== null) {
+      const query = machine ? `${remote}&${new URLSearchParams({ machine })}` : remote;
+      return getJson(`${base}comfyui-deploy/node-options?${query}`);
+    }
+    const id = newId();
+    const { reply, error } = await new Promise<Message>((resolve) => {
+      asked.set(id, resolve);
+      model.send({ kind: "options", id, key });
+    });
+    if (!reply) throw new Error(error);
+    return reply;
+  };
+  const form: Form = { model, events, files, change, options, refuse };
 
   /** The buttons that add an input to a group, and remove the last one. */
   const groupRow = (field: Field): HTMLElement => {
@@ -370,6 +389,10 @@ function render({ model, el }: Context<FormTraits>) {
   });
   events.on("msg:custom", (message: Message) => {
     if (message.kind === "took") unconfirmed.delete(message.id);
+    if (message.kind === "options") {
+      asked.get(message.id)?.(message);
+      asked.delete(message.id);
+    }
     if (message.kind === "focus") focus(message.key);
   });
   build();
