@@ -392,7 +392,7 @@ class _Section:
 
 CONTROL: Final = "control_after_generate"
 _SEEDS = frozenset({"seed", "noise_seed"})
-_UPLOADS = ("image_upload", "animated_image_upload", "video_upload")
+UPLOADS = ("image_upload", "animated_image_upload", "video_upload")
 _AUDIO_PLAYERS = frozenset(
     ["LoadAudio", "PreviewAudio", "SaveAudio", "SaveAudioAdvanced", "SaveAudioMP3", "SaveAudioOpus"]
 )
@@ -555,6 +555,8 @@ def _combo(declared: Input, kind: str, _: _Before) -> list[Widget]:
     choices = tuple(declared.choices or sequence(options.get("options")))
     remote = None if options.get("multi_select") else options.get("remote")
     default = options.get("default") or (choices[0] if choices else MISSING)
+    if default is MISSING and isinstance(declared.raw_type, list):
+        default = None
     if options.get("multi_select"):
         default = []
     elif default is MISSING and isinstance(remote, Mapping):
@@ -781,7 +783,7 @@ class NodeClass:
         if "audio" in required and required["audio"].options.get("audio_upload") is True:
             added["upload"] = "AUDIOUPLOAD"
         combos = [each.options for each in required.values() if each.type == "COMBO"]
-        if any(options.get(key) for options in combos for key in _UPLOADS):
+        if any(options.get(key) for options in combos for key in UPLOADS):
             added["upload"] = "IMAGEUPLOAD"
         required.update((name, Input(name, [kind, {}], True, self)) for name, kind in added.items())
         return {"required": required, "optional": optional}
@@ -850,7 +852,7 @@ class NodeClass:
                     value = values[place]
                 place += 1
             inner: tuple[Widget, ...] = ()
-            if widget.branches is not None and value is None:
+            if widget.branches is not None and value is None and widget.type != ROWS:
                 # null was saved without the widgets of an option; the editor takes the first one
                 value = widget.default
                 inner = _branch(widget.branches, value).widgets

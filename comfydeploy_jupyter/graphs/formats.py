@@ -134,6 +134,17 @@ def label_of(graph: AnyGraph, node_id: str) -> str:
     return node_label(node_id, kind, title, unique=shown.count(title or kind) == 1)
 
 
+def number_of(node_id: str) -> int | None:
+    """Return the number that the editor writes for a node id, or None: it takes up to 2**53."""
+    if not (node_id.isascii() and node_id.isdecimal()) or len(node_id) > len(str(_MAX_ID)):
+        return None
+    number = int(node_id)
+    return number if number <= _MAX_ID and str(number) == node_id else None
+
+
+_MAX_ID = 2**53
+
+
 def is_link(value: object) -> TypeGuard[list[Any]]:
     """Return whether a value is a link: a list of a node id (str) and an output slot (number)."""
     # The rule is that of ComfyUI comfy_execution/graph_utils.py.

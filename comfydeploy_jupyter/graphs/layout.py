@@ -19,7 +19,17 @@ from typing import Any
 from ..errors import InvalidRequestError
 from .definitions import CONTROL, MISSING, VIEWPORT, NodeClass, NodeDefinitions, Socket, unwrapped
 from .dependencies import columns_of
-from .formats import BYPASSED, MUTED, AnyGraph, inputs_of, mapping, objects, sequence, title_of
+from .formats import (
+    BYPASSED,
+    MUTED,
+    AnyGraph,
+    inputs_of,
+    mapping,
+    number_of,
+    objects,
+    sequence,
+    title_of,
+)
 from .ui import Link, SavedGraph, SavedNode, SavedWorkflow
 
 COLUMN_WIDTH, COLUMN_GAP = 400, 100
@@ -195,8 +205,8 @@ def _stored(known: NodeClass, literals: Mapping[str, Any]) -> list[Any]:
 
 def _id(key: str) -> int | str:
     """Return an id as the editor saves it: as a number, if it is one."""
-    number = int(key) if key.isascii() and key.isdecimal() and len(key) < 16 else None
-    return number if number is not None and str(number) == key else key
+    number = number_of(key)
+    return key if number is None else number
 
 
 def _height(known: NodeClass | None, inputs: int, outputs: int) -> int:

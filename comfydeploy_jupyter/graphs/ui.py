@@ -17,7 +17,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import InvalidRequestError
 from . import queued_values
-from .definitions import MISSING, VIEWPORT, NodeClass, NodeDefinitions, Widget, fits_by_name
+from .definitions import (
+    CHOICE,
+    CUSTOM_COMBO,
+    MISSING,
+    UPLOADS,
+    VIEWPORT,
+    NodeClass,
+    NodeDefinitions,
+    Widget,
+    custom_options,
+    fits_by_name,
+)
 from .dependencies import columns_of
 from .formats import (
     BYPASSED,
@@ -28,11 +39,13 @@ from .formats import (
     label_of,
     mapping,
     node_label,
+    number_of,
     objects,
     sequence,
     text_of,
 )
 from .formats import Graph as ApiGraph
+from .versions import version_parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -44,6 +57,8 @@ TO_OUTSIDE: Final = "-20"
 REROUTE, PRIMITIVE = "Reroute", "PrimitiveNode"
 VIRTUAL: Final = frozenset({REROUTE, PRIMITIVE, "Note", "MarkdownNote", "ComfyDeploy"})
 """Node types that only the editor knows; ``ComfyDeploy`` is that of ComfyUI Deploy's plug-in."""
+
+_NO_ID = "-1"  # of a node that has none
 
 LinkKey = int | str
 
@@ -227,13 +242,25 @@ class Node(SavedNode):
         # has the inner widgets that are promoted
         self.promoted: dict[int, Any] = {}
         self.promoted_from: dict[int, Widget] = {}
+        self.twins: dict[int, list[int]] = {}  # the inputs of one name, which have one value
         # for a subgraph node: values of inner widgets, by inner node id and input name
         self.overrides: dict[tuple[str, str], Any] = {}
+
+    def promote(self, number: int, value: Any) -> None:
+        """Set the value of a promoted widget, and of those that share it."""
+        for each in self.twins.get(number, (number,)):
+            self.promoted[each] = value
 
     @cached_property
     def numbers(self) -> dict[str, int]:
         """The number of each input, by its name."""
         return {slot.name: slot.number for slot in reversed(self.inputs)}
+
+    def saved_number(self, place: int) -> int | None:
+        """Return the number of the input that is saved at a place of its list of inputs."""
+        saved = objects(self.raw.get("inputs"))
+        name = str(saved[place].get("name") or "") if 0 <= place < len(saved) else None
+        return None if name is None else self.numbers.get(name)
 
     @property
     def virtual(self) -> bool:
@@ -258,6 +285,8 @@ class Graph:
     links: dict[LinkKey, Link]  # by id
     inputs: list[Port] = field(default_factory=list)
     outputs: list[Port] = field(default_factory=list)
+    # links to outputs that have another link, by id, and the ids of the others
+    replaced: dict[LinkKey, LinkKey] = field(default_factory=dict)
 
     @cached_property
     def consumers(self) -> dict[LinkKey, tuple[Node, Slot]]:
@@ -285,14 +314,13 @@ class Graph:
 
     @cached_property
     def sources(self) -> dict[int, Link]:
+        """The link to each output of the subgraph."""
         found: dict[int, Link] = {}
         for number, port in enumerate(self.outputs):
             for key in port.links:
-                if key in self.links:
-                    found.setdefault(number, self.links[key])
-        for link in self.links.values():
-            if link.target == TO_OUTSIDE:
-                found.setdefault(link.target_slot, link)
+                link = self.links.get(self.replaced.get(key, key))
+                if link is not None:
+                    found.setdefault(number, link)
         return found
 
 
@@ -320,6 +348,10 @@ class Workflow:
             for side in ("inputs", "outputs")
         )
         self._renamed = _renumbered(workflow, self._raw) if self._raw else {}
+        version = version_parts(text_of(mapping(workflow.get("extra")).get("frontendVersion")))
+        # saved by frontend 1.49, which reads some files otherwise than 1.58.1
+        self._in_1_49 = version is not None and version[:2] == (1, 49)
+        self._last_id = _number(workflow.get("last_node_id"))
         self.warnings: list[str] = []  # a sentence for each error in the file that was corrected
         self.root = self._graph(workflow, "workflow", {})
         subgraphs: dict[str, Graph] = {}
@@ -347,11 +379,18 @@ class Workflow:
         if self._groups:
             raw = expand_groups(raw, self._groups, self._definitions, self._expansion)
         graph = Graph(name, {}, _links(raw.get("links"), renamed))
+        if not self._in_1_49:
+            graph.links.pop(-1, None)
         ids = (entry.get("id") for entry in objects(raw.get("nodes")))
         unused = count(1 + max((key for key in ids if type(key) is int), default=0))
-        names: set[tuple[str, LinkKey | None]] = set()
+        lost: set[tuple[str, LinkKey]] = set()
         for place, entry in enumerate(_list_of(raw, "nodes", name)):
             node = self._node(entry, f"{name}.nodes[{place}]", renamed)
+            if node.id == _NO_ID:
+                node.id = self._next_id(graph.nodes)
+                self.warnings.append(
+                    f"{name}: a node has the id -1; it is now {node.id}, without its links"
+                )
             if node.id in graph.nodes:
                 fresh = str(next(unused))
                 self.warnings.append(
@@ -359,13 +398,23 @@ class Workflow:
                 )
                 node.id = fresh
             graph.nodes[node.id] = node
-            kept = {slot.name for slot in node.inputs}
-            for saved in objects(entry.get("inputs")):
+            for saved in objects(entry.get("inputs")) if node.subgraph is None else ():
                 link = _key(saved.get("link"))
-                if link is not None and str(saved.get("name") or "") not in kept:
-                    names.add((node.id, link))
-        _connect(graph, names)
+                if link is not None and str(saved.get("name") or "") not in node.numbers:
+                    lost.add((node.id, link))
+        if not (self._in_1_49 or _agrees(graph)):
+            _connect(graph, lost)
         return graph
+
+    def _next_id(self, before: Mapping[str, Node]) -> str:
+        """Return the id that the editor gives a node which is saved with the id -1."""
+        # It counts on from the last id of the file and of the nodes that it has read by then.
+        states = (mapping(raw.get("state")).get("lastNodeId") for raw in self._raw.values())
+        inner = (node.get("id") for raw in self._raw.values() for node in objects(raw.get("nodes")))
+        read = (number_of(key) or 0 for key in before)
+        last = max(0, self._last_id, *map(_number, states), *map(_number, inner), *read)
+        self._last_id = last + 1
+        return str(self._last_id)
 
     def _node(self, raw: Any, place: str, renamed: Mapping[str, str]) -> Node:
         if not isinstance(raw, dict):
@@ -392,9 +441,14 @@ class Workflow:
         definition = self._raw[node.type]
         node.subgraph = node.type
         node.title = node.title or text_of(definition.get("name"))
-        links = {str(raw.get("name")): _key(raw.get("link")) for raw in objects(inputs)}
+        links: dict[str, list[LinkKey | None]] = {}
+        for raw in objects(inputs):
+            links.setdefault(str(raw.get("name")), []).append(_key(raw.get("link")))
+        if self._in_1_49:  # several of one name are one
+            links = {name: [found[-1]] * len(found) for name, found in links.items()}
         node.inputs = [
-            Slot(port.name, port.type, links.get(port.name)) for port in self._inputs[node.type]
+            Slot(port.name, port.type, found.pop(0) if (found := links.get(port.name)) else None)
+            for port in self._inputs[node.type]
         ]
         node.outputs = [port.type for port in self._outputs[node.type]]
         if renamed := self._renamed.get(node.type):
@@ -432,6 +486,9 @@ def _read_known(node: Node, known: NodeClass, inputs: list[Any], outputs: list[A
     for widget, value in laid:
         node.widgets.append(widget)
         node.values.setdefault(widget.name, _widget_value(node, widget, value))
+    if node.type == CUSTOM_COMBO and node.values.get(CHOICE, MISSING) is None:
+        texts = (each for each in custom_options(node.values) if isinstance(each, str) and each)
+        node.values[CHOICE] = next(texts, None)
     saved = {str(raw.get("name")): raw for raw in objects(inputs)}
     for socket in known.inputs_of(laid):
         if socket.grows:
@@ -464,7 +521,7 @@ def _widget_value(node: Node, widget: Widget, value: Any) -> Any:
         return node.properties.get("Last Time Model File") or value
     if widget.multiline and value is not MISSING:
         return "" if value is None else queued_values.text(value)
-    if value is None and widget.choices:
+    if value is None and widget.choices and not any(widget.options.get(key) for key in UPLOADS):
         return widget.choices[0]
     if (
         widget.name == "sampler_name"
@@ -514,36 +571,73 @@ def _links(rows: Any, renamed: Mapping[str, str]) -> dict[LinkKey, Link]:
     return links
 
 
-def _connect(graph: Graph, names: set[tuple[str, LinkKey | None]]) -> None:
+def _connect(graph: Graph, lost: set[tuple[str, LinkKey]]) -> None:
     """Connect the inputs as frontend 1.58.1 does where they and the list of links disagree."""
-    # A link leads to the node that the list names, and there to the input that names the link, else
-    # to the input whose number is in the list. Of several links to one input, the first that an
-    # input names counts, else the first in the list.
-    named = [(node, slot) for node in graph.nodes.values() for slot in node.inputs]
-    names.update((node.id, slot.link) for node, slot in named)
-    unnamed = {
-        (link.target, link.target_slot): key
-        for key, link in reversed(graph.links.items())
-        if (link.target, key) not in names
+    # A link leads to the node that the list names: there to the input that names the link, else to
+    # the input whose number is in the list, if that is free. Of several links that the list gives
+    # one input, the first counts that an input names, else the first; its number decides then.
+    # ``lost`` has the links that only inputs name which the nodes do not have any more.
+    naming: dict[LinkKey, list[tuple[str, int]]] = {}
+    for node in graph.nodes.values():
+        for slot in node.inputs:
+            if slot.link is not None:
+                naming.setdefault(slot.link, []).append((node.id, slot.number))
+    named = naming.keys() | {key for _, key in lost}
+    chosen: dict[tuple[str, int], LinkKey] = {}
+    several: set[tuple[str, int]] = set()
+    for key, link in graph.links.items():
+        place = link.target, link.target_slot
+        if place in chosen:
+            several.add(place)
+        if place not in chosen or (key in named and chosen[place] not in named):
+            chosen[place] = key
+    graph.replaced = {
+        key: chosen[link.target, link.target_slot]
+        for key, link in graph.links.items()
+        if link.target == TO_OUTSIDE
+    }
+    own = {
+        place: [number for owner, number in naming.get(key, ()) if owner == place[0]]
+        for place, key in chosen.items()
+    }
+    free = {
+        place for place, key in chosen.items() if not own[place] and (place[0], key) not in lost
     }
     taken: dict[tuple[str, int], LinkKey] = {}
-    connected: set[LinkKey] = set()
-    for node, slot in named:
-        link = None if slot.link is None else graph.links.get(slot.link)
-        if slot.link is None or link is None or slot.link in connected:
+    for place, key in chosen.items():
+        if not own[place]:
             continue
-        number = link.target_slot
-        if link.target == node.id or link.target not in graph.nodes:
-            listed = node.inputs[number].link if 0 <= number < len(node.inputs) else ""
-            moved = listed is None and (node.id, slot.number) in unnamed
-            number = number if moved or listed == slot.link else slot.number
-        target = link.target if link.target in graph.nodes else node.id
-        connected.add(taken.setdefault((target, number), slot.link))
-    for place, key in unnamed.items():
-        taken.setdefault(place, key)
-    for node, slot in named:
-        lost = slot.link is not None and slot.link not in graph.links
-        slot.link = taken.get((node.id, slot.number), slot.link if lost else None)
+        inputs, number = graph.nodes[place[0]].inputs, own[place][0]
+        listed = graph.nodes[place[0]].saved_number(place[1])
+        if listed in own[place] or (listed is not None and place in several):
+            number = listed
+        elif place[1] in own[place]:
+            number = place[1]
+        elif 0 <= place[1] < len(inputs) and inputs[place[1]].link is None:
+            number = place[1] if (place[0], number) in free else number
+        taken.setdefault((place[0], number), key)
+    for place in free:
+        taken.setdefault(place, chosen[place])
+    for node in graph.nodes.values():
+        for slot in node.inputs:
+            missing = slot.link is not None and slot.link not in graph.links
+            slot.link = taken.get((node.id, slot.number), slot.link if missing else None)
+
+
+def _agrees(graph: Graph) -> bool:
+    """Return whether each link is named by one input, the one to which the list gives it."""
+    named = 0
+    places = set()
+    for node in graph.nodes.values():
+        for slot in node.inputs:
+            if slot.link is not None:
+                link = graph.links.get(slot.link)
+                if link is None or link.target != node.id:
+                    return False
+                places.add((node.id, link.target_slot))
+                named += 1
+    outer = {link.target_slot for link in graph.links.values() if link.target == TO_OUTSIDE}
+    return named == len(places) and named + len(outer) == len(graph.links)
 
 
 def _ports(entries: Any) -> list[Port]:
@@ -592,7 +686,7 @@ def _renumbered(
     for key, raw in definitions.items():
         own = dict.fromkeys(_identifier(node.get("id")) for node in objects(raw.get("nodes")))
         for name in own:
-            if name is None:
+            if name is None or name == _NO_ID:
                 continue
             if name in taken:
                 last += 1
@@ -602,7 +696,7 @@ def _renumbered(
                 taken.add(str(last))
             else:
                 taken.add(name)
-                last = max(last, int(name)) if name.isdecimal() else last
+                last = max(last, number_of(name) or 0)
     return renamed
 
 
@@ -693,6 +787,7 @@ def expand_groups(
     links = list(sequence(graph.get("links")))
     expanded: list[Any] = []
     outputs: dict[tuple[str, int], tuple[str, int]] = {}
+    inputs: dict[LinkKey, tuple[str, int]] = {}
     for number, node in enumerate(graph["nodes"]):
         if number not in used:
             expanded.append(node)
@@ -700,7 +795,8 @@ def expand_groups(
         made = _GroupNode(SavedNode(node), used[number], definitions)
         expanded.extend(made.parts(links))
         outputs.update(((made.id, slot), source) for slot, source in enumerate(made.outputs()))
-    moved = [_from_part(row, outputs) for row in links]
+        inputs.update(made.fed)
+    moved = [_of_parts(row, outputs, inputs) for row in links]
     return {**graph, "nodes": expanded, "links": moved}
 
 
@@ -710,13 +806,18 @@ def _group_of(node: SavedNode, groups: Mapping[str, Any]) -> Mapping[str, Any]:
     return mapping(groups.get(node.type[len(_PREFIXES[0]) :]))
 
 
-def _from_part(row: Any, outputs: Mapping[tuple[str, int], tuple[str, int]]) -> Any:
-    """Return a link from an output of a group node as a link from the output of its part."""
-    for link in _links([row], {}).values():
-        if part := outputs.get((link.origin, link.origin_slot)):
-            if isinstance(row, dict):
-                return {**row, "origin_id": part[0], "origin_slot": part[1]}
-            return [row[0], *part, *row[3:]]
+def _of_parts(
+    row: Any,
+    outputs: Mapping[tuple[str, int], tuple[str, int]],
+    inputs: Mapping[LinkKey, tuple[str, int]],
+) -> Any:
+    """Return a link of a group node as a link of its parts."""
+    for key, link in _links([row], {}).items():
+        ends = (link.origin, link.origin_slot), (link.target, link.target_slot)
+        moved = outputs.get(ends[0], ends[0]), inputs.get(key, ends[1])
+        if moved != ends:
+            kind = row.get("type") if isinstance(row, dict) else row[5] if len(row) > 5 else "*"
+            return [key, *moved[0], *moved[1], kind]
     return row
 
 
@@ -773,6 +874,7 @@ class _GroupNode:
         self._names: dict[str, int] = {}
         self._widgets: list[tuple[_Part, Widget]] = []
         self._inputs: dict[str, tuple[_Part, str]] = {}
+        self.fed: dict[LinkKey, tuple[str, int]] = {}  # part and number of the inputs with links
         self._collect()
 
     def outputs(self) -> Iterator[tuple[str, int]]:
@@ -819,6 +921,9 @@ class _GroupNode:
                 input_place = part.place_of(name)
                 where = name if input_place is None else input_place
                 found.setdefault(part.number, {})[where] = own.link
+                unsaved = -1 - len(self.fed)  # a number that no other link has
+                number = unsaved if input_place is None else input_place
+                self.fed[own.link] = f"{self.id}:{part.number}", number
         return found
 
     def _values_of(self) -> dict[int, Any]:

@@ -37,8 +37,8 @@ from .definitions import (
     index_of_choice,
     type_mismatches_of,
 )
-from .formats import BYPASSED, MUTED, node_label, sequence
-from .ui import FROM_OUTSIDE, PRIMITIVE, Expansion, Graph, Node, Slot, Workflow
+from .formats import BYPASSED, MUTED, node_label, number_of, sequence
+from .ui import FROM_OUTSIDE, PRIMITIVE, Expansion, FedSlot, Graph, Node, Slot, Workflow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -182,7 +182,7 @@ def _emit(
         written = {"class_type": node.type, "inputs": inputs, "_meta": {"title": node.title}}
         expansion.add_written(key, written)
         graph[key] = written
-    numeric = sorted((key for key in graph if key.isdecimal()), key=int)
+    numeric = sorted((key for key in graph if number_of(key) is not None), key=int)
     return {key: graph[key] for key in dict.fromkeys([*numeric, *graph])}
 
 
@@ -222,31 +222,69 @@ def promote_widgets(flow: Workflow) -> None:
 def _promote_inputs(host: Node, inner: Graph, flow: Workflow) -> None:
     sources: dict[tuple[str, str], int] = {}
     for number, port in enumerate(inner.inputs):
-        for node, slot in inner.fed_by(FROM_OUTSIDE, number, port.links):
-            widget = widget_of(node, slot)
-            if widget is not None:
-                host.promoted_from[number] = widget
-                host.promoted[number] = value_of(node, slot, widget)
-                sources[node.id, slot.name] = number
-                break
+        links = port.links and inner.links_by_origin.get((FROM_OUTSIDE, number), {})
+        if links and not links.keys().isdisjoint(port.links):
+            _promote_first(host, number, inner.fed_by(FROM_OUTSIDE, number, port.links), sources)
     unresolved = _unresolved(host)
-    proxied = "proxyWidgets" in host.properties
+    _share(host)
     for number, value in _stored(host).items():
-        if value is not None or not proxied:
-            host.promoted[number] = _loaded(host.promoted_from[number], value)
+        host.promote(number, _loaded(host.promoted_from[number], value))
     _apply_proxies(host, inner, sources, flow)
     for number in host.promoted:
         host.promoted[number] = unresolved.get(host.inputs[number].name, host.promoted[number])
 
 
+def _promote_first(
+    host: Node, number: int, targets: Iterable[FedSlot], sources: dict[tuple[str, str], int]
+) -> None:
+    """Promote the first widget of those that an input of a subgraph is linked to."""
+    for node, slot in targets:
+        widget = widget_of(node, slot)
+        if widget is not None:
+            host.promoted_from[number] = widget
+            host.promoted[number] = value_of(node, slot, widget)
+            sources[node.id, slot.name] = number
+            return
+
+
+def _share(host: Node) -> None:
+    """Give promoted widgets of one name one value, as the editor does."""
+    # It is that of the first of them, or of a later one of another type; once a value is set, it is
+    # that. Editors that save the values of all of them by name (``name#1``) keep them apart.
+    alike: dict[str, list[int]] = {}
+    for number in host.promoted:
+        alike.setdefault(host.inputs[number].name, []).append(number)
+    for name, numbers in alike.items():
+        if len(numbers) == 1 or f"{name}#1" in host.named:
+            continue
+        first = numbers[0]
+        for number in numbers[1:]:
+            if _state(host.promoted_from[number]) != _state(host.promoted_from[first]):
+                first = number
+        host.twins.update(dict.fromkeys(numbers, numbers))
+        host.promote(first, host.promoted[first])
+
+
+def _state(widget: Widget) -> str:
+    """Return what kind of value the editor keeps for a widget."""
+    return "number" if widget.type in ("INT", "FLOAT") else f"{widget.type} {widget.multiline}"
+
+
 def _stored(host: Node) -> dict[int, Any]:
     """Return the saved values of the promoted widgets, by input number."""
-    names = {number: host.inputs[number].name for number in host.promoted}
+    names: dict[int, str] = {}
+    counted: Counter[str] = Counter()
+    for number in host.promoted:
+        name = host.inputs[number].name
+        names[number] = f"{name}#{counted[name]}" if counted[name] and not host.twins else name
+        counted[name] += 1
     if isinstance(host.stored, dict):
         saved = host.stored
         return {number: saved[name] for number, name in names.items() if name in saved}
     stored = dict(zip(host.promoted, sequence(host.stored), strict=False))
     named = {number: host.named[name] for number, name in names.items() if name in host.named}
+    if host.stored is None and not {*names.values()} <= {host.inputs[n].name for n in names}:
+        return named  # of an editor that keeps equal names apart, and so reads them
     by_position, by_name = (
         [(host.promoted_from[number], value) for number, value in values.items()]
         for values in (stored, named)
@@ -293,8 +331,9 @@ def _apply_proxies(
     host: Node, inner: Graph, sources: Mapping[tuple[str, str], int], flow: Workflow
 ) -> None:
     """Read ``properties.proxyWidgets``, which names an inner widget for each stored value."""
-    # Null is the first choice of a combo (frontend 1.58.1). For other widgets it keeps the inner
-    # value, as in frontend 1.32.9; 1.58.1 queues null, which ComfyUI refuses.
+    # Null is the first choice of a combo. For other widgets it is null (frontends 1.49.6, 1.58.1);
+    # but for those that are no input of the subgraph it keeps the inner value, as in 1.49.6. There
+    # 1.58.1 queues null, which ComfyUI refuses.
     values = sequence(host.stored)
     for place, (owner, name) in host.proxies.items():
         node = inner.nodes.get(owner)
@@ -305,14 +344,13 @@ def _apply_proxies(
         if owner == "-1" and host.numbers.get(name) in host.promoted:
             number = host.numbers[name]
         if number is not None:
-            loaded = _loaded(host.promoted_from[number], value)
-            host.promoted[number] = host.promoted[number] if loaded is None else loaded
+            host.promote(number, _loaded(host.promoted_from[number], value))
             continue
         for target in _proxied(node, name, inner, flow) if node is not None else ():
             number = sources.get(target)
             loaded = _loaded(_widget_at(inner, *target), value)
             if loaded is not None and number is not None:
-                host.promoted[number] = loaded
+                host.promote(number, loaded)
             elif loaded is not None:
                 host.overrides[target] = loaded
 

@@ -36,7 +36,6 @@ def compared(graph: Graph) -> Graph:
     }
 
 
-SAMPLED = {"seed": 5, "steps": 21}
 DEFAULTS = {"seed": 1, "steps": 20, "cfg": 8, "sampler_name": "euler", "denoise": 1}
 # name: which recording to start from, and what of it to change
 DIFFERENCES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -48,9 +47,9 @@ DIFFERENCES: dict[str, tuple[str, dict[str, Any]]] = {
         "api_new",
         {"1:21": {"class_type": "Nope"}, "1:24": {"class_type": "Nope"}},
     ),
-    # Beside proxyWidgets null means that the value is not kept there; 1.58.1 queues null for seed,
-    # steps and cfg, which ComfyUI refuses.
-    "promoted_proxy_null": ("api", {"1:11": {"text": "inner text"}, "1:12": SAMPLED}),
+    # Null for a widget that is no input of the subgraph says that its value is not kept there, as
+    # in 1.49.6; 1.58.1 queues null for it.
+    "promoted_proxy_null": ("api_new", {"1:12": {"cfg": 7.5}}),
     # Both editors drop values kept by name unless they are complete and in order.
     "kinds_dict": (
         "api",
