@@ -21,7 +21,7 @@ from ..errors import (
     printable,
 )
 from ..graphs.outputs import NodeFile, files_of, is_model, pairs_of, texts_of
-from ..graphs.validation import OF_PROMPTS
+from ..graphs.validation import failure_of
 from ..util.media_types import is_hdr, is_picture, media_type
 from .files import human_size, rename_or_number, unfinished
 from .graph import Source
@@ -534,18 +534,13 @@ class Result(Reply):
     @property
     def failure(self) -> str:
         """Why the run failed, in one sentence that names the node; empty if it did not."""
-        error = self.error
-        if error is None:
-            return ""
-        if error.get("type") in OF_PROMPTS and error.get("message"):
-            return printable(str(error["message"]))
-        what = ": ".join(str(error[key]).strip() for key in ("type", "message") if error.get(key))
-        if error.get("node_id") is None:
-            return printable(what or "the run failed")
-        name = self._workflow.name(error["node_id"], error.get("node_type"))
-        if not name.title and error.get("node_title"):
-            name = replace(name, title=str(error["node_title"]), unique=True)
-        return printable(f"node {name} failed: {what}")
+        return failure_of(self.error or {}, self._label)
+
+    def _label(self, node_id: str, node_type: str, title: str) -> str:
+        name = self._workflow.name(node_id, node_type)
+        if title and not name.title:
+            name = replace(name, title=title, unique=True)
+        return str(name)
 
     def raise_for_status(self) -> Result:
         """Return this result if the run succeeded.

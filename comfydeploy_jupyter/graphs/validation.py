@@ -947,6 +947,22 @@ def complaints(node_errors: object, name: Callable[[str, str], str]) -> Iterator
             yield f"node {name(str(node_id), class_type)}: {sentence(error, class_type)}"
 
 
+def failure_of(error: Mapping[str, Any], name: Callable[[str, str, str], str]) -> str:
+    """Return why a run failed, in one sentence that names the node; empty without an error.
+
+    ``name`` gets the id and the class of the node, and its title if no other node has that.
+    """
+    if not error:
+        return ""
+    if error.get("type") in OF_PROMPTS and error.get("message"):
+        return printable(str(error["message"]))
+    what = ": ".join(str(error[key]).strip() for key in ("type", "message") if error.get(key))
+    if error.get("node_id") is None:
+        return printable(what or "the run failed")
+    facts = (str(error.get(key) or "") for key in ("node_id", "node_type", "node_title"))
+    return printable(f"node {name(*facts)} failed: {what}")
+
+
 def refusal(error: Issue, node_errors: object, name: Callable[[str, str], str]) -> str:
     """Return why ComfyUI refuses a prompt, in one line for people."""
     found = list(dict.fromkeys(complaints(node_errors, name)))

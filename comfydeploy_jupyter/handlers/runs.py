@@ -35,6 +35,7 @@ from ..runs.records import RunFilter
 from ..util.jsons import RawJSON
 from ..util.tasks import wait_for
 from ..util.times import timestamp_of
+from ..workflows import convert
 from . import route
 from .base import COMMENT, HEARTBEAT, LARGE, Base, Handler
 from .route import (
@@ -55,6 +56,7 @@ from .route import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ..machines.machine import Machine
     from ..runs.records import RunRecord
     from ..runs.run import Run
 
@@ -91,8 +93,8 @@ class RunsFilter(Model):
     """The fields that select runs; only runs that fulfil all of them are selected."""
 
     structure: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None = optional(
-        "Only runs of this workflow, with any input values. The value is a hash that the Python"
-        " client computes.",
+        "Only runs of this workflow, with any input values. The value is the `structure` that"
+        " `workflow/form` returns.",
         "0123456789abcdef0123456789abcdef",
     )
     workflow_id: fields.WorkflowIdField = None
@@ -112,17 +114,33 @@ class RunsFilter(Model):
         {"client": "acme"},
     )
     search: str | None = optional(
-        "Only runs with this text in their id, inputs, seeds, error, outputs or labels.",
+        "Only runs with this text in their id, inputs, seeds, error, outputs or labels. Values are"
+        " found as forms write them, too: `f06fa0` for a colour, `seed 11` for the value of an"
+        " input whose name contains `seed`.",
         "portrait",
         max_length=1000,
     )
 
 
-class RunsQuery(RunsFilter):
+class CardsQuery(RunsFilter):
+    """Query of ``GET runs/cards``."""
+
     limit: fields.LimitField = 100
     offset: fields.OffsetField = 0
     status: fields.Status | None = optional("Only runs with this status.", "success")
     pinned: bool | None = optional("Only pinned runs, or only those that are not.", True)
+
+
+class RunQuery(Model):
+    prompt_id: fields.Identifier = required("The id of a run.", fields.RUN_ID)
+
+
+class DifferencesQuery(Model):
+    first: fields.Identifier = required("The id of a run.", fields.RUN_ID)
+    second: fields.Identifier = required("The id of another run.", fields.RUN_ID)
+
+
+class RunsQuery(CardsQuery):
     story: fields.Identifier | None = optional(
         "The id of a run. The reply has its transitions instead of the runs.", fields.RUN_ID
     )
@@ -267,6 +285,126 @@ class GraphReply(ReplyModel):
         "In API format, with the values of the run.", fields.GRAPH
     )
     workflow: dict[str, Any] | None = required("In the editor's format, if it was given.")
+
+
+class ShownFile(ReplyModel):
+    """An output file as pages show it."""
+
+    name: str = Field(examples=["example_00001_.png"])
+    kind: Literal["image", "hdr", "video", "audio", "3d", "file"] = required(
+        "Judging by the name; `hdr`: a picture that browsers cannot show.", "image"
+    )
+    query: str = required(
+        "The query of the route `view`.", "filename=example_00001_.png&subfolder=&type=output"
+    )
+    small: bool = required("Whether `view` can make a `thumbnail`, if it is a picture.", True)
+    width: int | None = required("Pixels, if they are known.", 512)
+    height: int | None = Field(examples=[512])
+
+
+class ShownRun(ReplyModel):
+    """What lists and pages show of a run."""
+
+    prompt_id: str = Field(examples=[fields.RUN_ID])
+    status: fields.Status = Field(examples=["success"])
+    created_at: str = Field(examples=[TIME])
+    machine: str = Field(examples=["local"])
+    seconds: float | None = required("How long ComfyUI executed it.", 0.21)
+    seeds: dict[str, str] = required(
+        "The seeds by `<node id>.<input>`, as texts: a browser rounds large ones.",
+        {"3.seed": "18446744073709551615"},
+    )
+    metadata: dict[str, str] = required("The labels of the run.", {"client": "acme"})
+    pinned: bool = Field(examples=[False])
+    from_editor: bool = required("Whether ComfyUI's editor has queued it.", False)
+    workflow_id: str = required("Of its stored workflow; empty if there is none.", "")
+    why: str = required("Why it failed or waits; empty if neither.", "")
+
+
+class RunCard(ShownRun):
+    """A run in a list."""
+
+    pictures: list[ShownFile] = required("The first pictures.")
+    medium: Literal["", "video", "audio", "3d", "text", "file"] = required(
+        "What it has besides pictures.", ""
+    )
+    inputs: list[str] = required("The first inputs of the request.", ["1.width: 512"])
+
+
+class RunCards(ReplyModel):
+    """Runs in a list."""
+
+    runs: list[RunCard] = required("Those that have ended, newest first.")
+    total: int = required("The number of all of these.", 1)
+    waiting: list[RunCard] = required(
+        "On the first page: queued runs whose machine, or each of their pool, gets no runs now."
+    )
+
+
+class ShownNode(ReplyModel):
+    """A node, by its name for people."""
+
+    node: str = required("Its id.", "2")
+    title: str = required("Its title, else its class.", "Save Image")
+    class_type: str | None = Field(examples=["SaveImage"])
+
+
+class ShownOutput(ShownNode):
+    """The output of a node; that of a loop has its iterations in order."""
+
+    files: list[ShownFile]
+    pairs: list[tuple[int, int]] = required(
+        "Pictures that the node compares, before and after, as places in `files`."
+    )
+    texts: list[str] = Field(examples=[["a text"]])
+
+
+class NodeTime(ShownNode):
+    """How long a node was executed."""
+
+    seconds: float = Field(examples=[0.18])
+
+
+class RunDetails(ShownRun):
+    """A run with its outputs by node."""
+
+    traceback: str = required("Of the node that failed.", "")
+    no_memory: bool = required("Whether it failed because memory ran out.", False)
+    left_out: list[str] = required("Why ComfyUI did not execute some outputs.", [])
+    cached: int = required("The number of nodes whose cached outputs were used.", 0)
+    outputs: list[ShownOutput]
+    times: list[NodeTime] = required("The longest first.")
+
+
+class RunValue(ReplyModel):
+    """A value of a run, as the form shows it."""
+
+    key: str = Field(examples=["3.seed"])
+    label: str = Field(examples=["Seed"])
+    title: str = required("The title of the node.", "KSampler")
+    kind: str = required("The kind of the field.", "seed")
+    value: str = required("As text; long ones are cut.", "18446744073709551615")
+
+
+class RunValues(ReplyModel):
+    """The values of a run."""
+
+    values: list[RunValue]
+
+
+class Difference(ReplyModel):
+    """Something that differs between two runs."""
+
+    text: str = required("The label of the value, or the difference in words.", "Width")
+    first: str | None = required("The values, if it is one that differs.", "512")
+    second: str | None = Field(examples=["768"])
+    kind: str = required("The kind of the field, if there is one.", "int")
+
+
+class Differences(ReplyModel):
+    """What differs between two runs."""
+
+    differences: list[Difference]
 
 
 class RunsUpdateReply(Success):
@@ -661,6 +799,49 @@ class RunsHandler(Handler):
             await self.services.runs.newest(limit=query.limit, offset=query.offset, which=which)
         )
 
+    @route.get("runs/cards", "listCards")
+    @route.replies(RunCards, "The runs.")
+    async def list_cards(self, query: CardsQuery) -> None:
+        """The stored runs as a page lists them, with their number."""
+        which = self._filter(query, pinned=query.pinned)
+        await self.reply_large(
+            await self.services.runs.cards(limit=query.limit, offset=query.offset, which=which)
+        )
+
+    @route.get("runs/details", "getDetails")
+    @route.replies(RunDetails, "The run.")
+    @route.errors(NotFoundError)
+    async def get_details(self, query: RunQuery) -> None:
+        """A run as a page shows it: its outputs by node, with the titles of nodes."""
+        await self.reply_large(await self.services.runs.details(query.prompt_id))
+
+    @route.get("runs/values", "listValues")
+    @route.replies(RunValues, "The values.")
+    @route.errors(NotFoundError)
+    async def list_values(self, query: RunQuery) -> None:
+        """All values with which a run was executed, as its form shows them."""
+        graph, _ = await self.services.runs.graph(query.prompt_id)
+        machine = await self._machine_of(query.prompt_id)
+        await self.reply_large({"values": await convert.read_values(machine, graph)})
+
+    @route.get("runs/differences", "compareRuns")
+    @route.replies(Differences, "The differences.")
+    @route.errors(NotFoundError)
+    async def compare_runs(self, query: DifferencesQuery) -> None:
+        """What differs between two runs, with the names and values of the form."""
+        first, _ = await self.services.runs.graph(query.first)
+        second, _ = await self.services.runs.graph(query.second)
+        machine = await self._machine_of(query.second)
+        found = await convert.read_differences(machine, first, second)
+        await self.reply_large({"differences": found})
+
+    async def _machine_of(self, prompt_id: str) -> Machine:
+        """Return the machine of a run; the default one if that was deleted, or the run waits."""
+        machines = self.services.machines
+        with suppress(NotFoundError):
+            return machines.get((await self.services.runs.record(prompt_id)).machine)
+        return machines.get(None)
+
     @route.post("runs/update", "updateRuns")
     @route.replies(RunsUpdateReply, "The runs are changed.")
     @route.errors(NotFoundError)
@@ -688,7 +869,7 @@ class RunsHandler(Handler):
         deleted = await self.services.runs.deleter.delete(which, files=bool(body.files))
         return deleted.reply()
 
-    def _filter(self, request: RunsQuery | RunsDeleteRequest, **more: Any) -> RunFilter:
+    def _filter(self, request: CardsQuery | RunsDeleteRequest, **more: Any) -> RunFilter:
         """Return the filter of a request, with the id of its machine."""
         asked = {name: getattr(request, name) for name in RunsFilter.model_fields}
         if request.machine is not None and request.machine != AUTO:

@@ -563,6 +563,11 @@ class WorkflowForm(Success):
     outputs: list[str] = required(
         "The ids of the nodes whose outputs the author shows; empty for all.", []
     )
+    structure: str = required(
+        "The hash by which `runs` and `runs/cards` select the runs of this workflow, whatever their"
+        " values.",
+        "0123456789abcdef0123456789abcdef",
+    )
     problems: dict[str, str] = required(
         "By the key of a field, what is wrong with its value.", {"1.width": "must be at least 1"}
     )

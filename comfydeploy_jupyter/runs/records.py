@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import sqlite3
 import threading
 from dataclasses import dataclass, field
@@ -35,6 +36,14 @@ StoredGraphs = tuple[bytes, "bytes | None"]  # in API and in UI format, as JSON
 
 KEPT_FOR = "7 days"  # an idempotency key after the deletion of its run
 
+# A value of an input as forms show it; those of ``seeds`` are integers.
+_VALUE = (
+    "EXISTS (SELECT 1 FROM (SELECT key, type, value FROM json_each({record}, '$.inputs')"
+    " UNION ALL SELECT key, type, value FROM json_each({record}, '$.seeds')) WHERE {condition})"
+)
+EXACT_DIGITS = 18
+_COLOUR = re.compile(r"#?([0-9a-f]{6})", re.IGNORECASE)
+_NAMED = re.compile(r"(\S.*?)(?:\s*[:=]\s*|\s+)(\S+)", re.DOTALL)
 _LABEL = "EXISTS (SELECT 1 FROM json_each(metadata) WHERE key = ? AND value = ?)"
 _WORKFLOW = f"json_extract({DETAILS}, '$.workflow_id') = ?"
 _SEARCHED = (
@@ -61,8 +70,6 @@ class RunFilter:
 
     def where(self) -> tuple[str, list[Any]]:
         statuses, machine, labels = tuple(self.statuses), self.machine, self.metadata or {}
-        # The record is JSON in ASCII, so the text is written in the same way.
-        text = json.dumps(self.search or "")[1:-1].lower()
         ids = json.dumps([*(self.prompt_ids or ())])
         conditions: list[tuple[object, str, tuple[Any, ...]]] = [
             (self.prompt_ids is not None, "prompt_id IN (SELECT value FROM json_each(?))", (ids,)),
@@ -75,14 +82,45 @@ class RunFilter:
             (labels, "metadata IS NOT NULL", ()),  # the condition of the index
             *((True, _LABEL, label) for label in labels.items()),
             (self.pinned is not None, "pinned = ?", (self.pinned,)),
-            (self.search, f"instr(lower({_SEARCHED}), ?)", (text,)),
         ]
+        if self.search:
+            conditions.append((True, *_search(self.search)))
         found = [(condition, marks) for given, condition, marks in conditions if given]
         values = [mark for _, marks in found for mark in marks]
         return " AND ".join(condition for condition, _ in found) or "TRUE", values
 
 
 ALL = RunFilter()
+
+
+def _search(text: str) -> tuple[str, tuple[Any, ...]]:
+    """Return the condition for a text, with the values of its marks.
+
+    It is found as it is stored, and as a form writes it: ``f06fa0`` for a colour, ``seed 11`` for
+    the value of an input whose name contains ``seed``.
+    """
+    # The record is JSON in ASCII, so the text is written in the same way.
+    found = [f"instr(lower({_SEARCHED}), ?)"]
+    marks: list[Any] = [json.dumps(text)[1:-1].lower()]
+    stripped = text.strip()
+    colour = _COLOUR.fullmatch(stripped)
+    if colour is not None:
+        found.append(_VALUE.format(record=DETAILS, condition="type = 'integer' AND value = ?"))
+        marks.append(int(colour[1], 16))
+    named = _NAMED.fullmatch(stripped)
+    if named is not None:
+        name, value = named[1].lower().replace("_", " "), named[2].lower()
+        own = "instr(replace(lower(key), '_', ' '), ?) AND (CASE type"
+        own += " WHEN 'true' THEN ? IN ('on', 'true') WHEN 'false' THEN ? IN ('off', 'false')"
+        own += " WHEN 'text' THEN instr(lower(value), ?)"
+        own += " ELSE CAST(value AS TEXT) IN (?, ?) OR printf('#%06x', value) IN (?, ?) END)"
+        found.append(_VALUE.format(record=DETAILS, condition=own))
+        marks += [name, value, value, value, value, f"{value}.0", value, f"#{value}"]
+    if named is not None and len(value) > EXACT_DIGITS and value.isdecimal():
+        # SQLite's integers have 64 bits with a sign, so the digits of a larger one are compared.
+        found.append(f"instr(lower(replace(replace({_SEARCHED}, '\"', ''), '_', ' ')), ?)")
+        marks.append(f"{name}:{value}")
+    return f"({' OR '.join(found)})", tuple(marks)
 
 
 @dataclass
@@ -260,6 +298,20 @@ class RunRepository(Repository):
             (*values, limit, offset),
         )
         return [record_of(row) for row in rows]
+
+    @reading
+    def page(
+        self, db: sqlite3.Connection, *, limit: int, offset: int, which: RunFilter
+    ) -> tuple[int, list[RunRecord]]:
+        """Return the number of the selected runs, and some of them, newest first."""
+        condition, values = which.where()
+        rows = db.execute(
+            f"WITH found AS MATERIALIZED (SELECT id FROM runs WHERE {condition})"  # noqa: S608 - only marks are put in
+            " SELECT total, runs.* FROM (SELECT count(*) AS total FROM found) LEFT JOIN runs"
+            " ON id IN (SELECT id FROM found ORDER BY id DESC LIMIT ? OFFSET ?) ORDER BY id DESC",
+            (*values, limit, offset),
+        ).fetchall()
+        return rows[0]["total"], [record_of(row) for row in rows if row["prompt_id"] is not None]
 
     @writing
     def pin(self, db: sqlite3.Connection, prompt_ids: Sequence[str], pinned: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..comfyui.client import REPLY_TIMEOUT
@@ -21,7 +22,8 @@ from .feed import Announcer
 from .outputs import reply, unknown_run
 from .prepare import Loader, read_stored
 from .queue import RunQueue
-from .records import ALL
+from .records import ALL, FINAL
+from .shown import card, details
 from .state import describe
 from .watch import Watch
 
@@ -270,6 +272,33 @@ class RunService:
         records = await self._context.repository.newest(limit=limit, offset=offset, which=which)
         whys: dict[str, str] = {}
         return [self.reply(record, position=False, whys=whys) for record in records]
+
+    async def cards(
+        self, *, limit: int = 100, offset: int = 0, which: RunFilter = ALL
+    ) -> dict[str, Any]:
+        """Return the runs that have ended, newest first, and on the first page those that wait.
+
+        Those wait because their machine, or each of their pool, gets no runs now.
+        """
+        repository, whys = self._context.repository, dict[str, str]()
+        ended = which if which.statuses else replace(which, statuses=FINAL)
+        total, records = await repository.page(limit=limit, offset=offset, which=ended)
+        waiting = []
+        if not which.statuses and not offset:
+            queued = replace(which, statuses=("queued",))
+            found = await repository.newest(limit=limit, which=queued)
+            bodies = [self.reply(record, position=False, whys=whys) for record in found]
+            waiting = [card(body) for body in bodies if body.get("live_status")]
+        cards = await asyncio.to_thread(lambda: [card(self._ended(record)) for record in records])
+        return {"runs": cards, "total": total, "waiting": waiting}
+
+    async def details(self, prompt_id: str) -> dict[str, Any]:
+        """Return everything that a page shows of a run."""
+        body = self.reply(await self.record(prompt_id))
+        return details(body, await self.nodes(prompt_id))
+
+    def _ended(self, record: RunRecord) -> dict[str, Any]:
+        return reply(record, self.active.view_url)
 
     async def graph(self, prompt_id: str) -> tuple[bytes, bytes | None]:
         found = await self._context.repository.prompt(prompt_id)

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from ..errors import ComfyDeployError, ComfyUIUnavailableError, InvalidRequestError, NotFoundError
 from ..graphs.definitions import NodeDefinitions
+from ..graphs.dependencies import structure_of
+from ..graphs.diff import diff_graphs
 from ..graphs.export import notebook, python_script
-from ..graphs.form import input_form
-from ..graphs.formats import GraphFormat, check_api_graph, detect_format
+from ..graphs.form import FormField, input_form, page_value, workflow_form
+from ..graphs.formats import GraphFormat, check_api_graph, class_of, detect_format, title_of
 from ..graphs.inputs import contract_of
 from ..graphs.layout import api_to_ui
 from ..graphs.metadata import embedded_workflow
@@ -34,6 +36,8 @@ NAMES = {API: "workflow_api", UI: "workflow", NOTEBOOK: "notebook", PYTHON: "pyt
 
 LEADING = 64  # bytes at the beginning of a file that show whether it is JSON
 SPOOL = 16 * 1024 * 1024  # bytes of a file from ComfyUI that are kept in memory
+MAX_VALUES = 2000  # values and differences in a reply
+MAX_LENGTH = 20_000  # characters of one of them
 FILES_MAX_AGE = 30.0  # seconds, of the lists of files that a form offers
 
 
@@ -272,6 +276,63 @@ def _contract(
     }
 
 
+async def read_values(machine: Machine, graph: bytes) -> list[dict[str, Any]]:
+    """Return the values of a graph as JSON, as its form shows them."""
+    definitions = await machine.definitions()
+    return await worker.run(_values, definitions, graph)
+
+
+async def read_differences(machine: Machine, first: bytes, second: bytes) -> list[dict[str, Any]]:
+    """Return what differs between two graphs as JSON: the names and values are those of forms."""
+    definitions = await machine.definitions()
+    return await worker.run(_differences, definitions, first, second)
+
+
+def _values(definitions: DefinitionSet, graph: bytes) -> list[dict[str, Any]]:
+    fields = workflow_form(jsons.loads(graph), definitions.nodes, None).fields
+    return [
+        {
+            "key": field.key,
+            "label": field.label,
+            "title": field.title,
+            "kind": field.kind,
+            "value": written_value(field, field.initial),
+        }
+        for field in fields[:MAX_VALUES]
+    ]
+
+
+def _differences(definitions: DefinitionSet, first: bytes, second: bytes) -> list[dict[str, Any]]:
+    old, new = jsons.loads(first), jsons.loads(second)
+    made = workflow_form(new, definitions.nodes, None).fields
+    fields = {(field.node_id, field.input_name): field for field in made}
+    found = []
+    for change in list(diff_graphs(old, new))[:MAX_VALUES]:
+        line = {"text": change.text, "first": None, "second": None, "kind": ""}
+        if change.kind == "changed":
+            field = fields.get((change.node_id, str(change.input_name)))
+            node = new[change.node_id]
+            line["text"] = f"{title_of(node) or class_of(node)}: {change.input_name}"
+            if field is not None:
+                line.update(text=field.label, kind=field.kind)
+            line["first"] = written_value(field, change.old)
+            line["second"] = written_value(field, change.new)
+        found.append(line)
+    return found
+
+
+def written_value(field: FormField | None, value: Any) -> str:
+    """Return a value as a form writes it, as text."""
+    if value is None:
+        return "-"
+    if field is not None and not isinstance(value, (list, dict)):
+        value = page_value(field, value)
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    text = value if isinstance(value, str) else jsons.dumps(value)
+    return text[:MAX_LENGTH]
+
+
 async def read_form(
     machine: Machine,
     *,
@@ -295,7 +356,8 @@ def _form(
     inputs: dict[str, Any] | None,
 ) -> dict[str, Any]:
     api, ui, warnings = as_api(api, ui, definitions.nodes)
-    form = shown_form(check_api_graph(api), definitions.nodes, ui, inputs)
+    graph = check_api_graph(api)
+    form = shown_form(graph, definitions.nodes, ui, inputs)
     if definitions.source == "bundled":  # its lists of files are empty
         for row in form["rows"]:
             number = row.get("choices")
@@ -314,6 +376,7 @@ def _form(
     return {
         "defined": definitions.source == "live",
         "definitions": definitions.origin(),
+        "structure": structure_of(graph),
         "notes": [
             {"about": about, "title": title, "texts": texts}
             for about, (title, texts) in told.items()

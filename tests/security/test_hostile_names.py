@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from comfydeploy_jupyter.client.account import AccountStatus, SignInLink
-from comfydeploy_jupyter.client.files import Model, _Form
+from comfydeploy_jupyter.client.files import Form, Model
 from comfydeploy_jupyter.client.graph import Source
 from comfydeploy_jupyter.client.machines import Machine, Machines
 from comfydeploy_jupyter.client.results import Result
@@ -115,7 +115,7 @@ def test_control_characters_in_the_log_are_escaped(caplog):
 
 def test_the_name_of_a_file_stays_in_its_field():
     name = 'a"\r\nContent-Disposition: form-data; name="overwrite"\r\n\r\ntrue\r\n.png'
-    head = next(iter(_Form({}, name, 0, [])))
+    head = next(iter(Form({}, name, 0, [])))
     assert head.count(b"\r\nContent-Disposition:") == 1
 
 
