@@ -16,9 +16,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import html
 import json
 import re
+from base64 import b64encode
 from pathlib import Path
 from posixpath import normpath, splitext
 from typing import TYPE_CHECKING, Any
@@ -39,7 +41,7 @@ from .streamed import ProxyHandler
 from .ws import SocketHandler
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     import aiohttp
 
@@ -83,6 +85,8 @@ PASSIVE = re.compile(
     r"|application/(([a-z0-9._-]+\+)?json|octet-stream|wasm|zip|x-safetensors)"
 )
 _MEDIA_TYPE = re.compile(r"[a-z0-9!#$&^_.+-]+/[a-z0-9!#$&^_.+-]+")
+# With one of these, browsers ignore 'unsafe-inline'.
+_HASHES = re.compile(r"'(nonce|sha256|sha384|sha512)-|'strict-dynamic'")
 _FILENAME = re.compile(r'filename="?([^";]+)')
 # All types that browsers treat as scripts (WHATWG MIME Sniffing, 4.6).
 SCRIPT_TYPES = re.compile(
@@ -279,9 +283,11 @@ class PageHandler(ProxyHandler, PageBase):
         headers = proxy.response_headers(answer.headers)
         is_html = answer.headers.get("Content-Type", "").startswith("text/html")
         is_page = self._is_page and is_html and answer.status == 200
+        scripts = self._scripts() if is_page else []
         if is_page:
             for policy in answer.headers.getall("Content-Security-Policy", []):
-                self.add_header("Content-Security-Policy", passed_header(policy))
+                allowed = allow_scripts(passed_header(policy), scripts)
+                self.add_header("Content-Security-Policy", allowed)
         else:
             headers.update(file_headers(self.path, answer, self.content_security_policy))
             if self.request.headers.get("Sec-Fetch-Dest") in WORKERS:
@@ -291,7 +297,7 @@ class PageHandler(ProxyHandler, PageBase):
         at_root = self._at_root if is_whole else None
         chunks: AsyncIterator[bytes] | None = client.chunks(answer)
         if is_page:
-            chunks = self._with_scripts(client, client.chunks(answer))
+            chunks = self._with_scripts(client, client.chunks(answer), scripts)
         elif self.request.method == "HEAD" or answer.status in {204, 304}:
             chunks = None
         elif at_root is not None:
@@ -314,8 +320,14 @@ class PageHandler(ProxyHandler, PageBase):
         is_here = host == self.request.host.lower()
         return None if is_here or "X-XSRFToken" in self.request.headers else target
 
+    def _scripts(self) -> list[str]:
+        """Return the scripts that are added to the page."""
+        cookie = self.get_cookie(self.settings.get("xsrf_cookie_name", "_xsrf"))
+        tokens = json.dumps([self.xsrf_token.decode(), *([cookie] if cookie else [])])
+        return [SCRIPT, XSRF_SCRIPT.replace("TOKENS", tokens.replace("<", "\\u003c"))]
+
     async def _with_scripts(
-        self, client: ComfyUIClient, chunks: AsyncIterator[bytes]
+        self, client: ComfyUIClient, chunks: AsyncIterator[bytes], scripts: Sequence[str]
     ) -> AsyncIterator[bytes]:
         """Yield the page with the scripts of this package as its first ones."""
         for name in OUTDATED:
@@ -327,11 +339,36 @@ class PageHandler(ProxyHandler, PageBase):
             if len(page) > MAX_PAGE:
                 raise client.unavailable("its page is too large")
         head, tag, rest = bytes(page).partition(b"<head>")
-        cookie = self.get_cookie(self.settings.get("xsrf_cookie_name", "_xsrf"))
-        tokens = json.dumps([self.xsrf_token.decode(), *([cookie] if cookie else [])])
-        xsrf = XSRF_SCRIPT.replace("TOKENS", tokens.replace("<", "\\u003c"))
-        scripts = f"<script>{SCRIPT}</script><script>{xsrf}</script>"
-        yield head + tag + scripts.encode() * bool(tag) + rest
+        added = "".join(f"<script>{script}</script>" for script in scripts)
+        yield head + tag + added.encode() * bool(tag) + rest
+
+
+def allow_scripts(policies: str, scripts: Sequence[str]) -> str:
+    """Return a ``Content-Security-Policy`` that allows some inline scripts, by their hashes.
+
+    A policy that allows all inline scripts, or says nothing about scripts, stays as it is.
+    """
+    return ", ".join(_allow_scripts(policy, scripts) for policy in policies.split(","))
+
+
+def _allow_scripts(policy: str, scripts: Sequence[str]) -> str:
+    directives = [words for part in policy.split(";") if (words := part.split())]
+    known = {words[0].lower(): words for words in reversed(directives)}  # the first one counts
+    names = ("script-src-elem", "script-src", "default-src")
+    found = next((known[name] for name in names if name in known), None)
+    if found is None:
+        return policy.strip()
+    sources = [source for source in found[1:] if source.lower() != "'none'"]
+    lowered = " ".join(sources).lower()
+    if "'unsafe-inline'" in lowered and not _HASHES.search(lowered):
+        return policy.strip()
+    digests = (hashlib.sha256(script.encode()).digest() for script in scripts)
+    sources += [f"'sha256-{b64encode(digest).decode()}'" for digest in digests]
+    if found is known.get("default-src"):
+        directives.append(["script-src", *sources])
+    else:
+        found[1:] = sources
+    return "; ".join(" ".join(words) for words in directives)
 
 
 async def in_folder(

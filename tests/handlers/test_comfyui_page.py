@@ -15,7 +15,7 @@ from jupyter_server.utils import url_path_join
 from tornado.httpclient import HTTPClientError, HTTPRequest
 from tornado.websocket import websocket_connect
 
-from comfydeploy_jupyter.handlers.comfyui_page import AT_ROOT, in_folder
+from comfydeploy_jupyter.handlers.comfyui_page import AT_ROOT, allow_scripts, in_folder
 from tests.helpers.bodies import form
 from tests.helpers.waiting import until_async
 
@@ -88,6 +88,31 @@ async def test_the_page_and_its_scripts_and_api_routes(call, jp_auth_header, jp_
         assert answer.code == 403
     broken = await call("GET", "comfyui/comfydeploy_test/broken", jp_auth_header)
     assert broken is None or broken.code == 503, "the connection ends if a part has been sent"
+
+
+HASH = "'sha256-ypeBEsobvcr6wjGzmiPcTaeG7/gUfE5yuYB3ha/uSLs='"  # of "a"
+
+
+@pytest.mark.parametrize(
+    ("policy", "passed"),
+    [
+        ("script-src 'self' 'unsafe-inline' blob:; img-src 'self'", None),
+        ("img-src 'self'", None),
+        ("default-src 'self'; script-src 'self'", f"default-src 'self'; script-src 'self' {HASH}"),
+        ("default-src 'self'", f"default-src 'self'; script-src 'self' {HASH}"),
+        ("script-src 'none'", f"script-src {HASH}"),
+        (
+            "script-src 'unsafe-inline' 'nonce-1'; SCRIPT-SRC-ELEM 'self' 'self'",
+            f"script-src 'unsafe-inline' 'nonce-1'; SCRIPT-SRC-ELEM 'self' 'self' {HASH}",
+        ),
+        (
+            "script-src 'nonce-1' 'unsafe-inline';script-src *, img-src a",
+            f"script-src 'nonce-1' 'unsafe-inline' {HASH}; script-src *, img-src a",
+        ),
+    ],
+)
+def test_the_policy_of_comfyui_allows_the_scripts_of_this_package(policy, passed):
+    assert allow_scripts(policy, ["a"]) == (passed or policy)
 
 
 async def test_browsers_are_sent_to_the_login_page_and_programs_are_refused(call, jp_base_url):
