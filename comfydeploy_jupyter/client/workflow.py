@@ -263,6 +263,9 @@ class Validation(Reply):
                 sentence(item, str(fault.get("class_type") or ""))
                 for item in fault.get("errors") or ()
             ]
+        costs = reply.get("partner_nodes")
+        self.price = printable(str(costs.get("text") or "")) if isinstance(costs, dict) else ""
+        """What its partner nodes cost for a run, in words; empty if it has none."""
         warned = [str(warning) for warning in reply.get("warnings") or ()]
         self.problems += self.general
         self.problems += source.complaints(further)
@@ -302,7 +305,8 @@ class Validation(Reply):
     def __repr__(self) -> str:
         validity = "valid" if self.valid else "not valid"
         doubt = f", {self.doubt}" if self.doubt else ""
-        return "\n- ".join([f"The workflow is {validity}{doubt}", *self.problems])
+        said = "\n- ".join([f"The workflow is {validity}{doubt}", *self.problems])
+        return f"{said}\n{self.price}" if self.price else said
 
     def _repr_html_(self) -> str:
         return f'<pre style="white-space:pre-wrap">{html.escape(repr(self))}</pre>'

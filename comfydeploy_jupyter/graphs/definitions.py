@@ -652,6 +652,8 @@ class NodeClass:
         self.foreign = str(entry.get("python_module", "")).startswith("custom_nodes")
         # the third schema (V3): only its classes have all three
         self.schema3 = entry.keys() >= {"api_node", "deprecated", "experimental"}
+        self.api_node = entry.get("api_node") is True  # a service executes it, for money
+        self.price_badge = entry.get("price_badge")
         self._expands = self.schema3 and behaviour.expands_inputs
         returns = entry.get("output", [])
         # types of the outputs, in a sequence of the same type as in ComfyUI, which exceptions name

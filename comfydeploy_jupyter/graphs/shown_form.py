@@ -20,6 +20,7 @@ from .definitions import AnyDefinitions, NodeDefinitions, unwrapped
 from .form import FormField, InputGroup, WorkflowForm, page_value, workflow_form
 from .formats import class_of, inputs_of, is_link
 from .inputs import AppliedInputs, InputNames, apply_inputs
+from .prices import partner_nodes
 from .seeds import SeedMode, apply_seeds
 
 if TYPE_CHECKING:
@@ -411,6 +412,7 @@ def shown_form(
         "problems": problems,
         "others": others,
         "unknown": given.unknown,
+        "partner_nodes": partner_nodes(given.graph, nodes),
         "mismatches": [str(each) for each in made.mismatches],
         "warnings": made.warnings,
     }

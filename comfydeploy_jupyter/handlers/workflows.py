@@ -375,6 +375,33 @@ class DefinitionsOrigin(ReplyModel):
     comfyui_version: str | None = Field(examples=["0.33.0"])
 
 
+class PriceRange(ReplyModel):
+    """What something costs in USD; ``max`` is null if it may cost more."""
+
+    min: float = Field(examples=[0.06])
+    max: float | None = Field(examples=[0.12])
+
+
+class PartnerNode(ReplyModel):
+    """A node that a service executes for money."""
+
+    node_id: str = Field(examples=["4"])
+    class_type: str = Field(examples=["FluxProUltraImageNode"])
+    title: str = Field(examples=["Flux 1.1 [pro] Ultra Image"])
+    text: str = required("Its price in words.", "$0.06")
+    usd: PriceRange | None = required(
+        "Null if the price is not for a run, or depends on what is known only then."
+    )
+
+
+class PartnerNodes(ReplyModel):
+    """What the partner nodes of a workflow cost, by the definitions of their classes."""
+
+    text: str = required("All prices in words.", "Partner nodes: $0.06")
+    usd: PriceRange | None = required("All prices that are for a run, together.")
+    nodes: list[PartnerNode]
+
+
 class Validation(ReplyModel):
     """ComfyUI's reply to a graph, with ``error`` and ``node_errors`` in its words."""
 
@@ -390,6 +417,10 @@ class Validation(ReplyModel):
     missing_nodes: list[MissingNode] = Field(examples=[[]])
     missing_models: list[MissingModel] = Field(examples=[[]])
     warnings: list[str]
+    partner_nodes: PartnerNodes | None = required(
+        "What the partner nodes cost; null if a run executes none. Nodes in ComfyUI's cache cost"
+        " nothing."
+    )
     definitions: DefinitionsOrigin
 
 
@@ -578,6 +609,9 @@ class WorkflowForm(Success):
         "The names in `inputs` that fit no input or several, with similar or with all those names."
         " Those of an option that is not chosen any more are among them.",
         {},
+    )
+    partner_nodes: PartnerNodes | None = required(
+        "What the partner nodes cost with these values; null if a run executes none."
     )
     notes: list[FormNote] = Field(examples=[[]])
     defined: bool = required(

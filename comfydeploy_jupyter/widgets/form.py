@@ -88,6 +88,7 @@ class Form(View):
         self._others: dict[str, Any] = {}
         self._drawn: set[str] = set()  # the keys of drawn seeds that no user has set since
         self._is_kept = False  # while the form of the same workflow is made anew
+        self.on_change: Callable[[], object] = lambda: None  # after a value has changed
         super().__init__(panel)
 
     @_exclusive
@@ -162,6 +163,11 @@ class Form(View):
     def valid(self) -> dict[str, Any]:
         """Return what `changed` does, but without the inputs whose values are not valid."""
         return self._changes(self._read_all()[0])
+
+    @_exclusive
+    def graph(self) -> Graph:
+        """Return the workflow with the values of the form, as far as these are valid."""
+        return self._structure.applied(self.valid()).graph
 
     def _read_all(self) -> tuple[dict[str, Any], dict[str, InvalidRequestError]]:
         """Return the value of each field, that of the workflow for an invalid one, and why."""
@@ -478,3 +484,4 @@ class Form(View):
             names = {name for key in keys for name in self._fields[key].keys}
             targets = (self._structure.targets(name) for name in names)
             self._set_others(self._without(frozenset().union(*targets)))
+        self.on_change()

@@ -9,7 +9,7 @@ import ipywidgets as w
 import traitlets as t
 
 from ..display.page import View, script
-from .parts import button, note, row
+from .parts import Note, button, note, row
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,6 +109,7 @@ class RunBar(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self._cancel_all.layout.display = "none"
         self._state = w.HTML(layout=w.Layout(margin="0", flex="1 1 120px", width="auto"))
         self._state.add_class("cd-state")
+        self._price = Note()
         self._keys = RunKeys(panel, panel.cancel)
         self._download = button(
             "Download",
@@ -121,6 +122,7 @@ class RunBar(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         super().__init__(
             [
                 row(self.run, self._cancel, self._cancel_all, self._state, self._keys),
+                self._price,
                 errors,
                 self._download,
                 progress,
@@ -135,6 +137,10 @@ class RunBar(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
     def show_text(self, text: str) -> None:
         """Show a state beside the buttons."""
         self._state.value = note(text, live=True)
+
+    def show_price(self, text: str) -> None:
+        """Show below the buttons what a run costs, or nothing."""
+        self._price.show(text)
 
     def match(self, *, ready: bool, runs: int) -> None:
         """Enable or disable the buttons."""

@@ -20,6 +20,7 @@ from ..errors import (
 from ..graphs.definitions import type_mismatches
 from ..graphs.examples import examples
 from ..graphs.form import workflow_form
+from ..graphs.prices import partner_nodes
 from ..graphs.shown_form import unlocked_seeds
 from ..graphs.validation import NOT_HERE
 from .base import Panel
@@ -392,6 +393,7 @@ class RunPanel(Panel):
         )
         self.add_class("cd-wide")
         self._form.observe(self._fields_changed, "problems")
+        self._form.on_change = self._show_price
         self._bar.show_text("Connecting …")
 
     def _fields_changed(self, change: dict[str, Any]) -> None:
@@ -400,6 +402,11 @@ class RunPanel(Panel):
             super().clear_error()
             self._bar.offer_download(False)
             self._update()
+
+    def _show_price(self) -> None:
+        """Show what the partner nodes cost with the present values."""
+        costs = partner_nodes(self._form.graph(), self._definitions)
+        self._bar.show_price(costs["text"] if costs else "")
 
     def _update(self) -> None:
         """Enable or disable the buttons to match the state."""
@@ -551,6 +558,7 @@ class RunPanel(Panel):
             ("The conversion from the editor's format is not exact", inexact),
             ("Some inputs that the workflow's author chose do not exist", made.warnings),
         )
+        self._show_price()
         self._update()
         self._find_runs(workflow, made)
         self.start(self._models.show_missing, workflow, self._machine)

@@ -8,6 +8,7 @@ from ..comfyui.definitions import core_classes
 from ..errors import ComfyDeployError
 from ..graphs.definitions import type_mismatches
 from ..graphs.models import CORE_PACK, core_versions
+from ..graphs.prices import partner_nodes
 from ..graphs.validation import issue, validate_prompt
 from ..graphs.versions import version_parts
 from ..util import worker
@@ -59,6 +60,7 @@ def _validate(
         "error": error,
         **{name: packed(getattr(result, name)) for name in FINDINGS},
         "warnings": packed([*warnings, *result.warnings]),
+        "partner_nodes": partner_nodes(prompt or {}, definitions.nodes),
         "definitions": definitions.origin(),
     }
 

@@ -70,6 +70,34 @@ def test_its_plain_form_names_each_file_once(panel_of: Callable[..., RunPanel]) 
     assert [panel.kept[1].count(name) for name in names] == [1] * 5
 
 
+def test_price_of_partner_nodes_follows_the_values(
+    panel_of: Callable[..., RunPanel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expression = '{"type": "usd", "usd": 0.01 * widgets.value}'
+    depends = {"widgets": [{"name": "value", "type": "INT"}], "inputs": [], "input_groups": []}
+    badge = {"engine": "jsonata", "expr": expression, "depends_on": depends}
+    object_info = Comfy.object_info
+
+    def with_price(self: Comfy, **given: Any) -> dict[str, Any]:
+        info = object_info(self, **given)
+        return {**info, "PrimitiveInt": {**info["PrimitiveInt"], "price_badge": badge}}
+
+    monkeypatch.setattr(Comfy, "object_info", with_price)
+    panel = panel_of(SUNSET_PATH)
+    price = panel._bar._price
+
+    def amount() -> float:
+        return float(price.value.partition("Partner nodes: $")[2].partition("<")[0])
+
+    panel.set_input("1.value", 250)
+    before = amount()
+    panel.set_input("1.value", 350)
+    assert amount() == pytest.approx(before + 1)
+    panel.show(ENLARGED)
+    until(lambda: not price.value)
+    assert price.layout.display == "none"
+
+
 def test_run_sends_the_changed_values(panel_of: Callable[..., RunPanel]) -> None:
     panel = panel_of(SUNSET_PATH)
     for times in (0, 101, 1.5, None):
