@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import tempfile
 import threading
@@ -164,7 +163,7 @@ class Bridge:
         if method not in METHODS or not PATH.fullmatch(path):
             raise InvalidRequestError.of_field("path", f"is not that of a route: {path}")
         if message.get("body") is not None:
-            content["data"] = json.dumps(message["body"]).encode()
+            content["data"] = str(message["body"]).encode()
             content["headers"] = {"Content-Type": "application/json"}
         server = self._comfy().server
         address = server.address(path, dict(parse_qsl(str(message["query"]))))

@@ -4,6 +4,7 @@
  */
 
 import { newId } from "./dom.ts";
+import { toJson } from "./exact.ts";
 import { messageOf, parseJson } from "./format.ts";
 import type { Buffers, Model } from "./model.ts";
 import { pageHeaders } from "./server.ts";
@@ -57,6 +58,10 @@ const MISSING =
 const CHUNK = 1 << 20; // bytes of a file in one message; a server may refuse more than 10 MB
 const AHEAD = 4; // messages that are sent before the kernel has confirmed the first of them
 const MAX_STREAMS = 4; // of the six connections that a browser opens to one server
+
+function textOf(body: unknown): string | null {
+  return body === undefined ? null : toJson(body);
+}
 
 /** Return the error of a reply that is not a success. */
 function errorOf(status: number, text: string): RouteError {
@@ -168,7 +173,7 @@ export class Straight extends Transport {
       return await fetch(`${this.base}comfyui-deploy/${path}${toQuery(query)}`, {
         method,
         headers,
-        ...(body !== undefined && { body: JSON.stringify(body) }),
+        ...(body !== undefined && { body: toJson(body) }),
         ...(signal && { signal }),
       });
     } catch (error) {
@@ -286,10 +291,10 @@ export class ThroughKernel extends Transport {
   }
 
   protected raw(method: string, path: string, options: Options): Promise<Raw> {
-    const { query, body = null, signal } = options;
+    const { query, body, signal } = options;
     return new Promise((resolve, reject) => {
       const id = this.call(
-        { kind: "request", method, path, query: toQuery(query).slice(1), body },
+        { kind: "request", method, path, query: toQuery(query).slice(1), body: textOf(body) },
         (message, content) => {
           this.listeners.delete(id);
           const { kind, status = 0, type = "", size = -1 } = message;
@@ -302,7 +307,7 @@ export class ThroughKernel extends Transport {
   }
 
   protected async *texts(path: string, options: Options): AsyncGenerator<string> {
-    const { query, body = null, signal } = options;
+    const { query, body, signal } = options;
     const arrived: string[] = [];
     const decoder = new TextDecoder();
     let error: unknown = null;
@@ -310,7 +315,7 @@ export class ThroughKernel extends Transport {
     let wake = () => {};
     const method = options.body === undefined ? "GET" : "POST";
     const id = this.call(
-      { kind: "stream", method, path, query: toQuery(query).slice(1), body },
+      { kind: "stream", method, path, query: toQuery(query).slice(1), body: textOf(body) },
       (message, buffers) => {
         if (message.kind === "data") arrived.push(decoder.decode(buffers[0], { stream: true }));
         else {

@@ -65,8 +65,8 @@ test("a tunnel is started with what was typed, and its secret is no trait", asyn
   };
   const { path, body } = await answer(running);
   assert.equal(path, "tunnel/start");
-  assert.equal(body.token, "secret-token");
-  assert.equal(body.wait, false);
+  assert.equal(JSON.parse(body).token, "secret-token");
+  assert.equal(JSON.parse(body).wait, false);
   assert.match(el.textContent, /Running/);
   assert.equal(el.querySelector("a")?.getAttribute("href"), running.access_url);
   const traits = ["target", "summary", "error"].map((name) => model.get(name)).join();

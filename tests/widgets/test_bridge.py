@@ -27,7 +27,9 @@ class Page:
         self.bridge = Bridge(lambda: comfy, lambda *answer: self.answers.put(answer))
 
     def send(self, kind: str, path: str = "", content: bytes | None = None, **more: Any) -> None:
-        message = {"kind": kind, "id": "1", "path": path, "query": "", "body": None, **more}
+        body = more.pop("body", None)
+        text = None if body is None else json.dumps(body)
+        message = {"kind": kind, "id": "1", "path": path, "query": "", "body": text, **more}
         self.bridge.receive(message, [] if content is None else [memoryview(content)])
 
     def answer(self) -> tuple[dict[str, Any], bytes]:

@@ -42,10 +42,10 @@ async function fromServer() {
   const { baseUrl } = pageConfig();
   if (!baseUrl) return null;
   try {
-    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"9cd73d0519c06020"}`;
+    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"a430cf7e9903eab8"}`;
     const reply = await fetch(url, { headers: pageHeaders() });
     const text = reply.ok ? await reply.text() : "";
-    return text.startsWith(`// ${"9cd73d0519c06020"} `) ? text : null;
+    return text.startsWith(`// ${"a430cf7e9903eab8"} `) ? text : null;
   } catch {
     return null;
   }
@@ -74,9 +74,9 @@ function panels(model) {
   const page = globalThis;
   page[LOADED] ??= {};
   const loaded = page[LOADED];
-  loaded["9cd73d0519c06020"] ??= load(model);
-  loaded["9cd73d0519c06020"].catch(() => delete loaded["9cd73d0519c06020"]);
-  return loaded["9cd73d0519c06020"];
+  loaded["a430cf7e9903eab8"] ??= load(model);
+  loaded["a430cf7e9903eab8"].catch(() => delete loaded["a430cf7e9903eab8"]);
+  return loaded["a430cf7e9903eab8"];
 }
 function render({ model, el }) {
   let end = () => {

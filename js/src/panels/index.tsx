@@ -8,12 +8,14 @@ import { keepKeysIn, newId } from "../dom.ts";
 import { followKernel } from "../kernel.ts";
 import { type Model, Subscriptions } from "../model.ts";
 import { pageServer, type ServerFacts } from "../server.ts";
-import { modelTraits, type PanelProps } from "../state.ts";
+import { modelTraits, type PanelProps } from "../state/traits.ts";
 import { Straight, ThroughKernel, type Transport } from "../transport.ts";
+import { RunPanel } from "./run.tsx";
 import { TunnelPanel } from "./tunnel.tsx";
 
 // biome-ignore lint/suspicious/noExplicitAny: each panel declares its own traits
 const PANELS: Record<string, ComponentType<PanelProps<any>>> = {
+  RunPanel,
   TunnelPanel,
 };
 

@@ -18,7 +18,7 @@ import {
   useTask,
 } from "../components/ui.tsx";
 import { messageOf } from "../format.ts";
-import type { PanelProps } from "../state.ts";
+import type { PanelProps } from "../state/traits.ts";
 
 type Target = "comfyui" | "jupyter";
 

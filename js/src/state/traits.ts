@@ -1,8 +1,8 @@
 /** The values that a panel shares with Python, as signals; and what a panel is given. */
 
 import { batch, type ReadonlySignal, type Signal, signal } from "@preact/signals";
-import type { Model, Subscriptions } from "./model.ts";
-import type { Transport } from "./transport.ts";
+import type { Model, Subscriptions } from "../model.ts";
+import type { Transport } from "../transport.ts";
 
 /** The traits of a panel: `traits.name.value` reads one, and shows a component again if it changes. */
 export type Traits<T> = { readonly [Name in keyof T]: ReadonlySignal<T[Name]> } & {

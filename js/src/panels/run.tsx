@@ -1,0 +1,266 @@
+/** Runs a workflow: the form of its inputs, its progress, its results and its earlier runs. */
+
+import { effect, useSignal } from "@preact/signals";
+import { useEffect, useMemo, useRef } from "preact/hooks";
+import { FormView } from "../components/form_view.tsx";
+import { Presets } from "../components/presets.tsx";
+import { RunBar } from "../components/run_bar.tsx";
+import { Button, Note, usePolling } from "../components/ui.tsx";
+import type { ServerFacts } from "../server.ts";
+import { type FormNote, FormState, type Inputs, type Source } from "../state/form.ts";
+import { MAX_AT_ONCE, RunQueue, type RunRecord } from "../state/runs.ts";
+import type { PanelProps } from "../state/traits.ts";
+
+/** What page and Python share. */
+export type RunTraits = {
+  server: ServerFacts;
+  /** The workflow that is shown; null for none. */
+  workflow: { title: string; source: Source } | null;
+  /** The inputs that differ from the workflow: numbers are texts, null removes an input. */
+  values: Inputs;
+  /** The seeds that every run keeps; null for those that the workflow says. */
+  locked: string[] | null;
+  machine: string | null;
+  /** The ids of runs that Python has queued. */
+  queued: string[];
+  /** The ids of the run that the panel shows and of those that wait behind it. */
+  runs: string[];
+  /** The record of the last run that ended. */
+  result: RunRecord | null;
+};
+
+const LOOK = 3000; // ms between two looks for a ComfyUI that does not answer
+const ENDS: Record<string, string> = {
+  success: " · the last run is done",
+  failed: " · the last run failed",
+  cancelled: " · the last run was cancelled",
+};
+
+export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
+  const root = useRef<HTMLDivElement>(null);
+  const times = useSignal("1");
+  const wrongTimes = useSignal("");
+  const focus = useRef(() => {});
+  const down = useSignal("");
+  const form = useMemo(
+    () =>
+      new FormState(transport, () =>
+        traits.set({ values: form.changed.value, locked: form.locked.value }),
+      ),
+    [transport, traits],
+  );
+  const runs = useMemo(
+    () =>
+      new RunQueue(transport, {
+        accepted: (_, inputs, nodeErrors) => {
+          // ComfyUI may have left out the part of the workflow that is wrong.
+          form.markNodes(nodeErrors);
+          form.showDrawn(inputs);
+        },
+        refused: (error) => {
+          if (form.mark(error)) focus.current();
+        },
+        ended: (result) => traits.set({ result }),
+      }),
+    [transport, traits, form],
+  );
+
+  // Python may set the workflow, the values, the machine, and queue runs.
+  useEffect(
+    () =>
+      effect(() => {
+        const { value } = traits.workflow;
+        if (!value) return form.close();
+        if (value.source === form.source.peek()) return;
+        form.machine = traits.machine.peek();
+        form.open(value.source, traits.values.peek(), traits.locked.peek()).then(() => {
+          const isCurrent = () => form.source.peek() === value.source;
+          const structure = form.structure.peek();
+          if (isCurrent() && structure) runs.find(structure, isCurrent).catch(() => {});
+        });
+      }),
+    [form, runs, traits],
+  );
+  useEffect(
+    () =>
+      effect(() => {
+        const values = traits.values.value;
+        const locked = traits.locked.value;
+        if (values !== form.changed.peek() || (locked && locked !== form.locked.peek())) {
+          if (form.rows.peek().length) form.use(values, locked ?? form.locked.peek());
+        }
+      }),
+    [form, traits],
+  );
+  useEffect(
+    () =>
+      effect(() => {
+        form.machine = traits.machine.value;
+        if (form.rows.peek().length) form.remake();
+      }),
+    [form, traits],
+  );
+  useEffect(
+    () =>
+      effect(() => {
+        for (const promptId of traits.queued.value) {
+          if (promptId !== traits.result.peek()?.prompt_id) runs.follow(promptId);
+        }
+      }),
+    [runs, traits],
+  );
+  useEffect(
+    () =>
+      effect(() => {
+        const followed = runs.followed.value;
+        if (String(followed) !== String(traits.runs.peek())) traits.set({ runs: followed });
+      }),
+    [runs, traits],
+  );
+  useEffect(() => () => runs.end(), [runs]);
+
+  // A form that was made while ComfyUI did not answer is made again when it does.
+  usePolling(root, async (signal) => {
+    const isMissing = form.source.value !== null && !form.isDefined.value;
+    if (!isMissing && !down.value) return LOOK;
+    const query = { machine: traits.machine.value };
+    const { comfyui } = await transport.get<Status>("check-status", query, signal).catch(() => ({
+      comfyui: null,
+    }));
+    if (comfyui?.reachable && isMissing) await form.remake(true);
+    down.value = comfyui && !comfyui.reachable ? whyDown(comfyui) : "";
+    return LOOK;
+  });
+
+  const run = () => {
+    const workflow = traits.workflow.value;
+    if (!workflow || !form.rows.value) return;
+    const number = Number(times.value);
+    const isNumber = Number.isInteger(number) && number >= 1 && number <= MAX_AT_ONCE;
+    wrongTimes.value = isNumber ? "" : `must be 1 to ${MAX_AT_ONCE}`;
+    runs.error.value = isNumber ? "" : `times: must be 1 to ${MAX_AT_ONCE}`;
+    if (!isNumber) return;
+    const fixed = form.inputs();
+    if (!fixed) {
+      const [problem] = Object.entries(form.problems.value);
+      const label = form.row(problem?.[0] ?? "")?.label;
+      runs.error.value = `${label}: ${problem?.[1]}`;
+      focus.current();
+      return;
+    }
+    const each = Array.from({ length: number }, () => ({ ...fixed, ...form.drawAll() }));
+    runs.submit(workflow.source, each, traits.machine.value);
+  };
+
+  const workflow = traits.workflow.value;
+  const result = runs.result.value ?? traits.result.value;
+  const isReady = workflow !== null && !form.isOpening.value && !form.problem.value;
+  const end = result ? (ENDS[result.status] ?? "") : "";
+  const state = runs.submitting.value
+    ? "Queueing …"
+    : runs.isBusy.value || runs.error.value
+      ? ""
+      : form.isOpening.value
+        ? "Opening …"
+        : isReady
+          ? `Ready${end}`
+          : "Choose a workflow";
+  const repeats = Number(times.value) > 1 && sameSeeds(form);
+  return (
+    <div class="cd-body cd-run" ref={root}>
+      <Notes notes={form.notes.value} />
+      {down.value && <Note live>{down.value}</Note>}
+      <RunBar
+        runs={runs}
+        times={times}
+        isReady={isReady}
+        state={state}
+        error={runs.error.value || form.problem.value}
+        problem={wrongTimes.value}
+        note={repeats ? `The seeds are kept: the ${times.value} runs will be equal.` : ""}
+        onRun={run}
+      />
+      {repeats && (
+        <div>
+          <Button
+            label="New seeds for each run"
+            icon="random"
+            onClick={() => {
+              for (const key of form.locked.value) form.lock(key, false);
+            }}
+          />
+        </div>
+      )}
+      <div class="cd-work">
+        <div class="cd-column cd-inputs">
+          {isReady && (
+            <Presets
+              transport={transport}
+              form={form}
+              workflowId={workflow.source.workflow_id ?? null}
+              store={async () => {
+                const body = { ...workflow.source, name: workflow.title || "Workflow" };
+                const stored = await transport.post<{ workflow_id: string }>("workflow", body);
+                return stored.workflow_id;
+              }}
+            />
+          )}
+          <FormView state={form} transport={transport} server={traits.server.value} focus={focus} />
+        </div>
+        <div class="cd-column cd-result">
+          <Preview runs={runs} />
+        </div>
+      </div>
+    </div>
+  );
+}
+
+type Status = {
+  comfyui: {
+    reachable: boolean;
+    state?: string;
+    error?: string | null;
+    hint?: string | null;
+    end_reason?: string | null;
+  } | null;
+};
+
+function whyDown({ state, error, hint, end_reason }: NonNullable<Status["comfyui"]>): string {
+  const what = state === "starting" ? "ComfyUI is being started" : "ComfyUI does not answer";
+  return [what, error ?? end_reason, hint].filter(Boolean).join(": ");
+}
+
+/** Whether several runs of a form would have the same seeds, and nothing else that differs. */
+function sameSeeds(form: FormState): boolean {
+  const seeds = form.rows.value.filter(({ kind }) => kind === "seed");
+  return seeds.length > 0 && seeds.every(({ key }) => form.locked.value.includes(key));
+}
+
+function Notes({ notes }: { notes: FormNote[] }) {
+  return (
+    <>
+      {notes.map(({ title, texts }, place) => (
+        <details key={title} class="comfydeploy-note" open={place === 0}>
+          <summary>
+            {title} ({texts.length})
+          </summary>
+          <ul>
+            {texts.map((text) => (
+              <li key={text}>{text}</li>
+            ))}
+          </ul>
+        </details>
+      ))}
+    </>
+  );
+}
+
+function Preview({ runs }: { runs: RunQueue }) {
+  const preview = runs.preview.value;
+  if (!preview || !/^image\/(jpeg|png|webp)$/.test(preview.mime)) return null;
+  return (
+    <div class="comfydeploy-view comfydeploy-preview">
+      <img alt="Preview of the sampler" src={`data:${preview.mime};base64,${preview.image}`} />
+    </div>
+  );
+}

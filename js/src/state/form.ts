@@ -1,0 +1,471 @@
+/** The form of a workflow: the server makes it, and the page keeps what was changed in it. */
+
+import { batch, computed, signal } from "@preact/signals";
+import { type Exact, exact } from "../exact.ts";
+import type { Field, Value } from "../form/field.ts";
+import { messageOf } from "../format.ts";
+import { RouteError, type Transport } from "../transport.ts";
+
+/** The graph of a workflow, or where the server has it, as the routes take it. */
+export type Source = {
+  workflow_id?: string;
+  version?: number | string;
+  workflow_api?: object;
+  workflow?: object;
+};
+
+/** A row of the form as the server describes it. */
+type Row = Field & {
+  node: string;
+  input: string;
+  keys: string[];
+  names: string[];
+  choices: number | null;
+  dynamic: boolean;
+  may_be_empty: boolean;
+  least: string | null;
+  most: string | null;
+  /** For a group: the inputs that it gets next, with their values, and those of its last row. */
+  next?: Record<string, Value>;
+  last?: string[];
+  /** For a group of rows: what they have, by the names of their fields. */
+  has_rows?: boolean;
+  rows?: Record<string, unknown>[] | null;
+  /** For a field of a row: its group, and the index of the row in the graph. */
+  row?: { group: string; index: number } | null;
+};
+
+/** Sentences about a workflow, with a heading. */
+export type FormNote = { about: string; title: string; texts: string[] };
+
+type FormReply = {
+  title: string;
+  rows: Row[];
+  values: Record<string, Value>;
+  choices: Value[][];
+  unlocked: string[];
+  outputs: string[];
+  structure: string;
+  problems: Record<string, string>;
+  others: Record<string, string>;
+  unknown: Record<string, string[]>;
+  notes: FormNote[];
+  /** Whether ComfyUI's node definitions are known. */
+  defined: boolean;
+};
+
+/** What a run gets, or a workflow's preset: null removes an input. */
+export type Inputs = Record<string, unknown>;
+
+const MAX_SEED = 2n ** 64n - 1n;
+
+/** The number of a field that a text says, or why it is none. */
+export function readNumber(row: Row, text: string): number | Exact | string {
+  const { kind, least, most } = row;
+  const trimmed = text.trim();
+  if (kind === "float") {
+    const number = trimmed === "" ? Number.NaN : Number(trimmed);
+    if (!Number.isFinite(number)) return "must be a number";
+    if (least !== null && number < Number(least)) return `must be at least ${least}`;
+    if (most !== null && number > Number(most)) return `must be at most ${most}`;
+    return number;
+  }
+  if (!/^[-+]?\d+$/.test(trimmed)) return "must be a whole number";
+  const number = BigInt(trimmed.replace("+", ""));
+  const isWhole = (bound: string) => /^-?\d+$/.test(bound);
+  if (least !== null && (isWhole(least) ? number < BigInt(least) : Number(number) < Number(least)))
+    return `must be at least ${least}`;
+  if (most !== null && (isWhole(most) ? number > BigInt(most) : Number(number) > Number(most)))
+    return `must be at most ${most}`;
+  return exact(number.toString());
+}
+
+/** A random seed in the range of a field. */
+export function drawSeed({ least, most }: Row): string {
+  const isWhole = (bound: string | null): bound is string =>
+    bound !== null && /^-?\d+$/.test(bound);
+  const low = isWhole(least) && BigInt(least) > 0n ? BigInt(least) : 0n;
+  const high = isWhole(most) && BigInt(most) < MAX_SEED ? BigInt(most) : MAX_SEED;
+  if (high <= low) return low.toString();
+  const [a = 0, b = 0, c = 0] = crypto.getRandomValues(new Uint32Array(3));
+  const random = (BigInt(a) << 64n) | (BigInt(b) << 32n) | BigInt(c);
+  return (low + (random % (high - low + 1n))).toString();
+}
+
+/** Whether a key is that of an input of one of these dynamic combos or groups. */
+function isWithin(key: string, top: string): boolean {
+  return key.startsWith(`${top}.`);
+}
+
+/** The form that a panel shows, and what the user has changed in it. */
+export class FormState {
+  readonly rows = signal<Row[]>([]);
+  readonly values = signal<Record<string, Value>>({});
+  readonly problems = signal<Record<string, string>>({});
+  readonly others = signal<Record<string, string>>({});
+  /** The seeds that every run keeps. */
+  readonly locked = signal<string[]>([]);
+  readonly title = signal("");
+  readonly outputs = signal<string[]>([]);
+  readonly notes = signal<FormNote[]>([]);
+  /** The hash by which the server knows the runs of this workflow. */
+  readonly structure = signal("");
+  readonly isDefined = signal(true);
+  /** Why there is no form; empty if there is one, or none was asked for. */
+  readonly problem = signal("");
+  readonly isOpening = signal(false);
+  /** Increases with each workflow that is opened. */
+  readonly number = signal(0);
+  readonly source = signal<Source | null>(null);
+  /** The inputs that differ from the workflow: numbers are texts, null removes an input. */
+  readonly changed = signal<Inputs>({});
+  readonly changes = computed(() => Object.keys(this.changed.value).length);
+  machine: string | null = null;
+
+  private saved = new Set<string>(); // the keys of the workflow's own fields
+  private drawn = new Set<string>(); // seeds that were drawn and that no user has set since
+  private asked: AbortController | null = null;
+
+  constructor(
+    private readonly transport: Transport,
+    /** Called after each change by the user. */
+    private readonly onChange: () => void = () => {},
+  ) {}
+
+  row(key: string): Row | undefined {
+    return this.rows.value.find((each) => each.key === key);
+  }
+
+  /** Show another workflow, with these values in place of its own. */
+  async open(source: Source, inputs: Inputs = {}, locked: string[] | null = null): Promise<void> {
+    batch(() => {
+      this.source.value = source;
+      this.changed.value = inputs;
+      this.number.value += 1;
+      this.isOpening.value = true;
+      this.problem.value = "";
+    });
+    this.drawn.clear();
+    this.saved.clear();
+    try {
+      const reply = await this.ask();
+      if (!reply) return;
+      const seeds = reply.rows.filter(({ kind }) => kind === "seed").map(({ key }) => key);
+      batch(() => {
+        this.take(reply);
+        this.locked.value = locked ?? seeds.filter((key) => !reply.unlocked.includes(key));
+      });
+    } catch (error) {
+      batch(() => {
+        this.rows.value = [];
+        this.values.value = {};
+        this.problem.value = messageOf(error);
+        this.isOpening.value = false;
+      });
+    }
+  }
+
+  /** Show nothing. */
+  close(): void {
+    this.asked?.abort();
+    batch(() => {
+      this.source.value = null;
+      this.rows.value = [];
+      this.values.value = {};
+      this.changed.value = {};
+      this.problem.value = "";
+      this.isOpening.value = false;
+    });
+  }
+
+  /** Make the form again with the present values: for another machine, or when ComfyUI answers. */
+  async remake(fresh = false): Promise<void> {
+    if (!this.source.value) return;
+    const reply = await this.ask(fresh).catch((error) => {
+      this.problem.value = messageOf(error);
+      return null;
+    });
+    if (reply) batch(() => this.take(reply));
+  }
+
+  /** Ask for the form of the present values; null if something else was asked for since. */
+  private async ask(fresh = false): Promise<FormReply | null> {
+    this.asked?.abort();
+    const asked = new AbortController();
+    this.asked = asked;
+    const body = {
+      ...this.source.value,
+      machine: this.machine,
+      inputs: this.changed.value,
+      ...(fresh && { fresh }),
+    };
+    try {
+      const reply = await this.transport.post<FormReply>("workflow/form", body, asked.signal);
+      return asked.signal.aborted ? null : reply;
+    } catch (error) {
+      if (asked.signal.aborted) return null;
+      throw error;
+    }
+  }
+
+  private take(reply: FormReply): void {
+    const rows = reply.rows.map((row) => ({
+      ...row,
+      options: row.choices === null ? null : (reply.choices[row.choices] ?? null),
+    }));
+    if (!this.saved.size) {
+      const added = new Set(Object.keys(this.changed.value));
+      for (const { key } of rows) if (!added.has(key)) this.saved.add(key);
+    }
+    this.isOpening.value = false;
+    this.problem.value = "";
+    this.values.value = reply.values;
+    this.rows.value = rows;
+    this.problems.value = reply.problems;
+    this.others.value = reply.others;
+    this.title.value = reply.title;
+    this.outputs.value = reply.outputs;
+    this.notes.value = reply.notes;
+    this.structure.value = reply.structure;
+    this.isDefined.value = reply.defined;
+    // names that code has used become the keys of their fields
+    const keys = new Map(rows.flatMap(({ key, names = [] }) => names.map((name) => [name, key])));
+    const entries = Object.entries(this.changed.value)
+      .filter(([name]) => !(name in reply.unknown))
+      .map(([name, value]) => {
+        const key = keys.get(name) ?? name;
+        return [key, key !== name && key in reply.values ? reply.values[key] : value];
+      });
+    this.changed.value = Object.fromEntries(entries);
+  }
+
+  /** The user, or code, has set a value. */
+  change(key: string, value: Value): void {
+    const row = this.row(key);
+    this.drawn.delete(key);
+    const { [key]: _, ...problems } = this.problems.value;
+    const isAsSaved = row !== undefined && value === row.original && this.saved.has(key);
+    const { [key]: __, ...others } = this.changed.value;
+    batch(() => {
+      this.values.value = { ...this.values.value, [key]: value };
+      if (key in this.problems.value) this.problems.value = problems;
+      this.changed.value = isAsSaved ? others : { ...others, [key]: value };
+    });
+    if (row?.dynamic && row.options?.includes(value)) {
+      const kept = Object.entries(this.changed.value).filter(([name]) => !isWithin(name, key));
+      this.changed.value = Object.fromEntries(kept);
+      this.remake();
+    }
+    this.onChange();
+  }
+
+  /** Set the file of an input that was uploaded for it, and make the list of files anew. */
+  uploaded(key: string, name: string): void {
+    this.change(key, name);
+  }
+
+  /** Add an input or a row to a group, or remove the last one. */
+  grow(key: string, more: boolean): void {
+    const row = this.row(key);
+    if (row?.has_rows) {
+      const rows = this.rowsOf(row);
+      const next = Object.entries(row.next ?? {});
+      const named = next.map(([name, value]) => [name.slice(key.length + 1), value] as const);
+      const made = named.map(([name, value]) => [name.slice(name.indexOf(".") + 1), value]);
+      this.setRows(key, more ? [...rows, Object.fromEntries(made)] : rows.slice(0, -1));
+    } else if (row) {
+      const changed = { ...this.changed.value };
+      for (const [name, value] of more ? Object.entries(row.next ?? {}) : []) {
+        if (changed[name] === null) delete changed[name];
+        else changed[name] = value;
+      }
+      for (const name of more ? [] : (row.last ?? [])) {
+        if (this.saved.has(name)) changed[name] = null;
+        else delete changed[name];
+      }
+      this.changed.value = changed;
+      this.remake();
+    }
+    this.onChange();
+  }
+
+  /** Put a row of a group in another place; without a place, remove it. */
+  moveRow(key: string, from: number, to: number | null): void {
+    const row = this.row(key);
+    if (!row?.has_rows) return;
+    const rows = this.rowsOf(row);
+    const [moved] = rows.splice(from, 1);
+    if (moved && to !== null) rows.splice(to, 0, moved);
+    this.setRows(key, rows);
+    this.onChange();
+  }
+
+  /** What the rows of a group have now. */
+  private rowsOf({ key, rows }: Row): Record<string, unknown>[] {
+    const fields = this.rows.value.filter(({ row }) => row?.group === key);
+    const indexes = [...new Set(fields.map(({ row }) => row?.index ?? 0))].sort((a, b) => a - b);
+    return (rows ?? []).map((values, place) => {
+      const start = `${key}.${indexes[place]}.`;
+      const now = Object.keys(values).map((name) => {
+        const shown = this.values.value[start + name];
+        return [name, shown === undefined ? values[name] : shown];
+      });
+      return Object.fromEntries(now);
+    });
+  }
+
+  private setRows(key: string, rows: Record<string, unknown>[]): void {
+    const others = Object.entries(this.changed.value).filter(([name]) => !isWithin(name, key));
+    this.changed.value = { ...Object.fromEntries(others), [key]: rows };
+    this.remake();
+  }
+
+  lock(key: string, isLocked: boolean): void {
+    const others = this.locked.value.filter((each) => each !== key);
+    this.drawn.delete(key);
+    this.locked.value = isLocked ? [...others, key] : others;
+    this.onChange();
+  }
+
+  draw(key: string): void {
+    const row = this.row(key);
+    if (row) this.change(key, drawSeed(row));
+  }
+
+  reset(): void {
+    this.drawn.clear();
+    this.changed.value = {};
+    this.remake();
+    this.onChange();
+  }
+
+  /** Show other values in place of all changes. */
+  async use(inputs: Inputs, locked: string[]): Promise<void> {
+    this.drawn.clear();
+    batch(() => {
+      this.changed.value = inputs;
+      this.locked.value = locked;
+    });
+    await this.remake();
+    this.onChange();
+  }
+
+  /** The value that a run gets of a field, and why it is none. */
+  private read(row: Row): [value: unknown, problem: string] {
+    const written = this.values.value[row.key] ?? null;
+    if (row.required && (written === null || written === "") && !row.may_be_empty) {
+      return [null, "must have a value, because the workflow has none"];
+    }
+    if (row.dynamic && !row.options?.includes(written)) {
+      return [null, `must be one of ${row.options?.join(", ")}`];
+    }
+    if (row.kind === "bool") return [Boolean(written), ""];
+    if (row.kind === "color" && written !== row.original) {
+      const isColour = /^#[0-9a-f]{6}$/i.test(String(written).trim());
+      if (!isColour) return [null, "must be a colour like #1a2b3c"];
+      return [Number.parseInt(String(written).trim().slice(1), 16), ""];
+    }
+    if (!["int", "float", "seed"].includes(row.kind) || row.options) return [written, ""];
+    if (written === row.original && typeof written !== "string") return [written, ""];
+    const number = readNumber(row, String(written ?? ""));
+    return typeof number === "string" ? [null, number] : [number, ""];
+  }
+
+  /**
+   * The inputs of a run: every value of the form, so that the run's record has all; null if a value
+   * is not valid, which its field then says. External inputs that were not changed are left out,
+   * since their defaults may mean "none".
+   */
+  inputs(): Inputs | null {
+    const problems: Record<string, string> = {};
+    const inputs: Inputs = {};
+    for (const [key, value] of Object.entries(this.changed.value)) {
+      if (!(key in this.values.value)) inputs[key] = value;
+    }
+    for (const row of this.rows.value) {
+      if (row.kind === "group") continue;
+      const isOwn = row.key === `${row.node}.${row.input}`;
+      if (!(row.key in this.changed.value) && (!isOwn || row.original === null)) continue;
+      const [value, problem] = this.read(row);
+      if (problem) problems[row.key] = problem;
+      else if (row.kind !== "color" || row.key in this.changed.value)
+        for (const key of row.keys) inputs[key] = value;
+    }
+    this.problems.value = problems;
+    return Object.keys(problems).length ? null : inputs;
+  }
+
+  /** New numbers for the seeds that are not locked; `showDrawn` shows them. */
+  drawAll(): Inputs {
+    const drawn: Inputs = {};
+    for (const row of this.rows.value) {
+      if (row.kind !== "seed" || this.locked.value.includes(row.key)) continue;
+      this.drawn.add(row.key);
+      const seed = exact(drawSeed(row));
+      for (const key of row.keys) drawn[key] = seed;
+    }
+    return drawn;
+  }
+
+  /** Show the seeds of a run that was accepted, except where a user has set others since. */
+  showDrawn(inputs: Inputs): void {
+    const values = { ...this.values.value };
+    const changed = { ...this.changed.value };
+    for (const key of this.drawn) {
+      if (!(key in inputs) || !(key in values)) continue;
+      values[key] = changed[key] = String(inputs[key]);
+    }
+    batch(() => {
+      this.values.value = values;
+      this.changed.value = changed;
+    });
+  }
+
+  /** Mark the fields that an error of a run names; return whether there is one. */
+  mark(error: unknown): boolean {
+    if (!(error instanceof RouteError)) return false;
+    const { invalid, node_errors } = error.details as {
+      invalid?: Record<string, string>;
+      node_errors?: NodeErrors;
+    };
+    return this.markInvalid(invalid ?? {}) || this.markNodes(node_errors ?? {});
+  }
+
+  private markInvalid(invalid: Record<string, string>): boolean {
+    return this.markRows((row) => invalid[row.key]);
+  }
+
+  /** Mark the fields that ComfyUI's `node_errors` name. */
+  markNodes(nodeErrors: NodeErrors): boolean {
+    return this.markRows((row) => {
+      // The node that loads the file of an input has the name of that input.
+      const loader = `${row.node}.${row.input}`;
+      for (const id of [row.node, loader]) {
+        for (const { message, details, extra_info: facts } of nodeErrors[id]?.errors ?? []) {
+          const name = facts?.input_name;
+          if (name && (id === loader || name === row.input)) {
+            return [message, details].filter(Boolean).join(": ");
+          }
+        }
+      }
+      return undefined;
+    });
+  }
+
+  private markRows(problemOf: (row: Row) => string | undefined): boolean {
+    const problems: Record<string, string> = {};
+    for (const row of this.rows.value) {
+      const problem = row.kind === "group" ? undefined : problemOf(row);
+      if (problem) problems[row.key] = problem;
+    }
+    this.problems.value = problems;
+    return Object.keys(problems).length > 0;
+  }
+}
+
+export type NodeErrors = Record<
+  string,
+  {
+    errors?: { message?: string; details?: string; extra_info?: { input_name?: string } }[];
+  }
+>;
