@@ -42,6 +42,7 @@ from .formats import (
 from .remote import RemoteList, deciding
 from .seeds import SEED_NAMES
 from .ui import FROM_OUTSIDE, PRIMITIVE, Port, SavedGraph, SavedNode, SavedWorkflow, Slot
+from .video_edit import VIDEO_EDIT, changes, edit_text, features_of
 
 # Types of autogrow inputs into which users can type, and the values of new inputs.
 _LITERAL = frozenset({"STRING", "INT", "FLOAT", "BOOLEAN", "*"})
@@ -110,7 +111,8 @@ def workflow_form(
     """Return the form of a workflow; parameters are those of `input_form`."""
     definitions = NodeDefinitions.of(definitions)
     missing = _missing(graph, definitions)
-    fields = [*missing, *ranked_fields(graph, definitions, ui)]
+    ranked = ranked_fields(graph, definitions, ui)
+    fields = [_with_video(field, graph, definitions) for field in [*missing, *ranked]]
     authored = AuthorForm(ui or {})
     warnings = list(authored.warnings)
     if authored.inputs:
@@ -366,7 +368,7 @@ EXACT_DIGITS = 15
 """How many digits of a float are exact."""
 
 _FIRST_GROUPS, _CHOICES = 3, 6  # of `_rank`: prompts and media; choices
-_TYPED = (DYNAMIC_COMBO, "INT", "FLOAT", "BOOLEAN", "STRING", "COMBO")
+_TYPED = (DYNAMIC_COMBO, "INT", "FLOAT", "BOOLEAN", "STRING", "COMBO", VIDEO_EDIT)
 _STEPS = {"float": 0.01, "int": 1.0, "seed": 1.0}
 _SIZES = ("width", "height", "batch_size")
 _SAMPLING = ("steps", "cfg", *SEED_NAMES, "sampler_name", "scheduler", "denoise")
@@ -385,7 +387,7 @@ class FormField:
     # name of the input
     label: str
     # text, multiline, int, float, bool, combo, color (0xRRGGBB) or seed; or image, video or audio:
-    # a file of ComfyUI's input folder
+    # a file of ComfyUI's input folder; or video_edit, see `video_edit`
     kind: str
     node_id: str
     input_name: str
@@ -410,6 +412,9 @@ class FormField:
     required: bool = False
     # for options that a route gives: the query of ``node-options``, without the machine
     remote: str = ""
+    # of a video_edit: its parts that can be set, and the key of the field with the video, if known
+    features: tuple[str, ...] = ()
+    video: str = ""
 
     @property
     def initial(self) -> Any:
@@ -452,7 +457,10 @@ def ranked_fields(
         title = title_of(node) or drawn
         primitive = class_of(node).startswith("Primitive")
         shown = shown_title(title or definitions.title(class_of(node)))
-        for name, value in inputs.items():
+        # the editor would make these of a new node
+        unset = [n for n, spec in specs.items() if spec.type == VIDEO_EDIT and n not in inputs]
+        unset = [name for name in unset if not specs[name].required]
+        for name, value in {**inputs, **dict.fromkeys(unset)}.items():
             kind = _kind_of(class_of(node), name, value, specs.get(name))
             if kind is None:
                 continue
@@ -477,10 +485,47 @@ def ranked_fields(
             group, rank = (-1, 0) if primitive and not field.advanced else _rank(field, role)
             if top != name and not field.advanced and group > _FIRST_GROUPS:
                 group = _CHOICES
-            anchor = places.get(top, places[name])
-            ranked.append(((group, position, rank, anchor, places[name]), field))
+            place = places.get(name, len(places))
+            ranked.append(((group, position, rank, places.get(top, place), place), field))
     ranked.sort(key=lambda item: item[0])
     return [*external_fields(graph, definitions), *(field for _, field in ranked)]
+
+
+def _with_video(field: FormField, graph: AnyGraph, definitions: NodeDefinitions) -> FormField:
+    """Add to the edit of a video which field names the video, unless another edit is between."""
+    if field.kind != "video_edit":
+        return field
+    node = graph[field.node_id]
+    own = definitions.declared(class_of(node), inputs_of(node))
+    key = _video_in(field.node_id, node, own)
+    for name, spec in own.items():
+        value = inputs_of(node).get(name)
+        if key or spec.type != "VIDEO":
+            continue
+        if isinstance(value, str):
+            key = f"{field.node_id}.{name}"
+        elif is_link(value) and value[0] in graph:
+            source = graph[value[0]]
+            before = definitions.declared(class_of(source), inputs_of(source))
+            if is_external_input(source):
+                key = inputs_of(source)["input_id"]
+            elif not any(
+                spec.type == VIDEO_EDIT and changes(inputs_of(source).get(other))
+                for other, spec in before.items()
+            ):
+                key = _video_in(value[0], source, before)
+    return replace(field, video=key)
+
+
+def _video_in(node_id: str, node: Mapping[str, Any], specs: Mapping[str, Input]) -> str:
+    """Return the key of the input by which a node loads a video, or ``""``."""
+    for name, value in inputs_of(node).items():
+        spec = specs.get(name)
+        if spec is None or not isinstance(value, str) or spec.type != "COMBO":
+            continue
+        if _media_kind(class_of(node), name, spec) == "video":
+            return f"{node_id}.{name}"
+    return ""
 
 
 def external_fields(graph: AnyGraph, definitions: NodeDefinitions) -> list[FormField]:
@@ -539,6 +584,7 @@ def _field(
         dynamic=spec is not None and spec.type == DYNAMIC_COMBO,
         title=title,
         remote=remote,
+        features=tuple(features_of(spec.options)) if kind == "video_edit" and spec else (),
     )
 
 
@@ -578,6 +624,10 @@ def _numbers(options: Mapping[str, Any], **names: str) -> dict[str, Any]:
 
 def _kind_of(class_type: str, name: str, value: object, spec: Input | None) -> str | None:
     """Return the kind of field for a value; None for values that a form cannot show."""
+    if spec is not None and spec.type == "RESOLUTION_PREVIEW":
+        return None  # it only shows something
+    if spec is not None and spec.type == VIDEO_EDIT:
+        return None if is_link(value) else "video_edit"
     unset = value is None and RemoteList.of(spec) is not None  # as the editor leaves it
     if unset:
         value = ""
@@ -666,8 +716,8 @@ def _rank(field: FormField, role: str | None) -> tuple[int, int]:
         return 9, 0
     if field.kind == "multiline":
         return {"positive": 0, "negative": 1}.get(role or "", 2), 0
-    if field.kind in (*MEDIA_KINDS, "color"):
-        return 3, int(field.kind == "color")
+    if field.kind in (*MEDIA_KINDS, "color", "video_edit"):
+        return 3, int(field.kind not in MEDIA_KINDS)
     if field.input_name in _SIZES:
         return 4, _SIZES.index(field.input_name)
     if field.input_name in _SAMPLING:
@@ -690,6 +740,13 @@ def _prompt_roles(graph: AnyGraph) -> dict[str, str]:
     return roles
 
 
+def can_show(field: FormField, value: Any) -> bool:
+    """Return whether a field can show a value: a text, a number, or the edit of a video."""
+    if field.kind == "video_edit":
+        return isinstance(value, Mapping)
+    return isinstance(value, (str, int, float))
+
+
 def page_value(field: FormField, value: Any) -> Any:
     """Return a value as the page takes it: choices and booleans unchanged, all else as text."""
     # No value at all is an empty text.
@@ -699,6 +756,8 @@ def page_value(field: FormField, value: Any) -> Any:
         return value
     if value is None:
         return ""
+    if field.kind == "video_edit":
+        return edit_text(value) if isinstance(value, Mapping) else str(value)
     if field.kind in {"int", "seed", "color"} and isinstance(value, float) and value.is_integer():
         value = int(value)
     if field.kind == "color" and isinstance(value, int) and 0 <= value <= 0xFFFFFF:

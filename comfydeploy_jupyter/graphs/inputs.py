@@ -44,6 +44,7 @@ from .form import (
 from .formats import AnyGraph, Graph, UIGraph, class_of, copy_graph, inputs_of, is_link, title_of
 from .queued_values import wrapped
 from .validation import not_offered, own_check, value_text
+from .video_edit import PARTS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -491,6 +492,18 @@ def property_of(field: FormField) -> dict[str, Any]:
     # A node class may declare choices of any type, and no choice may be known at all.
     if field.kind == "combo" and field.options is not None and not field.remote:
         found["enum"] = list(field.options)
+    elif field.kind == "video_edit":
+        found["type"] = "object"
+        found["properties"] = {
+            part: {
+                "type": "object",
+                "properties": {
+                    name: {"type": "integer" if part == "crop" else "number", "minimum": 0}
+                    for name in PARTS[part]
+                },
+            }
+            for part in field.features
+        }
     elif not field.remote:
         found["type"] = kind or "string"
     if field.kind == "color":

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidRequestError
 from .definitions import AnyDefinitions, NodeDefinitions, unwrapped
-from .form import FormField, InputGroup, WorkflowForm, page_value, workflow_form
+from .form import FormField, InputGroup, WorkflowForm, can_show, page_value, workflow_form
 from .formats import class_of, inputs_of, is_link
 from .inputs import AppliedInputs, InputNames, apply_inputs
 from .prices import partner_nodes
 from .seeds import SeedMode, apply_seeds
+from .video_edit import read_edit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -211,6 +212,9 @@ def _field_row(field: FormField, with_rows: Collection[str], *, more: bool) -> d
         "may_be_empty": not field.required or field.default == "",
         "options": field.options,
         "remote": field.remote,
+        "edit": {"features": list(field.features), "video": field.video}
+        if field.kind == "video_edit"
+        else None,
         "dynamic": field.dynamic,
         "min": field.min,
         "max": field.max,
@@ -311,6 +315,8 @@ def read_value(field: FormField, written: Any) -> Any:
         raise InvalidRequestError.of_field(field.label, f"must be one of {options}")
     if field.kind == "bool":
         return bool(written)
+    if field.kind == "video_edit":
+        return read_edit(field.label, str(written))
     if field.kind not in {"int", "float", "seed", "color"} or field.options:
         return written
     text = str(written).strip()
@@ -431,7 +437,7 @@ def _show_given(
     for (node_id, name), key in given.given.items():
         value = unwrapped(inputs_of(given.graph[node_id]).get(name))
         field = shown.get((node_id, name))
-        if field is not None and isinstance(value, (str, int, float)):
+        if field is not None and can_show(field, value):
             values[field.key] = written = page_value(field, value)
             problems.pop(field.key, None)
             try:

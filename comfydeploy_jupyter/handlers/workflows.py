@@ -498,6 +498,13 @@ class FormLine(ReplyModel):
     )
 
 
+class VideoEdit(ReplyModel):
+    """What can be set of a video."""
+
+    features: list[Literal["trim", "crop"]]
+    video: str = required("The key of the field that names the video; or empty.", "1.file")
+
+
 class FormField(FormLine):
     """A field of a form."""
 
@@ -513,9 +520,12 @@ class FormField(FormLine):
         "image",
         "video",
         "audio",
+        "video_edit",
     ] = required(
         "`color` is shown as `#rrggbb`; `image`, `video` and `audio` are files of ComfyUI's input"
-        " folder; a `combo` without `choices` takes any text.",
+        " folder; a `combo` without `choices` takes any text. The value of a `video_edit` is an"
+        ' object, shown as JSON: `{"trim": {"start_time": 0, "duration": 0}, "crop": {"x": 0, "y":'
+        ' 0, "width": 0, "height": 0}}`, in seconds and pixels.',
         "int",
     )
     keys: list[str] = required("The keys that it sets to the same value.", ["1.width"])
@@ -543,6 +553,7 @@ class FormField(FormLine):
     width: str | None = required(
         "Of a height: the key of the width that belongs to it; an aspect ratio sets both."
     )
+    edit: VideoEdit | None = required("Of a `video_edit`.")
     tooltip: str = required("The description of the input.", "")
     row: PlaceInRows | None
     required: bool = required("Whether the workflow has no value.", False)

@@ -14,7 +14,7 @@ import traitlets as t
 from ..client.server import plain, without_none
 from ..display.page import View, in_thread, script
 from ..errors import ComfyDeployError, InvalidRequestError, UnknownInputError
-from ..graphs.form import page_value
+from ..graphs.form import can_show, page_value
 from ..graphs.formats import inputs_of
 from ..graphs.seeds import MAX_SEED
 from ..graphs.shown_form import FormStructure, form_rows, is_within, read_value, shorten
@@ -229,7 +229,7 @@ class Form(View):
         if isinstance(value, (str, int, float)):
             self._make_room(key)
         field = self._structure.field_of(key)
-        if field is not None and isinstance(value, (str, int, float)):
+        if field is not None and can_show(field, value):
             self._put({field.key: value})
         else:
             others = self._without(self._structure.targets(key))
@@ -237,10 +237,10 @@ class Form(View):
 
     def _is_said(self, key: str, value: object) -> bool:
         """Return whether a field that sets several inputs sets this one to this value."""
-        if not isinstance(value, (str, int, float)):
-            return False
         field = self._structure.twin_of(key)
-        return field is not None and page_value(field, value) == self.values[field.key]
+        if field is None or not can_show(field, value):
+            return False
+        return bool(page_value(field, value) == self.values[field.key])
 
     def _given(self, inputs: Mapping[str, Any]) -> list[tuple[str, Any]]:
         """Return the inputs that have values; those without a field last, so that they count."""
@@ -298,6 +298,10 @@ class Form(View):
         self._others = dict(others)
         self.others = [{"key": key, "value": shorten(value)} for key, value in others.items()]
 
+    def _shows(self, field: FormField | None, value: object) -> bool:
+        """Return whether there is a field that shows a value; it shows null as an empty one."""
+        return field is not None and (value is None or can_show(field, value))
+
     @_exclusive
     def reuse(self, inputs: Mapping[str, Any], seeds: Mapping[str, int], graph: Graph) -> list[str]:
         """Show the values of an earlier run, and lock its seeds."""
@@ -308,13 +312,13 @@ class Form(View):
         for key, field in self._fields.items():
             value = known[field.node_id].get("inputs", {}).get(field.input_name, field.initial)
             values[key] = seeds.get(f"{field.node_id}.{field.input_name}", value)
-        self._put({k: v for k, v in values.items() if not isinstance(v, (list, dict))})
+        self._put({k: v for k, v in values.items() if self._shows(self._fields[k], v)})
         self._set_others(
             {
                 key: value
                 for key, value in inputs.items()
                 if key not in applied.unknown
-                and (isinstance(value, (list, dict)) or self._structure.field_of(key) is None)
+                and not self._shows(self._structure.field_of(key), value)
                 and not self._is_said(key, value)
             }
         )

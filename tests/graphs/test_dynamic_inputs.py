@@ -13,11 +13,12 @@ from urllib.parse import parse_qsl
 
 import pytest
 
-from comfydeploy_jupyter.errors import InvalidInputError
+from comfydeploy_jupyter.errors import InvalidInputError, InvalidRequestError
 from comfydeploy_jupyter.graphs.definitions import NodeDefinitions
 from comfydeploy_jupyter.graphs.form import input_form, page_value
 from comfydeploy_jupyter.graphs.inputs import apply_inputs, check_inputs, property_of
 from comfydeploy_jupyter.graphs.layout import api_to_ui
+from comfydeploy_jupyter.graphs.shown_form import read_value
 from comfydeploy_jupyter.graphs.ui_to_api import ui_to_api
 from comfydeploy_jupyter.graphs.validation import validate_prompt
 from tests.helpers.graphs import combo, declared, node, saved
@@ -406,3 +407,80 @@ def test_the_options_of_a_remote_combo_in_an_option_depend_on_it() -> None:
     field = next(f for f in input_form(graph, nodes) if f.key == "1.mode.voice")
     query = dict(parse_qsl(field.remote))
     assert query == {"class_type": "Talk", "input": "mode.voice", "inputs": '{"mode": "a & b"}'}
+
+
+EDIT = {
+    "trim": {"start_time": 1.5, "duration": 2.0},
+    "crop": {"x": 1, "y": 2, "width": 8, "height": 8},
+}
+VIDEOS = NodeDefinitions(
+    {
+        "Load": {
+            "input": {
+                "required": {"file": ["COMBO", {"options": ["a.mp4"], "video_upload": True}]},
+                "optional": {"edit": ["VIDEO_EDIT", {"features": ["trim", "crop", "spin"]}]},
+            },
+            "output": ["VIDEO"],
+        },
+        "Trim": {
+            **declared(video=["VIDEO", {}], trim=["VIDEO_EDIT", {"features": ["trim"]}]),
+            "output": ["VIDEO"],
+            "output_node": True,
+        },
+    }
+)
+
+
+def edits_of(graph: dict[str, Any]) -> dict[str, tuple[Any, ...]]:
+    return {
+        field.key: (field.value, field.features, field.video, field.required)
+        for field in input_form(graph, VIDEOS)
+        if field.kind == "video_edit"
+    }
+
+
+def test_the_edit_of_a_video_has_a_field_and_knows_the_video() -> None:
+    graph = {
+        "1": node("Load", file="a.mp4"),
+        "2": node("Trim", video=["1", 0], trim=EDIT),
+        "3": node("Trim", video=["2", 0], trim={}),
+        "4": node("Trim", video=["1", 0]),
+    }
+    assert edits_of(graph) == {
+        "1.edit": (None, ("trim", "crop"), "1.file", False),
+        "2.trim": (EDIT, ("trim",), "1.file", False),
+        "3.trim": ({}, ("trim",), "", False),
+        "4.trim": (None, ("trim",), "1.file", True),
+    }
+    graph["1"]["inputs"]["edit"] = EDIT
+    assert edits_of(graph)["2.trim"][2] == "", "its times are those of another part"
+    graph["1"]["inputs"]["edit"] = {"trim": {"start_time": 0, "duration": 0.0}}
+    assert edits_of(graph)["2.trim"][2] == "1.file"
+    graph["2"]["inputs"]["trim"] = ["1", 0]
+    assert "2.trim" not in edits_of(graph), "it is a link"
+
+
+def test_the_edit_of_a_video_is_written_as_a_browser_does_and_checked() -> None:
+    graph = {"1": node("Load", file="a.mp4", edit=EDIT)}
+    (field,) = (f for f in input_form(graph, VIDEOS) if f.kind == "video_edit")
+    text = page_value(field, EDIT)
+    crop = '"crop":{"x":1,"y":2,"width":8,"height":8}}'
+    assert text == '{"trim":{"start_time":1.5,"duration":2},' + crop
+    assert read_value(field, text) is field.value
+    later = '{"trim":{"start_time":0.25},"speed":2}'
+    assert read_value(field, later) == {"trim": {"start_time": 0.25}, "speed": 2}
+    assert property_of(field)["type"] == "object"
+    for wrong in (
+        *("", "x", "[]", "null", "1", "[" * 5000, '{"trim":5}', '{"crop":[]}'),
+        *('{"trim":{"duration":-1}}', '{"trim":{"start_time":"1"}}', '{"trim":{"duration":NaN}}'),
+        *('{"crop":{"x":1.5}}', '{"crop":{"width":true}}', '{"crop":{"height":1e12}}'),
+    ):
+        with pytest.raises(InvalidRequestError, match="Load: edit"):
+            read_value(field, wrong)
+
+
+def test_a_preview_of_a_resolution_has_no_field() -> None:
+    graph = {"1": node("Size", width=8)}
+    assert [field.key for field in input_form(graph, NEW)] == ["1.width"]
+    graph["1"]["inputs"]["preview"] = ""  # as some program may have written it
+    assert [f.key for f in input_form(graph, NEW)] == ["1.width"]

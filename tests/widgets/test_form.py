@@ -701,3 +701,20 @@ def test_the_options_of_a_route_are_asked_for_a_page_that_cannot(form: Form) -> 
         {"kind": "options", "id": "7", "reply": {"options": []}},
         {"kind": "options", "id": "8", "error": "no list"},
     ]
+
+
+def test_the_edit_of_a_video_is_set_by_code_and_in_the_page(form: Form) -> None:
+    show(form, field("video_edit", {"trim": {"duration": 2.0}}, features=("trim",)))
+    assert form.values == {"1.x": '{"trim":{"duration":2}}'}
+    assert form.changed() == {}
+    form.set("1.x", {"trim": {"duration": 3}})
+    assert form.values == {"1.x": '{"trim":{"duration":3}}'}
+    assert form.others == []
+    assert form.changed() == {"1.x": {"trim": {"duration": 3}}}
+    type_in(form, '{"trim":{"duration":-1}}')
+    with pytest.raises(InvalidRequestError, match="trim: duration must be a number of seconds"):
+        form.changed()
+    used = {"1.x": {"trim": {"duration": 5}}}
+    form.reuse(used, {}, {"1": node("A", x=used["1.x"])})
+    assert form.changed() == used
+    assert form.others == []

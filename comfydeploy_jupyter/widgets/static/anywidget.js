@@ -42,10 +42,10 @@ async function fromServer() {
   const { baseUrl } = pageConfig();
   if (!baseUrl) return null;
   try {
-    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"a430cf7e9903eab8"}`;
+    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"7d31cf64b8a2bb6d"}`;
     const reply = await fetch(url, { headers: pageHeaders() });
     const text = reply.ok ? await reply.text() : "";
-    return text.startsWith(`// ${"a430cf7e9903eab8"} `) ? text : null;
+    return text.startsWith(`// ${"7d31cf64b8a2bb6d"} `) ? text : null;
   } catch {
     return null;
   }
@@ -74,9 +74,9 @@ function panels(model) {
   const page = globalThis;
   page[LOADED] ??= {};
   const loaded = page[LOADED];
-  loaded["a430cf7e9903eab8"] ??= load(model);
-  loaded["a430cf7e9903eab8"].catch(() => delete loaded["a430cf7e9903eab8"]);
-  return loaded["a430cf7e9903eab8"];
+  loaded["7d31cf64b8a2bb6d"] ??= load(model);
+  loaded["7d31cf64b8a2bb6d"].catch(() => delete loaded["7d31cf64b8a2bb6d"]);
+  return loaded["7d31cf64b8a2bb6d"];
 }
 function render({ model, el }) {
   let end = () => {

@@ -904,12 +904,362 @@ function slider({ min, max, step, kind }, input) {
   return { root, show };
 }
 
+// src/form/video_edit.ts
+var UNKNOWN = { width: 0, height: 0, duration: 0 };
+var WHOLE = {
+  trim: { start_time: 0, duration: 0 },
+  crop: { x: 0, y: 0, width: 0, height: 0 }
+};
+var NAMES = {
+  start_time: ["start", "start in seconds"],
+  duration: ["duration", "duration in seconds; 0 lasts until the end"],
+  x: ["x", "left edge in pixels"],
+  y: ["y", "top edge in pixels"],
+  width: ["width", "width in pixels; 0 is the whole width"],
+  height: ["height", "height in pixels; 0 is the whole height"]
+};
+var LEAST_TIME = 0.01;
+var LEAST_SIDE = 8;
+var TIME_STEP = 0.1;
+function partsOf(value) {
+  const given = parseJson(String(value ?? ""));
+  const number = (part2, name) => {
+    const found = given?.[part2]?.[name];
+    return typeof found === "number" && Number.isFinite(found) && found >= 0 ? found : 0;
+  };
+  const part = (name) => Object.fromEntries(
+    Object.keys(WHOLE[name]).map((key) => [key, number(name, key)])
+  );
+  return { trim: part("trim"), crop: part("crop") };
+}
+function withParts(value, parts) {
+  const given = parseJson(String(value ?? ""));
+  const isObject = given !== null && typeof given === "object" && !Array.isArray(given);
+  const made = isObject ? { ...given } : {};
+  for (const [name, part] of Object.entries(parts)) made[name] = { ...made[name], ...part };
+  return JSON.stringify(made);
+}
+function moved({ start_time, duration }, which, to, length) {
+  const round = (time) => Math.round(time * 100) / 100;
+  const end = duration ? Math.min(length, start_time + duration) : length;
+  if (which === "start") {
+    const start = round(Math.max(0, Math.min(to, end - LEAST_TIME)));
+    return { start_time: start, duration: duration ? round(end - start) : 0 };
+  }
+  if (to >= length) return { start_time, duration: 0 };
+  return { start_time, duration: Math.max(LEAST_TIME, round(to - start_time)) };
+}
+function between(a, b, video) {
+  const span = (one, other, most) => {
+    const inside = (at) => Math.round(Math.max(0, Math.min(most, at)));
+    const low = inside(Math.min(one, other));
+    return [low, inside(Math.max(one, other)) - low];
+  };
+  const [x, width] = span(a[0], b[0], video.width);
+  const [y, height] = span(a[1], b[1], video.height);
+  const isWhole = width === video.width && height === video.height;
+  return isWhole ? { ...WHOLE.crop } : { x, y, width, height };
+}
+function drawn({ x, y, width, height }, video) {
+  return { x, y, width: width || video.width - x, height: height || video.height - y };
+}
+function misfit({ trim, crop }, video) {
+  const { width, height } = drawn(crop, video);
+  const isOutside = crop.x + width > video.width || crop.y + height > video.height;
+  if (video.width && (width <= 0 || height <= 0 || isOutside)) {
+    return `The cut-out is not inside the video (${video.width} × ${video.height}).`;
+  }
+  const end = trim.start_time + trim.duration;
+  const fits = trim.start_time < video.duration && end <= video.duration + LEAST_TIME;
+  if (!video.duration || fits) return "";
+  return `The video ends before, at ${timeText(video.duration)}.`;
+}
+function timeText(seconds) {
+  const hundredths = Math.round(seconds * 100);
+  const rest = (hundredths % 6e3 / 100).toFixed(2).padStart(5, "0");
+  return `${Math.floor(hundredths / 6e3)}:${rest}`;
+}
+function follow(element, pressed, move) {
+  const names = ["pointerup", "pointercancel"];
+  const end = () => {
+    element.removeEventListener("pointermove", move);
+    for (const name of names) element.removeEventListener(name, end);
+  };
+  element.addEventListener("pointermove", move);
+  for (const name of names) element.addEventListener(name, end);
+  pressed.preventDefault();
+  element.setPointerCapture?.(pressed.pointerId);
+}
+function videoEdit(form, field, ids, value) {
+  const features = field.edit?.features ?? ["trim", "crop"];
+  const canTrim = features.includes("trim");
+  const canCrop = features.includes("crop");
+  let now = value;
+  let video = UNKNOWN;
+  let unseen = "";
+  const set = (parts) => {
+    const present = partsOf(now);
+    const all = Object.fromEntries(features.map((part) => [part, present[part]]));
+    now = withParts(now, { ...all, ...parts });
+    form.refuse(field.key, "");
+    form.change(field.key, now);
+    show();
+  };
+  const inputs = /* @__PURE__ */ new Map();
+  const numberInput = (part, name) => {
+    const [word, meaning] = NAMES[name] ?? [name, name];
+    const unit = part === "trim" ? "a number of seconds" : "a whole number of pixels";
+    const input = h("input", {
+      id: inputs.size ? void 0 : ids.id,
+      type: "number",
+      min: 0,
+      step: part === "trim" ? TIME_STEP : 1,
+      className: "cd-short",
+      title: meaning,
+      "aria-label": `${field.label}: ${meaning}`,
+      "aria-describedby": ids.hintId,
+      oninput: () => {
+        const wanted = Number(input.value);
+        const isRight = input.value !== "" && wanted >= 0 && Number.isFinite(wanted);
+        if (!isRight || part === "crop" && !Number.isInteger(wanted)) {
+          return form.refuse(field.key, `${word} must be ${unit}, from 0`);
+        }
+        set({ [part]: { ...partsOf(now)[part], [name]: wanted } });
+      },
+      onchange: () => {
+        form.refuse(field.key, "");
+        show();
+      }
+    });
+    inputs.set(name, input);
+    return h("label", {}, h("span", { className: "cd-faint" }, word), input);
+  };
+  const rows = features.map(
+    (part) => h(
+      "div",
+      { className: "cd-line cd-numbers" },
+      Object.keys(WHOLE[part]).map((name) => numberInput(part, name))
+    )
+  );
+  const reset = h(
+    "button",
+    {
+      type: "button",
+      className: "cd-button",
+      "aria-label": `${field.label}: use the whole video`,
+      onclick: () => set(Object.fromEntries(features.map((part) => [part, WHOLE[part]])))
+    },
+    "Whole video"
+  );
+  rows.at(-1)?.append(reset);
+  const film = h("video", { preload: "metadata", muted: true, playsInline: true });
+  const box = h("div", { className: "cd-crop", "aria-hidden": "true" });
+  for (const corner of ["nw", "ne", "sw", "se"]) {
+    const element = h("span", { className: `cd-corner cd-${corner}` });
+    element.dataset.corner = corner;
+    box.append(element);
+  }
+  const stage = h("div", { className: "cd-film" }, film, canCrop ? box : null);
+  const range = () => {
+    const { start_time, duration } = canTrim ? partsOf(now).trim : WHOLE.trim;
+    const end = duration ? Math.min(video.duration, start_time + duration) : video.duration;
+    return { start: Math.min(start_time, video.duration), end };
+  };
+  const seek = (time) => {
+    film.currentTime = Math.max(0, Math.min(video.duration, time));
+  };
+  const play = iconButton("play", `${field.label}: play this part`, () => {
+    if (!film.paused) return film.pause();
+    const { start, end } = range();
+    if (film.currentTime < start || film.currentTime >= end - LEAST_TIME) film.currentTime = start;
+    film.play().catch(() => {
+    });
+  });
+  const clock = h("span", { className: "cd-faint cd-number" });
+  const drag = (which, time) => {
+    set({ trim: moved(partsOf(now).trim, which, time, video.duration) });
+    seek(range()[which]);
+  };
+  const onKey = (event, which) => {
+    const step = event.shiftKey ? 10 * TIME_STEP : TIME_STEP;
+    const { start, end } = range();
+    const present = which === "start" ? start : end;
+    const targets = {
+      ArrowLeft: present - step,
+      ArrowDown: present - step,
+      ArrowRight: present + step,
+      ArrowUp: present + step,
+      PageDown: present - 10 * step,
+      PageUp: present + 10 * step,
+      Home: which === "start" ? 0 : start + LEAST_TIME,
+      End: which === "start" ? end - LEAST_TIME : video.duration
+    };
+    const target = targets[event.key];
+    if (target === void 0) return;
+    event.preventDefault();
+    event.stopPropagation();
+    drag(which, target);
+  };
+  const handle = (which) => h("span", {
+    className: `cd-handle cd-${which}`,
+    role: "slider",
+    tabIndex: 0,
+    "aria-label": `${field.label}: ${which}`,
+    onkeydown: (event) => onKey(event, which)
+  });
+  const handles = { start: handle("start"), end: handle("end") };
+  const playhead = h("span", { className: "cd-playhead", "aria-hidden": "true" });
+  const kept = h("span", { className: "cd-kept", "aria-hidden": "true" });
+  const track = h("div", { className: "cd-track" }, kept, playhead);
+  if (canTrim) track.append(handles.start, handles.end);
+  track.addEventListener("pointerdown", (event) => {
+    if (event.button) return;
+    const target = event.target;
+    const which = target === handles.start ? "start" : target === handles.end ? "end" : null;
+    const area = track.getBoundingClientRect();
+    const move = ({ clientX }) => {
+      const time = (clientX - area.left) / (area.width || 1) * video.duration;
+      if (which) drag(which, time);
+      else seek(time);
+    };
+    follow(track, event, move);
+    if (which) target.focus();
+    else move(event);
+  });
+  stage.addEventListener("pointerdown", (event) => {
+    if (event.button || !canCrop) return;
+    const area = stage.getBoundingClientRect();
+    const pointAt = ({ clientX, clientY }) => [
+      (clientX - area.left) / (area.width || 1) * video.width,
+      (clientY - area.top) / (area.height || 1) * video.height
+    ];
+    const from = pointAt(event);
+    const { crop } = partsOf(now);
+    const frame = drawn(crop, video);
+    const { corner } = event.target.dataset;
+    const isWhole = frame.width >= video.width && frame.height >= video.height;
+    const isMoved = event.target === box && !isWhole;
+    const fixed = corner ? [
+      corner.endsWith("w") ? frame.x + frame.width : frame.x,
+      corner.startsWith("n") ? frame.y + frame.height : frame.y
+    ] : from;
+    follow(stage, event, (at) => {
+      const to = pointAt(at);
+      if (!isMoved) {
+        const wanted = between(fixed, to, video);
+        const { width, height } = drawn(wanted, video);
+        if (width >= LEAST_SIDE && height >= LEAST_SIDE) set({ crop: wanted });
+        return;
+      }
+      const place = (start, by, most) => Math.round(Math.max(0, Math.min(most, start + by)));
+      const x = place(frame.x, to[0] - from[0], video.width - frame.width);
+      const y = place(frame.y, to[1] - from[1], video.height - frame.height);
+      set({ crop: { ...frame, x, y } });
+    });
+  });
+  const showTime = () => {
+    if (!film.paused && film.currentTime >= range().end) film.pause();
+    playhead.style.left = `${100 * film.currentTime / (video.duration || 1)}%`;
+    setText(clock, `${timeText(film.currentTime)} / ${timeText(video.duration)}`);
+  };
+  const showPlaying = () => {
+    const sign = play.querySelector("i");
+    if (sign) sign.className = `fa fa-${film.paused ? "play" : "pause"}`;
+    play.title = `${field.label}: ${film.paused ? "play this part" : "pause"}`;
+    play.setAttribute("aria-label", play.title);
+  };
+  const show = () => {
+    const parts = partsOf(now);
+    for (const [name, number] of features.flatMap((part) => Object.entries(parts[part]))) {
+      const input = inputs.get(name);
+      if (input && (!input.value || Number(input.value) !== number)) input.value = String(number);
+    }
+    setText(state, misfit(parts, video) || unseen);
+    if (!video.duration) return;
+    const { start, end } = range();
+    const percent = (part, whole) => `${100 * part / whole}%`;
+    kept.style.left = percent(start, video.duration);
+    kept.style.width = percent(Math.max(0, end - start), video.duration);
+    for (const [which, time, least, most] of [
+      ["start", start, 0, end],
+      ["end", end, start, video.duration]
+    ]) {
+      handles[which].style.left = percent(time, video.duration);
+      handles[which].setAttribute("aria-valuemin", least.toFixed(2));
+      handles[which].setAttribute("aria-valuemax", most.toFixed(2));
+      handles[which].setAttribute("aria-valuenow", time.toFixed(2));
+      handles[which].setAttribute("aria-valuetext", `${time.toFixed(2)} seconds`);
+    }
+    const frame = drawn(parts.crop, video);
+    box.style.left = percent(frame.x, video.width);
+    box.style.top = percent(frame.y, video.height);
+    box.style.width = percent(frame.width, video.width);
+    box.style.height = percent(frame.height, video.height);
+    showTime();
+  };
+  const controls = h("div", { className: "cd-line cd-playing" }, play, track, clock);
+  const picture = h("div", { className: "cd-filming", hidden: true }, stage, controls);
+  const state = h("div", { className: "cd-faint cd-remote", role: "status" });
+  const forget = (why) => {
+    video = UNKNOWN;
+    picture.hidden = true;
+    unseen = why;
+    show();
+  };
+  let file = "";
+  const load = (name) => {
+    const wanted = String(name ?? "");
+    if (wanted === file) return;
+    file = wanted;
+    film.pause();
+    form.files.free(film);
+    forget("");
+    if (!wanted || /^[a-z]+:/i.test(wanted)) return;
+    film.setAttribute("aria-label", `${field.label}: ${wanted}`);
+    form.play(viewQuery(wanted, form.model.get("machine")), film, () => {
+      if (file === wanted) forget("This page cannot show the video; the numbers work without it.");
+    });
+  };
+  film.addEventListener("loadedmetadata", () => {
+    const { videoWidth, videoHeight, duration } = film;
+    if (!(videoWidth > 0 && videoHeight > 0 && duration > 0 && Number.isFinite(duration))) {
+      return forget("The length of this video is not known; the numbers work without it.");
+    }
+    video = { width: videoWidth, height: videoHeight, duration };
+    picture.hidden = false;
+    unseen = "";
+    show();
+  });
+  for (const event of ["timeupdate", "seeked"]) film.addEventListener(event, showTime);
+  for (const event of ["play", "pause", "ended"]) film.addEventListener(event, showPlaying);
+  const root = h("div", { className: "cd-video-edit" }, picture, rows, state);
+  root.setAttribute("role", "group");
+  root.setAttribute("aria-label", field.label);
+  show();
+  const unwatch = field.edit?.video ? form.watch(field.edit.video, load) : () => {
+  };
+  return {
+    root,
+    set(wanted) {
+      now = wanted;
+      form.refuse(field.key, "");
+      show();
+    },
+    end() {
+      unwatch();
+      film.pause();
+      form.files.free(film);
+    }
+  };
+}
+
 // src/form/controls.ts
 var LONG_LIST = 8;
 function makeControl(form, field, ids) {
   const value = form.model.get("values")[field.key] ?? null;
   if (field.kind === "bool") return checkBox(form, field, ids, value);
   if (field.kind === "multiline") return textArea(form, field, ids, value);
+  if (field.kind === "video_edit") return videoEdit(form, field, ids, value);
   if (isMedia(field.kind)) return mediaControl(form, field, field.kind, ids, value);
   if (field.remote) return remoteChoice(form, field, ids, value);
   if (field.options) return choice(form, field, field.options, ids, value);
@@ -1206,7 +1556,18 @@ function render({ model, el }) {
     if (!reply) throw new Error(error);
     return reply;
   };
-  const form = { model, events, files, change, options, refuse };
+  const watched = /* @__PURE__ */ new Map();
+  const watch = (key, action) => {
+    const actions = watched.get(key) ?? /* @__PURE__ */ new Set();
+    watched.set(key, actions.add(action));
+    action(model.get("values")[key] ?? null);
+    return () => actions.delete(action);
+  };
+  const play = async (query, media, failed) => {
+    if (await pageServer(model.get("server")) === null) failed();
+    else files.show(media, query, 0, failed);
+  };
+  const form = { model, events, files, change, options, play, refuse, watch };
   const groupRow = (field) => {
     const button = (icon2, label, more, isPossible = false) => iconButton(
       icon2,
@@ -1471,6 +1832,9 @@ function render({ model, el }) {
       row.showChanged();
     }
     for (const show of tools.values()) show();
+    for (const [key, actions] of watched) {
+      for (const action of actions) action(values[key] ?? null);
+    }
     showCount();
   };
   const focus = (key) => {

@@ -6,6 +6,7 @@ import type { Control, Field, Form, Ids, Value } from "./field.ts";
 import { isMedia, mediaControl } from "./media_control.ts";
 import { remoteChoice } from "./remote_list.ts";
 import { slider } from "./slider.ts";
+import { videoEdit } from "./video_edit.ts";
 
 const LONG_LIST = 8; // a list with so many choices can be searched
 
@@ -16,6 +17,7 @@ export function makeControl(form: Form, field: Field, ids: Ids): Control {
   const value = form.model.get("values")[field.key] ?? null;
   if (field.kind === "bool") return checkBox(form, field, ids, value);
   if (field.kind === "multiline") return textArea(form, field, ids, value);
+  if (field.kind === "video_edit") return videoEdit(form, field, ids, value);
   if (isMedia(field.kind)) return mediaControl(form, field, field.kind, ids, value);
   if (field.remote) return remoteChoice(form, field, ids, value);
   if (field.options) return choice(form, field, field.options, ids, value);

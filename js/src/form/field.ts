@@ -35,6 +35,8 @@ export type Field = {
   options?: Value[] | null;
   /** For options that a route gives: the query of `node-options`, without the machine. */
   remote?: string;
+  /** For the edit of a video: what can be set, and the key of the field with the video, or empty. */
+  edit?: { features: ("trim" | "crop")[]; video: string } | null;
   min?: number | null;
   max?: number | null;
   step?: number | null;
@@ -66,6 +68,10 @@ export type Form = {
   files: Files;
   /** Send a value that the user has set to the kernel. */
   change: (key: string, value: Value) => void;
+  /** Call an action with the value of a field, now and after each change; return how to end it. */
+  watch: (key: string, action: (value: Value) => void) => () => void;
+  /** Load a whole file, if the page reaches the server: it is too large for the kernel. */
+  play: (query: string, media: HTMLMediaElement, failed: () => void) => void;
   /** Load the options that a route gives for a field. */
   options: (field: Field) => Promise<RemoteOptions>;
   /** Show why the page does not accept a value; an empty text removes this message. */

@@ -75,7 +75,18 @@ function render({ model, el }: Context<FormTraits>) {
     if (!reply) throw new Error(error);
     return reply;
   };
-  const form: Form = { model, events, files, change, options, refuse };
+  const watched = new Map<string, Set<(value: Value) => void>>();
+  const watch = (key: string, action: (value: Value) => void) => {
+    const actions = watched.get(key) ?? new Set();
+    watched.set(key, actions.add(action));
+    action(model.get("values")[key] ?? null);
+    return () => actions.delete(action);
+  };
+  const play = async (query: string, media: HTMLMediaElement, failed: () => void) => {
+    if ((await pageServer(model.get("server"))) === null) failed();
+    else files.show(media, query, 0, failed);
+  };
+  const form: Form = { model, events, files, change, options, play, refuse, watch };
 
   /** The buttons that add an input to a group, and remove the last one. */
   const groupRow = (field: Field): HTMLElement => {
@@ -366,6 +377,9 @@ function render({ model, el }: Context<FormTraits>) {
       row.showChanged();
     }
     for (const show of tools.values()) show();
+    for (const [key, actions] of watched) {
+      for (const action of actions) action(values[key] ?? null);
+    }
     showCount();
   };
   const focus = (key: string) => {
