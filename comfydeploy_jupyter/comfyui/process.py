@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import socket
 import time
 from pathlib import Path
@@ -38,6 +39,10 @@ State = Literal["stopped", "starting", "running", "backoff", "failed"]
 
 BACKOFF = Backoff(first=1.25, longest=60.0, jitter=0.2)  # pause before a restart
 STABLE_AFTER = 60.0
+START_LINES = 5000  # of the log, in which ComfyUI says what went wrong at its start
+# What ComfyUI (0.33) writes if another process has locked its database. It ends then if it needs
+# the database for its assets, which it has by default since 0.38.
+_IN_USE = re.compile(r"Could not acquire lock on database|Database is locked\. Another ComfyUI")
 
 
 class ComfyUIProcess:
@@ -71,6 +76,8 @@ class ComfyUIProcess:
         self.memory_verdict: str | None = None  # if a lack of memory may have ended it, and advice
         self.end_reason: str | None = None  # the beginning of a sentence
         self.no_gpu_reason: str | None = None  # why it got ``--cpu``, which was not asked for
+        self.database_note: str | None = None  # if another ComfyUI uses its database, and advice
+        self._database = self.path / "user" / "comfyui.db"
         self._replaced_for: str | None = None
         self._oom_kills = 0
         self._python = Path(python) if python else None
@@ -224,18 +231,31 @@ class ComfyUIProcess:
         try:
             while not ended.done() and time.monotonic() < deadline:
                 if await answers(url, peers=self.peers):
+                    self.database_note = await self._look_at_database("works without one")
+                    if self.database_note is not None:
+                        log.warning("%s", self.database_note)
                     return None
                 await asyncio.wait([ended], timeout=0.05)
         finally:
             ended.cancel()
         timed_out = not ended.done()
         await self._child.end()
-        log = await self._child.log_tail(30, this_run=True)
+        lines = await self._child.log_tail(30, this_run=True)
         if timed_out:
             why = f"ComfyUI did not answer within {self._start_timeout:g} s"
         else:
             why = f"ComfyUI ended while it started ({await self._why()})"
-        return self._unavailable(why, log)
+        return self._unavailable(why, lines, hint=await self._look_at_database("does not start"))
+
+    async def _look_at_database(self, effect: str) -> str | None:
+        """Return a sentence if ComfyUI has written that another one uses its database."""
+        if not any(map(_IN_USE.search, await self._child.log_tail(START_LINES, this_run=True))):
+            return None
+        other = self._database.with_name(f"{self._database.stem}-2.db")
+        return (
+            f"Another ComfyUI uses the database {self._database}, so this one {effect}. Add"
+            f" --database-url sqlite:///{other} to launch_args, or end the other ComfyUI."
+        )
 
     async def _why(self) -> str:
         """Return a sentence that describes how ComfyUI has just exited."""
@@ -268,7 +288,8 @@ class ComfyUIProcess:
         given = option_value(self._launch_args, "--database-url") or ""
         moved = given.removeprefix("sqlite:///")
         database = Path(moved) if moved != given else self.path / "user" / "comfyui.db"
-        set_aside = fit_database(self.path, self.path / database)
+        self._database = self.path / database
+        set_aside = fit_database(self.path, self._database)
         if set_aside is not None:
             log.warning("%s", set_aside)
         env = {**child_environment(), "PYTHONUNBUFFERED": "1", **self._env}
@@ -308,11 +329,13 @@ class ComfyUIProcess:
             raise self._unavailable(f"ComfyUI cannot be started: port {port} of {host} is taken")
         return port
 
-    def _unavailable(self, why: str, log: list[str] | None = None) -> ComfyUIUnavailableError:
+    def _unavailable(
+        self, why: str, lines: list[str] | None = None, *, hint: str | None = None
+    ) -> ComfyUIUnavailableError:
         details: dict[str, Any] = {"exit_code": self.last_exit, "log_path": str(self.log_path)}
-        if log is not None:
-            details["log"] = log
-        hint = (
+        if lines is not None:
+            details["log"] = lines
+        hint = hint or (
             f"Its output is in {self.log_path}. Check comfyui_path, comfyui_python and "
             f"launch_args, or install a ComfyUI: {INSTALL_COMMAND}"
         )

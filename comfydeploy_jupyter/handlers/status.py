@@ -108,6 +108,7 @@ class ComfyUIStatus(ReplyModel):
     last_exit: int | None = None
     end_reason: str | None = optional("Why its process ended the last time.")
     log: str = ""
+    database_note: str | None = optional("Why it works without its database, and what to do.")
     passed_over: str | None = None
     error: str | None = None
     hint: str | None = None

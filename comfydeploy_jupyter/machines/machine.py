@@ -302,6 +302,7 @@ class Machine:
                 last_exit=process.last_exit,
                 end_reason=process.end_reason,
                 log=str(process.log_path),
+                database_note=process.database_note,
             )
         if not self.connected:
             if self.failure is not None:

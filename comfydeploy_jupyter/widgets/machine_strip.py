@@ -232,7 +232,8 @@ class MachineStrip(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         kept = comfyui.get("kept")
         self._back.description = f"Back to ComfyUI {kept['version']}" if kept else ""
         self._back.layout.display = "" if kept and not members else "none"
-        self._version.show(str(comfyui.get("version_note") or ""))
+        notes = (comfyui.get(key) for key in ("version_note", "database_note"))
+        self._version.show("\n".join(str(text) for text in notes if text))
         problems = [
             machine.record.get("error"),  # for a pool, that of its cluster
             *(comfyui.get(key) for key in ("error", "hint", "passed_over")),

@@ -34,6 +34,11 @@ orders = pathlib.Path("orders")
 order = orders.read_text() if orders.exists() else ""
 print("argv", json.dumps(sys.argv[1:]), flush=True)
 print("environment", json.dumps(dict(os.environ)), flush=True)
+if "locked" in order:
+    print("Failed to initialize database. Please ensure you have installed the latest requirements."
+          " If the error persists, please report this as in future the database will be required:"
+          " Could not acquire lock on database '/x/comfyui.db'. Another ComfyUI process may already"
+          " be using it. Use --database-url to specify a separate database file.", flush=True)
 if "end" in order:
     sys.exit("asked to end at once")
 if "hang" in order:
@@ -240,6 +245,29 @@ async def test_a_failed_start_says_why(tree):
         (tree / "orders").unlink()
         await process.start()
         assert process.state == "running"
+
+
+@pytest.mark.parametrize("given", [None, "sqlite:////data/my own.db"])
+async def test_a_database_that_another_comfyui_uses_is_told(tree, given):
+    (tree / "orders").write_text("locked")
+    database = tree / "user" / "comfyui.db" if given is None else Path("/data/my own.db")
+    own = [] if given is None else ["--database-url", given]
+    async with process_of(tree, launch_args=own) as process:
+        await process.start()
+        note = process.database_note
+        assert note is not None
+        assert f"Another ComfyUI uses the database {database}, so this one works without" in note
+        other = database.with_name(f"{database.stem}-2.db")
+        assert f"Add --database-url sqlite:///{other} to launch_args" in note
+        (tree / "orders").write_text("locked end")
+        await process.stop()
+        with pytest.raises(ComfyUIUnavailableError, match="ended while it started") as raised:
+            await process.start()
+        assert "uses the database" in raised.value.extra["hint"]
+        assert "does not start" in raised.value.extra["hint"]
+        (tree / "orders").unlink()
+        await process.start()
+        assert process.database_note is None, "of this start only"
 
 
 async def test_start_that_takes_too_long_is_ended(tree):
