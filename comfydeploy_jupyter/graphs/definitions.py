@@ -19,7 +19,17 @@ from itertools import compress
 from typing import Any, Final, TypeAlias
 
 from ..errors import InvalidRequestError
-from .formats import class_of, inputs_of, is_link, mapping, node_label, objects, sequence, title_of
+from .formats import (
+    class_of,
+    inputs_of,
+    is_link,
+    mapping,
+    node_label,
+    objects,
+    sequence,
+    title_of,
+    unwrapped,
+)
 from .versions import BUNDLED, Behaviour, behaviour_of
 
 
@@ -1097,11 +1107,6 @@ def _can_be(widget: Widget, value: Any) -> bool:
     if (widget.type, type(value)) in _FITTING or value is MISSING or not widget.emitted:
         return True
     return widget.type not in _EXPECTED or is_link(value) or _fits(widget, unwrapped(value))
-
-
-def unwrapped(value: Any) -> Any:
-    """Return a value without the object in which the editor wraps lists."""
-    return value["__value__"] if isinstance(value, dict) and "__value__" in value else value
 
 
 def _fits(widget: Widget, value: Any) -> bool:

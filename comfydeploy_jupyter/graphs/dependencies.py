@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..errors import InvalidRequestError
 from ..util.jsons import dumps, sorted_keys
-from .formats import START, AnyGraph, Graph, class_of, inputs_of, is_link, label_of
+from .formats import END, START, AnyGraph, Graph, class_of, inputs_of, is_link, label_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -37,13 +37,36 @@ def sources_of(graph: AnyGraph) -> dict[str, list[str]]:
     }
 
 
+def dangling_links(graph: AnyGraph) -> list[tuple[str, str, str]]:
+    """Return the links to nodes that do not exist: node, input and the missing node."""
+    return [
+        (node_id, name, value[0])
+        for node_id, node in graph.items()
+        for name, value in inputs_of(node).items()
+        if type(value) is list and is_link(value) and value[0] not in graph
+    ]
+
+
+def executed_anew(graph: AnyGraph) -> set[str]:
+    """Return the nodes that ComfyUI executes in each run: loops, and what depends on them."""
+    # With ``cache_iterations`` the nodes between Start and End are taken from the cache.
+    starts = [node_id for node_id, node in graph.items() if class_of(node) == START]
+    if not starts:
+        return set()
+    ends = [node_id for node_id, node in graph.items() if class_of(node) == END]
+    cached = {each for each in starts if inputs_of(graph[each]).get("cache_iterations") is True}
+    return (
+        nodes_that_need(graph, [*ends, *(each for each in starts if each not in cached)]) | cached
+    )
+
+
 def only_what_is_needed(graph: Graph, node_ids: Iterable[str]) -> Graph:
     """Return the part of a graph with some nodes and all nodes that they depend on."""
     needed = nodes_behind(node_ids, sources_of(graph))
     return {node_id: node for node_id, node in graph.items() if node_id in needed}
 
 
-def nodes_that_need(graph: Graph, node_ids: Iterable[str]) -> set[str]:
+def nodes_that_need(graph: AnyGraph, node_ids: Iterable[str]) -> set[str]:
     return nodes_behind(node_ids, readers_of(graph))
 
 
@@ -250,10 +273,9 @@ def fingerprint_of(graph: AnyGraph) -> bytes:
     """Return the hashes of the nodes of a prompt, 4 bytes each."""
     # The hash of a node depends on its class, its inputs and the nodes before it. The `KEPT`
     # smallest ones are returned, so that the samples of two prompts have as many hashes in common
-    # as the prompts have nodes in common, in proportion. A loop is executed each time, and so is
-    # what depends on it.
+    # as the prompts have nodes in common, in proportion. What is executed each
+    # time is not among them.
     found: dict[str, int] = {}
-    loops: set[str] = set()
     sources: dict[str, list[str]] = {}  # a node in it without a hash is in a cycle
     waiting = list(graph)
     while waiting:
@@ -270,9 +292,7 @@ def fingerprint_of(graph: AnyGraph) -> bytes:
             text = repr((class_of(graph[node_id]), inputs, before))
             digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=4).digest()
             found[node_id] = int.from_bytes(digest, "little")
-            if class_of(graph[node_id]) == START or not loops.isdisjoint(sources[node_id]):
-                loops.add(node_id)
-    cached = {found[node_id] for node_id in found.keys() - loops}
+    cached = {found[node_id] for node_id in found.keys() - executed_anew(graph)}
     return array("I", nsmallest(KEPT, cached)).tobytes()
 
 

@@ -156,6 +156,11 @@ def is_link(value: object) -> TypeGuard[list[Any]]:
     )
 
 
+def unwrapped(value: Any) -> Any:
+    """Return a value without the object in which the editor wraps lists."""
+    return value["__value__"] if isinstance(value, dict) and "__value__" in value else value
+
+
 def same_graph(a: AnyGraph, b: AnyGraph) -> bool:
     """Return whether two graphs have the same ids, classes and inputs; ``_meta`` is ignored."""
 

@@ -17,7 +17,7 @@ from itertools import islice
 from typing import Any
 
 from ..errors import InvalidRequestError
-from .definitions import CONTROL, MISSING, VIEWPORT, NodeClass, NodeDefinitions, Socket, unwrapped
+from .definitions import CONTROL, MISSING, VIEWPORT, NodeClass, NodeDefinitions, Socket
 from .dependencies import columns_of
 from .formats import (
     BYPASSED,
@@ -29,6 +29,7 @@ from .formats import (
     objects,
     sequence,
     title_of,
+    unwrapped,
 )
 from .ui import Link, SavedGraph, SavedNode, SavedWorkflow
 

@@ -1,4 +1,4 @@
-"""Loops: which ``EndLoop`` closes which ``StartLoop``, and what ComfyUI refuses about them.
+"""Loops: which ``EndLoop`` closes which ``StartLoop``, what ComfyUI refuses, and what to expect.
 
 A loop is no construct of the prompt: its body is what lies between its two nodes. ComfyUI pairs
 them once, after all outputs are validated, and reports only the first fault it finds (recorded from
@@ -10,11 +10,13 @@ from __future__ import annotations
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .dependencies import sources_of
-from .formats import END, START, is_link
+from .dependencies import nodes_behind, sources_of
+from .formats import END, START, AnyGraph, class_of, inputs_of, is_link, label_of, unwrapped
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
+
+    from .definitions import NodeDefinitions
 
 LOOP_CLASSES = frozenset({START, END})
 
@@ -65,17 +67,94 @@ def loop_fault(
 
 def loop_bodies(classes: Mapping[str, str], sources: Mapping[str, Collection[str]]) -> set[str]:
     """Return the nodes that are executed in loops, of a graph whose loops are valid."""
+    return set().union(*(body for _, _, body in _bodies(classes, sources)))
+
+
+def _bodies(
+    classes: Mapping[str, str], sources: Mapping[str, Collection[str]]
+) -> list[tuple[str, str, set[str]]]:
+    """Return Start, End and the nodes between them of each loop; nothing if they are not valid."""
     if START not in classes.values():
-        return set()
+        return []
     loops = _Loops(classes, sources, classes, ())
     try:
         paired = loops.pair()
+        return [
+            (start, end, loops.walk([start], loops.children, {end}) - {start, end})
+            for end, start in paired.items()
+        ]
     except (_LoopError, TooManyLoopsError):
-        return set()
-    bodies = (
-        loops.walk([start], loops.children, {end}) - {start, end} for end, start in paired.items()
-    )
-    return set().union(*bodies)
+        return []
+
+
+# -- what to expect of loops that ComfyUI accepts ----------------------------------------------
+
+MANY = 10_000
+"""How often a node may be executed in loops without a notice."""
+
+_SHOWN = 10**18  # a larger number is not written
+
+
+def iterations_of(node: Mapping[str, Any]) -> int | None:
+    """Return how often a Start Loop executes its body, if its inputs are numbers and not links."""
+    inputs = inputs_of(node)
+    try:
+        if inputs.get("mode") == "simple":
+            return max(0, int(unwrapped(inputs["mode.num_iterations"])))
+        if inputs.get("mode") == "For":
+            names = ("start_iteration_index", "max_iteration", "step")
+            first, last, step = (int(unwrapped(inputs[f"mode.{name}"])) for name in names)
+            return len(range(first, last, step)) if last - first < _SHOWN else _SHOWN
+        listed = unwrapped(inputs["mode.list"])
+        return len(listed) if isinstance(listed, list) and not is_link(listed) else None
+    except (KeyError, OverflowError, TypeError, ValueError):
+        return None
+
+
+def executions(graph: AnyGraph) -> dict[str, int]:
+    """Return how often each node in a loop is executed, as far as that is known."""
+    classes = {node_id: class_of(node) for node_id, node in graph.items()}
+    counts: dict[str, int] = {}
+    for start, _, body in _bodies(classes, sources_of(graph)):
+        count = iterations_of(graph[start])
+        for node_id in {start, *body}:
+            counts[node_id] = min(counts.get(node_id, 1) * (1 if count is None else count), _SHOWN)
+    return counts
+
+
+def loop_notices(graph: AnyGraph) -> Iterator[str]:
+    """Yield a sentence for each loop that is not executed, or very often."""
+    starts = [node_id for node_id, node in graph.items() if class_of(node) == START]
+    counts = executions(graph) if starts else {}
+    for start in starts:
+        own = iterations_of(graph[start])
+        count = counts.get(start, own)
+        if own == 0:
+            why = "has 0 iterations: its body is not executed, and its End Loop gives an empty list"
+            yield f"Node {label_of(graph, start)} {why}."
+        elif own is not None and count is not None and count > MANY:
+            inside = f", {_number(count)} with the loops around it" if count > own else ""
+            yield f"Node {label_of(graph, start)} has {_number(own)} iterations{inside}."
+
+
+def _number(count: int) -> str:
+    return f"{count:,}" if count < _SHOWN else f"more than {_SHOWN:,}"
+
+
+def also_executed(
+    graph: AnyGraph, targets: Collection[str], definitions: NodeDefinitions | None
+) -> Iterator[str]:
+    """Yield a sentence for each output in a loop that wanted outputs execute, too."""
+    classes = {node_id: class_of(node) for node_id, node in graph.items()}
+    sources = sources_of(graph)
+    needed = nodes_behind(targets, sources) - {*targets}
+    for start, _, body in _bodies(classes, sources):
+        for node_id in sorted(body & needed):
+            known = None if definitions is None else definitions.get(classes[node_id])
+            by_name = classes[node_id].startswith(("Save", "Preview"))
+            if by_name if known is None else known.output_node:
+                why = f"in the loop of node {label_of(graph, start)}, on which a wanted one depends"
+                yield f"Output node {label_of(graph, node_id)} is executed, too: it is {why}."
 
 
 class _Loops:

@@ -16,9 +16,9 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidRequestError
-from .definitions import AnyDefinitions, NodeDefinitions, unwrapped
+from .definitions import AnyDefinitions, NodeDefinitions
 from .form import FormField, InputGroup, WorkflowForm, can_show, page_value, workflow_form
-from .formats import class_of, inputs_of, is_link
+from .formats import class_of, inputs_of, is_link, unwrapped
 from .inputs import AppliedInputs, InputNames, apply_inputs
 from .prices import partner_nodes
 from .seeds import SeedMode, apply_seeds

@@ -19,7 +19,7 @@ import mimetypes
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any, TypeAlias
@@ -33,11 +33,10 @@ from .definitions import (
     NodeClass,
     NodeDefinitions,
     model_folder,
-    unwrapped,
 )
-from .dependencies import too_deep
-from .formats import is_link, mapping, objects, shown_title, title_of
-from .loops import LOOP_CLASSES, LoopFault, TooManyLoopsError, loop_fault
+from .dependencies import dangling_links, nodes_behind, sources_of, too_deep
+from .formats import is_link, mapping, objects, shown_title, title_of, unwrapped
+from .loops import LOOP_CLASSES, LoopFault, TooManyLoopsError, loop_fault, loop_notices
 from .models import model_links, node_packs
 from .versions import Behaviour, ReplacementError, replace_nodes, replacement_of
 
@@ -197,9 +196,8 @@ def _validate_outputs(validator: NodeValidator) -> Validation:
         lines += [f"{error['message']}: {error['details']}" for error in validator.errors[output]]
         failed.append(output)
         known.append(len(validator.errors))
-    loop = None
-    if not LOOP_CLASSES.isdisjoint([rule.name for rule in validator.nodes.values()]):
-        loop = _loop_fault(validator)
+    looped = not LOOP_CLASSES.isdisjoint([rule.name for rule in validator.nodes.values()])
+    loop = _loop_fault(validator) if looped else None
     if loop is not None and not loop.output_ids:
         # ComfyUI takes the first of these outputs; said as what it is here
         found = Validation(False, raises="IndexError: list index out of range")
@@ -249,9 +247,25 @@ def _validate_outputs(validator: NodeValidator) -> Validation:
                 )
         for node_id, why in too_deep(validator.prompt):
             validator.warn(node_id, f"{why}: it runs nothing more until a restart")
+        for node_id, why in endless_links(validator.prompt, valid):
+            validator.warn(node_id, f"{why}, and runs nothing more until a restart")
+        if looped and loop is None:
+            validator.warnings.update(dict.fromkeys(loop_notices(validator.prompt)))
     for node_id in node_errors:
         validator.warn_of_own_check(node_id)
     return Validation(bool(valid), error, node_errors, valid, warnings=list(validator.warnings))
+
+
+def endless_links(prompt: Mapping[str, Any], outputs: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Yield the nodes with a link to nothing that ComfyUI does not check, each with a sentence."""
+    # It checks the inputs that the class declares. The thread that executes prompts ends when it
+    # follows any other link to a node that does not exist (observed in 0.33).
+    broken = dangling_links(prompt)
+    needed = nodes_behind(outputs, sources_of(prompt)) if broken else set()
+    for node_id, name, source in broken:
+        if node_id in needed:
+            why = f"has a link to node {source!r} in {name!r}, which does not exist"
+            yield node_id, f"{why}; ComfyUI accepts it, but never ends the run"
 
 
 def _loop_fault(validator: NodeValidator) -> LoopFault | None:

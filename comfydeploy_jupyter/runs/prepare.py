@@ -20,20 +20,30 @@ from ..graphs.dependencies import (
     Workload,
     check_depth,
     check_nodes,
+    dangling_links,
     fingerprint_of,
     only_what_is_needed,
     structure_of,
     workload,
 )
 from ..graphs.external import EXTERNAL_PREFIX, inline_external, place_files
-from ..graphs.formats import START, Graph, check_api_graph, detect_format, same_graph, title_of
+from ..graphs.formats import (
+    START,
+    Graph,
+    check_api_graph,
+    detect_format,
+    label_of,
+    same_graph,
+    title_of,
+)
 from ..graphs.formats import GraphFormat as Format
 from ..graphs.inputs import AppliedInputs, apply_inputs, check_inputs, file_names_in, load_files
-from ..graphs.loops import loop_bodies
+from ..graphs.loops import also_executed, loop_bodies, loop_notices
 from ..graphs.models import models_in
 from ..graphs.seeds import SeedMode, Seeds, apply_seeds, needs_definitions
 from ..graphs.ui import check_consistency
 from ..graphs.ui_to_api import ui_to_api
+from ..graphs.validation import endless_links, validate_prompt
 from ..graphs.versions import BUNDLED as REPLACED
 from ..graphs.versions import has_partial_execution
 from ..util import jsons, worker
@@ -80,7 +90,7 @@ class Prepared:
     workload: Workload
     seeds: dict[str, int]
     next_seeds: dict[str, int]  # that ComfyUI's editor would show next
-    warnings: list[str]  # what was lost in the conversion from UI format
+    warnings: list[str]  # what was lost in the conversion from UI format, and what to expect
     structure: str  # `structure_of` the given graph
     # The inputs that the request gives by name, without those as long as files
     inputs: dict[str, Any]
@@ -110,6 +120,7 @@ class Chosen(NamedTuple):
     structure: str
     inputs: dict[str, Any]
     targets: list[str] | None
+    outputs: list[str] | None  # the output nodes that the request wants
 
     @property
     def draws_seeds(self) -> bool:
@@ -122,6 +133,11 @@ class Chosen(NamedTuple):
         """Whether the graph has external-input nodes."""
         nodes = self.applied.graph.values()
         return any(str(node.get("class_type")).startswith(EXTERNAL_PREFIX) for node in nodes)
+
+    @property
+    def has_dangling(self) -> bool:
+        """Whether a link leads to a node that does not exist."""
+        return bool(dangling_links(self.applied.graph))
 
     def settle_seeds(self, definitions: AnyDefinitions = None) -> Seeds:
         """Return the graph with its final seeds."""
@@ -171,14 +187,16 @@ def compose(
         structure_of(graph),
         _remembered(inputs),
         targets,
+        request.outputs,
     )
-    if not (chosen.draws_seeds or chosen.has_external):
+    if not (chosen.draws_seeds or chosen.has_external or chosen.has_dangling):
         return encode(chosen, chosen.settle_seeds(), definitions)
     return chosen if definitions is None else settle(chosen, definitions)
 
 
 def settle(chosen: Chosen, definitions: DefinitionSet) -> Prepared | Unplaced:
     """Draw the seeds of a graph, and put its external inputs into the nodes."""
+    _check_links(chosen, definitions)
     seeds = chosen.settle_seeds(definitions.nodes)
     if chosen.has_external:
         inlined = inline_external(seeds.graph, definitions.nodes, given=chosen.applied.given)
@@ -186,6 +204,19 @@ def settle(chosen: Chosen, definitions: DefinitionSet) -> Prepared | Unplaced:
         if inlined.files:
             return Unplaced(inlined.files, pickle.dumps((chosen, seeds)))
     return encode(chosen, seeds, definitions)
+
+
+def _check_links(chosen: Chosen, definitions: DefinitionSet) -> None:
+    """Raise if ComfyUI would accept a link to nothing, and never end the run."""
+    graph = chosen.applied.graph
+    if chosen.has_dangling:
+        outputs = validate_prompt(graph, definitions.nodes).outputs
+        wanted = [each for each in outputs if chosen.targets is None or each in chosen.targets]
+        for node_id, why in endless_links(graph, wanted):
+            raise InvalidRequestError(
+                f"workflow_api: node {label_of(graph, node_id)} {why}",
+                details={"field": "workflow_api", "node_id": node_id},
+            )
 
 
 def finish(rest: bytes, placed: dict[str, str | list[str]], definitions: DefinitionSet) -> Prepared:
@@ -271,12 +302,17 @@ def encode(chosen: Chosen, seeds: Seeds, definitions: DefinitionSet | None) -> P
     """Return the prompt of a graph with its final seeds."""
     prompt = dumps(seeds.graph).encode()
     facts = _facts_of(seeds.graph, len(prompt), definitions, chosen.targets)
+    warnings = [*chosen.warnings]
+    if START in facts.workload.classes.values():
+        warnings += loop_notices(seeds.graph)
+        known = None if definitions is None else definitions.nodes
+        warnings += also_executed(seeds.graph, chosen.outputs or (), known)
     return Prepared(
         prompt=prompt,
         workflow=None if chosen.ui is None else dumps(chosen.ui).encode(),
         seeds=seeds.seeds,
         next_seeds=seeds.next_seeds,
-        warnings=chosen.warnings,
+        warnings=warnings,
         structure=chosen.structure,
         inputs=chosen.inputs,
         targets=chosen.targets,

@@ -9,7 +9,16 @@ from typing import Any
 import pytest
 
 from comfydeploy_jupyter.graphs.definitions import NodeDefinitions
-from comfydeploy_jupyter.graphs.loops import TooManyLoopsError, loop_bodies, loop_fault
+from comfydeploy_jupyter.graphs.dependencies import executed_anew
+from comfydeploy_jupyter.graphs.loops import (
+    TooManyLoopsError,
+    also_executed,
+    executions,
+    iterations_of,
+    loop_bodies,
+    loop_fault,
+    loop_notices,
+)
 from comfydeploy_jupyter.graphs.validation import validate_prompt
 from tests.helpers.graphs import declared, node
 
@@ -60,6 +69,7 @@ def show(images: str) -> dict[str, Any]:
     return node("Show", images=[images, 0])
 
 
+FOR = ("mode", "mode.start_iteration_index", "mode.max_iteration", "mode.step")
 LOOP = {"7": start(), "8": draw("7"), "9": end("8"), "10": show("9")}
 FAULTS = {
     "loop_end_without_start": (
@@ -205,3 +215,112 @@ def test_any_prompt_is_judged() -> None:
     chain = {"0": start(), **{str(n): node("Pass", value=[str(n - 1), 0]) for n in range(1, 900)}}
     chain |= {"900": end("899"), "901": show("900")}
     assert validate_prompt(chain, DEFINITIONS).valid
+
+
+def counted(**inputs: Any) -> dict[str, Any]:
+    return node("StartLoop", **{name.replace("__", "."): value for name, value in inputs.items()})
+
+
+def simple(count: Any, parent: Any = None, **more: Any) -> dict[str, Any]:
+    inputs = {} if parent is None else {"parent_iteration": [parent, 0]}
+    return counted(mode="simple", mode__num_iterations=count, **inputs, **more)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "count"),
+    [
+        ({"mode": "simple", "mode.num_iterations": 3}, 3),
+        ({"mode": "simple", "mode.num_iterations": "3"}, 3),
+        ({"mode": "simple", "mode.num_iterations": 3.9}, 3),
+        ({"mode": "simple", "mode.num_iterations": -1}, 0),
+        ({"mode": "simple", "mode.num_iterations": ["1", 0]}, None),
+        ({"mode": "simple", "mode.num_iterations": None}, None),
+        ({"mode": "simple", "mode.num_iterations": "9" * 5000}, None),
+        ({"mode": "simple", "mode.num_iterations": float("inf")}, None),
+        ({"mode": "simple"}, None),
+        (dict(zip(FOR, ("For", 2, 10, 3), strict=True)), 3),
+        (dict(zip(FOR, ("For", 2, 2, 1), strict=True)), 0),
+        (dict(zip(FOR, ("For", 5, 2, 1), strict=True)), 0),
+        (dict(zip(FOR, ("For", 0, 10**30, 1), strict=True)), 10**18),
+        (dict(zip(FOR, ("For", 0, 5, 0), strict=True)), None),
+        ({"mode": "List", "mode.list": {"__value__": [1, 2]}}, 2),
+        ({"mode": "List", "mode.list": ["1", 3]}, None),
+        ({"mode": []}, None),
+        (None, None),
+    ],
+)
+def test_iterations_are_known_if_they_are_numbers(inputs: Any, count: int | None) -> None:
+    assert iterations_of({"class_type": "StartLoop", "inputs": inputs}) == count
+
+
+def nested(outer: Any, inner: Any) -> dict[str, Any]:
+    return {
+        "1": simple(outer),
+        "2": simple(inner, "1"),
+        "3": draw("2"),
+        "4": end("3"),
+        "5": end("4"),
+        "6": show("5"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("outer", "inner", "told"),
+    [
+        (3, 4, []),
+        (100, 100, []),
+        (["9", 0], 7, []),
+        (0, 4, ["StartLoop (id 1) has 0 iterations: its body is not executed"]),
+        (10**9, 1, ["id 1) has 1,000,000,000 iterations."]),
+        (1000, 2000, ["id 2) has 2,000 iterations, 2,000,000 with the loops around it."]),
+        (10**20, 2, ["id 1) has more than 1,000,000,000,000,000,000 iterations."]),
+    ],
+)
+def test_loops_without_end_and_without_iterations_are_told(
+    outer: Any, inner: Any, told: list[str]
+) -> None:
+    graph = nested(outer, inner) | {"9": node("Draw", size=4)}
+    notices = list(loop_notices(graph))
+    assert len(notices) >= len(told)
+    assert all(any(part in notice for notice in notices) for part in told), notices
+    assert bool(notices) == bool(told)
+    result = validate_prompt(graph, DEFINITIONS)
+    assert result.valid
+    assert result.warnings == notices
+
+
+def test_a_faulty_loop_with_many_iterations_is_told_too() -> None:
+    graph = {"1": simple(10**9), "2": draw("1"), "6": show("2")}
+    assert [*loop_notices(graph)] == ["Node StartLoop has 1,000,000,000 iterations."]
+    assert not validate_prompt(graph, DEFINITIONS).valid
+
+
+def test_the_number_of_executions_is_that_of_all_loops_around() -> None:
+    assert executions(nested(3, 4)) == {"1": 3, "2": 12, "3": 12, "4": 3}
+    assert executions(nested(3, ["1", 0])) == {"1": 3, "2": 3, "3": 3, "4": 3}
+    assert executions({"3": draw("1"), "6": show("3")}) == {}
+
+
+def test_outputs_in_a_loop_that_are_executed_too_are_told() -> None:
+    graph = {
+        "1": simple(3),
+        "2": draw("1"),
+        "3": show("2"),
+        "4": end("2", saved=["3", 0]),
+        "5": show("4"),
+        "7": show("8"),
+        "8": node("Draw", size=4),
+    }
+    (told,) = also_executed(graph, ["5"], DEFINITIONS)
+    assert told.startswith("Output node Show (id 3) is executed, too: it is in the loop of node S")
+    assert not [*also_executed(graph, ["7"], DEFINITIONS)]
+    assert not [*also_executed(graph, ["5", "3"], DEFINITIONS)]
+    assert not [*also_executed(graph, ["5"], None)]  # by its name it is no output
+
+
+def test_only_what_a_loop_does_not_execute_anew_is_cached() -> None:
+    graph = {**nested(2, 2), "7": show("8"), "8": node("Draw", size=4)}
+    assert executed_anew(graph) == {"1", "2", "3", "4", "5", "6"}
+    graph["1"]["inputs"]["cache_iterations"] = graph["2"]["inputs"]["cache_iterations"] = True
+    assert executed_anew(graph) == {"1", "2", "4", "5", "6"}
+    assert executed_anew({"8": node("Draw", size=4)}) == set()

@@ -629,3 +629,22 @@ def test_same_as_a_running_comfyui(comfyui: Any) -> None:
 
     compare()
     wait_until_idle(comfyui.url)
+
+
+def test_a_link_to_nothing_that_comfyui_does_not_check_is_told() -> None:
+    made = {**declared(), "output": ["IMAGE"]}
+    shows = {**declared(images=["IMAGE", {}]), "output_node": True, "is_input_list": False}
+    known = NodeDefinitions({"Made": made, "Shows": shows})
+    graph = {
+        "1": node("Made", unchecked=["77", 0]),
+        "2": node("Shows", images=["1", 0]),
+        "3": node("Made", unchecked=["77", 0]),
+    }
+    result = validate_prompt(graph, known)
+    assert result.valid
+    (told,) = result.warnings
+    assert told.startswith("Node 1 (Made) has a link to node '77' in 'unchecked', which does not")
+    graph["2"]["inputs"]["images"] = ["77", 0]  # this one is checked, and nothing is executed
+    result = validate_prompt(graph, known)
+    assert not result.valid
+    assert not result.warnings

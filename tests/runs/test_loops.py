@@ -15,7 +15,9 @@ from aiohttp import web
 from comfydeploy_jupyter.comfyui.client import ComfyUIClient
 from comfydeploy_jupyter.comfyui.socket import STATES_INTERVAL, Connection, Event
 from comfydeploy_jupyter.graphs.loops import loop_bodies
+from comfydeploy_jupyter.request_models import RunRequest
 from comfydeploy_jupyter.runs.history import read_history
+from comfydeploy_jupyter.runs.prepare import Prepared, compose
 from comfydeploy_jupyter.runs.progress import NodeName
 from comfydeploy_jupyter.runs.records import RunRecord
 from comfydeploy_jupyter.runs.run import Run
@@ -233,3 +235,24 @@ async def test_other_texts_are_no_iterations(text: Any) -> None:
     run.show(Event("progress_text", {"node": "1", "text": text}))
     run.show(Event("progress_text", {"node": 7, "text": "Iteration 1 / 3"}))
     assert "iteration" not in run.live()["live_status"]
+
+
+def test_what_to_expect_of_loops_is_told_with_the_run() -> None:
+    graph = {
+        "1": {
+            "class_type": "StartLoop",
+            "inputs": {"mode": "simple", "mode.num_iterations": 10**9},
+        },
+        "3": {"class_type": "SaveImage", "inputs": {"images": ["1", 0]}},
+        "4": {"class_type": "EndLoop", "inputs": {"terminations.termination0": ["3", 0]}},
+        "5": {"class_type": "PreviewImage", "inputs": {"images": ["4", 0]}},
+    }
+    prepared = compose(RunRequest(workflow_api=graph, outputs=["5"]), None, False)
+    assert isinstance(prepared, Prepared)
+    many, also = prepared.warnings
+    assert many == "Node StartLoop has 1,000,000,000 iterations."
+    assert also.startswith("Output node SaveImage is executed, too")
+    graph["1"]["inputs"]["mode.num_iterations"] = 3
+    prepared = compose(RunRequest(workflow_api=graph), None, False)
+    assert isinstance(prepared, Prepared)
+    assert prepared.warnings == []
