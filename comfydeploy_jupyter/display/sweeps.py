@@ -290,7 +290,7 @@ class SweepView:
         if running:
             elapsed = duration(progress.elapsed) if progress.elapsed >= 60 else None
             elapsed = elapsed or f"{progress.elapsed:.0f} s"
-            text = f"{progress.summary} · {elapsed} · {sweep_left(progress)}"
+            text = " · ".join([progress.summary, elapsed, sweep_left(progress), *sweep.notes])
         state = {
             "phase": "running" if running else "ended",
             "text": text,

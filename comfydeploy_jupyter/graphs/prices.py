@@ -13,9 +13,19 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .definitions import NodeDefinitions, unwrapped
+from .definitions import NodeDefinitions
 from .dependencies import only_what_is_needed, sources_of
-from .formats import class_of, inputs_of, is_link, mapping, objects, sequence, text_of, title_of
+from .formats import (
+    class_of,
+    inputs_of,
+    is_link,
+    mapping,
+    objects,
+    sequence,
+    text_of,
+    title_of,
+    unwrapped,
+)
 from .loops import loop_bodies
 
 if TYPE_CHECKING:

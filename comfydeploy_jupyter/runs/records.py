@@ -149,7 +149,8 @@ class RunRecord:
     cancelling: bool = False
     workflow_id: str | None = None
     version: int | None = None
-    warnings: list[str] = field(default_factory=list)  # what its conversion has lost, and what to expect
+    # what its conversion has lost, and what to expect of it
+    warnings: list[str] = field(default_factory=list)
     # Identifies the workflow independently of its values; None for runs older than this column
     structure: str | None = None
     inputs: dict[str, Any] = field(default_factory=dict)  # the inputs that the request gave by name

@@ -9,12 +9,15 @@ import math
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 from ...errors import InvalidRequestError
-from ...graphs.dependencies import nodes_behind, readers_of
+from ...graphs.dependencies import executed_anew, nodes_behind, readers_of
+from ...graphs.formats import END, START, class_of
 from ...graphs.inputs import apply_inputs
+from ...graphs.loops import executions, loop_notices
 from ..graph import Source
 from ..workflow import Workflow
 
@@ -178,14 +181,21 @@ def run_order(
     """Return the order in which points share as much work as possible with the one before.
 
     The input that most nodes depend on changes least often. Each time that it changes, the others
-    go back through their values from the last one to the first, so that these stay the same.
+    go back through their values from the last one to the first, so that these stay the same. Nodes
+    that ComfyUI executes at each point, as in loops, do not count.
     """
     readers = readers_of(graph)
     names = list(dict.fromkeys(chain.from_iterable(points)))
-    dependents = {name: frozenset(nodes_behind(targets.get(name, ()), readers)) for name in names}
+    anew, counts = executed_anew(graph), executions(graph)
+    dependents = {
+        name: frozenset(nodes_behind(targets.get(name, ()), readers) - anew) for name in names
+    }
     if len(set(dependents.values())) < 2:
         return Order(list(range(len(points))), [])
-    names.sort(key=lambda name: len(dependents[name]), reverse=True)
+    work = {
+        name: sum(counts.get(node_id, 1) for node_id in found) for name, found in dependents.items()
+    }
+    names.sort(key=work.__getitem__, reverse=True)
     indexes = _back_and_forth(list(range(len(points))), points, names)
     levels = [0]
     for before, after in pairwise(points[index] for index in indexes):
@@ -346,6 +356,22 @@ class Plan:
         """Return the order of points in which ComfyUI executes the fewest nodes."""
         nodes = {name: [node for node, _ in found] for name, found in self.targets(points).items()}
         return run_order(points, self.source.graph or {}, nodes)
+
+    @cached_property
+    def notes(self) -> list[str]:
+        """A sentence for each thing that people should know before it runs."""
+        graph = apply_inputs(self.source.graph or {}, self.inputs, strict=False).graph
+        anew = {class_of(graph[node_id]) for node_id in executed_anew(graph)} - {START, END}
+        always = ["ComfyUI executes its loops anew at each point"] if anew else []
+        return [*always, *(notice.rstrip(".") for notice in loop_notices(graph))]
+
+    def work_at(self, values: Mapping[str, Any]) -> int:
+        """Return how often the run at a point executes a node; 1 without loops."""
+        graph = self.source.graph or {}
+        if all(class_of(node) != START for node in graph.values()):
+            return 1
+        counts = executions(apply_inputs(graph, self.inputs_at(values), strict=False).graph)
+        return max(1, sum(counts.values()) + len(graph.keys() - counts.keys()))
 
     def targets(self, points: Sequence[Mapping[str, Any]]) -> dict[str, list[Target]]:
         """Return for each swept name the inputs of the graph that it sets."""

@@ -10,6 +10,7 @@ import uuid
 from collections import defaultdict
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -82,6 +83,11 @@ class Job:
         self.prompt_id = str(uuid.uuid4())
         self.status, self.error, self.record = WAITING, "", {}
         self.sent, self.progress, self._result = False, None, None
+
+    @cached_property
+    def work(self) -> int:
+        """How often it executes a node: points differ if they set the iterations of a loop."""
+        return self.plan.work_at(self.values)
 
     @property
     def run(self) -> Run:
@@ -366,21 +372,24 @@ class SweepProgress:
 def time_left(jobs: Iterable[Job], machines: int) -> float | None:
     """Return how long the jobs that have not ended will take, s.
 
-    It is estimated from the durations of those that have ended, on each machine by itself. A
-    machine that has not executed any is taken to be as fast as the others.
+    It is estimated from the durations of those that have ended and their `Job.work`, on each
+    machine by itself. A machine that has not executed any is taken to be as fast as the others.
     """
-    durations: dict[object, list[float]] = defaultdict(list)
+    ended: dict[object, list[tuple[float, int]]] = defaultdict(list)
     left, unfinished = 0.0, 0
     for job in jobs:
         if job.status not in FINAL:
             unfinished += 1
-            left += 1 - (job.progress.fraction if job.progress is not None else 0)
+            left += job.work * (1 - (job.progress.fraction if job.progress is not None else 0))
         seconds = job.record.get("execution_time")
         if job.status == "success" and isinstance(seconds, (int, float)):
-            durations[job.record.get("machine")].append(seconds)
-    if not durations:
+            ended[job.record.get("machine")].append((seconds, job.work))
+    if not ended:
         return None
-    speed = fmean(1 / max(MIN_DURATION, fmean(times)) for times in durations.values())
+    speed = fmean(
+        sum(work for _, work in runs) / max(MIN_DURATION * len(runs), sum(s for s, _ in runs))
+        for runs in ended.values()
+    )
     return left / min(machines, max(1, unfinished)) / speed
 
 

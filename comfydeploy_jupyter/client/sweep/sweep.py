@@ -174,6 +174,11 @@ class Sweep(Sequence[Point]):
         return self._file.path
 
     @property
+    def notes(self) -> list[str]:
+        """A sentence for each thing to know before it runs, such as loops, which are not cached."""
+        return self._plan.notes
+
+    @property
     def progress(self) -> SweepProgress:
         """Its progress."""
         return self._runner.progress
@@ -418,6 +423,7 @@ class Sweep(Sequence[Point]):
             parts.append(str(self.error))
         if self.path is not None:
             parts.append(f"saved in {self.path}")
+        parts += self.notes
         return "; ".join(parts)
 
 

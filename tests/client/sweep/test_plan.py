@@ -235,3 +235,28 @@ def test_each_point_is_taken_once(levels, machines, ends):
         if active:
             branches.ended(active.pop(end % len(active)))
     assert sorted(found) == list(range(len(levels)))
+
+
+def looped(iterations: object = 3, **more: object) -> dict:
+    """A loop over b between a and d; c is in no loop."""
+    inputs = {"mode": "simple", "mode.num_iterations": iterations, **more}
+    return {
+        **chain("a"),
+        "s": {"class_type": "StartLoop", "inputs": {**inputs, "x": ["a", 0]}},
+        "b": {"class_type": "Node", "inputs": {"x": ["s", 0]}},
+        "e": {"class_type": "EndLoop", "inputs": {"x": ["b", 0]}},
+        "d": {"class_type": "Node", "inputs": {"x": ["e", 0]}},
+        "c": {"class_type": "Node", "inputs": {"value": 0}},
+        "f": {"class_type": "Node", "inputs": {"x": ["c", 0]}},
+    }
+
+
+def test_nodes_in_loops_are_no_reason_for_an_order():
+    """ComfyUI executes them at each point, so what is before them matters less than it seems."""
+    points = grid(a=[1, 2], c=[1, 2])
+    targets = {name: [name] for name in "ac"}
+    assert run_order(points, looped(), targets).indexes == [0, 2, 3, 1], "c has two nodes, a one"
+    cached = looped(50, cache_iterations=True)
+    assert run_order(points, cached, targets).indexes == [0, 1, 3, 2], "a has 50 cached iterations"
+    inside = grid(b=[1, 2], d=[1, 2])
+    assert run_order(inside, looped(), {name: [name] for name in "bd"}).levels == []

@@ -258,3 +258,26 @@ def test_lines_of_several_fonts_have_equal_base_lines(folder):
     assert first is not None
     assert first[3] == sheet.ASCENT
     assert sheet._width("é") == 9
+
+
+def test_points_with_more_iterations_of_a_loop_take_longer(comfy):
+    graph = in_words() | {
+        "s": {
+            "class_type": "StartLoop",
+            "inputs": {"mode": "simple", "mode.num_iterations": 3, "mode.x": ["1", 0]},
+        },
+        "b": {"class_type": "ImageInvert", "inputs": {"image": ["s", 0]}},
+        "e": {"class_type": "EndLoop", "inputs": {"output_value": ["b", 0]}},
+    }
+    grid = Grid.of({"s.mode.num_iterations": [1, 10, 100]})
+    plan = Plan(comfy.server, comfy.load(graph), grid)
+    jobs = [Job(plan, values) for values in plan.grid.points]
+    around = len(graph) - 2  # the nodes that are executed once
+    assert [job.work for job in jobs] == [around + 2, around + 20, around + 200]
+    jobs[0].status, jobs[0].record = "success", {"machine": "one", "execution_time": around + 2}
+    assert time_left(jobs, 1) == pytest.approx(2 * around + 220)
+    assert Plan(comfy.server, comfy.load(in_words()), Grid.of({"seed": [1]})).work_at({}) == 1
+    assert plan.notes == ["ComfyUI executes its loops anew at each point"]
+    many = Plan(comfy.server, comfy.load(graph), grid, inputs={"s.mode.num_iterations": 10**9})
+    assert many.notes[1:] == ["Node StartLoop has 1,000,000,000 iterations"]
+    assert "anew at each point" in repr(comfy.sweep(graph, grid.points, wait=False, save=False))
