@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import lru_cache
 from itertools import groupby
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import InvalidRequestError
 from .definitions import AnyDefinitions, NodeDefinitions
@@ -366,6 +366,14 @@ def _above(key: str) -> Iterator[str]:
         dot = key.find(".", dot + 1)
 
 
+class RunValues(NamedTuple):
+    """The graph that a run executed, the inputs of its request, and its seeds by node and input."""
+
+    graph: Graph
+    inputs: Mapping[str, Any]
+    seeds: Mapping[str, int]
+
+
 MAX_SHOWN = 80
 """How many characters of a value without a field are shown at most."""
 
@@ -381,8 +389,12 @@ def shown_form(
     definitions: AnyDefinitions = None,
     ui: UIGraph | None = None,
     inputs: Mapping[str, Any] | None = None,
+    run: RunValues | None = None,
 ) -> dict[str, Any]:
-    """Return the form of a workflow with these inputs; `handlers.workflows.Form` describes it."""
+    """Return the form of a workflow with these inputs, or with those of a run.
+
+    `handlers.workflows.WorkflowForm` describes it.
+    """
     nodes, inputs = NodeDefinitions.of(definitions), inputs or {}
     made = workflow_form(graph, nodes, ui)
     structure = FormStructure(
@@ -392,9 +404,15 @@ def shown_form(
         definitions=nodes,
         make=lambda changed: workflow_form(changed, nodes, ui),
     )
+    if run is not None:
+        inputs = structure.told_by(run.graph, {**run.inputs, **inputs})
     chosen = structure.of(inputs)
     if chosen:
         structure.rebuild(chosen, {})
+    if run is not None:
+        own = {f"{f.node_id}.{f.input_name}": key for key, f in structure.fields.items()}
+        seeds = {own[name]: seed for name, seed in run.seeds.items() if name in own}
+        inputs = {**inputs, **seeds}
     fields, groups = list(structure.fields.values()), list(structure.groups.values())
     values = {field.key: page_value(field, field.initial) for field in fields}
     problems = {f"{each.node}.{each.input}": f"must be {each.expected}" for each in made.mismatches}
@@ -418,10 +436,29 @@ def shown_form(
         "problems": problems,
         "others": others,
         "unknown": given.unknown,
+        "given": _written(inputs, structure, given.unknown),
+        "price": costs["text"] if (costs := partner_nodes(given.graph, nodes)) else "",
+        "untold": [] if run is None else structure.untold(run.graph, present),
         "partner_nodes": partner_nodes(given.graph, nodes),
         "mismatches": [str(each) for each in made.mismatches],
         "warnings": made.warnings,
     }
+
+
+def _written(
+    inputs: Mapping[str, Any], structure: FormStructure, unknown: Collection[str]
+) -> dict[str, Any]:
+    """Return inputs by the keys of their fields, as the form writes them, if they are changes."""
+    written = {}
+    for name, value in inputs.items():
+        if name in unknown:
+            continue
+        field = structure.field_of(name) if isinstance(value, (str, int, float)) else None
+        if field is None:
+            written[name] = value
+        elif value != field.initial or structure.is_added(field.key):
+            written[field.key] = page_value(field, value)
+    return written
 
 
 def _show_given(
@@ -558,6 +595,10 @@ class FormStructure:
         options = [key for key, field in fields.items() if field.dynamic]
         added = {key: fields[key].fresh for key in more}
         return added | {key: fields[key].value for key in options} | dict.fromkeys(fewer)
+
+    def is_added(self, key: str) -> bool:
+        """Return whether a field belongs to an input that the workflow itself does not have."""
+        return key not in self._saved
 
     def added(self) -> dict[str, Any]:
         """Return the inputs that were added to groups, with their initial values."""

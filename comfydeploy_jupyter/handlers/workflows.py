@@ -286,6 +286,11 @@ class FormRequest(SchemaRequest):
         " removes (null, or a list of rows) decide which fields the form has.",
         {"1.width": "128"},
     )
+    prompt_id: fields.Identifier | None = optional(
+        "A run whose values the form has, and its seeds: those of the graph that it executed,"
+        " whichever workflow it came with.",
+        fields.RUN_ID,
+    )
     fresh: bool = optional(
         "Whether to request the node definitions from ComfyUI again, so that the form offers files"
         " that were just added. Otherwise they may be 30 seconds old.",
@@ -624,6 +629,15 @@ class WorkflowForm(Success):
     partner_nodes: PartnerNodes | None = required(
         "What the partner nodes cost with these values; null if a run executes none."
     )
+    given: dict[str, Any] = required(
+        "The `inputs`, or those of the run, by the keys of their fields and as in `values`, without"
+        " those that are as in the workflow, and without unknown ones.",
+        {"1.width": "128"},
+    )
+    price: str = required("What its partner nodes cost with these values; empty if none.", "")
+    untold: list[str] = required(
+        "The labels of fields, or names of inputs, whose values the run does not tell.", []
+    )
     notes: list[FormNote] = Field(examples=[[]])
     defined: bool = required(
         "Whether the node definitions are those of the running ComfyUI. Otherwise they may be old"
@@ -758,12 +772,18 @@ class GraphsHandler(Handler):
         title = PurePath(self._file_name(request)).stem
         if request.workflow_id is not None:
             title = await self.services.local_workflows.name(request.workflow_id)
+        run = None
+        if request.prompt_id is not None:
+            record = await self.services.runs.record(request.prompt_id)
+            graph, _ = await self.services.runs.graph(request.prompt_id)
+            run = graph, dict(record.inputs or {}), dict(record.seeds or {})
         form = await convert.read_form(
             self.services.machines.get(request.machine),
             workflow_api=api,
             workflow=ui,
             inputs=request.inputs,
             fresh=request.fresh,
+            run=run,
         )
         await self.reply_large({"success": True, "title": title, **form})
 

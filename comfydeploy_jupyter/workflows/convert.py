@@ -17,7 +17,7 @@ from ..graphs.formats import GraphFormat, check_api_graph, class_of, detect_form
 from ..graphs.inputs import contract_of
 from ..graphs.layout import api_to_ui
 from ..graphs.metadata import embedded_workflow
-from ..graphs.shown_form import shown_form
+from ..graphs.shown_form import RunValues, shown_form
 from ..graphs.ui import check_integrity
 from ..graphs.ui_to_api import ui_to_api
 from ..util import jsons, worker
@@ -340,13 +340,16 @@ async def read_form(
     workflow: dict[str, Any] | None,
     inputs: dict[str, Any] | None,
     fresh: bool,
+    run: tuple[bytes, dict[str, Any], dict[str, int]] | None = None,
 ) -> dict[str, Any]:
-    """Return the form of a workflow with these inputs, see `shown_form`.
+    """Return the form of a workflow with these inputs, or those of a run, see `shown_form`.
+
+    A run is its graph as JSON, the inputs of its request, and its seeds.
 
     Without live node definitions of the machine, the last known ones are used.
     """
     definitions = await machine.definitions(max_age=0 if fresh else FILES_MAX_AGE)
-    return await worker.run(_form, definitions, workflow_api, workflow, inputs)
+    return await worker.run(_form, definitions, workflow_api, workflow, inputs, run)
 
 
 def _form(
@@ -354,10 +357,12 @@ def _form(
     api: dict[str, Any] | None,
     ui: dict[str, Any] | None,
     inputs: dict[str, Any] | None,
+    run: tuple[bytes, dict[str, Any], dict[str, int]] | None,
 ) -> dict[str, Any]:
     api, ui, warnings = as_api(api, ui, definitions.nodes)
     graph = check_api_graph(api)
-    form = shown_form(graph, definitions.nodes, ui, inputs)
+    values = None if run is None else RunValues(jsons.loads(run[0]), *run[1:])
+    form = shown_form(graph, definitions.nodes, ui, inputs, values)
     if definitions.source == "bundled":  # its lists of files are empty
         for row in form["rows"]:
             number = row.get("choices")

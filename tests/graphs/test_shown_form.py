@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from comfydeploy_jupyter.graphs.form import workflow_form
-from comfydeploy_jupyter.graphs.shown_form import shown_form
+from comfydeploy_jupyter.graphs.shown_form import RunValues, shown_form
 from tests.helpers.graphs import combo, declared, group, node
 
 SEED = ["INT", {"default": 0, "min": 0, "max": 2**64 - 1, "control_after_generate": True}]
@@ -244,3 +244,23 @@ def test_all_names_of_an_input_find_it() -> None:
             assert shown({name: 1}, graph)["values"][key] in ("1", 1, True), name
     fields = workflow_form(graph, DEFINITIONS).fields
     assert {field.key for field in fields} <= set(rows(shown({}, graph)))
+
+
+def test_the_values_of_a_run_are_given_by_the_keys_of_fields() -> None:
+    graph = {"3": node("KSampler", seed=1, steps=20)}
+    executed = {"3": node("KSampler", seed=2**64 - 1, steps=20), "9": node("Other", a=1)}
+    run = RunValues(executed, {"KSampler.steps": 20}, {"3.seed": 2**64 - 1})
+    form = shown_form(graph, {}, run=run)
+    assert form["given"] == {"3.seed": str(2**64 - 1)}
+    assert form["values"]["3.seed"] == str(2**64 - 1)
+    assert form["untold"] == []
+    other = shown_form({"3": node("KSampler", steps=1), "4": node("X", b=2)}, {}, run=run)
+    assert other["given"] == {"3.steps": "20"}
+    assert other["untold"] == ["3.seed", "X: b"]
+
+
+def test_given_inputs_are_named_by_their_fields_and_unknown_ones_left_out() -> None:
+    graph = {"3": node("KSampler", seed=1, steps=20)}
+    form = shown_form(graph, {}, inputs={"steps": 8, "seed": 1, "nothing": 1})
+    assert form["given"] == {"3.steps": "8"}
+    assert list(form["unknown"]) == ["nothing"]

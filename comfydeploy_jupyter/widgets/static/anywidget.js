@@ -42,10 +42,10 @@ async function fromServer() {
   const { baseUrl } = pageConfig();
   if (!baseUrl) return null;
   try {
-    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"7d31cf64b8a2bb6d"}`;
+    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"9291df3db0c05b14"}`;
     const reply = await fetch(url, { headers: pageHeaders() });
     const text = reply.ok ? await reply.text() : "";
-    return text.startsWith(`// ${"7d31cf64b8a2bb6d"} `) ? text : null;
+    return text.startsWith(`// ${"9291df3db0c05b14"} `) ? text : null;
   } catch {
     return null;
   }
@@ -74,9 +74,9 @@ function panels(model) {
   const page = globalThis;
   page[LOADED] ??= {};
   const loaded = page[LOADED];
-  loaded["7d31cf64b8a2bb6d"] ??= load(model);
-  loaded["7d31cf64b8a2bb6d"].catch(() => delete loaded["7d31cf64b8a2bb6d"]);
-  return loaded["7d31cf64b8a2bb6d"];
+  loaded["9291df3db0c05b14"] ??= load(model);
+  loaded["9291df3db0c05b14"].catch(() => delete loaded["9291df3db0c05b14"]);
+  return loaded["9291df3db0c05b14"];
 }
 function render({ model, el }) {
   let end = () => {

@@ -3,6 +3,7 @@
 import { effect, useSignal } from "@preact/signals";
 import { useEffect, useMemo, useRef } from "preact/hooks";
 import { FormView } from "../components/form_view.tsx";
+import { Missing } from "../components/missing.tsx";
 import { Presets } from "../components/presets.tsx";
 import { RunBar } from "../components/run_bar.tsx";
 import { Button, Note, usePolling } from "../components/ui.tsx";
@@ -15,7 +16,7 @@ import type { PanelProps } from "../state/traits.ts";
 export type RunTraits = {
   server: ServerFacts;
   /** The workflow that is shown; null for none. */
-  workflow: { title: string; source: Source } | null;
+  shown_workflow: { title: string; source: Source } | null;
   /** The inputs that differ from the workflow: numbers are texts, null removes an input. */
   values: Inputs;
   /** The seeds that every run keeps; null for those that the workflow says. */
@@ -69,7 +70,7 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
   useEffect(
     () =>
       effect(() => {
-        const { value } = traits.workflow;
+        const { value } = traits.shown_workflow;
         if (!value) return form.close();
         if (value.source === form.source.peek()) return;
         form.machine = traits.machine.peek();
@@ -133,7 +134,7 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
   });
 
   const run = () => {
-    const workflow = traits.workflow.value;
+    const workflow = traits.shown_workflow.value;
     if (!workflow || !form.rows.value) return;
     const number = Number(times.value);
     const isNumber = Number.isInteger(number) && number >= 1 && number <= MAX_AT_ONCE;
@@ -152,7 +153,7 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
     runs.submit(workflow.source, each, traits.machine.value);
   };
 
-  const workflow = traits.workflow.value;
+  const workflow = traits.shown_workflow.value;
   const result = runs.result.value ?? traits.result.value;
   const isReady = workflow !== null && !form.isOpening.value && !form.problem.value;
   const end = result ? (ENDS[result.status] ?? "") : "";
@@ -170,6 +171,14 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
     <div class="cd-body cd-run" ref={root}>
       <Notes notes={form.notes.value} />
       {down.value && <Note live>{down.value}</Note>}
+      {workflow && (
+        <Missing
+          transport={transport}
+          source={workflow.source}
+          machine={traits.machine.value}
+          onFetched={() => form.remake(true)}
+        />
+      )}
       <RunBar
         runs={runs}
         times={times}
@@ -177,7 +186,12 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
         state={state}
         error={runs.error.value || form.problem.value}
         problem={wrongTimes.value}
-        note={repeats ? `The seeds are kept: the ${times.value} runs will be equal.` : ""}
+        note={[
+          repeats ? `The seeds are kept: the ${times.value} runs will be equal.` : "",
+          form.price.value,
+        ]
+          .filter(Boolean)
+          .join(" ")}
         onRun={run}
       />
       {repeats && (

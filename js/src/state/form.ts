@@ -49,6 +49,10 @@ type FormReply = {
   problems: Record<string, string>;
   others: Record<string, string>;
   unknown: Record<string, string[]>;
+  given: Inputs;
+  untold: string[];
+  /** What the partner nodes cost with these values. */
+  price: string;
   notes: FormNote[];
   /** Whether ComfyUI's node definitions are known. */
   defined: boolean;
@@ -110,6 +114,7 @@ export class FormState {
   readonly notes = signal<FormNote[]>([]);
   /** The hash by which the server knows the runs of this workflow. */
   readonly structure = signal("");
+  readonly price = signal("");
   readonly isDefined = signal(true);
   /** Why there is no form; empty if there is one, or none was asked for. */
   readonly problem = signal("");
@@ -227,16 +232,9 @@ export class FormState {
     this.outputs.value = reply.outputs;
     this.notes.value = reply.notes;
     this.structure.value = reply.structure;
+    this.price.value = reply.price;
     this.isDefined.value = reply.defined;
-    // names that code has used become the keys of their fields
-    const keys = new Map(rows.flatMap(({ key, names = [] }) => names.map((name) => [name, key])));
-    const entries = Object.entries(this.changed.value)
-      .filter(([name]) => !(name in reply.unknown))
-      .map(([name, value]) => {
-        const key = keys.get(name) ?? name;
-        return [key, key !== name && key in reply.values ? reply.values[key] : value];
-      });
-    this.changed.value = Object.fromEntries(entries);
+    this.changed.value = reply.given; // by the keys of fields
   }
 
   /** The user, or code, has set a value. */
@@ -348,6 +346,25 @@ export class FormState {
     });
     await this.remake();
     this.onChange();
+  }
+
+  /** Show the values of a run, and keep its seeds; return a sentence about it. */
+  async reuse(promptId: string): Promise<string> {
+    const body = { ...this.source.value, machine: this.machine, prompt_id: promptId };
+    const { source } = this;
+    const asked = source.value;
+    const reply = await this.transport.post<FormReply>("workflow/form", body);
+    if (source.value !== asked) return "";
+    this.asked?.abort();
+    this.drawn.clear();
+    batch(() => {
+      this.take(reply);
+      this.locked.value = reply.rows.filter(({ kind }) => kind === "seed").map(({ key }) => key);
+    });
+    this.onChange();
+    const told = "The values and seeds of this run are in the form now";
+    const { untold } = reply;
+    return untold.length ? `${told}, but the run does not tell: ${untold.join(", ")}.` : `${told}.`;
   }
 
   /** The value that a run gets of a field, and why it is none. */
