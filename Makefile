@@ -1,5 +1,20 @@
 # `make help` lists the targets with the texts after ##.
 
+# `make try-comfyui PATH=…` names a ComfyUI, and PYTHON its interpreter. Else, and for the commands
+# of this file, PATH is the search path and PYTHON makes the environment. Since make 4.4 also
+# $(shell) gets the PATH of the command line; the one before is in the environment of make.
+ifneq ($(filter try-comfyui,$(MAKECMDGOALS)),)
+ifeq ($(origin PATH),command line)
+TRIED := $(PATH)
+SEARCHED := $(shell PATH=/usr/bin:/bin; tr '\0' '\n' 2>/dev/null </proc/$$PPID/environ | sed -n 's/^PATH=//p')
+override PATH := $(or $(SEARCHED),/opt/homebrew/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin)
+endif
+ifeq ($(origin PYTHON),command line)
+TRIED_PYTHON := $(PYTHON)
+override PYTHON := python3
+endif
+endif
+
 PYTHON  ?= python3
 VENV    ?= .venv
 COMFYUI ?= .comfyui
@@ -29,7 +44,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # The last line of `make test` is the summary of the tests.
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help setup run test test-all prepared quick check style forge unit coverage fuzz docs docs-serve notebooks screenshots comfyui packages hub-proxy js js-build dist release-check clean
+.PHONY: help setup run test test-all prepared quick check style forge unit try-comfyui coverage fuzz docs docs-serve notebooks screenshots comfyui packages hub-proxy js js-build dist release-check clean
 
 help: ## show this list
 	@sed -nE 's/^([a-z-]+):[^=]* ## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -78,6 +93,10 @@ forge: $(STAMP)-test
 # The tests wait for hundreds of processes: if STRICT, one that fails is tried again, and listed as such.
 unit: $(STAMP)-test comfyui packages hub-proxy ## run the tests, or those that ARGS names: ARGS="tests/handlers -x"
 	COMFYUI_TEST_PATH=$(COMFYUI) $(PYTEST) $(if $(STRICT),--reruns 1 -raR) $(if $(COVERAGE),$(COV)) $(ARGS)
+
+try-comfyui: $(STAMP)-test packages ## try any ComfyUI, PATH=/some/ComfyUI (PYTHON=…), and write a report of what differs; ARGS go to the tests
+	$(if $(TRIED),,$(error Say which one: make try-comfyui PATH=/some/ComfyUI))
+	$(BIN)/python scripts/try_comfyui.py '$(TRIED)' $(if $(TRIED_PYTHON),--python '$(TRIED_PYTHON)') -n $(JOBS) --no-loadscope-reorder $(ARGS)
 
 coverage: COVERAGE = 1
 coverage: export THOROUGH = 1

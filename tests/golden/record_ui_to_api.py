@@ -17,6 +17,7 @@ import copy
 import gzip
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -38,17 +39,23 @@ QUEUE = """async (ui) => {
 READY = "window.app?.graph && Object.keys(LiteGraph.registered_node_types).length > 20"
 
 
-def record(address: str, workflows: dict[str, Any]) -> dict[str, Any]:
+def record(
+    address: str, workflows: dict[str, Any], definitions: bytes | None = DEFINITIONS
+) -> dict[str, Any]:
+    """Return what the editor queues for workflows; without definitions, with those of ComfyUI."""
+
     def answer(route: Route) -> None:
-        route.fulfill(status=200, body=DEFINITIONS, content_type="application/json")
+        route.fulfill(status=200, body=definitions, content_type="application/json")
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=os.environ.get("CHROMIUM"), args=["--no-sandbox"]
+            executable_path=os.environ.get("CHROMIUM") or shutil.which("chromium"),
+            args=["--no-sandbox"],
         )
         page = browser.new_page()
         page.set_default_timeout(120_000)
-        page.route("**/api/object_info", answer)
+        if definitions is not None:
+            page.route("**/api/object_info", answer)
         page.goto(address)
         page.wait_for_function(READY)
         page.wait_for_timeout(2000)

@@ -95,7 +95,12 @@ class ComfyUIServer:
     """One running ComfyUI with its own base directory and port."""
 
     def __init__(
-        self, base_dir: Path, *, args: Sequence[str] = (), env: dict[str, str] | None = None
+        self,
+        base_dir: Path,
+        *,
+        args: Sequence[str] = (),
+        env: dict[str, str] | None = None,
+        partner_nodes: bool = False,
     ) -> None:
         self.path, self.python = comfyui_tree()
         self.base_dir = base_dir
@@ -107,6 +112,7 @@ class ComfyUIServer:
         self.url = f"http://127.0.0.1:{self.port}"
         self._args = list(args)
         self._env = env or {}
+        self._partner_nodes = partner_nodes
         self._process: Reaped | None = None
         for folder in (self.input_dir, self.output_dir, self.models_dir):
             folder.mkdir(parents=True, exist_ok=True)
@@ -124,7 +130,8 @@ class ComfyUIServer:
         command = [
             *(str(self.python), "-u", "main.py", "--cpu", "--port", str(self.port)),
             *("--base-directory", str(self.base_dir), "--database-url", "sqlite:///:memory:"),
-            *("--preview-method", "auto", "--disable-api-nodes", *self._args),
+            *("--preview-method", "auto", *self._args),
+            *(() if self._partner_nodes else ("--disable-api-nodes",)),
         ]
         log, env = self.log_path, self._env
         self._process = Reaped(*command, log=log, cwd=self.path, env=env)

@@ -1,0 +1,99 @@
+"""``make try-comfyui``: the report about a checkout of ComfyUI."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from scripts.try_comfyui import differences, inputs_in
+from tests.helpers.comfyui import comfyui_tree, comfyui_version
+from tests.helpers.processes import REPOSITORY
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_differences_of_definitions_are_told_shortly():
+    before: dict[str, Any] = {
+        "input": {"required": {"a": ["INT", {"min": 0}], "gone": ["INT"], "c": [["x"], {}]}},
+        "output": ["IMAGE"],
+    }
+    now: dict[str, Any] = {
+        "input": {"required": {"a": ["INT", {"min": 1}], "new": ["INT"], "c": [["x", "y"], {}]}},
+        "output": ["IMAGE"],
+    }
+    assert list(differences(before, now)) == [
+        "`input.required.a[1].min` is `1`, was `0`",
+        "without `input.required.gone`",
+        "`input.required.c[0]` has 2 entries, had 1",
+        "new `input.required.new`",
+    ]
+    assert list(differences(before, before)) == []
+
+
+def test_inputs_of_groups_and_options_are_found():
+    rows = {"template": {"required": {"lora": ["COMBO", {"remote_combo": {}}]}, "optional": {}}}
+    option = {"key": "x", "inputs": {"required": {"n": ["FUTURE_V4", {"q": 1}]}}}
+    entry = {
+        "input": {
+            "required": {"rows": ["COMFY_DYNAMICGROUP_V3", rows], "old": [["a", "b"]]},
+            "optional": {"mode": ["COMFY_DYNAMICCOMBO_V3", {"options": [option]}], "odd": "x"},
+        },
+        "input_order": {"required": ["rows", "old"], "optional": ["mode"]},
+    }
+    assert [(place, kind) for place, kind, _ in inputs_in(entry)] == [
+        ("rows", "COMFY_DYNAMICGROUP_V3"),
+        ("rows.lora", "COMBO"),
+        ("old", "COMBO"),
+        ("mode", "COMFY_DYNAMICCOMBO_V3"),
+        ("mode.n", "FUTURE_V4"),
+    ]
+
+
+def make(*arguments: str) -> str:
+    done = subprocess.run(
+        ["make", "--no-print-directory", *arguments],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+    )
+    return done.stdout + done.stderr
+
+
+def test_make_takes_a_path_and_keeps_the_search_path(tmp_path: Path):
+    given = ["try-comfyui", f"PATH={tmp_path}/a b", "PYTHON=/its/python", "ARGS=-x"]
+    said = make("-n", *given)
+    assert f"scripts/try_comfyui.py '{tmp_path}/a b' --python '/its/python'" in said
+    assert "Say which one" in make("-n", "try-comfyui")
+    (tmp_path / "more.mk").write_text(f'include {REPOSITORY}/Makefile\nshow:\n\t@echo "$$PATH"\n')
+    shown = make("-f", str(tmp_path / "more.mk"), "show", *given, "-o", "try-comfyui")
+    if sys.platform == "linux":
+        assert shown.splitlines()[0] == os.environ["PATH"]
+
+
+@pytest.mark.slow
+def test_definitions_and_prompts_of_a_comfyui_are_compared(installed_comfyui, tmp_path: Path):
+    path, python = comfyui_tree()
+    command = [sys.executable, "scripts/try_comfyui.py", str(path), "--python", str(python)]
+    command += ["--to", str(tmp_path), "--parts", "definitions,prompts"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    report = (tmp_path / "report.md").read_text()
+    assert report.startswith(f"# ComfyUI {comfyui_version()} with comfydeploy-jupyter")
+    assert "New node classes since" in report
+    assert "Changed replies to" in report
+    assert "Not tried" not in report
+    if comfyui_version() == "0.3.75":
+        assert "- `BatchImagesNode`" in report.partition("Removed classes")[2]
+        assert "we say" in report or "so do we" in report
+
+
+def test_no_comfyui_and_no_such_part_are_told(tmp_path: Path):
+    command = [sys.executable, "scripts/try_comfyui.py", str(tmp_path)]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "there is no ComfyUI in" in done.stderr
