@@ -44,7 +44,7 @@ from .form import (
 from .formats import AnyGraph, Graph, UIGraph, class_of, copy_graph, inputs_of, is_link, title_of
 from .queued_values import wrapped
 from .validation import not_offered, own_check, value_text
-from .video_edit import PARTS
+from .video_edit import PARTS, VIDEO_EDIT, edit_in
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -114,6 +114,11 @@ def apply_inputs(
             whole = value is None or any(other.startswith(f"{name}.") for other in before)
             specs = definitions.declared(class_of(node), before) if whole else {}
             own = specs.get(name)
+            if isinstance(value, str) and value.startswith("{"):
+                # Pages keep the edit of a video as JSON text.
+                edited = definitions.declared(class_of(node), before).get(name)
+                if edited is not None and edited.type == VIDEO_EDIT:
+                    value = edit_in(value)
             if own is not None and own.type == ROWS:
                 rows = _rows_of(own, value, key)
                 given[node_id, name] = key
@@ -539,7 +544,10 @@ def check_inputs(graph: AnyGraph, applied: AppliedInputs, definitions: AnyDefini
         value = inputs_of(node).get(field.input_name)
         own = _checks_itself(definitions, node, field.input_name)
         choices = None if own or field.kind != "combo" or field.remote else field.options
-        if choices is None or value in choices:
+        problem: str | None
+        if field.kind == "video_edit":
+            problem = f"must be an object, not {value_text(value)}"
+        elif choices is None or value in choices:
             problem = _problem_of(value, property_of(field), bounded=not own)
         else:
             problem = not_offered(value, choices, class_of(node), field.input_name)

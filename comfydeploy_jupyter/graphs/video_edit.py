@@ -47,12 +47,18 @@ def _plain(number: Any) -> Any:
     return int(number) if is_whole else number
 
 
-def read_edit(label: str, text: str) -> dict[str, Any]:
-    """Return the value that a text contains; InvalidRequestError names what is wrong in it."""
+def edit_in(text: str) -> Any:
+    """Return the object that a text contains as JSON, and any other text unchanged."""
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
-        found = None
+        return text
+    return found if isinstance(found, dict) else text
+
+
+def read_edit(label: str, text: str) -> dict[str, Any]:
+    """Return the value that a text contains; InvalidRequestError names what is wrong in it."""
+    found = edit_in(text)
     if not isinstance(found, dict):
         raise InvalidRequestError.of_field(label, "must be an object with trim or crop")
     for part, names in PARTS.items():

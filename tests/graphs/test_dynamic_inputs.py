@@ -18,9 +18,10 @@ from comfydeploy_jupyter.graphs.definitions import NodeDefinitions
 from comfydeploy_jupyter.graphs.form import input_form, page_value
 from comfydeploy_jupyter.graphs.inputs import apply_inputs, check_inputs, property_of
 from comfydeploy_jupyter.graphs.layout import api_to_ui
-from comfydeploy_jupyter.graphs.shown_form import read_value
+from comfydeploy_jupyter.graphs.shown_form import read_value, shown_form
 from comfydeploy_jupyter.graphs.ui_to_api import ui_to_api
 from comfydeploy_jupyter.graphs.validation import validate_prompt
+from comfydeploy_jupyter.graphs.video_edit import edit_text
 from tests.helpers.graphs import combo, declared, node, saved
 
 PICTURES = {"input": {"required": {"image": ["IMAGE", {}]}}, "prefix": "image", "min": 2}
@@ -484,3 +485,33 @@ def test_a_preview_of_a_resolution_has_no_field() -> None:
     assert [field.key for field in input_form(graph, NEW)] == ["1.width"]
     graph["1"]["inputs"]["preview"] = ""  # as some program may have written it
     assert [f.key for f in input_form(graph, NEW)] == ["1.width"]
+
+
+def test_the_edit_of_a_video_may_be_given_as_the_text_of_a_page() -> None:
+    graph = {"1": node("Load", file="a.mp4"), "2": node("Trim", video=["1", 0], trim={})}
+    for given in (EDIT, edit_text(EDIT)):
+        for key in ("2.trim", "1.edit"):
+            applied = apply_inputs(graph, {key: given}, definitions=VIDEOS)
+            node_id, _, name = key.partition(".")
+            assert applied.graph[node_id]["inputs"][name] == EDIT
+            check_inputs(graph, applied, VIDEOS)
+    applied = apply_inputs(graph, {"1.file": "{a}.mp4"}, definitions=VIDEOS)
+    assert applied.graph["1"]["inputs"]["file"] == "{a}.mp4", "it is a name"
+    for wrong in ("{", "whole", 5, "{1}"):
+        applied = apply_inputs(graph, {"2.trim": wrong}, definitions=VIDEOS)
+        with pytest.raises(InvalidInputError, match="must be an object, not"):
+            check_inputs(graph, applied, VIDEOS)
+
+
+def test_the_form_shows_the_edit_of_a_video_that_was_given() -> None:
+    graph = {"1": node("Load", file="a.mp4", edit={"trim": {"start_time": 0.0}})}
+    text = edit_text(EDIT)
+    shown = shown_form(graph, VIDEOS, None, {"1.edit": text})
+    assert shown["values"]["1.edit"] == text
+    assert (shown["others"], shown["problems"]) == ({}, {})
+    (row,) = (row for row in shown["rows"] if row["kind"] == "video_edit")
+    assert row["original"] == '{"trim":{"start_time":0}}'
+    assert row["edit"] == {"features": ["trim", "crop"], "video": "1.file"}
+    wrong = shown_form(graph, VIDEOS, None, {"1.edit": {"trim": {"start_time": -1}}})
+    problem = "trim: start_time must be a number of seconds, from 0"
+    assert wrong["problems"] == {"1.edit": problem}

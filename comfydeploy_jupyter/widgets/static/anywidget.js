@@ -42,10 +42,10 @@ async function fromServer() {
   const { baseUrl } = pageConfig();
   if (!baseUrl) return null;
   try {
-    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"9291df3db0c05b14"}`;
+    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"c47458f5688d9443"}`;
     const reply = await fetch(url, { headers: pageHeaders() });
     const text = reply.ok ? await reply.text() : "";
-    return text.startsWith(`// ${"9291df3db0c05b14"} `) ? text : null;
+    return text.startsWith(`// ${"c47458f5688d9443"} `) ? text : null;
   } catch {
     return null;
   }
@@ -74,9 +74,9 @@ function panels(model) {
   const page = globalThis;
   page[LOADED] ??= {};
   const loaded = page[LOADED];
-  loaded["9291df3db0c05b14"] ??= load(model);
-  loaded["9291df3db0c05b14"].catch(() => delete loaded["9291df3db0c05b14"]);
-  return loaded["9291df3db0c05b14"];
+  loaded["c47458f5688d9443"] ??= load(model);
+  loaded["c47458f5688d9443"].catch(() => delete loaded["c47458f5688d9443"]);
+  return loaded["c47458f5688d9443"];
 }
 function render({ model, el }) {
   let end = () => {

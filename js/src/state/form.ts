@@ -402,7 +402,10 @@ export class FormState {
     for (const row of this.rows.value) {
       if (row.kind === "group") continue;
       const isOwn = row.key === `${row.node}.${row.input}`;
-      if (!(row.key in this.changed.value) && (!isOwn || row.original === null)) continue;
+      // An empty text is no value of these; the workflow has none.
+      const isUnset = row.original === "" && (row.remote || row.kind === "video_edit");
+      const isLeftOut = !isOwn || row.original === null || isUnset;
+      if (!(row.key in this.changed.value) && isLeftOut) continue;
       const [value, problem] = this.read(row);
       if (problem) problems[row.key] = problem;
       else if (row.kind !== "color" || row.key in this.changed.value)
