@@ -44,7 +44,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # The last line of `make test` is the summary of the tests.
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help setup run test test-all prepared quick check style forge unit try-comfyui coverage fuzz docs docs-serve notebooks screenshots comfyui packages hub-proxy js js-build dist release-check clean
+.PHONY: help setup run test test-all prepared quick check style forge unit try-comfyui coverage fuzz docs docs-serve notebooks screenshots comfyui packages hub-proxy js js-build panels dist release-check clean
 
 help: ## show this list
 	@sed -nE 's/^([a-z-]+):[^=]* ## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -105,6 +105,9 @@ coverage: unit ## run all tests, show which lines and branches they run, and fai
 js: $(JS_STAMP) ## check and test the JavaScript
 	$(NPM) run --silent check
 	$(NPM) --silent test
+
+panels: $(JS_STAMP) ## make a page that shows the states of the panels: js/build/stories.html
+	cd js && node build.mjs --stories
 
 js-build: $(JS_STAMP) ## make the scripts of the package from js/
 	$(NPM) run --silent build

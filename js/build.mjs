@@ -3,9 +3,10 @@
 //   node build.mjs            write the bundles
 //   node build.mjs --check    exit with an error if a bundle differs from the result of its source
 //   node build.mjs --tests    bundle the tests for node's test runner
+//   node build.mjs --stories  write the page build/stories.html, which shows states of the panels
 
 import { createHash } from "node:crypto";
-import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { basename, dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
@@ -108,6 +109,12 @@ if (process.argv.includes("--tests")) {
     platform: "node",
     sourcemap: "inline",
   });
+} else if (process.argv.includes("--stories")) {
+  const text = await bundle("stories/index.tsx", "", { format: "esm" });
+  mkdirSync(TESTS.output, { recursive: true });
+  const script = text.replaceAll("</script", "<\\/script");
+  const page = `<!doctype html><meta charset="utf-8"><title>Panels</title><body><script type="module">${script}</script>`;
+  writeFileSync(join(TESTS.output, "stories.html"), page);
 } else if (process.argv.includes("--check")) {
   const paths = outdated(await bundles());
   for (const path of paths) {

@@ -16,6 +16,7 @@ import requests
 
 from ..client.files import UPLOAD_TIMEOUT, Form
 from ..client.server import READ_TIMEOUT, chunks_of, interrupt, send_any, unreachable
+from ..display.page import STATIC
 from ..errors import ComfyDeployError, InvalidRequestError
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 METHODS = frozenset({"GET", "HEAD", "POST", "DELETE"})
 PATH = re.compile(r"[a-z][\w-]*(/[\w-]+)*")
 """The routes that are passed on: those below the prefix of this package, without ``..``."""
+
+SCRIPTS = frozenset({"viewers/model_viewer.js"})
+"""The scripts that panels load when they need them."""
 
 MAX_OPEN = 8
 """How many streams and uploads a page may have open."""
@@ -80,6 +84,9 @@ class Bridge:
 
     def _on_request(self, message: Message, _: object) -> None:
         self._pool.submit(self._attempt, self._request, message)
+
+    def _on_script(self, message: Message, _: object) -> None:
+        self._pool.submit(self._attempt, self._script, message)
 
     def _on_stream(self, message: Message, _: object) -> None:
         self._start(self._stream, message)
@@ -190,6 +197,14 @@ class Bridge:
     def _request(self, message: Message) -> None:
         with self._response(message) as response:
             self._reply(message, response)
+
+    def _script(self, message: Message) -> None:
+        """Send a script of the package, which a page that has no server cannot get elsewhere."""
+        name = str(message["name"])
+        if name not in SCRIPTS:
+            raise InvalidRequestError.of_field("name", f"is not that of a script: {name}")
+        reply = {"kind": "reply", "id": message["id"], "status": 200, "type": "text/javascript"}
+        self._send(reply, [(STATIC / name).read_bytes()])
 
     def _stream(self, message: Message) -> None:
         with self._response(message) as response:

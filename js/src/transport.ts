@@ -103,6 +103,8 @@ export abstract class Transport {
 
   protected abstract raw(method: string, path: string, options: Options): Promise<Raw>;
   protected abstract texts(path: string, options: Options): AsyncGenerator<string>;
+  /** Return the URL of a script of the package, such as `viewers/model_viewer.js`. */
+  abstract script(name: string): Promise<string>;
   /** Send a file as a form, and return the JSON of the reply. */
   abstract send<Reply>(path: string, upload: Upload): Promise<Reply>;
 
@@ -212,6 +214,10 @@ export class Straight extends Transport {
     }
   }
 
+  async script(name: string): Promise<string> {
+    return `${this.base}static/comfydeploy/${name}`;
+  }
+
   send<Reply>(path: string, { query, fields, file, progress, signal }: Upload): Promise<Reply> {
     return new Promise((resolve, reject) => {
       const form = new FormData();
@@ -292,9 +298,25 @@ export class ThroughKernel extends Transport {
 
   protected raw(method: string, path: string, options: Options): Promise<Raw> {
     const { query, body, signal } = options;
+    const facts = {
+      kind: "request",
+      method,
+      path,
+      query: toQuery(query).slice(1),
+      body: textOf(body),
+    };
+    return this.answer(facts, signal);
+  }
+
+  async script(name: string): Promise<string> {
+    const { content } = await this.answer({ kind: "script", name });
+    return URL.createObjectURL(new Blob(content, { type: "text/javascript" }));
+  }
+
+  private answer(asked: object, signal?: AbortSignal): Promise<Raw> {
     return new Promise((resolve, reject) => {
       const id = this.call(
-        { kind: "request", method, path, query: toQuery(query).slice(1), body: textOf(body) },
+        asked,
         (message, content) => {
           this.listeners.delete(id);
           const { kind, status = 0, type = "", size = -1 } = message;

@@ -36,6 +36,10 @@ class Routes extends Transport {
     throw new Error("not used");
   }
 
+  script(): never {
+    throw new Error("not used");
+  }
+
   protected texts(): never {
     throw new Error("not used");
   }

@@ -53,6 +53,16 @@ def test_a_request_is_answered(page: Page) -> None:
     assert json.loads(page.answer()[1])["valid"] is True
 
 
+def test_a_script_of_the_package_is_sent_and_no_other_file(page: Page) -> None:
+    page.send("script", name="viewers/model_viewer.js")
+    message, content = page.answer()
+    assert message["status"] == 200
+    assert content.startswith(b"// Made from js/src/viewers/")
+    page.send("script", name="../panel.py")
+    message, _ = page.answer()
+    assert message["kind"] == "failed"
+
+
 def test_an_error_of_a_route_is_its_reply(page: Page) -> None:
     page.send("request", "workflow", method="GET", query="workflow_id=nothing")
     message, content = page.answer()

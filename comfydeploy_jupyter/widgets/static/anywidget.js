@@ -42,10 +42,10 @@ async function fromServer() {
   const { baseUrl } = pageConfig();
   if (!baseUrl) return null;
   try {
-    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"c47458f5688d9443"}`;
+    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"7b37ff5a57c29a24"}`;
     const reply = await fetch(url, { headers: pageHeaders() });
     const text = reply.ok ? await reply.text() : "";
-    return text.startsWith(`// ${"c47458f5688d9443"} `) ? text : null;
+    return text.startsWith(`// ${"7b37ff5a57c29a24"} `) ? text : null;
   } catch {
     return null;
   }
@@ -74,9 +74,9 @@ function panels(model) {
   const page = globalThis;
   page[LOADED] ??= {};
   const loaded = page[LOADED];
-  loaded["c47458f5688d9443"] ??= load(model);
-  loaded["c47458f5688d9443"].catch(() => delete loaded["c47458f5688d9443"]);
-  return loaded["c47458f5688d9443"];
+  loaded["7b37ff5a57c29a24"] ??= load(model);
+  loaded["7b37ff5a57c29a24"].catch(() => delete loaded["7b37ff5a57c29a24"]);
+  return loaded["7b37ff5a57c29a24"];
 }
 function render({ model, el }) {
   let end = () => {

@@ -2,7 +2,7 @@
 
 import { type ReadonlySignal, useSignal } from "@preact/signals";
 import type { ComponentChildren, HTMLAttributes, Ref } from "preact";
-import { useEffect, useRef } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import { copyText } from "../clipboard.ts";
 import { newId } from "../dom.ts";
 
@@ -230,6 +230,61 @@ export function CopyButton({ label, text }: { label: string; text: string }) {
     >
       {label}
     </button>
+  );
+}
+
+type DetailsProps = { summary: string; class?: string; onOpen?: () => void } & Children;
+
+/** What is in the page only while it is unfolded. */
+export function Details({ summary, onOpen, children, class: name }: DetailsProps) {
+  const isOpen = useSignal(false);
+  return (
+    <details
+      class={name}
+      onToggle={(event) => {
+        isOpen.value = event.currentTarget.open;
+        if (isOpen.value) onOpen?.();
+      }}
+    >
+      <summary>{summary}</summary>
+      {isOpen.value && children}
+    </details>
+  );
+}
+
+type DialogProps = {
+  label: string;
+  onClose: () => void;
+  class?: string;
+  onKeyDown?: (event: KeyboardEvent) => void;
+} & Children;
+
+/** A dialog in front of the page. When it is gone, what had the focus before gets it again. */
+export function Dialog({ label, onClose, onKeyDown, children, class: name }: DialogProps) {
+  const ref = useRef<HTMLDialogElement>(null);
+  useLayoutEffect(() => {
+    const dialog = ref.current;
+    const opener = document.activeElement;
+    dialog?.showModal();
+    return () => {
+      if (dialog?.open) dialog.close();
+      if (opener instanceof HTMLElement) opener.focus({ preventScroll: true });
+    };
+  }, []);
+  return (
+    <dialog
+      ref={ref}
+      class={name ?? "cd-dialog"}
+      aria-label={label}
+      onClose={onClose}
+      onClick={(event) => event.target === event.currentTarget && onClose()}
+      onKeyDown={(event) => {
+        event.stopPropagation();
+        onKeyDown?.(event);
+      }}
+    >
+      {children}
+    </dialog>
   );
 }
 

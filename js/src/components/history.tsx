@@ -1,0 +1,663 @@
+/** The earlier runs of a workflow, or of all workflows, newest first. */
+
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { counted, formatBytes, formatDuration, messageOf } from "../format.ts";
+import { type Media, mediaOf, Picture } from "../media.tsx";
+import {
+  type Difference,
+  formatTime,
+  type RunCard,
+  type ShownFile,
+  seedsOf,
+  statusOf,
+} from "../shown_runs.ts";
+import { RunList } from "../state/run_list.ts";
+import type { Transport } from "../transport.ts";
+import { AboutRun, type RunActions } from "./about_run.tsx";
+import { Comparison } from "./comparison.tsx";
+import { Filters, isFiltered } from "./filters.tsx";
+import { Button, Checkbox, Dialog, ErrorBox, Icon, IconButton, usePolling } from "./ui.tsx";
+import { Viewer } from "./viewer.tsx";
+import { Wall } from "./wall.tsx";
+
+const SIDE = 256; // pixels of a small copy
+const CARD = { height: 196, gap: 8, leastWidth: 160, rows: 2 };
+const ROW = { height: 44, gap: 0, leastWidth: 0, rows: 12 };
+
+type HistoryProps = {
+  transport: Transport;
+  /** The hash of the workflow, as its form says it; without it, the runs of all workflows. */
+  structure?: string;
+  /** The run that is shown elsewhere. */
+  chosen?: string | null;
+  /** The key and the label of each input of a form that takes a picture. */
+  inputs?: [string, string][];
+  /** Changes when a run has ended, which is then shown at once. */
+  revision?: unknown;
+  onShow?: (promptId: string) => void;
+  /** Put the values of a run into the form; returns what to say about it. */
+  onReuse?: (promptId: string) => Promise<string> | string;
+  /** Use a picture as the value of an input; returns what to say about it. */
+  onUse?: (file: ShownFile, key: string) => Promise<string> | string;
+};
+
+type Notice = { text: string; isProblem: boolean };
+type Opened = { promptId: string; query: string };
+
+/** The reply of `runs/delete`. */
+type Deletion = {
+  runs: number;
+  files: number;
+  bytes: number;
+  kept: { reason: string }[];
+  kept_count: number;
+};
+
+export function History(props: HistoryProps) {
+  const { transport, structure, chosen = null, inputs = [], revision } = props;
+  const media = mediaOf(transport);
+  const root = useRef<HTMLDivElement>(null);
+  const list = useMemo(() => new RunList(transport, structure), [transport, structure]);
+  const [isOpen, setOpen] = useState(true);
+  const [isTable, setTable] = useState(false);
+  const [isLarge, setLarge] = useState(false);
+  const [selected, setSelected] = useState(new Map<string, RunCard>());
+  const [notice, setNotice] = useState<Notice | null>(null);
+  const [opened, setOpened] = useState<Opened | null>(null);
+  const [asked, setAsked] = useState<Question | null>(null);
+  const [compared, setCompared] = useState<[RunCard, RunCard] | null>(null);
+  useEffect(() => {
+    setSelected(new Map());
+    setNotice(null);
+    setOpened(null);
+    return () => list.end();
+  }, [list]);
+  const wake = usePolling(root, (signal) =>
+    isOpen ? list.poll(signal) : Promise.resolve(3_600_000),
+  );
+  useEffect(wake, [list, isOpen]);
+  const isFirst = useRef(true);
+  useEffect(() => {
+    if (!isFirst.current) list.refresh();
+    isFirst.current = false;
+  }, [revision]);
+  list.revision.value; // this is shown again when it changes
+
+  /** Do something that takes a while, and say what came of it. */
+  const act = async (action: () => Promise<string> | string) => {
+    try {
+      setNotice({ text: await action(), isProblem: false });
+    } catch (error) {
+      setNotice({ text: messageOf(error), isProblem: true });
+    }
+  };
+  const pin = (runs: RunCard[], pinned: boolean) =>
+    act(async () => {
+      const prompt_ids = runs.map((run) => run.prompt_id);
+      try {
+        await transport.post("runs/update", { prompt_ids, pinned });
+        list.change(prompt_ids, { pinned });
+      } finally {
+        list.refresh(); // one may have been deleted in the meantime
+      }
+      return "";
+    });
+  const remove = async (which: object, files: boolean) => {
+    setNotice({ text: "Deleting …", isProblem: false });
+    try {
+      const done = await transport.post<Deletion>("runs/delete", { ...which, files });
+      setNotice({ text: reportOf(done), isProblem: done.kept_count > 0 });
+      setSelected(new Map());
+    } catch (error) {
+      setNotice({ text: `Not deleted: ${messageOf(error)}`, isProblem: true });
+    }
+    list.refresh();
+  };
+  const askAbout = (runs: RunCard[]) => {
+    const [run] = runs;
+    if (!run) return;
+    const prompt_ids = runs.map((each) => each.prompt_id);
+    const what = runs.length === 1 ? `the ${nameOf(run)}` : counted(runs.length, "run");
+    setAsked({ text: `Delete ${what}?`, which: { prompt_ids } });
+  };
+  const askAboutFailed = () => {
+    const text = structure
+      ? "Delete all failed runs of this workflow?"
+      : "Delete all failed runs of all workflows?";
+    setAsked({ text, which: { status: "failed", ...(structure && { structure }) } });
+  };
+  const select = (run: RunCard, isSelected: boolean) => {
+    const next = new Map(selected);
+    if (isSelected) next.set(run.prompt_id, run);
+    else next.delete(run.prompt_id);
+    setSelected(next);
+  };
+  const { onReuse, onUse, onShow } = props;
+  const actions: RunActions = {
+    reuse: onReuse && ((run) => act(() => onReuse(run.prompt_id))),
+    use: onUse && ((file, key) => act(() => onUse(file, key))),
+    show: onShow && ((run) => onShow(run.prompt_id)),
+    pin: (run) => pin([run], !run.pinned),
+    remove: (run) => askAbout([run]),
+  };
+  const filter = list.filter.value;
+  const count = Math.max(0, list.count);
+  const layout = isTable ? ROW : CARD;
+  const parts = {
+    media,
+    isTable,
+    onOpen: (run: RunCard) => {
+      const [file] = run.pictures;
+      if (file) setOpened({ promptId: run.prompt_id, query: file.query });
+    },
+    onShow: (run: RunCard) => onShow?.(run.prompt_id),
+    onPin: actions.pin,
+    onSelect: select,
+    onRemove: actions.remove,
+  };
+  const isHidden = list.isEmpty && !list.problem.value;
+  return (
+    <div ref={root} class={`comfydeploy-view comfydeploy-history${isLarge ? " cd-large" : ""}`}>
+      {!isHidden && (
+        <details open={isOpen} onToggle={(event) => setOpen(event.currentTarget.open)}>
+          <summary>History{list.count < 0 ? "" : ` (${count.toLocaleString()})`}</summary>
+          <div class="cd-line cd-top">
+            <Filters
+              filter={filter}
+              labels={list.labels.value}
+              onChange={(next) => {
+                setSelected(new Map());
+                list.choose(next);
+              }}
+            />
+            <IconButton
+              icon={isTable ? "th" : "list"}
+              label={isTable ? "Show the runs as cards" : "Show the runs as a table"}
+              onClick={() => setTable(!isTable)}
+            />
+            <IconButton
+              icon={isLarge ? "compress" : "expand"}
+              label={isLarge ? "Make the list smaller" : "Make the list larger"}
+              pressed={isLarge}
+              onClick={() => setLarge(!isLarge)}
+            />
+            <IconButton
+              icon="refresh"
+              label="Refresh the list of runs"
+              onClick={() => list.refresh()}
+            />
+          </div>
+          <ErrorBox text={list.problem.value} />
+          <Selection
+            runs={[...selected.values()].map((run) => list.find(run.prompt_id) ?? run)}
+            hasFailed={list.loaded().some(({ status }) => status === "failed")}
+            onReuse={actions.reuse}
+            onPin={pin}
+            onRemove={askAbout}
+            onRemoveFailed={askAboutFailed}
+            onCompare={(first, second) => setCompared([first, second])}
+            onNone={() => setSelected(new Map())}
+          />
+          <div
+            class={`cd-message${notice?.isProblem ? " cd-problem-text" : ""}`}
+            role="status"
+            aria-live="polite"
+          >
+            {notice?.text}
+          </div>
+          {list.count === 0 && isFiltered(filter) && <div class="cd-faint">No runs match.</div>}
+          {count > 0 && (
+            <Wall
+              // one of another layout begins at its top
+              key={`${isTable} ${JSON.stringify(filter)}`}
+              class={isTable ? "cd-table" : ""}
+              label="Earlier runs"
+              count={count}
+              {...layout}
+              rows={isLarge ? null : layout.rows}
+              keyOf={(place) => list.at(place)?.prompt_id ?? `place ${place}`}
+              onRange={(first, end) => list.need(first, end)}
+              render={(place, tabIndex) => {
+                const run = list.at(place);
+                if (!run) return <div class="cd-run cd-main cd-faint" tabIndex={tabIndex} />;
+                const isChosen = run.prompt_id === chosen;
+                const isSelected = selected.has(run.prompt_id);
+                return <Entry {...parts} {...{ run, tabIndex, isChosen, isSelected }} />;
+              }}
+            />
+          )}
+        </details>
+      )}
+      {opened && (
+        <RunViewer
+          {...{ transport, list, inputs, actions, opened }}
+          onClose={() => setOpened(null)}
+        />
+      )}
+      {compared && (
+        <CompareDialog
+          transport={transport}
+          before={compared[0]}
+          after={compared[1]}
+          onClose={() => setCompared(null)}
+        />
+      )}
+      {asked && <DeleteDialog question={asked} onDelete={remove} onClose={() => setAsked(null)} />}
+    </div>
+  );
+}
+
+function nameOf(run: RunCard): string {
+  return `run of ${new Date(run.created_at).toLocaleString()}`;
+}
+
+/** Return what was deleted, and the first reasons why something was kept. */
+function reportOf({ runs, files, bytes, kept }: Deletion): string {
+  const size = files ? ` (${formatBytes(bytes)})` : "";
+  const reasons = [...new Set(kept.map(({ reason }) => reason))];
+  const why = reasons.length
+    ? ` Kept: ${reasons.slice(0, 3).join("; ")}${reasons.length > 3 ? " …" : ""}.`
+    : "";
+  return `${counted(runs, "run")} and ${counted(files, "file")}${size} deleted.${why}`;
+}
+
+// -- entries ---------------------------------------------------------------------------------------
+
+type EntryProps = {
+  media: Media;
+  run: RunCard;
+  isTable: boolean;
+  isChosen: boolean;
+  isSelected: boolean;
+  tabIndex: number;
+  onOpen: (run: RunCard) => void;
+  onShow: (run: RunCard) => void;
+  onPin: (run: RunCard) => void;
+  onSelect: (run: RunCard, isSelected: boolean) => void;
+  onRemove: (run: RunCard) => void;
+};
+
+/** A run as a card or as a row of the table. */
+function Entry(props: EntryProps) {
+  const { run, isTable, isSelected, tabIndex } = props;
+  const name = nameOf(run);
+  const seconds = run.seconds === null ? "" : formatDuration(run.seconds);
+  const status = run.status === "success" ? "" : statusOf(run);
+  const facts = [status, run.from_editor ? "Editor" : "", seconds].filter(Boolean).join(" · ");
+  const hint = [run.why, run.inputs.join("\n")].filter(Boolean).join("\n\n").slice(0, 2000);
+  const keys = (event: KeyboardEvent) => {
+    if (event.key === "Delete") props.onRemove(run);
+    else if (event.key === " ") props.onSelect(run, !isSelected);
+    else return;
+    event.preventDefault();
+    event.stopPropagation();
+  };
+  const labels = Object.entries(run.metadata).map((label) => label.join(": "));
+  return (
+    <>
+      <button
+        type="button"
+        class="cd-run cd-main"
+        tabIndex={tabIndex}
+        title={hint}
+        aria-pressed={props.isChosen}
+        aria-label={`${name}: ${facts}${run.pinned ? ", pinned" : ""}`}
+        onClick={() => props.onShow(run)}
+        onKeyDown={keys}
+      >
+        <Frame media={props.media} run={run} isSmall={isTable} />
+        <span class="cd-when">{formatTime(run.created_at)}</span>
+        <span class={`cd-status cd-${run.status}`}>{facts}</span>
+        {isTable && (
+          <>
+            <span class="cd-number cd-cut">{seedsOf(run).join(", ")}</span>
+            <span class="cd-cut cd-faint" dir="auto">
+              {[run.why, ...run.inputs, ...labels].filter(Boolean).join(" · ")}
+            </span>
+          </>
+        )}
+      </button>
+      <input
+        type="checkbox"
+        class="cd-select"
+        tabIndex={tabIndex}
+        checked={isSelected}
+        title="Select"
+        aria-label={`Select ${name}`}
+        onChange={(event) => props.onSelect(run, event.currentTarget.checked)}
+      />
+      <button
+        type="button"
+        class="cd-icon cd-pin"
+        tabIndex={tabIndex}
+        title={run.pinned ? "Unpin" : "Pin"}
+        aria-label={`${run.pinned ? "Unpin" : "Pin"} ${name}`}
+        aria-pressed={run.pinned}
+        onClick={() => props.onPin(run)}
+      >
+        <Icon name="thumb-tack" />
+      </button>
+      {run.pictures.length > 0 && (
+        <button
+          type="button"
+          class="cd-icon cd-larger"
+          tabIndex={tabIndex}
+          title="Show the picture in full size"
+          aria-label={`Show the picture of the ${name} in full size`}
+          onClick={() => props.onOpen(run)}
+        >
+          <Icon name="expand" />
+        </button>
+      )}
+    </>
+  );
+}
+
+/** The picture of a run; without one, why it failed or waits, or the kind of its outputs. */
+function Frame({ media, run, isSmall }: { media: Media; run: RunCard; isSmall: boolean }) {
+  const [isGone, setGone] = useState(false);
+  const [picture] = run.pictures;
+  const instead = () => {
+    if (picture) return <span>{isSmall ? "–" : "gone"}</span>;
+    if (!isSmall && run.why) return <span class="cd-why">{run.why}</span>;
+    if (run.status === "success") return <span>{run.medium || (isSmall ? "–" : "no output")}</span>;
+    return <Icon name={run.status === "cancelled" ? "ban" : "exclamation-triangle"} />;
+  };
+  const more = run.pictures.length - 1;
+  return (
+    <span class="cd-frame">
+      {picture && !isGone ? (
+        <Picture
+          media={media}
+          query={picture.query}
+          side={picture.small ? SIDE : 0}
+          alt=""
+          dragged={picture}
+          failed={() => setGone(true)}
+        />
+      ) : (
+        instead()
+      )}
+      {more > 0 && !isSmall && <span class="cd-tag cd-more-pictures">+{more}</span>}
+    </span>
+  );
+}
+
+type SelectionProps = {
+  runs: RunCard[];
+  hasFailed: boolean;
+  onReuse: ((run: RunCard) => void) | undefined;
+  onPin: (runs: RunCard[], pinned: boolean) => void;
+  onRemove: (runs: RunCard[]) => void;
+  onRemoveFailed: () => void;
+  onCompare: (first: RunCard, second: RunCard) => void;
+  onNone: () => void;
+};
+
+/** What can be done with the selected runs; without any, with the failed ones. */
+function Selection({ runs, hasFailed, onReuse, ...on }: SelectionProps) {
+  const [first, second] = runs;
+  if (!first) {
+    return (
+      <div class="cd-line cd-selection">
+        {hasFailed && (
+          <Button label="Delete all failed …" icon="trash-o" onClick={on.onRemoveFailed} />
+        )}
+      </div>
+    );
+  }
+  const areAll = runs.every(({ pinned }) => pinned);
+  const isTwo = runs.length === 2;
+  const byTime = [...runs].sort((a, b) => a.created_at.localeCompare(b.created_at));
+  const why = isTwo ? "" : "Two runs can be compared: select exactly two.";
+  return (
+    <div class="cd-line cd-selection">
+      <b>{counted(runs.length, "run")} selected</b>
+      <Button
+        label="Compare"
+        icon="columns"
+        hint={why}
+        disabled={!isTwo}
+        onClick={() => byTime[0] && byTime[1] && on.onCompare(byTime[0], byTime[1])}
+      />
+      {onReuse && !second && (
+        <Button label="Use these values" icon="reply" onClick={() => onReuse(first)} />
+      )}
+      <Button
+        label={areAll ? "Unpin" : "Pin"}
+        icon="thumb-tack"
+        onClick={() => on.onPin(runs, !areAll)}
+      />
+      <Button label="Delete …" icon="trash-o" onClick={() => on.onRemove(runs)} />
+      <Button label="Select none" icon="times" onClick={on.onNone} />
+      {why && <span class="cd-faint">{why}</span>}
+    </div>
+  );
+}
+
+// -- dialogs ---------------------------------------------------------------------------------------
+
+type RunViewerProps = {
+  transport: Transport;
+  list: RunList;
+  inputs: [string, string][];
+  actions: RunActions;
+  opened: Opened;
+  onClose: () => void;
+};
+
+/** The pictures of the loaded runs in full size, each with its run. */
+function RunViewer({ transport, list, inputs, actions, opened, onClose }: RunViewerProps) {
+  const [pictures] = useState(() =>
+    list.loaded().flatMap((run) => run.pictures.map((file) => ({ run, file }))),
+  );
+  const start = pictures.findIndex(
+    ({ run, file }) => run.prompt_id === opened.promptId && file.query === opened.query,
+  );
+  list.revision.value;
+  /** The effects of an action are visible behind the picture. */
+  const after =
+    <Rest extends unknown[]>(action: ((...rest: Rest) => void) | undefined) =>
+    (...rest: Rest) => {
+      onClose();
+      action?.(...rest);
+    };
+  const closing: RunActions = {
+    reuse: actions.reuse && after(actions.reuse),
+    use: actions.use && after(actions.use),
+    show: actions.show && after(actions.show),
+    pin: actions.pin,
+    remove: after(actions.remove),
+  };
+  return (
+    <Viewer
+      media={mediaOf(transport)}
+      pictures={pictures.map(({ file }) => file)}
+      start={Math.max(0, start)}
+      onClose={onClose}
+      name={(place) => {
+        const run = pictures[place]?.run;
+        return run ? `run of ${formatTime(run.created_at, true)}` : "";
+      }}
+      beside={(file, place) => {
+        const known = pictures[place]?.run;
+        if (!known) return null;
+        const run = list.find(known.prompt_id) ?? known;
+        return <AboutRun {...{ transport, run, file, inputs }} actions={closing} />;
+      }}
+    />
+  );
+}
+
+/** What is to be deleted, in words and as fields of `runs/delete`. */
+type Question = { text: string; which: object };
+
+type DeleteProps = {
+  question: Question;
+  onDelete: (which: object, files: boolean) => void;
+  onClose: () => void;
+};
+
+function DeleteDialog({ question, onDelete, onClose }: DeleteProps) {
+  const [files, setFiles] = useState(false);
+  return (
+    <Dialog label={question.text} onClose={onClose}>
+      <div class="cd-question">{question.text}</div>
+      <Checkbox
+        label="Delete their output files from the disk, too"
+        checked={files}
+        onChange={setFiles}
+      />
+      <div class="cd-faint">
+        Pinned runs stay. Files stay if another run, a workflow or an upload uses them.
+      </div>
+      <div class="cd-line cd-end">
+        <Button label="Cancel" onClick={onClose} />
+        <button
+          type="button"
+          class="cd-button cd-danger"
+          onClick={() => {
+            onClose();
+            onDelete(question.which, files);
+          }}
+        >
+          Delete
+        </button>
+      </div>
+    </Dialog>
+  );
+}
+
+type CompareProps = {
+  transport: Transport;
+  before: RunCard;
+  after: RunCard;
+  onClose: () => void;
+};
+
+/** Two runs: their pictures, and the values that differ. */
+function CompareDialog({ transport, before, after, onClose }: CompareProps) {
+  const media = mediaOf(transport);
+  const [place, setPlace] = useState(0);
+  const [found, setFound] = useState<Difference[] | string | null>(null);
+  useEffect(() => {
+    const stop = new AbortController();
+    const query = { first: before.prompt_id, second: after.prompt_id };
+    transport
+      .get<{ differences: Difference[] }>("runs/differences", query, stop.signal)
+      .then(({ differences }) => setFound(differences))
+      .catch((error) => !stop.signal.aborted && setFound(messageOf(error)));
+    return () => stop.abort();
+  }, [before.prompt_id, after.prompt_id]);
+  const runs = [before, after];
+  const times = runs.map((run) => formatTime(run.created_at, true));
+  const count = Math.max(before.pictures.length, after.pictures.length);
+  const canTurn = count > 1 && runs.every(({ pictures }) => pictures.length > 0);
+  const turn = (by: number) => canTurn && setPlace((place + by + count) % count);
+  // A run with fewer pictures keeps its last one.
+  const places = runs.map(({ pictures }) => Math.min(place, pictures.length - 1));
+  const [old, present] = runs.map(({ pictures }, side) => pictures[places[side] ?? 0]);
+  const position =
+    before.pictures.length === after.pictures.length
+      ? `Picture ${place + 1} of ${count}`
+      : `Before: picture ${(places[0] ?? 0) + 1} of ${before.pictures.length}, ` +
+        `after: picture ${(places[1] ?? 0) + 1} of ${after.pictures.length}`;
+  return (
+    <Dialog
+      label={`Run of ${times[0]} (before) and run of ${times[1]} (after)`}
+      class="cd-dialog cd-wide-dialog"
+      onClose={onClose}
+      onKeyDown={({ key, altKey, ctrlKey, metaKey }) => {
+        // A slider handles these keys itself; with Alt, Ctrl or Meta they are the browser's.
+        if (altKey || ctrlKey || metaKey) return;
+        if (key === "ArrowLeft") turn(-1);
+        if (key === "ArrowRight") turn(1);
+      }}
+    >
+      <div class="cd-line">
+        <b class="cd-grow">
+          Run of {times[0]} (before) and run of {times[1]} (after)
+        </b>
+        <IconButton icon="times" label="Close" onClick={onClose} />
+      </div>
+      <div class="cd-columns">
+        <div class="cd-pair">
+          {canTurn && (
+            <fieldset class="cd-line" aria-label="Pictures of both runs">
+              <IconButton
+                icon="chevron-left"
+                label="Previous pictures (left arrow key)"
+                onClick={() => turn(-1)}
+              />
+              <span class="cd-faint" role="status">
+                {position}
+              </span>
+              <IconButton
+                icon="chevron-right"
+                label="Next pictures (right arrow key)"
+                onClick={() => turn(1)}
+              />
+            </fieldset>
+          )}
+          {old && present ? (
+            <Comparison
+              key={`${old.query} ${present.query}`}
+              media={media}
+              before={old}
+              after={present}
+            />
+          ) : (
+            <div>Not both of these runs have a picture.</div>
+          )}
+        </div>
+        <div class="cd-differences">
+          <Differences found={found} times={times} />
+        </div>
+      </div>
+    </Dialog>
+  );
+}
+
+function Differences({ found, times }: { found: Difference[] | string | null; times: string[] }) {
+  if (found === null) return <span class="cd-faint">Comparing …</span>;
+  if (typeof found === "string") return <div>{found}</div>;
+  if (!found.length) return <div>All values are the same.</div>;
+  const cell = (value: string, kind: string) => (
+    <td dir="auto">
+      {kind === "color" && /^#[0-9a-f]{6}$/.test(value) && (
+        <span class="cd-swatch" aria-hidden="true" style={{ backgroundColor: value }} />
+      )}
+      {value}
+    </td>
+  );
+  return (
+    <table>
+      <thead>
+        <tr>
+          <th scope="col" />
+          <th scope="col">before: run of {times[0]}</th>
+          <th scope="col">after: run of {times[1]}</th>
+        </tr>
+      </thead>
+      <tbody>
+        {found.map(({ text, first, second, kind }, place) =>
+          first === null || second === null ? (
+            <tr key={place}>
+              <td colSpan={3} dir="auto">
+                {text}
+              </td>
+            </tr>
+          ) : (
+            <tr key={place}>
+              <th scope="row" dir="auto">
+                {text}
+              </th>
+              {cell(first, kind)}
+              {cell(second, kind)}
+            </tr>
+          ),
+        )}
+      </tbody>
+    </table>
+  );
+}

@@ -1,0 +1,166 @@
+/** The states of results and history. */
+
+import type { ComponentType } from "preact";
+import { Gallery } from "../src/components/gallery.tsx";
+import { History } from "../src/components/history.tsx";
+import { Preview } from "../src/components/preview.tsx";
+import { type RunDetails, sizeText } from "../src/shown_runs.ts";
+import { type Answer, card, details, file, output, Recorded, serverOf } from "../test/recorded.ts";
+
+/** Draw a picture whose name says its size: `fox 640x480.png`. */
+async function picture({ query, method }: Parameters<Answer>[0]): Promise<unknown> {
+  const name = String(query.filename);
+  if (name.includes("gone"))
+    return { status: 404, code: "not_found", message: `${name} is not there` };
+  if (method === "HEAD") return {};
+  const found = name.match(/(\d+)x(\d+)/);
+  const [width, height] = [Number(found?.[1] ?? 512), Number(found?.[2] ?? 512)];
+  const most = Number(query.thumbnail ?? 1e9);
+  const scale = Math.min(1, most / Math.max(width, height));
+  const canvas = new OffscreenCanvas(Math.round(width * scale), Math.round(height * scale));
+  const context = canvas.getContext("2d");
+  if (context) {
+    const hue = [...name].reduce((sum, letter) => sum + letter.charCodeAt(0) * 7, 0) % 360;
+    const paint = context.createLinearGradient(0, 0, canvas.width, canvas.height);
+    paint.addColorStop(0, `hsl(${hue} 70% 60%)`);
+    paint.addColorStop(1, `hsl(${(hue + 80) % 360} 70% 30%)`);
+    context.fillStyle = paint;
+    context.fillRect(0, 0, canvas.width, canvas.height);
+    context.fillStyle = "#fff";
+    context.font = `${Math.ceil(canvas.width / 12)}px sans-serif`;
+    context.fillText(name.slice(0, 18), canvas.width * 0.06, canvas.height * 0.5);
+    context.strokeStyle = "#fff";
+    context.lineWidth = Math.max(1, canvas.width / 100);
+    context.strokeRect(0, 0, canvas.width, canvas.height);
+  }
+  return canvas.convertToBlob({ type: "image/png" });
+}
+
+const sized = (name: string) => {
+  const [width = 0, height = 0] = (name.match(/\d+x\d+/)?.[0] ?? "").split("x").map(Number);
+  return file(name, width ? { width, height } : {});
+};
+const runs = Array.from({ length: 100_000 }, (_, number) =>
+  card(100_000 - number, {
+    created_at: new Date(Date.now() - number * 7 * 60_000).toISOString(),
+    pictures:
+      number % 7 === 3
+        ? []
+        : [sized(`run ${100_000 - number} ${number % 3 ? "640x480" : "480x640"}.png`)],
+    ...(number % 7 === 3 && {
+      status: number % 2 ? "failed" : "cancelled",
+      why: number % 2 ? "node KSampler failed: RuntimeError: shapes cannot be multiplied" : "",
+    }),
+    ...(number % 5 === 1 && { metadata: { client: "acme" } }),
+    pinned: number === 2,
+    inputs: ["6.text: a fox in the snow, late light", `3.steps: ${20 + (number % 9)}`],
+  }),
+);
+const server = () =>
+  new Recorded({
+    ...serverOf(runs),
+    view: picture,
+    "comfyui/log": () => ({ lines: ["loaded", "failed"] }),
+  });
+
+const times = [
+  { node: "3", title: "KSampler", class_type: "KSampler", seconds: 4.21 },
+  { node: "8", title: "Decode", class_type: "VAEDecode", seconds: 0.42 },
+];
+const gallery = (more: Partial<RunDetails>, rest = {}) =>
+  function Story() {
+    return (
+      <Gallery
+        transport={server()}
+        run={details({ times, ...more })}
+        onReuse={() => "The values are in the form now."}
+        {...rest}
+      />
+    );
+  };
+const many = Array.from({ length: 60 }, (_, number) => sized(`iteration ${number} 512x512.png`));
+
+export const results: Record<string, ComponentType> = {
+  "one picture": gallery({ outputs: [output("9", { files: [sized("fox 1024x768.png")] })] }),
+  "several nodes": gallery({
+    cached: 3,
+    outputs: [
+      output("9", { title: "The final picture", files: [sized("final 832x1216.png")] }),
+      output("12", {
+        title: "Drafts",
+        files: [1, 2, 3].map((n) => sized(`draft ${n} 640x360.png`)),
+      }),
+      output("14", {
+        title: "Before and after",
+        files: [sized("small 512x512.png"), sized("large 1024x1024.png")],
+        pairs: [[0, 1]],
+      }),
+      output("15", {
+        title: "Wide and high",
+        files: [sized("wide 1200x400.png"), sized("high 400x900.png")],
+        pairs: [[0, 1]],
+      }),
+      output("16", { title: "Caption", texts: ["A fox in the snow.", "word ".repeat(600)] }),
+      output("17", {
+        title: "Others",
+        files: [
+          file("scene.glb", { kind: "3d" }),
+          file("data.bin", { kind: "file" }),
+          file("gone.png"),
+          file("sound.flac", { kind: "audio" }),
+        ],
+      }),
+    ],
+  }),
+  "author's choice": gallery(
+    {
+      outputs: [
+        output("9", { title: "Draft", files: [sized("draft 512x512.png")] }),
+        output("12", {
+          title: "Final",
+          files: [sized("final 768x768.png"), sized("final 2 768x768.png")],
+        }),
+      ],
+    },
+    { chosen: ["12"] },
+  ),
+  "a loop": gallery({ outputs: [output("9", { title: "Save", files: many })] }),
+  failed: gallery({
+    status: "failed",
+    seconds: 3.2,
+    why: 'node "My sampler" (KSampler) failed: OutOfMemoryError: CUDA out of memory\n\nComfyUI ran out of memory.',
+    traceback: "File nodes.py, line 1\n  sample()",
+    no_memory: true,
+    left_out: ['node "Load" (LoadImage): missing.png is not on this ComfyUI'],
+    times: [],
+  }),
+  "earlier run": gallery(
+    { outputs: [output("9", { files: [sized("fox 1024x768.png")] })] },
+    { isEarlier: true },
+  ),
+  "large picture": gallery({
+    outputs: [output("9", { files: [sized("huge 12000x9000.png"), sized("odd 3000x2000.png")] })],
+  }),
+  preview: () => (
+    <Preview
+      preview={{
+        mime: "image/png",
+        image:
+          "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==",
+      }}
+    />
+  ),
+  history: () => (
+    <History
+      transport={server()}
+      structure="0"
+      chosen="p99999"
+      inputs={[["4.image", "Image"]]}
+      onShow={() => {}}
+      onReuse={(id) => `The values of ${id} are in the form now.`}
+      onUse={(shown) => `${shown.name} ${sizeText(shown)} is the picture now.`}
+    />
+  ),
+  "no history": () => <History transport={new Recorded(serverOf([]))} structure="0" />,
+  "unreachable history": () => <History transport={new Recorded({})} structure="0" />,
+};

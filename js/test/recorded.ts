@@ -1,0 +1,149 @@
+/** A server that answers with what a test or a story says, and runs to show. */
+
+import type { RunCard, RunDetails, ShownFile } from "../src/shown_runs.ts";
+import { type Options, type Query, Transport } from "../src/transport.ts";
+
+type Asked = { method: string; path: string; query: Query; body: unknown };
+
+/** Answers a request: with JSON, or with the content of a file. An error has `status`. */
+export type Answer = (asked: Asked) => unknown;
+
+export class Recorded extends Transport {
+  readonly base = null;
+  readonly asked: Asked[] = [];
+
+  constructor(readonly answers: Record<string, Answer>) {
+    super();
+  }
+
+  /** Return the requests of a route since the last call. */
+  take(path: string): Asked[] {
+    const found = this.asked.filter((each) => each.path === path);
+    for (const each of found) this.asked.splice(this.asked.indexOf(each), 1);
+    return found;
+  }
+
+  protected async raw(method: string, path: string, { query = {}, body, signal }: Options) {
+    const asked = { method, path, query, body };
+    this.asked.push(asked);
+    const answer = this.answers[path];
+    const found = answer ? await answer(asked) : { status: 404, message: "nothing", code: "none" };
+    signal?.throwIfAborted();
+    if (found instanceof Blob) {
+      return { status: 200, type: found.type, size: found.size, content: [found] };
+    }
+    const status = Number((found as { status?: unknown }).status);
+    const isError = status >= 400;
+    const content = [JSON.stringify(found)];
+    return { status: isError ? status : 200, type: "application/json", size: -1, content };
+  }
+
+  protected async *texts(): AsyncGenerator<string> {}
+
+  async script(name: string): Promise<string> {
+    return `../../comfydeploy_jupyter/widgets/static/${name}`;
+  }
+
+  async send<Reply>(path: string, { query = {}, fields, file }: Parameters<Transport["send"]>[1]) {
+    this.asked.push({ method: "POST", path, query, body: { fields, file } });
+    return (await this.answers[path]?.({ method: "POST", path, query, body: file })) as Reply;
+  }
+}
+
+export function file(name: string, more: Partial<ShownFile> = {}): ShownFile {
+  const query = new URLSearchParams({ filename: name, subfolder: "", type: "output" });
+  const size = { width: null, height: null };
+  return { name, kind: "image", query: String(query), small: true, ...size, ...more };
+}
+
+const FACTS = {
+  status: "success",
+  created_at: "2026-11-29T10:00:00.000Z",
+  machine: "local",
+  seconds: 1.5,
+  seeds: { "3.seed": "18446744073709551615" },
+  metadata: {},
+  pinned: false,
+  from_editor: false,
+  workflow_id: "",
+  why: "",
+};
+
+export function details(more: Partial<RunDetails> = {}): RunDetails {
+  return {
+    ...FACTS,
+    prompt_id: "p",
+    traceback: "",
+    no_memory: false,
+    left_out: [],
+    cached: 0,
+    outputs: [],
+    times: [],
+    ...more,
+  };
+}
+
+export function output(node: string, more: Partial<RunDetails["outputs"][number]> = {}) {
+  return {
+    node,
+    title: `Node ${node}`,
+    class_type: "SaveImage",
+    files: [],
+    pairs: [],
+    texts: [],
+    ...more,
+  };
+}
+
+/** A run in a list, by its number; larger numbers are newer. */
+export function card(number: number, more: Partial<RunCard> = {}): RunCard {
+  const time = new Date(Date.UTC(2026, 0, 1) + number * 60_000).toISOString();
+  const picture = file(`picture ${number}.png`);
+  const own = { prompt_id: `p${number}`, created_at: time, seeds: { "3.seed": String(number) } };
+  return { ...FACTS, ...own, pictures: [picture], medium: "", inputs: [], ...more };
+}
+
+/** The answers of a server with so many runs. */
+export function serverOf(runs: RunCard[]): Record<string, Answer> {
+  return {
+    "runs/cards": ({ query }) => {
+      const shown = runs.filter(
+        (run) =>
+          (!query.status || run.status === query.status) &&
+          (!query.search || JSON.stringify(run).includes(String(query.search))),
+      );
+      const offset = Number(query.offset ?? 0);
+      const page = shown.slice(offset, offset + Number(query.limit));
+      return { runs: page, total: shown.length, waiting: [] };
+    },
+    "runs/update": ({ body }) => {
+      const { prompt_ids, pinned } = body as { prompt_ids: string[]; pinned: boolean };
+      runs.forEach((run, place) => {
+        if (prompt_ids.includes(run.prompt_id)) runs[place] = { ...run, pinned };
+      });
+      return { success: true };
+    },
+    "runs/delete": ({ body }) => {
+      const { prompt_ids } = body as { prompt_ids: string[] };
+      for (const id of prompt_ids) {
+        const place = runs.findIndex((run) => run.prompt_id === id);
+        if (place >= 0) runs.splice(place, 1);
+      }
+      return { runs: prompt_ids.length, files: 0, bytes: 0, kept: [], kept_count: 0 };
+    },
+    "runs/values": () => ({
+      values: [
+        { key: "6.text", label: "Prompt", title: "", kind: "multiline", value: "a fox <b>" },
+        { key: "3.seed", label: "Seed", title: "", kind: "seed", value: "11" },
+      ],
+    }),
+    "runs/differences": () => ({
+      differences: [
+        { text: "Colour", first: "#f06fa0", second: "#0000ff", kind: "color" },
+        { text: 'added "Upscale"', first: null, second: null, kind: "" },
+      ],
+    }),
+    "fs/stat": () => ({ path: "/data/output" }),
+    view: ({ method }) => (method === "HEAD" ? {} : new Blob(["picture"], { type: "image/png" })),
+  };
+}

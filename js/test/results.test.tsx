@@ -1,0 +1,238 @@
+import assert from "node:assert/strict";
+import test, { type TestContext } from "node:test";
+import { type ComponentChildren, render } from "preact";
+import type { Query } from "../src/transport.ts";
+import { blobUrls, press, scrollEverywhere, type } from "./page.ts";
+import { card, details, file, output, Recorded, serverOf } from "./recorded.ts";
+
+const { Gallery } = await import("../src/components/gallery.tsx");
+const { History } = await import("../src/components/history.tsx");
+const { Viewer } = await import("../src/components/viewer.tsx");
+const { mediaOf } = await import("../src/media.tsx");
+
+const wait = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** Let effects and answers happen, and everything come into sight. */
+async function settle(): Promise<void> {
+  for (let turn = 0; turn < 3; turn += 1) {
+    await wait(60);
+    scrollEverywhere();
+  }
+  await wait(20);
+}
+
+async function show(t: TestContext, children: ComponentChildren) {
+  const el = document.createElement("div");
+  document.body.replaceChildren(el);
+  const draw = async (next: ComponentChildren) => {
+    render(next, el);
+    await settle();
+  };
+  t.after(() => render(null, el));
+  await draw(children);
+  const press = async (text: string) => {
+    const found = [...el.querySelectorAll("button")].find(
+      (each) => each.textContent?.includes(text) || each.getAttribute("aria-label")?.includes(text),
+    );
+    assert.ok(found, `no button ${text}`);
+    found.click();
+    await settle();
+  };
+  return { el, draw, press };
+}
+
+test("outputs are grouped by their nodes, those that the author chose first", async (t) => {
+  const transport = new Recorded(serverOf([]));
+  const run = details({
+    outputs: [
+      output("2", { title: "Draft <i>", files: [file("a.png")] }),
+      output("9", {
+        title: "Final",
+        files: [file("b.png", { width: 20, height: 10 }), file("c.png")],
+      }),
+      output("11", { title: "Words", class_type: "Show", texts: ["<script>alert(1)</script>"] }),
+    ],
+    times: [{ node: "9", title: "Final", class_type: null, seconds: 1 }],
+  });
+  const { el, draw } = await show(t, <Gallery transport={transport} run={run} />);
+  const titles = () => [...el.querySelectorAll(".cd-output > .cd-node")].map((e) => e.textContent);
+  assert.deepEqual(titles(), ["Draft <i>", "Final", "Words"]);
+  assert.equal(el.querySelector("script, i:not(.fa)"), null);
+  assert.match(el.textContent, /<script>/);
+  assert.match(el.textContent, /seed 18446744073709551615/);
+  const sized = el.querySelector<HTMLElement>(".cd-sized");
+  assert.equal(sized?.style.getPropertyValue("--cd-ratio"), "2", "its place is reserved");
+  await draw(<Gallery transport={transport} run={run} chosen={["9", "2"]} />);
+  assert.deepEqual(titles(), ["Final", "Draft <i>"]);
+  assert.match(el.textContent, /Other outputs \(1\)/);
+});
+
+test("a failed run says why, with traceback and log, and one of before is grey", async (t) => {
+  const transport = new Recorded({
+    ...serverOf([]),
+    "comfyui/log": () => ({ lines: ["one", "two"] }),
+    free: () => ({ gpu: { freed: 1 << 20 }, ram: { freed: 0 }, pending: false }),
+  });
+  const run = details({ status: "failed", why: "node <b>", traceback: "Trace", no_memory: true });
+  const { el, draw, press } = await show(t, <Gallery transport={transport} run={run} />);
+  assert.equal(el.querySelector("[role=alert]")?.textContent, "node <b>");
+  await press("Free ComfyUI's memory");
+  assert.match(el.textContent, /1\.0 MiB of GPU memory/);
+  for (const details of el.querySelectorAll("details")) {
+    details.open = true;
+    details.dispatchEvent(new Event("toggle"));
+  }
+  await settle();
+  assert.match(el.textContent, /one\ntwo/);
+  assert.match(el.textContent, /Trace/);
+  await draw(<Gallery transport={transport} run={run} isEarlier />);
+  assert.equal(el.querySelector("[role=alert]"), null);
+  assert.match(el.textContent, /Earlier run/);
+});
+
+test("pictures through the kernel are blobs: small ones are kept, whole ones freed", async (t) => {
+  const urls = blobUrls(t);
+  const transport = new Recorded(serverOf([]));
+  const run = details({ outputs: [output("2", { files: [file("a.png"), file("b.png")] })] });
+  const { el, press, draw } = await show(t, <Gallery transport={transport} run={run} />);
+  assert.equal(transport.take("view").filter(({ query }) => query.thumbnail).length, 2);
+  assert.equal(urls.size, 2);
+  await press("a.png: show in full size");
+  assert.equal(urls.size, 3);
+  const dialog = el.querySelector("dialog");
+  assert.ok(dialog);
+  assert.match(dialog.textContent ?? "", /a\.png \(1 of 2\)/);
+  const key = async (name: string) => {
+    dialog.dispatchEvent(Object.assign(new Event("keydown", { bubbles: true }), { key: name }));
+    await settle();
+  };
+  await key("ArrowRight");
+  assert.match(dialog.textContent ?? "", /b\.png \(2 of 2\)/);
+  assert.equal(urls.size, 3, "the one before is freed");
+  await key("c");
+  assert.ok(dialog.querySelector(".cd-compare"));
+  await press("Close");
+  assert.equal(el.querySelector("dialog"), null);
+  assert.equal(urls.size, 2);
+  await draw(null);
+  assert.equal(urls.size, 2);
+});
+
+test("a picture that is gone is a tile that says why", async (t) => {
+  const answers = {
+    ...serverOf([]),
+    view: () => ({ status: 404, code: "x", message: "not here" }),
+  };
+  const run = details({ outputs: [output("2", { files: [file("a.png")] })] });
+  const { el } = await show(t, <Gallery transport={new Recorded(answers)} run={run} />);
+  assert.match(el.querySelector(".cd-tile")?.textContent ?? "", /a\.png.*gone.*not here/);
+});
+
+test("a picture with very many pixels is shown as a copy until all are wanted", async (t) => {
+  const transport = new Recorded(serverOf([]));
+  const huge = file("huge.png", { width: 12_000, height: 9000 });
+  const media = mediaOf(transport);
+  const { el, press } = await show(
+    t,
+    <Viewer media={media} pictures={[huge]} start={0} onClose={() => {}} />,
+  );
+  assert.deepEqual(
+    transport.take("view").map(({ query }) => query.thumbnail),
+    ["1024"],
+  );
+  assert.match(el.textContent, /108 million pixels/);
+  await press("Show all pixels");
+  assert.deepEqual(
+    transport.take("view").map(({ query }) => query.thumbnail),
+    [undefined],
+  );
+});
+
+/** Return the offsets of requests for whole pages; others only look for changes. */
+function loadedPages(asked: { query: Query }[]): unknown[] {
+  return asked.filter(({ query }) => Number(query.limit) > 10).map(({ query }) => query.offset);
+}
+
+test("of 100,000 runs only those that are visible are loaded and in the page", async (t) => {
+  const runs = Array.from({ length: 100_000 }, (_, number) => card(100_000 - number));
+  const transport = new Recorded(serverOf(runs));
+  const { el } = await show(t, <History transport={transport} structure="s" />);
+  assert.match(el.textContent, /History \(100,000\)/);
+  assert.ok(el.querySelectorAll(".cd-run").length < 40);
+  assert.deepEqual(loadedPages(transport.take("runs/cards")), [0]);
+  const wall = el.querySelector<HTMLElement>(".cd-wall");
+  assert.ok(wall);
+  wall.scrollTop = 50_000 * 204; // one column, as the page of the tests has no width
+  wall.dispatchEvent(new Event("scroll"));
+  await settle();
+  assert.match(el.querySelector(".cd-when")?.textContent ?? "", /\d/);
+  assert.deepEqual(loadedPages(transport.take("runs/cards")), [49_980]);
+  assert.ok(el.querySelectorAll(".cd-run").length < 40);
+});
+
+test("runs are searched, selected, compared, pinned and deleted", async (t) => {
+  const runs = [3, 2, 1].map((number) => card(number));
+  const transport = new Recorded(serverOf(runs));
+  const shown: string[] = [];
+  const { el, press: pressButton } = await show(
+    t,
+    <History
+      transport={transport}
+      structure="s"
+      onShow={(id) => shown.push(id)}
+      onReuse={(id) => `Values of ${id}`}
+    />,
+  );
+  const boxes = () => [...el.querySelectorAll<HTMLInputElement>(".cd-select")];
+  const select = async (place: number) => {
+    boxes()[place]?.click();
+    await settle();
+  };
+  el.querySelector<HTMLElement>(".cd-run")?.click();
+  assert.deepEqual(shown, ["p3"]);
+  await select(0);
+  await pressButton("Use these values");
+  assert.match(el.textContent, /Values of p3/);
+  await select(1);
+  await select(2);
+  assert.match(el.textContent, /Two runs can be compared/);
+  await select(2);
+  await pressButton("Compare");
+  assert.match(el.querySelector("table")?.textContent ?? "", /#f06fa0#0000ff/);
+  assert.deepEqual(transport.take("runs/differences")[0]?.query, { first: "p2", second: "p3" });
+  await pressButton("Close");
+  await pressButton("Pin");
+  assert.equal(el.querySelectorAll(".cd-pin[aria-pressed=true]").length, 1 + 1);
+  await pressButton("Delete …");
+  assert.match(el.querySelector("dialog")?.textContent ?? "", /Delete 2 runs\?/);
+  const confirm = el.querySelector<HTMLElement>("dialog .cd-danger");
+  confirm?.click();
+  await settle();
+  assert.match(el.textContent, /2 runs and 0 files deleted/);
+  assert.match(el.textContent, /History \(1\)/);
+  const search = el.querySelector<HTMLInputElement>("input[type=search]");
+  assert.ok(search);
+  type(search, "nothing like it");
+  await wait(350);
+  await settle();
+  assert.match(el.textContent, /No runs match/);
+});
+
+test("keys move in the list, and a new run of others appears", async (t) => {
+  const runs = [3, 2, 1].map((number) => card(number));
+  const transport = new Recorded(serverOf(runs));
+  const { el, draw } = await show(t, <History transport={transport} revision={1} />);
+  const entries = () => [...el.querySelectorAll<HTMLElement>(".cd-run")];
+  const tabs = () => entries().map(({ tabIndex }) => tabIndex);
+  assert.deepEqual(tabs(), [0, -1, -1]);
+  entries()[0]?.focus();
+  const first = entries()[0];
+  assert.ok(first);
+  press(first, "ArrowRight");
+  await settle();
+  assert.deepEqual(tabs(), [-1, 0, -1]);
+  assert.match(document.activeElement?.getAttribute("aria-label") ?? "", /run of/);
+  runs.unshift(card(4));
+  await draw(<History transport={transport} revision={2} />);
+  assert.deepEqual(tabs(), [-1, -1, 0, -1], "it stays with its run");
+});
