@@ -15,7 +15,15 @@ test("a value that the workflow does not have is not sent unless it is set", asy
     row("text", "text", ""),
   ];
   const values = { "1.voice": "", "1.edit": "", "1.text": "" };
-  const empty = { choices: [], unlocked: [], outputs: [], notes: [], problems: {}, others: {} };
+  const empty = {
+    given: {},
+    choices: [],
+    unlocked: [],
+    outputs: [],
+    notes: [],
+    problems: {},
+    others: {},
+  };
   const reply = { ...empty, rows, values, title: "", structure: "", unknown: {}, defined: true };
   const state = new FormState({ post: async () => reply } as unknown as Transport);
   await state.open({});
