@@ -42,10 +42,10 @@ async function fromServer() {
   const { baseUrl } = pageConfig();
   if (!baseUrl) return null;
   try {
-    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"7b37ff5a57c29a24"}`;
+    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"f7a1f6c972d6d649"}`;
     const reply = await fetch(url, { headers: pageHeaders() });
     const text = reply.ok ? await reply.text() : "";
-    return text.startsWith(`// ${"7b37ff5a57c29a24"} `) ? text : null;
+    return text.startsWith(`// ${"f7a1f6c972d6d649"} `) ? text : null;
   } catch {
     return null;
   }
@@ -74,9 +74,9 @@ function panels(model) {
   const page = globalThis;
   page[LOADED] ??= {};
   const loaded = page[LOADED];
-  loaded["7b37ff5a57c29a24"] ??= load(model);
-  loaded["7b37ff5a57c29a24"].catch(() => delete loaded["7b37ff5a57c29a24"]);
-  return loaded["7b37ff5a57c29a24"];
+  loaded["f7a1f6c972d6d649"] ??= load(model);
+  loaded["f7a1f6c972d6d649"].catch(() => delete loaded["f7a1f6c972d6d649"]);
+  return loaded["f7a1f6c972d6d649"];
 }
 function render({ model, el }) {
   let end = () => {

@@ -3,11 +3,15 @@
 import { effect, useSignal } from "@preact/signals";
 import { useEffect, useMemo, useRef } from "preact/hooks";
 import { FormView } from "../components/form_view.tsx";
+import { Gallery, useDetails } from "../components/gallery.tsx";
+import { History } from "../components/history.tsx";
 import { Missing } from "../components/missing.tsx";
 import { Presets } from "../components/presets.tsx";
+import { Preview } from "../components/preview.tsx";
 import { RunBar } from "../components/run_bar.tsx";
-import { Button, Note, usePolling } from "../components/ui.tsx";
+import { Button, ErrorBox, Note, usePolling } from "../components/ui.tsx";
 import type { ServerFacts } from "../server.ts";
+import type { ShownFile } from "../shown_runs.ts";
 import { type FormNote, FormState, type Inputs, type Source } from "../state/form.ts";
 import { MAX_AT_ONCE, RunQueue, type RunRecord } from "../state/runs.ts";
 import type { PanelProps } from "../state/traits.ts";
@@ -43,6 +47,8 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
   const wrongTimes = useSignal("");
   const focus = useRef(() => {});
   const down = useSignal("");
+  /** The run whose result is shown: the last one, or one that the user has chosen. */
+  const shownRun = useSignal<string | null>(traits.result.peek()?.prompt_id ?? null);
   const form = useMemo(
     () =>
       new FormState(transport, () =>
@@ -61,9 +67,12 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
         refused: (error) => {
           if (form.mark(error)) focus.current();
         },
-        ended: (result) => traits.set({ result }),
+        ended: (result) => {
+          shownRun.value = result.prompt_id;
+          traits.set({ result });
+        },
       }),
-    [transport, traits, form],
+    [transport, traits, form, shownRun],
   );
 
   // Python may set the workflow, the values, the machine, and queue runs.
@@ -73,14 +82,29 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
         const { value } = traits.shown_workflow;
         if (!value) return form.close();
         if (value.source === form.source.peek()) return;
+        shownRun.value = traits.result.peek()?.prompt_id ?? null;
         form.machine = traits.machine.peek();
         form.open(value.source, traits.values.peek(), traits.locked.peek()).then(() => {
           const isCurrent = () => form.source.peek() === value.source;
           const structure = form.structure.peek();
-          if (isCurrent() && structure) runs.find(structure, isCurrent).catch(() => {});
+          if (!isCurrent() || !structure) return;
+          runs.find(structure, isCurrent).then(
+            ([running]) => {
+              // A form beside a run that goes on has the values of that run.
+              if (running && !form.changes.peek()) form.reuse(running, false);
+            },
+            () => {}, // following and History say what is wrong
+          );
+          const newest = { structure, limit: 1 };
+          transport.get<{ runs: { prompt_id: string }[] }>("runs/cards", newest).then(
+            ({ runs: [last] }) => {
+              if (isCurrent() && last) shownRun.value ??= last.prompt_id;
+            },
+            () => {},
+          );
         });
       }),
-    [form, runs, traits],
+    [form, runs, traits, shownRun],
   );
   useEffect(
     () =>
@@ -118,7 +142,10 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
       }),
     [runs, traits],
   );
-  useEffect(() => () => runs.end(), [runs]);
+  useEffect(() => {
+    root.current?.closest(".comfydeploy-panel")?.classList.add("cd-wide");
+    return () => runs.end();
+  }, [runs]);
 
   // A form that was made while ComfyUI did not answer is made again when it does.
   usePolling(root, async (signal) => {
@@ -153,8 +180,25 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
     runs.submit(workflow.source, each, traits.machine.value);
   };
 
+  /** Use a picture of a run as the value of an input. */
+  const use = async (file: ShownFile, key: string) => {
+    const query = Object.fromEntries(new URLSearchParams(file.query));
+    const content = await transport.content("view", { query });
+    const reply = await transport.send<{ name: string }>("upload-file", {
+      file: new File([content], file.name, { type: content.type }),
+      query: { machine: traits.machine.value },
+      fields: { type: "input" },
+    });
+    form.change(key, reply.name);
+    return `${file.name} is the picture of “${form.row(key)?.label ?? key}” now.`;
+  };
+
   const workflow = traits.shown_workflow.value;
   const result = runs.result.value ?? traits.result.value;
+  const { run: details, problem: unread } = useDetails(transport, shownRun.value);
+  const pictures = form.rows.value
+    .filter(({ kind }) => kind === "image")
+    .map(({ key, label }): [string, string] => [key, label]);
   const isReady = workflow !== null && !form.isOpening.value && !form.problem.value;
   const end = result ? (ENDS[result.status] ?? "") : "";
   const state = runs.submitting.value
@@ -222,9 +266,33 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
           <FormView state={form} transport={transport} server={traits.server.value} focus={focus} />
         </div>
         <div class="cd-column cd-result">
-          <Preview runs={runs} />
+          <Preview preview={runs.preview.value} />
+          {details && (
+            <Gallery
+              transport={transport}
+              run={details}
+              chosen={form.outputs.value}
+              isEarlier={runs.isBusy.value}
+              onReuse={(promptId) => form.reuse(promptId)}
+            />
+          )}
+          <ErrorBox text={unread} />
         </div>
       </div>
+      {form.structure.value && (
+        <History
+          transport={transport}
+          structure={form.structure.value}
+          chosen={shownRun.value}
+          inputs={pictures}
+          revision={result?.prompt_id}
+          onShow={(promptId) => {
+            shownRun.value = promptId;
+          }}
+          onReuse={(promptId) => form.reuse(promptId)}
+          onUse={(file, key) => use(file, key)}
+        />
+      )}
     </div>
   );
 }
@@ -266,15 +334,5 @@ function Notes({ notes }: { notes: FormNote[] }) {
         </details>
       ))}
     </>
-  );
-}
-
-function Preview({ runs }: { runs: RunQueue }) {
-  const preview = runs.preview.value;
-  if (!preview || !/^image\/(jpeg|png|webp)$/.test(preview.mime)) return null;
-  return (
-    <div class="comfydeploy-view comfydeploy-preview">
-      <img alt="Preview of the sampler" src={`data:${preview.mime};base64,${preview.image}`} />
-    </div>
   );
 }

@@ -348,8 +348,8 @@ export class FormState {
     this.onChange();
   }
 
-  /** Show the values of a run, and keep its seeds; return a sentence about it. */
-  async reuse(promptId: string): Promise<string> {
+  /** Show the values of a run, and with `lock` keep its seeds; return a sentence about it. */
+  async reuse(promptId: string, lock = true): Promise<string> {
     const body = { ...this.source.value, machine: this.machine, prompt_id: promptId };
     const { source } = this;
     const asked = source.value;
@@ -359,6 +359,7 @@ export class FormState {
     this.drawn.clear();
     batch(() => {
       this.take(reply);
+      if (!lock) return;
       this.locked.value = reply.rows.filter(({ kind }) => kind === "seed").map(({ key }) => key);
     });
     this.onChange();

@@ -147,15 +147,16 @@ export class RunQueue {
     this.work();
   }
 
-  /** Follow the runs of a workflow that have not ended, and show the newest one that has. */
-  async find(structure: string, isCurrent: () => boolean): Promise<void> {
+  /** Follow the runs of a workflow that have not ended; return their ids, the oldest first. */
+  async find(structure: string, isCurrent: () => boolean): Promise<string[]> {
     const lists = await Promise.all(
       ACTIVE.map((status) => this.transport.get<RunRecord[]>("runs", { structure, status })),
     );
-    if (!isCurrent()) return;
+    if (!isCurrent()) return [];
     const active = lists.flat();
     active.sort((a, b) => String(a.created_at).localeCompare(String(b.created_at)));
     for (const run of active) this.follow(run.prompt_id);
+    return active.map((run) => run.prompt_id);
   }
 
   /** Cancel the run that is shown; without one, what is being queued. */
