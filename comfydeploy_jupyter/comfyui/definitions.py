@@ -7,6 +7,7 @@ import gzip
 import json
 import logging
 import os
+import re
 import tempfile
 import time
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import ComfyUIUnavailableError
-from ..graphs.definitions import NodeDefinitions
+from ..graphs.definitions import NodeDefinitions, is_newer
 from ..util import jsons
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from .client import ComfyUIClient
 
 log = logging.getLogger(__name__)
+
+MAX_KINDS = 10  # that one line of the log names
+_KINDS = re.compile(rb'"(COMFY_\w{1,60})"', re.ASCII)
 
 ASK_AGAIN = 5.0  # seconds until the next request to a ComfyUI that did not return them
 # requested now; from the last time that ComfyUI answered; the core nodes of the ComfyUI version
@@ -94,6 +98,7 @@ class Definitions:
         self._live: _Live | None = None
         self._offline: DefinitionSet | None = None
         self._error: ComfyUIUnavailableError | None = None
+        self._told: set[str] = set()  # the kinds of inputs that were looked at
         self._failed_at = 0.0
         self._connections = 0  # an answer to a request before the last one may be outdated
         self._lock = asyncio.Lock()
@@ -157,6 +162,12 @@ class Definitions:
         return text, definitions
 
     def _keep(self, text: bytes, about: str) -> bytes:
+        found = {kind.decode() for kind in _KINDS.findall(text)} - self._told
+        self._told |= found
+        newer = [kind for kind in sorted(found) if is_newer(kind)]
+        if newer:
+            kinds = ", ".join(newer[:MAX_KINDS])
+            log.warning("ComfyUI has kinds of inputs that are not known here: %s", kinds)
         whole = b'%s, "object_info": %s}' % (about.removesuffix("}").encode(), text)
         packed = gzip.compress(whole, 1)
         try:

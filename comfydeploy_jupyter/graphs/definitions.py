@@ -54,6 +54,7 @@ ROWS: Final = "COMFY_DYNAMICGROUP_V3"
 
 _DYNAMIC_SLOT = "COMFY_DYNAMICSLOT_V3"
 _MATCH = "COMFY_MATCHTYPE_V3"
+_NEWER = re.compile(r"COMFY_\w+_V\d+", re.ASCII)  # a kind of input of ComfyUI itself
 
 MAX_GROWN = 100
 """The most inputs of an autogrow group, as in ComfyUI."""
@@ -155,6 +156,8 @@ class Input:
         self.type = head if isinstance(head, str) else "COMBO" if isinstance(head, list) else "*"
         self.options: Mapping[str, Any] = tail if isinstance(tail, Mapping) else {}
         self.dynamic = self.type in _DYNAMIC and listed
+        # whether a newer ComfyUI has this kind: what it does to a prompt is not known
+        self.newer = is_newer(self.type)
         # type and options as ComfyUI's check reads them
         self.raw_type: Any = None
         self.extra: Any = {}
@@ -316,6 +319,11 @@ class Input:
         return _Section(mapping(self.options.get("template")).get("input"), self.owner).inputs
 
 
+def is_newer(kind: str) -> bool:
+    """Return whether a type is a kind of input of ComfyUI that is not known here."""
+    return kind.startswith("COMFY_") and kind not in _KNOWN and _NEWER.fullmatch(kind) is not None
+
+
 class _Replaced:
     """What replaces a dynamic input: as ComfyUI reads it, and what can be read of a wrong one."""
 
@@ -362,6 +370,9 @@ _DYNAMIC: Mapping[str, Callable[[_Replaced, Input, Mapping[str, Any]], None]] = 
     ROWS: _Replaced.read_rows,
     _DYNAMIC_SLOT: _Replaced.read_slot,
 }
+
+
+_KNOWN = frozenset({*_DYNAMIC, _MATCH})
 
 
 def _grown(group: Input, template: Any) -> Iterator[Input]:
@@ -451,6 +462,8 @@ class Widget:
     options: Mapping[str, Any] = field(default_factory=dict)
     # for a dynamic combo: the widgets and inputs of its options
     branches: Input | None = None
+    # whether its kind is not known here, so that it may have more or no values
+    unknown: bool = False
     # if another widget like this one follows as long as the last one is not empty: the part of
     # their names before the number
     stem: str = ""
@@ -513,7 +526,17 @@ def _widgets_of(declared: Input, before: _Before) -> list[Widget]:
     wanted = declared.options.get("widgetType")
     kind = wanted if isinstance(wanted, str) else declared.type
     make = _MADE_BY_KIND.get(kind)
+    if make is None and _is_unknown(declared):
+        return [Widget(declared.name, kind, declared.name, unknown=True)]
     return [] if make is None else make(declared, kind, before)
+
+
+def _is_unknown(declared: Input) -> bool:
+    """Return whether an input certainly has a widget, but of a kind that is not known here."""
+    if declared.type in _MADE_BY_KIND or declared.options.get("forceInput"):
+        return False
+    drawn = isinstance(declared.options.get("widgetType"), str)
+    return declared.newer or drawn or declared.options.get("socketless") is True
 
 
 def _upload(declared: Input, kind: str, _: _Before) -> list[Widget]:
@@ -704,6 +727,8 @@ class NodeClass:
         """Add the inputs of a section; return whether there are dynamic ones."""
         dynamic = False
         for each in section.inputs:
+            if each.newer:
+                continue  # nothing is refused because it is new
             if not each.dynamic or not self._expands:
                 _add(found, each)
                 continue
@@ -847,14 +872,39 @@ class NodeClass:
                 slots += [forced, False] if declared.options.get(CONTROL) else [forced]
         return tuple(slots) if any(slots) or not all(w.stored for w in self.widgets) else ()
 
+    @cached_property
+    def unknown(self) -> tuple[Widget, ...]:
+        """The widgets whose kinds are not known here."""
+        return tuple(widget for widget in self.widgets if widget.unknown)
+
     def lay_out(self, stored: Any) -> list[tuple[Widget, Any]]:
         """Return the widgets of a node and their values; `MISSING` without value and default."""
         # ``stored`` is ``widgets_values``: a list by position (further values are ignored), or a
-        # dict by name.
+        # dict by name. Widgets of unknown kinds have values if there are more than the others have.
+        if self.unknown and isinstance(stored, list):
+            known = [widget for widget in self.widgets if not widget.unknown]
+            laid = self._lay_out(stored, known)
+            if sum(widget.stored for widget, _ in laid) >= len(stored):
+                return laid
+        laid = self._lay_out(stored, self.widgets)
+        if self.unknown and isinstance(stored, dict):
+            laid += self._of_unknown(stored, {widget.name for widget, _ in laid})
+        return laid
+
+    def _of_unknown(
+        self, stored: Mapping[str, Any], names: Collection[str]
+    ) -> Iterator[tuple[Widget, Any]]:
+        """Yield the values of widgets that those of unknown kinds have brought."""
+        for widget in self.unknown:
+            for name, value in stored.items():
+                if name.startswith(f"{widget.name}.") and name not in names:
+                    yield replace(widget, name=name), value
+
+    def _lay_out(self, stored: Any, widgets: Sequence[Widget]) -> list[tuple[Widget, Any]]:
         named = stored if isinstance(stored, dict) else {}
         values = self._without_forced(stored) if isinstance(stored, list) else []
         laid: list[tuple[Widget, Any]] = []
-        pending = list(reversed(self.widgets))
+        pending = list(reversed(widgets))
         place = 0
         while pending:
             widget = pending.pop()
@@ -902,6 +952,19 @@ class NodeClass:
             if len(aligned) == len(slots):
                 return [value for value, skip in zip(aligned, slots, strict=True) if not skip]
         return values
+
+
+def unknown_kinds(classes: Iterable[NodeClass]) -> list[str]:
+    """Return a sentence for each kind of input that is not known here, with the first of it."""
+    first: dict[str, str] = {}
+    for known in classes:
+        for widget in known.unknown:
+            first.setdefault(widget.type, f"as {widget.name} of {known.name}")
+    return [
+        f"Inputs of the kind {kind}, {where}, are not known here: ComfyUI may be newer. Their "
+        "values are kept and queued as they are saved, and not checked."
+        for kind, where in first.items()
+    ]
 
 
 def _add(found: dict[str, Input], each: Input) -> None:

@@ -114,6 +114,8 @@ class _Sketch:
             node["widgets_values_named"] = literals
         elif known.widgets:
             node["widgets_values"] = _stored(known, literals)
+            if known.unknown:  # these may have brought others
+                node["widgets_values_named"] = literals
         title = title_of(self._graph[key])
         if title and (known is None or title != known.title):
             node["title"] = title

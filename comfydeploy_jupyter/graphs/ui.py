@@ -480,8 +480,9 @@ def _read_known(node: Node, known: NodeClass, inputs: list[Any], outputs: list[A
     node.known = known
     node.title = node.title or known.title
     node.inputs = []
-    laid = known.lay_out(node.named if node.stored is None else node.stored)
-    if node.named and fits_by_name(laid, lambda: known.lay_out(node.named)):
+    by_name = node.stored is None or (known.unknown and node.named)
+    laid = known.lay_out(node.named if by_name else node.stored)
+    if node.named and not by_name and fits_by_name(laid, lambda: known.lay_out(node.named)):
         node.by_name, laid = True, known.lay_out(node.named)
     for widget, value in laid:
         node.widgets.append(widget)
@@ -501,11 +502,12 @@ def _read_known(node: Node, known: NodeClass, inputs: list[Any], outputs: list[A
         kind = socket.type if raw is None or not socket.varies else _type(raw.get("type"))
         node.inputs.append(Slot(socket.name, kind, link, widget_name))
     combos = tuple(f"{widget.name}." for widget in node.widgets if widget.branches)
+    unknown = tuple(f"{widget.name}." for widget in known.unknown)
     for raw in saved.values():
         slot = _saved_slot(raw)
         if slot.name.startswith(combos):
             continue
-        if slot.widget is None or slot.widget in node.values:
+        if slot.widget is None or slot.widget in node.values or slot.name.startswith(unknown):
             node.inputs.append(slot)
     types = [_type(raw.get("type")) for raw in objects(outputs)]
     node.outputs = [*known.outputs, *types[len(known.outputs) :]]

@@ -36,6 +36,7 @@ from .definitions import (
     fits_by_name,
     index_of_choice,
     type_mismatches_of,
+    unknown_kinds,
 )
 from .formats import BYPASSED, MUTED, node_label, number_of, sequence
 from .ui import FROM_OUTSIDE, PRIMITIVE, Expansion, FedSlot, Graph, Node, Slot, Workflow
@@ -55,6 +56,8 @@ class Converted:
     graph: dict[str, dict[str, Any]]
     # a sentence for each thing that ComfyUI will refuse, or that could not be converted
     warnings: list[str]
+    # a sentence for each kind of input that is not known here
+    unknown: list[str]
 
 
 def ui_to_api(
@@ -82,7 +85,8 @@ def ui_to_api(
     _apply_primitives(flow, names)
     nodes = list(expand(flow, Instance(flow.root), expansion))
     graph = _emit(nodes, flow.warnings, names, rng or _CHANCE, expansion)
-    return Converted(graph, flow.warnings)
+    classes = {node.type: node.known for _, node in nodes if node.known is not None}
+    return Converted(graph, flow.warnings, unknown_kinds(classes.values()))
 
 
 def _apply_primitives(flow: Workflow, names: NamePatterns) -> None:

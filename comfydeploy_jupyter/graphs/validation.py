@@ -33,6 +33,7 @@ from .definitions import (
     NodeClass,
     NodeDefinitions,
     model_folder,
+    unknown_kinds,
 )
 from .dependencies import dangling_links, nodes_behind, sources_of, too_deep
 from .formats import is_link, mapping, objects, shown_title, title_of, unwrapped
@@ -100,6 +101,7 @@ def validate_prompt(
             validator = NodeValidator(prompt, nodes, files, known)
             result.further_errors = _further_errors(validator)
             result.warnings += validator.warnings
+    result.warnings += unknown_kinds({rule.name: rule for rule in nodes.values()}.values())
     result.missing_nodes, result.missing_models = _missing(prompt, known, workflow)
     return result
 

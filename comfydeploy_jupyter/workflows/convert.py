@@ -167,7 +167,7 @@ def _converted(
     ui = None
     if source == UI:
         converted = ui_to_api(graph, nodes)
-        graph, warnings, ui = converted.graph, converted.warnings, graph
+        graph, warnings, ui = converted.graph, converted.warnings + converted.unknown, graph
     if target == API:
         return graph, warnings
     graph = check_api_graph(graph)
