@@ -453,10 +453,12 @@ def _written(
     for name, value in inputs.items():
         if name in unknown:
             continue
-        field = structure.field_of(name) if isinstance(value, (str, int, float)) else None
-        if field is None:
+        field = structure.field_of(name) if isinstance(value, (str, int, float, dict)) else None
+        if field is None or not (isinstance(value, str) or can_show(field, value)):
             written[name] = value
-        elif value != field.initial or structure.is_added(field.key):
+        elif page_value(field, value) != page_value(field, field.initial) or structure.is_added(
+            field.key
+        ):
             written[field.key] = page_value(field, value)
     return written
 

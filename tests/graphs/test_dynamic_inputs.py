@@ -509,6 +509,10 @@ def test_the_form_shows_the_edit_of_a_video_that_was_given() -> None:
     shown = shown_form(graph, VIDEOS, None, {"1.edit": text})
     assert shown["values"]["1.edit"] == text
     assert (shown["others"], shown["problems"]) == ({}, {})
+    assert shown["given"] == shown_form(graph, VIDEOS, None, {"edit": EDIT})["given"]
+    assert shown["given"] == {"1.edit": text}
+    same = {"1.edit": '{"trim":{"start_time":0}}'}
+    assert shown_form(graph, VIDEOS, None, same)["given"] == {}
     (row,) = (row for row in shown["rows"] if row["kind"] == "video_edit")
     assert row["original"] == '{"trim":{"start_time":0}}'
     assert row["edit"] == {"features": ["trim", "crop"], "video": "1.file"}
