@@ -8,6 +8,7 @@ import itertools
 import json
 import math
 import re
+import shutil
 import struct
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from playwright.sync_api import expect
 from tests.browser.accessibility import assert_accessible
 from tests.browser.panels import assert_neat, field, press, run
 from tests.helpers.graphs import node, saved
+from tests.helpers.processes import REPOSITORY
 from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.timeout(300)
 
+GOLDEN_MEDIA = REPOSITORY / "tests" / "golden" / "media"
 EVIL = "<img src=x onerror=alert(1)>\u202e.glb"
 
 
@@ -47,10 +50,52 @@ def made(name: str, **more: Any) -> dict[str, Any]:
     return {"filename": name, "subfolder": "", "type": "output", **more}
 
 
-def sent(panel: Locator) -> dict[str, Any]:
+def sent(panel: Locator, named: str = '"mode"') -> dict[str, Any]:
     """Return the inputs that ComfyUI has got, as the node shows them."""
-    text = panel.locator(".comfydeploy-gallery pre", has_text='"mode"').first.text_content()
+    text = panel.locator(".comfydeploy-gallery pre", has_text=named).first.text_content()
     return dict(json.loads(text or ""))
+
+
+def test_lists_from_routes_and_a_part_of_a_video(open_run_panel: Any, comfyui: Any) -> None:
+    shutil.copy(GOLDEN_MEDIA / "video.webm", comfyui.input_dir / "clip.webm")
+    whole = {"start_time": 0, "duration": 0}
+    edit = {"trim": whole, "crop": {"x": 0, "y": 0, "width": 0, "height": 0}}
+    inputs = {"voice": "old", "missing": None, "film": "clip.webm", "edit": edit}
+    opened = open_run_panel({"5": node("TestNewInputs", "New", **inputs)})
+    panel, page = opened.panel, opened.page
+    voice = panel.get_by_role("combobox", name="New: voice")
+    expect(voice).to_have_value("old")
+    voice.click()
+    panel.get_by_role("option", name="Ada (v1)").click()
+    expect(voice).to_have_value("Ada (v1)")
+    missing = panel.get_by_role("combobox", name="New: missing")
+    missing.click()
+    why = "it answered 404 to GET /comfydeploy_test/nowhere. Any value can be typed."
+    expect(panel.get_by_role("status").filter(has_text=why)).to_be_visible()
+    missing.fill("typed")
+    missing.press("Enter")
+    film = panel.locator(".cd-film video")
+    expect(film).to_be_visible()
+    length, width = film.evaluate("film => [film.duration, film.videoWidth]")
+    start = panel.get_by_role("slider", name="New: edit: start")
+    start.press("ArrowRight")
+    expect(panel.get_by_label("New: edit: start in seconds")).to_have_value("0.1")
+    film.scroll_into_view_if_needed()
+    box = film.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] / 4, box["y"] + box["height"] / 4)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, steps=3)
+    page.mouse.up()
+    expect(panel.get_by_label("New: edit: left edge")).to_have_value(str(round(width / 4)))
+    panel.get_by_label("New: edit: duration in seconds").fill(str(round(length / 2, 2)))
+    assert_neat(panel)
+    assert_accessible(panel)
+    run(panel)
+    got = sent(panel, '"voice"')
+    assert (got["voice"], got["missing"], got["film"]) == ("v1", "typed", "clip.webm")
+    assert got["edit"]["trim"] == {"start_time": 0.1, "duration": round(length / 2, 2)}
+    assert abs(got["edit"]["crop"]["width"] - width / 4) <= 1
 
 
 def test_options_change_the_form_and_groups_grow(open_run_panel: Any) -> None:

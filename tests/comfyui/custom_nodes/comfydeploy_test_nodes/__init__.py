@@ -376,6 +376,31 @@ class TestOptions(TestNode):
         return {"ui": {"text": (sent,)}, "result": (sent,)}
 
 
+class TestNewInputs(TestOptions):
+    """The same with inputs of ComfyUI 0.38: a list from a route, and the edit of a video."""
+
+    INPUTS: ClassVar = {
+        "voice": (
+            "COMBO",
+            {
+                "remote_combo": {
+                    "route": "/comfydeploy_test/answer",
+                    "query_params": {"body": '{"all": [{"id": "v1", "who": {"name": "Ada"}}]}'},
+                    "response_key": "all",
+                    "item_schema": {"value_field": "id", "label_field": "{who.name} ({id})"},
+                }
+            },
+        ),
+        "missing": ("COMBO", {"remote": {"route": "/comfydeploy_test/nowhere"}}),
+        "film": ("COMBO", {"options": [], "video_upload": True}),
+        "edit": ("VIDEO_EDIT", {"features": ["trim", "crop"]}),
+    }
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, voice, missing, film):  # noqa: N802 - the name that ComfyUI calls
+        return True
+
+
 @PromptServer.instance.routes.route("*", "/comfydeploy_test/echo")
 async def echo(request):
     """Return a description of the request."""
@@ -447,6 +472,7 @@ NODE_CLASS_MAPPINGS = {
         TestLoadSound,
         TestOutput,
         TestOptions,
+        TestNewInputs,
     )
 }
 
