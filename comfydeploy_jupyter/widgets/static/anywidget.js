@@ -42,10 +42,10 @@ async function fromServer() {
   const { baseUrl } = pageConfig();
   if (!baseUrl) return null;
   try {
-    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"f7a1f6c972d6d649"}`;
+    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"3fd33b61098ecc11"}`;
     const reply = await fetch(url, { headers: pageHeaders() });
     const text = reply.ok ? await reply.text() : "";
-    return text.startsWith(`// ${"f7a1f6c972d6d649"} `) ? text : null;
+    return text.startsWith(`// ${"3fd33b61098ecc11"} `) ? text : null;
   } catch {
     return null;
   }
@@ -74,9 +74,9 @@ function panels(model) {
   const page = globalThis;
   page[LOADED] ??= {};
   const loaded = page[LOADED];
-  loaded["f7a1f6c972d6d649"] ??= load(model);
-  loaded["f7a1f6c972d6d649"].catch(() => delete loaded["f7a1f6c972d6d649"]);
-  return loaded["f7a1f6c972d6d649"];
+  loaded["3fd33b61098ecc11"] ??= load(model);
+  loaded["3fd33b61098ecc11"].catch(() => delete loaded["3fd33b61098ecc11"]);
+  return loaded["3fd33b61098ecc11"];
 }
 function render({ model, el }) {
   let end = () => {

@@ -50,9 +50,13 @@ export function Comparison(props: ComparisonProps) {
   const known = files.map(({ query, width, height }): Sides | null =>
     width && height ? [width, height] : (sizes[query] ?? null),
   );
+  const frame = frameOf(known);
   const way = chosen ?? (haveSameShape(known) ? "slider" : "beside");
   const layer = (file: ShownFile, place: number) => (
-    <div class="cd-layer">
+    <div
+      class="cd-layer"
+      style={way === "beside" ? { aspectRatio: frame?.join(" / ") } : undefined}
+    >
       <Picture
         media={media}
         query={file.query}
@@ -80,7 +84,7 @@ export function Comparison(props: ComparisonProps) {
       {way === "slider" ? (
         <div
           class="cd-stack"
-          style={{ "--cd-cut": `${cut}%`, aspectRatio: frameOf(known)?.join(" / ") }}
+          style={{ "--cd-cut": `${cut}%`, "--cd-ratio": frame ? frame[0] / frame[1] : 1 }}
         >
           {layer(after, 1)}
           {layer(before, 0)}

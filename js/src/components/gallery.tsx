@@ -220,7 +220,7 @@ function Pictures({ media, pictures, players, count, onOpen }: PicturesProps) {
   const root = useRef<HTMLDivElement>(null);
   const own = pictures.length + players.length;
   const isTogether = own <= FEW;
-  const size = own === 1 && count === 1 ? " cd-single" : own <= FEW ? " cd-few" : "";
+  const size = own === 1 ? " cd-single" : own <= FEW ? " cd-few" : "";
   const played = players.map((file) => <Player key={file.query} media={media} file={file} />);
   const areInside = isTogether && pictures.length > 0;
   return (

@@ -282,7 +282,7 @@ function Entry(props: EntryProps) {
   const { run, isTable, isSelected, tabIndex } = props;
   const name = nameOf(run);
   const seconds = run.seconds === null ? "" : formatDuration(run.seconds);
-  const status = run.status === "success" ? "" : statusOf(run);
+  const status = run.status === "success" && !isTable ? "" : statusOf(run);
   const facts = [status, run.from_editor ? "Editor" : "", seconds].filter(Boolean).join(" · ");
   const hint = [run.why, run.inputs.join("\n")].filter(Boolean).join("\n\n").slice(0, 2000);
   const keys = (event: KeyboardEvent) => {

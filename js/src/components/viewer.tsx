@@ -316,7 +316,7 @@ function Stage({ media, file, side, handle, shown, children }: StageProps) {
           }}
         />
       )}
-      {!isGone && !size && <div class="cd-notice">Loading …</div>}
+      {!isGone && !size && <div class="cd-notice cd-low">Loading …</div>}
       {now && (
         <output class="cd-scale" aria-label="Size">
           {Math.round(now.scale * devicePixelRatio * (side ? copyScale(file, size) : 1) * 100)} %
