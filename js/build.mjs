@@ -17,10 +17,14 @@ const VIEWS = join(PACKAGE, "widgets", "static");
 const THREE = readFileSync(join(HERE, "node_modules", "three", "LICENSE"), "utf8");
 const UQR = readFileSync(join(HERE, "node_modules", "uqr", "LICENSE"), "utf8");
 const PREACT = readFileSync(join(HERE, "node_modules", "preact", "LICENSE"), "utf8");
+const ICONS = readFileSync(
+  join(HERE, "node_modules", "@fortawesome", "free-solid-svg-icons", "LICENSE.txt"),
+  "utf8",
+);
 const PANELS = "src/panels/index.tsx";
 /** The other packages that bundles contain, with their licenses. */
 const PARTS = {
-  [PANELS]: ["Preact, @preact/signals and uqr", PREACT + UQR],
+  [PANELS]: ["Preact, @preact/signals, uqr and icons of Font Awesome", PREACT + UQR + ICONS],
   "src/viewers/model_viewer.ts": ["three.js", THREE],
 };
 const TARGETS = [

@@ -28,6 +28,8 @@ XSRF_MISSING = (
     " or as _xsrf in the query; or send Jupyter's token instead"
 )
 
+NO_XSRF = {"reason": "xsrf"}  # the details of the error; pages then get a new token
+
 
 class AuthHandler(JupyterHandler):
     """Base of all handlers: authentication, authorization, and protection from other web sites."""
@@ -73,7 +75,9 @@ class AuthHandler(JupyterHandler):
 
     def not_logged_in(self) -> UnauthorizedError:
         """Return the error for a request without valid credentials of Jupyter."""
-        return UnauthorizedError(XSRF_MISSING if self._xsrf_missing else LOGIN_MISSING)
+        if self._xsrf_missing:
+            return UnauthorizedError(XSRF_MISSING, details=NO_XSRF)
+        return UnauthorizedError(LOGIN_MISSING, details={"reason": "login"})
 
     # -- credentials -------------------------------------------------------------------------------
 
@@ -140,7 +144,7 @@ class AuthHandler(JupyterHandler):
                 raise self.not_logged_in() from None
             if not self.check_origin():
                 raise UnauthorizedError(FOREIGN_PAGE) from None
-            raise UnauthorizedError(XSRF_MISSING) from None
+            raise UnauthorizedError(XSRF_MISSING, details=NO_XSRF) from None
 
     def _check_xsrf_as_post(self) -> None:
         """Apply the check for POST requests of scripts, by Jupyter or JupyterHub, to a GET.

@@ -88,6 +88,9 @@ class Bridge:
     def _on_script(self, message: Message, _: object) -> None:
         self._pool.submit(self._attempt, self._script, message)
 
+    def _on_ping(self, message: Message, _: object) -> None:
+        self._send({"kind": "pong", "id": message["id"]}, [])
+
     def _on_stream(self, message: Message, _: object) -> None:
         self._start(self._stream, message)
 

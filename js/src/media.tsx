@@ -4,6 +4,7 @@ import type { ComponentChildren, CSSProperties, RefObject } from "preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { Button, Icon, IconButton } from "./components/ui.tsx";
 import { formatBytes, messageOf } from "./format.ts";
+import type { IconName } from "./icons.ts";
 import { saveUrl } from "./save_file.ts";
 import { pageHeaders } from "./server.ts";
 import { describe, nameOf, type ShownFile, sizeText } from "./shown_runs.ts";
@@ -264,7 +265,7 @@ export function Download({ media, file, text }: FileProps & { text?: string }) {
   );
 }
 
-const ICONS: Record<ShownFile["kind"], string> = {
+const ICONS: Record<ShownFile["kind"], IconName> = {
   image: "picture-o",
   hdr: "picture-o",
   video: "film",

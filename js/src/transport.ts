@@ -3,10 +3,11 @@
  * from the Jupyter server. Both ways have the same requests, events, files and errors.
  */
 
+import { type ReadonlySignal, signal } from "@preact/signals";
 import { newId } from "./dom.ts";
 import { toJson } from "./exact.ts";
 import { messageOf, parseJson } from "./format.ts";
-import type { Buffers, Model } from "./model.ts";
+import { type Buffers, type Model, Subscriptions } from "./model.ts";
 import { pageHeaders } from "./server.ts";
 
 export type Query = Record<string, string | number | boolean | null | undefined>;
@@ -31,7 +32,7 @@ export type Upload = {
 type Raw = { status: number; type: string; size: number; content: BlobPart[] };
 
 type ErrorReply = { code?: string; message?: string; error?: string; details?: Details };
-type Details = { field?: string } & Record<string, unknown>;
+type Details = { field?: string; reason?: string } & Record<string, unknown>;
 
 /** An error that a route answered with, or why there is no answer (`status` 0). */
 export class RouteError extends Error {
@@ -51,10 +52,14 @@ export class RouteError extends Error {
 }
 
 const SIGNED_OUT = "You are signed out of Jupyter: sign in again in another tab of the browser";
+const NO_TOKEN =
+  "The Jupyter server does not accept the token of this kernel: connect again with the present one";
+const OFFLINE = "The browser is offline";
 const UNREACHABLE = "The Jupyter server does not answer";
 const MISSING =
   "This Jupyter server does not know what the panel asks for: its comfydeploy_jupyter has another " +
   "version, or is not enabled. Restart Jupyter after an installation";
+const LATE = 4000; // ms until a kernel that has not answered a request is asked whether it listens
 const CHUNK = 1 << 20; // bytes of a file in one message; a server may refuse more than 10 MB
 const AHEAD = 4; // messages that are sent before the kernel has confirmed the first of them
 const MAX_STREAMS = 4; // of the six connections that a browser opens to one server
@@ -63,14 +68,10 @@ function textOf(body: unknown): string | null {
   return body === undefined ? null : toJson(body);
 }
 
-/** Return the error of a reply that is not a success. */
-function errorOf(status: number, text: string): RouteError {
-  const reply = parseJson<ErrorReply>(text);
-  const message = reply?.message ?? reply?.error;
-  if (reply?.code && message) return new RouteError(status, message, reply.code, reply.details);
-  if (status === 401 || status === 403) return new RouteError(status, SIGNED_OUT, "signed_out");
-  if (status === 404) return new RouteError(status, MISSING, "no_route");
-  return new RouteError(status, message ?? `The Jupyter server answered ${status}`);
+/** Return the error that a request did not arrive, or its reply. */
+function lost(error: unknown): RouteError {
+  const text = navigator.onLine === false ? OFFLINE : UNREACHABLE;
+  return new RouteError(0, text, "unreachable", { reason: messageOf(error) });
 }
 
 export function toQuery(query: Query = {}): string {
@@ -101,12 +102,29 @@ export abstract class Transport {
   /** The base URL of the server, with which the page shows files; null through the kernel. */
   abstract readonly base: string | null;
 
+  /** What it means that a request is not authenticated. */
+  protected readonly signedOut: string = SIGNED_OUT;
+
   protected abstract raw(method: string, path: string, options: Options): Promise<Raw>;
   protected abstract texts(path: string, options: Options): AsyncGenerator<string>;
   /** Return the URL of a script of the package, such as `viewers/model_viewer.js`. */
   abstract script(name: string): Promise<string>;
   /** Send a file as a form, and return the JSON of the reply. */
   abstract send<Reply>(path: string, upload: Upload): Promise<Reply>;
+
+  /** Return the error of a reply that is not a success. */
+  protected errorOf(status: number, text: string): RouteError {
+    const reply = parseJson<ErrorReply>(text);
+    const message = reply?.message ?? reply?.error;
+    const { code, details } = reply ?? {};
+    const isRefused = status === 401 || status === 403;
+    if (isRefused && (!code || details?.reason === "login")) {
+      return new RouteError(status, this.signedOut, "signed_out");
+    }
+    if (code && message) return new RouteError(status, message, code, details);
+    if (status === 404) return new RouteError(status, MISSING, "no_route");
+    return new RouteError(status, message ?? `The Jupyter server answered ${status}`);
+  }
 
   private streams = 0;
   private readonly waiting: (() => void)[] = [];
@@ -115,10 +133,10 @@ export abstract class Transport {
   async request<Reply>(method: string, path: string, options: Options = {}): Promise<Reply> {
     const { status, content } = await this.raw(method, path, options);
     const text = await new Blob(content).text();
-    if (status < 200 || status > 299) throw errorOf(status, text);
+    if (status < 200 || status > 299) throw this.errorOf(status, text);
     const reply = parseJson(text);
     // a login page, or that of a proxy
-    if (reply === null) throw new RouteError(status, SIGNED_OUT, "signed_out");
+    if (reply === null) throw new RouteError(status, this.signedOut, "signed_out");
     return reply as Reply;
   }
 
@@ -134,14 +152,14 @@ export abstract class Transport {
   async content(path: string, options: Options = {}): Promise<Blob> {
     const { status, type, content } = await this.raw("GET", path, options);
     const blob = new Blob(content, { type });
-    if (status < 200 || status > 299) throw errorOf(status, await blob.text());
+    if (status < 200 || status > 299) throw this.errorOf(status, await blob.text());
     return blob;
   }
 
   /** Return the size of a file of a route, bytes; -1 if the server does not say it. */
   async size(path: string, query: Query): Promise<number> {
     const { status, size } = await this.raw("HEAD", path, { query });
-    if (status < 200 || status > 299) throw errorOf(status, "");
+    if (status < 200 || status > 299) throw this.errorOf(status, "");
     return size;
   }
 
@@ -169,19 +187,31 @@ export class Straight extends Transport {
 
   private async fetch(method: string, path: string, options: Options): Promise<Response> {
     const { query, body, signal } = options;
-    const headers = pageHeaders(); // at each request: the XSRF token may have changed
-    if (body !== undefined) headers["Content-Type"] = "application/json";
-    try {
-      return await fetch(`${this.base}comfyui-deploy/${path}${toQuery(query)}`, {
+    const ask = () => {
+      const headers = pageHeaders(); // at each request: the XSRF token may have changed
+      if (body !== undefined) headers["Content-Type"] = "application/json";
+      return fetch(`${this.base}comfyui-deploy/${path}${toQuery(query)}`, {
         method,
         headers,
         ...(body !== undefined && { body: toJson(body) }),
         ...(signal && { signal }),
       });
+    };
+    try {
+      const reply = await ask();
+      if (reply.status !== 403) return reply;
+      return (await this.isRenewed(await reply.clone().text())) ? await ask() : reply;
     } catch (error) {
       if (signal?.aborted) throw signal.reason;
-      throw new RouteError(0, UNREACHABLE, "unreachable", { reason: messageOf(error) });
+      throw lost(error);
     }
+  }
+
+  /** Renew the XSRF token if a reply says that it was missing or wrong; return whether it did. */
+  private async isRenewed(refusal: string): Promise<boolean> {
+    if (parseJson<ErrorReply>(refusal)?.details?.reason !== "xsrf") return false;
+    await fetch(`${this.base}login`); // leads to a page, with which the server sets the cookie
+    return true;
   }
 
   protected async raw(method: string, path: string, options: Options): Promise<Raw> {
@@ -192,13 +222,13 @@ export class Straight extends Transport {
       return { status: reply.status, type, size, content: [await reply.blob()] };
     } catch (error) {
       if (options.signal?.aborted) throw options.signal.reason;
-      throw new RouteError(0, UNREACHABLE, "unreachable", { reason: messageOf(error) });
+      throw lost(error);
     }
   }
 
   protected async *texts(path: string, options: Options): AsyncGenerator<string> {
     const reply = await this.fetch(options.body === undefined ? "GET" : "POST", path, options);
-    if (!reply.ok || !reply.body) throw errorOf(reply.status, await reply.text());
+    if (!reply.ok || !reply.body) throw this.errorOf(reply.status, await reply.text());
     const reader = reply.body.pipeThrough(new TextDecoderStream()).getReader();
     try {
       for (;;) {
@@ -208,7 +238,7 @@ export class Straight extends Transport {
       }
     } catch (error) {
       if (options.signal?.aborted) throw options.signal.reason;
-      throw new RouteError(0, UNREACHABLE, "unreachable", { reason: messageOf(error) });
+      throw lost(error);
     } finally {
       reader.cancel().catch(() => {});
     }
@@ -218,7 +248,19 @@ export class Straight extends Transport {
     return `${this.base}static/comfydeploy/${name}`;
   }
 
-  send<Reply>(path: string, { query, fields, file, progress, signal }: Upload): Promise<Reply> {
+  async send<Reply>(path: string, upload: Upload): Promise<Reply> {
+    const first = await this.postForm(path, upload);
+    const isAgain = first.status === 403 && (await this.isRenewed(first.text));
+    const { status, text } = isAgain ? await this.postForm(path, upload) : first;
+    const reply = parseJson(text);
+    if (status >= 200 && status <= 299 && reply) return reply as Reply;
+    throw this.errorOf(status, text);
+  }
+
+  private postForm(
+    path: string,
+    { query, fields, file, progress, signal }: Upload,
+  ): Promise<{ status: number; text: string }> {
     return new Promise((resolve, reject) => {
       const form = new FormData();
       for (const [name, value] of Object.entries(fields ?? {})) form.append(name, value);
@@ -230,14 +272,9 @@ export class Straight extends Transport {
       }
       request.upload.onprogress = ({ loaded, total }) => progress?.(loaded / Math.max(1, total));
       request.upload.onload = () => progress?.(1);
-      request.onload = () => {
-        const { status, responseText } = request;
-        const reply = parseJson(responseText);
-        if (status >= 200 && status <= 299 && reply) resolve(reply as Reply);
-        else reject(errorOf(status, responseText));
-      };
-      const lost = "The connection was lost, or the file was removed";
-      request.onerror = () => reject(new RouteError(0, lost, "unreachable"));
+      request.onload = () => resolve({ status: request.status, text: request.responseText });
+      const text = "The connection was lost, or the file was removed";
+      request.onerror = () => reject(new RouteError(0, text, "unreachable"));
       request.onabort = () => reject(signal?.reason);
       signal?.addEventListener("abort", () => request.abort());
       if (signal?.aborted) reject(signal.reason);
@@ -260,18 +297,55 @@ type Listener = (message: Answer, buffers: Buffers) => void;
 /** Through the kernel, which adds the token: the page never gets it. */
 export class ThroughKernel extends Transport {
   readonly base = null;
+  protected override readonly signedOut = NO_TOKEN;
   private readonly listeners = new Map<string, Listener>();
   private gone: RouteError | null = null;
+  private readonly unanswered = new Set<string>();
+  private timer: ReturnType<typeof setTimeout> | undefined;
+  private readonly silent = signal(false);
+  private readonly messages: Subscriptions;
 
   constructor(private readonly model: Model) {
     super();
-    model.on("msg:custom", (message: Answer, buffers: Buffers) => {
+    this.messages = new Subscriptions(model);
+    this.messages.on("msg:custom", (message: Answer, buffers: Buffers) => {
+      this.heard(message.id);
       this.listeners.get(message.id)?.(message, buffers);
     });
   }
 
+  /** Whether the kernel does not even take messages: it is busy, or has ended. */
+  get isSilent(): ReadonlySignal<boolean> {
+    return this.silent;
+  }
+
+  /** Stop listening; what waits stays unanswered. */
+  close(): void {
+    clearTimeout(this.timer);
+    this.messages.end();
+  }
+
+  private heard(id: string): void {
+    this.unanswered.delete(id);
+    this.silent.value = false;
+    clearTimeout(this.timer);
+    if (this.unanswered.size) this.timer = setTimeout(() => this.doubt(), LATE);
+  }
+
+  /** A request takes long, or the kernel does not take it: ask whether it listens. */
+  private doubt(): void {
+    const id = newId();
+    this.unanswered.add(id);
+    this.model.send({ kind: "ping", id });
+    this.timer = setTimeout(() => {
+      this.silent.value = true;
+    }, LATE / 2);
+  }
+
   /** The kernel has ended: what waits for it fails, and so does every later request. */
   end(): void {
+    clearTimeout(this.timer);
+    this.silent.value = false;
     this.gone = new RouteError(0, "The kernel of this panel has ended", "no_kernel");
     for (const [id, listener] of this.listeners) listener({ kind: "gone", id }, []);
   }
@@ -284,9 +358,12 @@ export class ThroughKernel extends Transport {
     signal?.addEventListener("abort", () => {
       if (!this.listeners.has(id)) return;
       this.model.send({ kind: "abort", id });
+      this.unanswered.delete(id);
       listener({ kind: "aborted", id }, []);
     });
     this.model.send({ ...message, id });
+    this.unanswered.add(id);
+    if (this.unanswered.size === 1) this.timer = setTimeout(() => this.doubt(), LATE);
     return id;
   }
 
@@ -342,7 +419,7 @@ export class ThroughKernel extends Transport {
         if (message.kind === "data") arrived.push(decoder.decode(buffers[0], { stream: true }));
         else {
           isOver = true;
-          if (message.kind === "reply") error = errorOf(message.status ?? 0, text(buffers));
+          if (message.kind === "reply") error = this.errorOf(message.status ?? 0, text(buffers));
           else if (message.kind !== "end") error = this.failure(message, signal);
         }
         wake();
@@ -402,7 +479,7 @@ export class ThroughKernel extends Transport {
       const [message, content] = answer as unknown as [Answer, Buffers];
       if (message.kind !== "reply") throw this.failure(message, signal);
       const status = message.status ?? 0;
-      if (status < 200 || status > 299) throw errorOf(status, text(content));
+      if (status < 200 || status > 299) throw this.errorOf(status, text(content));
       return parseJson(text(content)) as Reply;
     } finally {
       this.listeners.delete(id);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 
 import anywidget
@@ -42,3 +43,7 @@ def test_the_viewer_of_models_is_light_and_has_its_licence() -> None:
     assert "Copyright © 2010-2026 three.js authors" in script
     assert "Permission is hereby granted, free of charge" in script
     assert not imports(script, r"^\s*import\b|\bimport\(|\brequire\(")
+
+
+def test_all_panels_together_are_light() -> None:
+    assert len(gzip.compress((STATIC / "panels.js").read_bytes(), 9)) <= 160_000

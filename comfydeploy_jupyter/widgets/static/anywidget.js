@@ -42,10 +42,10 @@ async function fromServer() {
   const { baseUrl } = pageConfig();
   if (!baseUrl) return null;
   try {
-    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"3fd33b61098ecc11"}`;
+    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"6c11e283aab8b475"}`;
     const reply = await fetch(url, { headers: pageHeaders() });
     const text = reply.ok ? await reply.text() : "";
-    return text.startsWith(`// ${"3fd33b61098ecc11"} `) ? text : null;
+    return text.startsWith(`// ${"6c11e283aab8b475"} `) ? text : null;
   } catch {
     return null;
   }
@@ -74,9 +74,9 @@ function panels(model) {
   const page = globalThis;
   page[LOADED] ??= {};
   const loaded = page[LOADED];
-  loaded["3fd33b61098ecc11"] ??= load(model);
-  loaded["3fd33b61098ecc11"].catch(() => delete loaded["3fd33b61098ecc11"]);
-  return loaded["3fd33b61098ecc11"];
+  loaded["6c11e283aab8b475"] ??= load(model);
+  loaded["6c11e283aab8b475"].catch(() => delete loaded["6c11e283aab8b475"]);
+  return loaded["6c11e283aab8b475"];
 }
 function render({ model, el }) {
   let end = () => {

@@ -5,18 +5,21 @@ import type { ComponentChildren, HTMLAttributes, Ref } from "preact";
 import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import { copyText } from "../clipboard.ts";
 import { newId } from "../dom.ts";
+import { messageOf } from "../format.ts";
+import type { IconName } from "../icons.ts";
+import { RouteError } from "../transport.ts";
 
 type Children = { children?: ComponentChildren };
 
-/** An icon of Font Awesome 4, which screen readers ignore. */
-export function Icon({ name }: { name: string }) {
+/** An icon, which screen readers ignore. */
+export function Icon({ name }: { name: IconName }) {
   return <i class={`fa fa-${name}`} aria-hidden="true" />;
 }
 
 type ButtonProps = {
   label: string;
   onClick: (event: MouseEvent) => void;
-  icon?: string;
+  icon?: IconName;
   /** The tooltip, if it says more than the label. */
   hint?: string;
   primary?: boolean;
@@ -40,7 +43,7 @@ export function Button({ label, onClick, icon, hint, primary, disabled }: Button
 }
 
 type IconButtonProps = {
-  icon: string;
+  icon: IconName;
   /** The tooltip and the accessible name. */
   label: string;
   onClick: (event: MouseEvent) => void;
@@ -334,14 +337,56 @@ export function usePolling(
     if (root.current) observer.observe(root.current);
     const onVisible = () => !document.hidden && turn();
     document.addEventListener("visibilitychange", onVisible);
+    addEventListener("online", turn);
     return () => {
       stop.abort();
       clearTimeout(timer);
       observer.disconnect();
       document.removeEventListener("visibilitychange", onVisible);
+      removeEventListener("online", turn);
     };
   }, [root]);
   return () => wake.current();
+}
+
+const RETRY = 5000; // ms until a server that did not answer is asked again
+
+/** As `usePolling`; `lost` is why the last call failed, and calls continue. */
+export function useFollowing(
+  root: { current: HTMLElement | null },
+  action: (signal: AbortSignal) => Promise<number>,
+): { wake: () => void; lost: ReadonlySignal<unknown> } {
+  const lost = useSignal<unknown>(null);
+  const wake = usePolling(root, async (signal) => {
+    try {
+      const pause = await action(signal);
+      lost.value = null;
+      return pause;
+    } catch (error) {
+      if (!signal.aborted) lost.value = error;
+      return RETRY;
+    }
+  });
+  return { wake, lost };
+}
+
+/** Why a panel does not know the present state; it tries again by itself. */
+export function Lost({ error, base }: { error: unknown; base: string | null }) {
+  if (!error) return null;
+  const isRefused = error instanceof RouteError;
+  // the panel as a whole says that its kernel has ended
+  if (isRefused && error.code === "no_kernel") return null;
+  const isSignedOut = isRefused && error.code === "signed_out";
+  return (
+    <ErrorBox text={`${messageOf(error)}. The panel continues by itself once this is over.`}>
+      {isSignedOut && base !== null && (
+        <>
+          {" "}
+          <Link href={`${base}login`}>Sign in</Link>
+        </>
+      )}
+    </ErrorBox>
+  );
 }
 
 /** Return a function that does something asynchronous, whether it is doing it, and its error. */
@@ -359,7 +404,8 @@ export function useTask(): {
     try {
       await task();
     } catch (problem) {
-      error.value = problem instanceof Error ? problem.message : String(problem);
+      const isLost = problem instanceof RouteError && problem.isUnreachable;
+      error.value = `${isLost ? "This was not done. " : ""}${messageOf(problem)}`;
     } finally {
       busy.value = false;
     }

@@ -5,10 +5,12 @@ import { type ComponentType, render } from "preact";
 import css from "../../../comfydeploy_jupyter/widgets/static/panel.css";
 import { ErrorBox, Note } from "../components/ui.tsx";
 import { keepKeysIn, newId } from "../dom.ts";
+import { iconStyle } from "../icons.ts";
 import { followKernel } from "../kernel.ts";
 import { type Model, Subscriptions } from "../model.ts";
 import { pageServer, type ServerFacts } from "../server.ts";
 import { modelTraits, type PanelProps } from "../state/traits.ts";
+import { followTheme } from "../theme.ts";
 import { Straight, ThroughKernel, type Transport } from "../transport.ts";
 import { RunPanel } from "./run.tsx";
 import { TunnelPanel } from "./tunnel.tsx";
@@ -35,42 +37,50 @@ const GONE =
   "The kernel of this panel was restarted or has ended. Run this cell again to use the panel;" +
   " queued runs continue.";
 const DEAF = "The kernel has ended: the panel goes on, but Python does not learn of it.";
+const SILENT =
+  "The kernel does not answer: the panel waits until it is free. If it has ended, run this cell again.";
 
 /** Show the panel of a widget; return what removes it. */
 export function mount(model: Model, el: HTMLElement): () => void {
   const events = new Subscriptions(model);
-  const traits = modelTraits<Common & Record<string, unknown>>(model, events);
-  const transport: Signal<Transport | null> = signal(null);
   const kernel: Signal<"there" | "gone" | "none"> = signal("there");
+  const hears = () => kernel.value === "there";
+  const traits = modelTraits<Common & Record<string, unknown>>(model, events, hears);
+  const transport: Signal<Transport | null> = signal(null);
   // one within another panel leaves it to that one to say that the kernel has ended
   const isInner = () => Boolean(el.parentElement?.closest(".comfydeploy-panel"));
   const Panel = PANELS[traits.component.value] ?? Unknown;
   el.id ||= newId();
   el.classList.add("comfydeploy-panel");
   const enableKeys = keepKeysIn(el);
+  const leaveTheme = followTheme(el);
   const stopFollowing = followKernel(model, el, () => {
     kernel.value = "gone";
     if (transport.value instanceof ThroughKernel) transport.value.end();
   });
+  let isOver = false;
   const stopSearch = effect(() => {
     const facts = traits.server.value;
     if (transport.value || !facts.instance) return;
     pageServer(facts).then((base) => {
+      if (transport.value || isOver) return;
       transport.value = base === null ? new ThroughKernel(model) : new Straight(base);
     });
   });
   function Root() {
     const way = transport.value;
     const isGone = kernel.value === "gone";
+    const isSilent = way instanceof ThroughKernel && way.isSilent.value;
     const hiding = traits.record.value
       ? `.${traits.record.value}, .jp-OutputArea-child:has(.${traits.record.value}), ` +
         `.output_area:has(.${traits.record.value}) { display: none }`
       : "";
     return (
       <>
-        <style>{css + hiding}</style>
+        <style>{css + iconStyle + hiding}</style>
         {isGone && !way?.base && !isInner() && <ErrorBox text={GONE} />}
         {isGone && way?.base && !isInner() && <Note live>{DEAF}</Note>}
+        {isSilent && !isInner() && <Note live>{SILENT}</Note>}
         {way ? (
           <fieldset class="cd-panel comfydeploy-view" disabled={isGone && way.base === null}>
             <Panel transport={way} traits={traits} kernel={kernel} />
@@ -84,9 +94,12 @@ export function mount(model: Model, el: HTMLElement): () => void {
   }
   render(<Root />, el);
   return () => {
+    isOver = true;
     render(null, el);
     stopSearch();
     stopFollowing();
+    if (transport.value instanceof ThroughKernel) transport.value.close();
+    leaveTheme();
     enableKeys();
     events.end();
   };

@@ -10,14 +10,14 @@ import {
   CopyButton,
   ErrorBox,
   Link,
+  Lost,
   Note,
   Select,
   State,
   TextField,
-  usePolling,
+  useFollowing,
   useTask,
 } from "../components/ui.tsx";
-import { messageOf } from "../format.ts";
 import type { PanelProps } from "../state/traits.ts";
 
 type Target = "comfyui" | "jupyter";
@@ -39,7 +39,6 @@ type Status = {
 
 const BUSY = 500; // ms between two requests while the state changes
 const IDLE = 3000;
-const LOST = 5000; // while nothing answers
 const LARGEST_CODE = 1000; // bytes; cameras often cannot read larger QR codes
 
 const NAMES: Record<Target, string> = { comfyui: "ComfyUI", jupyter: "Jupyter" };
@@ -66,7 +65,6 @@ export function TunnelPanel({
 }: PanelProps<{ target: Target; summary: string }>) {
   const root = useRef<HTMLDivElement>(null);
   const status = useSignal<Status | null>(null);
-  const lost = useSignal("");
   const protect = useSignal(true);
   const token = useSignal("");
   const hostname = useSignal("");
@@ -74,24 +72,18 @@ export function TunnelPanel({
   const isFirst = useRef(true);
   const target = traits.target.value;
 
-  const wake = usePolling(root, async (signal) => {
+  const { wake, lost } = useFollowing(root, async (signal) => {
     const isAny = isFirst.current; // a tunnel that is open already is shown, with any target
     const asked = isAny ? null : traits.target.value;
-    try {
-      let found = await transport.get<Status>("tunnel/status", { target: asked }, signal);
-      if (isAny && found.state === "stopped" && found.target !== traits.target.value) {
-        const { value } = traits.target;
-        found = await transport.get<Status>("tunnel/status", { target: value }, signal);
-      }
-      isFirst.current = false;
-      lost.value = "";
-      if (isAny && found.target !== traits.target.value) traits.set({ target: found.target });
-      if (!order.busy.value && found.target === traits.target.value) status.value = found;
-      return ["stopped", "running"].includes(found.state) ? IDLE : BUSY;
-    } catch (error) {
-      if (!signal.aborted) lost.value = messageOf(error);
-      return LOST;
+    let found = await transport.get<Status>("tunnel/status", { target: asked }, signal);
+    if (isAny && found.state === "stopped" && found.target !== traits.target.value) {
+      const { value } = traits.target;
+      found = await transport.get<Status>("tunnel/status", { target: value }, signal);
     }
+    isFirst.current = false;
+    if (isAny && found.target !== traits.target.value) traits.set({ target: found.target });
+    if (!order.busy.value && found.target === traits.target.value) status.value = found;
+    return ["stopped", "running"].includes(found.state) ? IDLE : BUSY;
   });
 
   const start = (download: boolean) =>
@@ -122,17 +114,15 @@ export function TunnelPanel({
     wake();
   };
 
-  const known = lost.value ? null : status.value;
+  const known = status.value;
   const isBusy = order.busy.value || !known;
   const isUp = known !== null && known.state !== "stopped";
   const hasFailed = known?.state === "stopped" && known.error;
-  const [text, colour]: [string, Colour] = lost.value
-    ? ["The Jupyter server does not answer", "error"]
-    : hasFailed
-      ? ["Failed", "error"]
-      : known
-        ? (STATES[known.state] ?? [known.state, "faint"])
-        : ["Connecting …", "faint"];
+  const [text, colour]: [string, Colour] = hasFailed
+    ? ["Failed", "error"]
+    : known
+      ? (STATES[known.state] ?? [known.state, "faint"])
+      : [lost.value ? "Unknown" : "Connecting …", "faint"];
   const isComfyUI = target === "comfyui";
   const summary = `Tunnel to ${NAMES[target]}: ${text}${known?.url ? ` at ${known.url}` : ""}`;
   useEffect(() => {
@@ -231,7 +221,8 @@ export function TunnelPanel({
           </div>
         </>
       )}
-      <ErrorBox text={lost.value || order.error.value} />
+      <Lost error={lost.value} base={transport.base} />
+      <ErrorBox text={order.error.value} />
     </div>
   );
 }

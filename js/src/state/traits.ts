@@ -40,10 +40,11 @@ function asTraits<T extends Record<string, unknown>>(
   });
 }
 
-/** The traits of a widget; `events` ends following it. */
+/** The traits of a widget; `events` ends following it. Python gets them while it `hears`. */
 export function modelTraits<T extends Record<string, unknown>>(
   model: Model,
   events: Subscriptions,
+  hears: () => boolean,
 ): Traits<T> {
   return asTraits(
     (name) => {
@@ -54,6 +55,7 @@ export function modelTraits<T extends Record<string, unknown>>(
       return made;
     },
     (values) => {
+      if (!hears()) return;
       for (const [name, value] of Object.entries(values)) model.set(name, value);
       model.save_changes();
     },

@@ -1,0 +1,303 @@
+"""A panel in each kind of page that shows widgets: marimo, Notebook 7, and one like Colab."""
+
+from __future__ import annotations
+
+import base64
+import json
+import queue
+import re
+import statistics
+import sys
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+from playwright.sync_api import expect
+
+from comfydeploy_jupyter import TunnelPanel
+from comfydeploy_jupyter.client import Comfy
+from tests.browser import axe
+from tests.browser.accessibility import DIM
+from tests.helpers.comfyui import free_port
+from tests.helpers.processes import PYTHONPATH, Reaped
+from tests.helpers.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from playwright.sync_api import BrowserContext, Locator, Page
+
+    from tests.helpers.cloudflared import FakeCloudflared
+    from tests.helpers.jupyter import JupyterProcess
+
+pytestmark = pytest.mark.timeout(300)
+
+HOST = "http://host.test/"
+PANEL = "import comfydeploy_jupyter as cd\ncd.TunnelPanel()"
+
+NOTEBOOK = """\
+import marimo
+app = marimo.App()
+
+@app.cell
+def _():
+    import marimo as mo
+    import comfydeploy_jupyter as cd
+    panel = mo.ui.anywidget(cd.TunnelPanel(comfy=cd.connect({url!r}, token={token!r})))
+    panel
+    return mo, panel
+
+@app.cell
+def _(mo, panel):
+    mo.md(f"Python has: {{panel.value['target']}}, {{panel.value['summary']}}")
+    return
+"""
+
+
+@pytest.fixture
+def comfy(lab: JupyterProcess, cloudflared: FakeCloudflared) -> Iterator[Comfy]:
+    cloudflared.behave()
+    found = Comfy(lab.url, lab.token)
+    yield found
+    found.tunnel.stop()
+
+
+@contextmanager
+def marimo(folder: Path, source: str) -> Iterator[str]:
+    """A marimo notebook that is shown as an app; its address."""
+    path = folder / "notebook.py"
+    path.write_text(source)
+    port = free_port()
+    where = ("--headless", "--no-token", "--host", "127.0.0.1", "--port", str(port))
+    command = (sys.executable, "-m", "marimo", "-q", "run", *where, str(path))
+    env = {"PYTHONPATH": PYTHONPATH, "HOME": str(folder)}
+    log = folder / "marimo.log"
+    program = Reaped(*command, log=log, cwd=folder, env=env)
+    url = f"http://127.0.0.1:{port}/"
+
+    def answers() -> bool:
+        with suppress(requests.RequestException):
+            return requests.get(f"{url}health", timeout=5).ok
+        return False
+
+    try:
+        until(answers, what=f"marimo did not start: {log}")
+        yield url
+    finally:
+        program.close()
+
+
+@pytest.fixture
+def new_page(browser: BrowserContext) -> Iterator[Any]:
+    """A function that opens a page; its requests to other servers than its own are listed."""
+    pages: list[Page] = []
+
+    def open_page(url: str) -> tuple[Page, list[str]]:
+        page = browser.new_page()
+        pages.append(page)
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(url)
+        return page, asked
+
+    yield open_page
+    for page in pages:
+        page.close()
+
+
+def start_and_stop(panel: Locator, comfy: Comfy) -> None:
+    """Use the whole panel: it works and shows what the server says."""
+    expect(panel.get_by_text("Stopped")).to_be_visible()
+    panel.get_by_role("button", name="Start").click()
+    link = panel.get_by_role("link")
+    expect(link).to_have_attribute("href", re.compile("access="))
+    assert link.get_attribute("href") == comfy.tunnel.status().access_url
+    panel.get_by_text("QR code").click()
+    expect(panel.get_by_alt_text("QR code of the link")).to_be_visible()
+    panel.get_by_role("button", name="Stop").click()
+    expect(panel.get_by_text("Stopped")).to_be_visible()
+
+
+MODEL = """<!DOCTYPE html><html lang="en"><title>Host</title>
+<body><script type="module">
+const decode = text => new DataView(Uint8Array.from(atob(text), c => c.charCodeAt(0)).buffer);
+const encode = buffer =>
+    btoa(Array.from(new Uint8Array(buffer), c => String.fromCharCode(c)).join(""));
+const { _esm, ...state } = await window.opened();
+const listeners = [];
+const emit = (event, ...details) => {
+    for (const [name, listener] of [...listeners]) if (name === event) listener(...details);
+};
+let changed = {};
+const model = {
+    get: name => state[name],
+    set: (name, value) => {
+        state[name] = changed[name] = value;
+        emit(`change:${name}`);
+    },
+    save_changes: () => {
+        window.push({ method: "update", state: changed }, []);
+        changed = {};
+    },
+    send: (content, callbacks, buffers = []) =>
+        void window.push({ method: "custom", content }, buffers.map(encode)),
+    on: (name, listener) => listeners.push([name, listener]),
+    off: (name, listener) => {
+        const place = listeners.findIndex(each => each[0] === name && each[1] === listener);
+        if (place >= 0) listeners.splice(place, 1);
+    },
+};
+const script = await import(URL.createObjectURL(new Blob([_esm], { type: "text/javascript" })));
+const el = document.body.appendChild(document.createElement("div"));
+await script.default.render({ model, el });
+for (;;) {
+    for (const [data, buffers] of await window.pull()) {
+        if (data.method === "custom") emit("msg:custom", data.content, buffers.map(decode));
+        for (const [name, value] of Object.entries(data.state ?? {})) {
+            state[name] = value;
+            emit(`change:${name}`);
+        }
+    }
+    await new Promise(resolve => setTimeout(resolve, 20));
+}
+</script></body></html>"""
+"""A page that offers the model of a widget and nothing else, as VS Code and Colab do."""
+
+
+class Host:
+    """The kernel's side of `MODEL`: the comm of the widget."""
+
+    comm_id = "host"
+    kernel = "host"
+
+    def __init__(self, widget: Any) -> None:
+        self.widget = widget
+        self.listens = True
+        self._waiting: list[Any] = []
+        self._messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        widget.comm = self
+
+    def on_msg(self, receive: Any) -> None:
+        self._receive = receive
+
+    def send(self, data: Any, metadata: object = None, buffers: Any = None) -> None:
+        encoded = [base64.b64encode(bytes(each)).decode() for each in buffers or ()]
+        self._messages.put((json.loads(json.dumps(data)), encoded))
+
+    def close(self, *_: object, **__: object) -> None:
+        """Nothing is to be closed."""
+
+    def show(self, page: Page) -> None:
+        page.expose_function("opened", lambda: self.widget.get_state())
+        page.expose_function("push", self._push)
+        page.expose_function("pull", self._pull)
+        page.route(f"{HOST}**", lambda route: route.fulfill(body=MODEL, content_type="text/html"))
+        page.goto(HOST)
+
+    def listen(self) -> None:
+        """Take what has arrived while it was busy."""
+        self.listens = True
+        for message in self._waiting:
+            self._receive(message)
+        self._waiting.clear()
+
+    def _push(self, data: Any, buffers: list[str]) -> None:
+        parts = [memoryview(base64.b64decode(each)) for each in buffers]
+        message = {"content": {"data": {"buffer_paths": [], **data}}, "buffers": parts}
+        if self.listens:
+            self._receive(message)
+        else:
+            self._waiting.append(message)
+
+    def _pull(self) -> list[Any]:
+        found = []
+        with suppress(queue.Empty):
+            while True:
+                found.append(self._messages.get_nowait())
+        return found
+
+
+@pytest.fixture
+def host(new_page: Any, comfy: Comfy) -> Iterator[tuple[Host, Page, list[str]]]:
+    """A TunnelPanel in a page that offers its model only."""
+    made = Host(TunnelPanel(comfy=comfy))
+    page, asked = new_page("about:blank")
+    made.show(page)
+    yield made, page, asked
+    made.widget.close()
+
+
+def test_a_page_with_the_model_only(
+    host: tuple[Host, Page, list[str]], lab: JupyterProcess, comfy: Comfy
+) -> None:
+    kernel, page, asked = host
+    panel = page.locator(".comfydeploy-panel")
+    start_and_stop(panel, comfy)
+    assert kernel.widget.summary == "Tunnel to ComfyUI: Stopped"
+    kernel.widget.target = "jupyter"
+    expect(panel.get_by_text("Visitors need Jupyter's token")).to_be_visible()
+    assert not [url for url in asked if url.startswith(lab.url)]
+    assert lab.token not in page.content()
+    for text, back, scheme in (("#111", "#fff", "light"), ("#eee", "#111", "dark")):
+        page.evaluate(f"document.body.style.cssText = 'color: {text}; background: {back}'")
+        expect(panel).to_have_css("color-scheme", scheme)
+        assert axe.violations(panel) == []
+        assert panel.evaluate(DIM) == []
+
+
+def test_a_kernel_that_is_silent(host: tuple[Host, Page, list[str]]) -> None:
+    kernel, page, _ = host
+    panel = page.locator(".comfydeploy-panel")
+    expect(panel.get_by_text("Stopped")).to_be_visible()
+    kernel.listens = False
+    silent = panel.get_by_text("The kernel does not answer: the panel waits until it is free")
+    expect(silent).to_be_visible()
+    expect(panel.get_by_text("Stopped")).to_be_visible()
+    kernel.listen()
+    expect(silent).to_be_hidden()
+    panel.get_by_role("button", name="Start").click()
+    expect(panel.get_by_text("Running")).to_be_visible()
+
+
+def test_notebook_7(open_notebook: Any, comfy: Comfy) -> None:
+    panel = open_notebook(
+        "import comfydeploy_jupyter as cd\ncd.TunnelPanel()", app="notebook"
+    ).panel
+    start_and_stop(panel, comfy)
+    assert axe.violations(panel) == []
+
+
+FIRST_PAINT = """async () => {
+    const start = performance.now();
+    void window.jupyterapp.commands.execute("notebook:run-cell");
+    const panel = () => document.querySelector(".comfydeploy-panel");
+    const until = async isTrue => {
+        while (!isTrue()) await new Promise(resolve => requestAnimationFrame(resolve));
+    };
+    await until(() => !panel());
+    await until(() => panel()?.querySelector("button"));
+    const buttons = performance.now() - start;
+    await until(() => panel().textContent.includes("Stopped"));
+    return [buttons, performance.now() - start];
+}"""
+"""Runs the cell; the times until its panel shows its controls and what it has asked for, ms."""
+
+
+@pytest.mark.usefixtures("comfy")
+def test_a_panel_appears_at_once(open_notebook: Any) -> None:
+    opened = open_notebook(PANEL)
+    expect(opened.panel.get_by_text("Stopped")).to_be_visible()
+    times = [opened.page.evaluate(FIRST_PAINT) for _ in range(5)]
+    assert statistics.median(first for first, _ in times) <= 300, times
+
+
+def test_marimo(new_page: Any, lab: JupyterProcess, comfy: Comfy, tmp_path: Path) -> None:
+    with marimo(tmp_path, NOTEBOOK.format(url=lab.url, token=lab.token)) as url:
+        page, asked = new_page(url)
+        panel = page.locator(".comfydeploy-panel")
+        start_and_stop(panel, comfy)
+        panel.get_by_label("Make reachable").select_option("jupyter")
+        expect(page.get_by_text("Python has: jupyter")).to_be_visible()
+        assert not [url for url in asked if url.startswith(lab.url)]
