@@ -176,13 +176,17 @@ MachineField = Annotated[
 GraphField = Annotated[
     JSONObject | None,
     Field(
-        description="A graph in ComfyUI's API format (*Workflow → Export (API)* in the editor).",
+        description="A graph in ComfyUI's API format (*Workflow → Export (API)* in the editor). It"
+        " may be text with JSON, so that a browser does not round its large integers.",
         examples=[GRAPH],
     ),
 ]
 UIGraphField = Annotated[
     JSONObject | None,
-    Field(description="A graph as ComfyUI's editor saves it.", examples=[UI_GRAPH]),
+    Field(
+        description="A graph as ComfyUI's editor saves it. It may be text with JSON.",
+        examples=[UI_GRAPH],
+    ),
 ]
 WorkflowIdField = Annotated[
     Identifier | None, Field(description="The id of a stored workflow.", examples=[WORKFLOW_ID])
@@ -701,23 +705,59 @@ class GraphRequest(Model):
     machine: MachineField = None
 
 
+def json_below(path: str) -> str:
+    """Return a path if it leads to a JSON file below the folder that it is relative to."""
+    if not path.lower().endswith(".json"):
+        raise ValueError("must be the path of a JSON file")
+    if any(part in {"", ".", ".."} for part in path.replace("\\", "/").split("/")):
+        raise ValueError("must be a path below the folder")
+    return path
+
+
 class FileRequest(GraphRequest):
     """A graph, or the name of a file that contains one."""
 
     filename: Annotated[str, Field(min_length=1, max_length=4096)] | None = optional(
-        "A picture, video or sound that contains the workflow: an output, or a name relative to"
-        " ComfyUI or to Jupyter's root."
+        "A picture, video, sound or JSON file that contains the workflow: an output, or a name"
+        " relative to ComfyUI or to Jupyter's root."
     )
     subfolder: Annotated[str, Field(max_length=4096)] = optional(
         "The folder of the file below that of its type.", "", default=""
     )
-    type: Literal["output", "input", "temp"] | None = optional(
-        "Which of ComfyUI's folders the file is in."
+    type: Literal["output", "input", "temp", "file", "editor", "template", "example"] | None = (
+        optional(
+            "Where the file is: in one of ComfyUI's folders; `file`: at a path that is absolute or"
+            " relative to Jupyter's root; `editor`: a `path` of `editor/workflows`; `template` and"
+            " `example`: a `filename` of `workflow/templates`."
+        )
     )
+
+    @model_validator(mode="after")
+    def _check_name(self) -> FileRequest:
+        if self.type in ("editor", "template") and self.filename is not None:
+            try:
+                json_below(self.filename)
+            except ValueError as error:
+                raise InvalidRequestError.of_field("filename", str(error)) from None
+        return self
 
 
 class ConvertRequest(FileRequest):
+    workflow_id: WorkflowIdField = None
+    version: VersionField = None
     to: Literal["api", "ui", "notebook", "python"] | None = optional(
         "The format to convert to; by default the other one of the two graphs.", "ui"
+    )
+    inputs: JSONObject | None = optional(
+        "Values that are set first, as in `workflow/form`: numbers may be texts. `warnings` name"
+        " those that are not valid, which are left out.",
+        {"1.width": "128"},
+    )
+    text: bool = optional(
+        "Whether the workflow in the reply is the text of a file, so that a browser does not round"
+        " its large integers. With `to: api`, `workflow` is then the graph in the editor's format,"
+        " if that is known.",
+        True,
+        default=False,
     )
     object_info: JSONObject | None = optional("Node definitions to use instead of ComfyUI's.")

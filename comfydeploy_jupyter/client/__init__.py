@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from ..graphs.outline import NodeName
 from .account import AccountStatus, ComfyAccount
 from .comfy import Comfy
 from .discovery import connect
 from .files import Model
-from .graph import NodeName
 from .machines import Machine, Machines
 from .models import FetchedModels, Models, ModelUses, WorkflowModel
 from .results import Images, OutputFile, Result

@@ -7,36 +7,16 @@ import io
 import json
 import os
 import re
-from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..errors import InvalidRequestError, brief
-from ..graphs.formats import class_of, node_label, shown_title, title_of
+from ..graphs.outline import NodeName, node_names
 from ..graphs.seeds import SEED_NAMES
 from ..graphs.validation import complaints
 
 if TYPE_CHECKING:
     from .server import Server
-
-
-@dataclass(frozen=True)
-class NodeName:
-    """The id, class and title of a node, and whether no other node of its workflow has them."""
-
-    id: str
-    type: str = ""
-    title: str = ""
-    unique: bool = False
-
-    def __str__(self) -> str:
-        return node_label(self.id, self.type, self.title, unique=self.unique)
-
-    @property
-    def short(self) -> str:
-        """The title, else the class, else the id."""
-        return shown_title(self.title) or self.type or f"node {self.id}"
 
 
 class Source:
@@ -164,28 +144,6 @@ def _load_stream(stream: BinaryIO, what: str) -> tuple[dict[str, Any], dict[str,
     if not isinstance(graph, dict):
         raise InvalidRequestError.of_field("workflow", f"{what} is not a JSON object")
     return graph, None
-
-
-def node_names(graph: dict[str, Any]) -> dict[str, NodeName]:
-    """Return the names of the nodes of a workflow in either format."""
-    nodes = graph.get("nodes")
-    if isinstance(nodes, list):
-        found = [
-            (str(node["id"]), str(node.get("type") or ""), str(node.get("title") or ""))
-            for node in nodes
-            if isinstance(node, dict) and "id" in node
-        ]
-    else:
-        found = [
-            (key, class_of(node), title_of(node))
-            for key, node in graph.items()
-            if isinstance(node, dict)
-        ]
-    alike = Counter(title or type_ for _, type_, title in found)
-    return {
-        key: NodeName(key, type_, title, unique=alike[title or type_] == 1)
-        for key, type_, title in found
-    }
 
 
 def in_api_format(server: Server, source: Source) -> tuple[Source, list[str]]:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     import requests
     from PIL.Image import Image
 
-    from .graph import NodeName
+    from ..graphs.outline import NodeName
 
 
 WEB_IMAGES = frozenset(

@@ -30,7 +30,8 @@ from .server import Server, check_timeout, chunks_of, interrupt, loads, send, un
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from .graph import NodeName, Source
+    from ..graphs.outline import NodeName
+    from .graph import Source
     from .results import Result
 
 

@@ -10,15 +10,13 @@ import re
 import shutil
 import sys
 import unicodedata
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 from urllib.parse import quote
 
 from ..errors import printable
-from ..graphs.formats import Graph, class_of, inputs_of, is_link, title_of
-from .graph import NodeName, node_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from PIL.Image import Image
 
@@ -205,76 +203,6 @@ def _opaque(image: Image) -> Image:
     ground = PIL.Image.new("RGBA", image.size, "black")
     ground.alpha_composite(image.convert("RGBA"))
     return ground.convert("RGB")
-
-
-MAX_VALUE = 40
-"""Longest value of an input that is shown in full, characters."""
-
-
-def run_order(graph: Graph) -> list[str]:
-    """Return the node ids so that each comes after the nodes that it depends on.
-
-    Otherwise the order is that of the graph. A cycle, which ComfyUI refuses, is ordered from the
-    node of it that is reached first.
-    """
-    order: dict[str, None] = {}
-    entered: set[str] = set()
-    for start in graph:
-        stack: list[tuple[str, Iterator[str]]] = []
-        waiting = iter([start])
-        while True:
-            node_id = next(waiting, None)
-            if node_id is None:
-                if not stack:
-                    break
-                done, waiting = stack.pop()
-                order[done] = None
-            elif node_id in graph and node_id not in entered:
-                entered.add(node_id)
-                stack.append((node_id, waiting))
-                links = inputs_of(graph[node_id]).values()
-                waiting = iter([link[0] for link in links if is_link(link)])
-    return list(order)
-
-
-def graph_rows(graph: Graph) -> list[tuple[str, str, str, str]]:
-    """Return title, class, id and inputs of each node, in the order in which they run."""
-    names, rows = node_names(graph), []
-    for node_id in run_order(graph):
-        node = graph[node_id]
-        kind, inputs = class_of(node), inputs_text(inputs_of(node), names)
-        rows.append((title_of(node) or kind, kind, node_id, inputs))
-    return rows
-
-
-def inputs_text(inputs: dict[str, Any], names: Mapping[str, NodeName]) -> str:
-    """Return the inputs of a node on one line: values first, then links as ``model ← Loader.0``.
-
-    A number that is a colour by the name of its input is shown as the form shows it, too:
-    ``color=255 (#0000ff)``.
-    """
-    values, links = [], []
-    for name, value in inputs.items():
-        if is_link(value):
-            known = names.get(value[0])
-            origin = known.short if known is not None and known.unique else value[0]
-            links.append(f"{name} ← {origin}.{value[1]}")
-        else:
-            values.append(f"{name}={shown(value)}{_colour(name, value)}")
-    return ", ".join([*values, *links])
-
-
-def _colour(name: str, value: object) -> str:
-    named = name.split("_")[-1] in ("color", "colour")
-    if named and type(value) is int and 0 <= value <= 0xFFFFFF:
-        return f" (#{value:06x})"
-    return ""
-
-
-def shown(value: object) -> str:
-    """Return a value on one line, shortened."""
-    text = repr(value)
-    return text if len(text) <= MAX_VALUE else f"{text[: MAX_VALUE - 2]} …"
 
 
 def counted(number: float, noun: str) -> str:

@@ -26,17 +26,18 @@ from ..graphs.definitions import NodeDefinitions
 from ..graphs.form import input_form
 from ..graphs.formats import check_api_graph, class_of, inputs_of, is_link, title_of
 from ..graphs.inputs import InputNames, apply_inputs, stored_value
-from ..graphs.validation import NOT_HERE, sentence
+from ..graphs.outline import graph_rows, inputs_text, node_names, shown
+from ..graphs.validation import findings, missing_class, missing_model
 from .files import is_file, upload_all, write_text
-from .graph import Source, file_title, in_api_format, node_names
+from .graph import Source, file_title, in_api_format
 from .server import Reply, plain
-from .text import counted, graph_rows, html_table, inputs_text, shown, text_table
+from .text import counted, html_table, text_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from ..graphs.form import FormField
-    from .graph import NodeName
+    from ..graphs.outline import NodeName
     from .server import Server
 
 
@@ -248,36 +249,30 @@ class Validation(Reply):
         super().__init__(reply)
         self.valid = bool(reply.get("valid"))
         """Whether ComfyUI would run it, or at least a part of it."""
-        self.by_node: dict[str, list[str]] = {}
+        self.by_node: dict[str, list[str]]
         """The errors by node id, without the names of the nodes."""
-        self.general: list[str] = []
+        self.general: list[str]
         """What concerns no single node: warnings, and ComfyUI's error if it names no node."""
+        self.by_node, self.general = findings(reply)
         self.problems = source.complaints(reply.get("node_errors"))
         """A sentence for each error, with the name of the node."""
-        error = reply.get("error")
-        if isinstance(error, dict) and not self.problems:
-            self.general.append(sentence(error))
-        further = reply.get("further_errors") or {}
-        for node_id, fault in {**(reply.get("node_errors") or {}), **further}.items():
-            self.by_node[str(node_id)] = [
-                sentence(item, str(fault.get("class_type") or ""))
-                for item in fault.get("errors") or ()
-            ]
         costs = reply.get("partner_nodes")
         self.price = printable(str(costs.get("text") or "")) if isinstance(costs, dict) else ""
         """What its partner nodes cost for a run, in words; empty if it has none."""
-        warned = [str(warning) for warning in reply.get("warnings") or ()]
-        self.problems += self.general
-        self.problems += source.complaints(further)
+        warned = len(reply.get("warnings") or ())
+        told, warnings_ = self.general[: len(self.general) - warned], self.general[-warned:]
+        self.problems += told
+        self.problems += source.complaints(reply.get("further_errors") or {})
         for entry in reply.get("missing_nodes") or ():
-            node_ids = entry.get("node_ids") or ()
-            for node_id in node_ids:
-                self._add(node_id, _no_class(entry))
-            self.problems.append(_no_class(entry, [source.name(node_id) for node_id in node_ids]))
+            names = [source.name(node_id) for node_id in entry.get("node_ids") or ()]
+            self.problems.append(missing_class(entry, _place(names)))
         for entry in reply.get("missing_models") or ():
-            self._add_model(entry, source)
-        self.problems = list(map(printable, self.problems + warned))
-        self.general = list(map(printable, self.general + warned))
+            where = f"node {source.name(str(entry.get('node_id')))}: "
+            begin, text = missing_model(entry)
+            kept = [each for each in self.problems if not each.startswith(where + begin)]
+            self.problems = [*kept, f"{where}{text}"]
+        self.problems = list(map(printable, self.problems + (warnings_ if warned else [])))
+        self.general = list(map(printable, self.general))
         self.by_node = {node: list(map(printable, said)) for node, said in self.by_node.items()}
 
     @property
@@ -286,21 +281,6 @@ class Validation(Reply):
         known = self._reply.get("definitions")
         source = str(known.get("source")) if isinstance(known, dict) else "live"
         return "" if source == "live" else f"by {source} node definitions: ComfyUI is down"
-
-    def _add(self, node_id: object, problem: str) -> None:
-        self.by_node.setdefault(str(node_id), []).append(problem)
-
-    def _add_model(self, entry: dict[str, Any], source: Source) -> None:
-        """Add a missing model, in place of the error about the value of the input."""
-        node_id, begin = str(entry.get("node_id")), f"{entry.get('name')} {NOT_HERE}"
-        where = f"node {source.name(node_id)}: "
-        known = self.by_node.get(node_id, [])
-        self.by_node[node_id] = [text for text in known if not text.startswith(begin)]
-        self.problems = [text for text in self.problems if not text.startswith(where + begin)]
-        folder = f" (models/{entry['folder']})" if entry.get("folder") else ""
-        url = f"; it is at {entry['url']}" if entry.get("url") else ""
-        self._add(node_id, f"{begin}{folder}{url}")
-        self.problems.append(f"{where}{begin}{folder}{url}")
 
     def __repr__(self) -> str:
         validity = "valid" if self.valid else "not valid"
@@ -312,21 +292,14 @@ class Validation(Reply):
         return f'<pre style="white-space:pre-wrap">{html.escape(repr(self))}</pre>'
 
 
-def _no_class(entry: dict[str, Any], names: Sequence[NodeName] = ()) -> str:
-    """Return what is said about a node class that ComfyUI does not have, with its nodes."""
-    from_ = ""
-    if entry.get("needs"):
-        from_ = f"; it needs {entry['needs']}"
-    elif entry.get("pack"):
-        from_ = f"; it is in the node pack {entry['pack']}"
-    # A node whose class is its only name needs no further one.
+def _place(names: Sequence[NodeName]) -> str:
+    """Return the nodes of a class in parentheses; one whose only name is its class needs none."""
     nodes = [
         f'"{name.short}"' if name.unique else f"id {name.id}"
         for name in names
         if not name.unique or name.short != name.type
     ]
-    place = f" ({', '.join(nodes)})" if nodes else ""
-    return f"ComfyUI has no node class {entry.get('class_type')}{place}{from_}"
+    return f" ({', '.join(nodes)})" if nodes else ""
 
 
 class Workflow:

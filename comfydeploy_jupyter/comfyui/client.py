@@ -16,6 +16,7 @@ import aiohttp
 from yarl import URL
 
 from ..errors import (
+    ComfyDeployError,
     ComfyUIUnavailableError,
     InvalidRequestError,
     NotFoundError,
@@ -61,6 +62,8 @@ JOBS_AT_ONCE = 8  # concurrent requests about prompts
 WORKFLOWS = "workflows"  # the folder of ComfyUI's editor, within that of its user
 MAX_WORKFLOWS = 1000  # files that are listed
 MAX_WORKFLOW = 64 * 1024**2  # bytes of such a file that is read
+TEMPLATES = ("templates", "api/workflow_templates")  # ComfyUI's own, and those of node packs
+MAX_ABOUT = 1000  # characters of the description of a template
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")  # RFC 9110, 5.1
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]{0,8192}")
 # Headers that belong to one message or connection; ComfyUI compares Origin with Host.
@@ -667,6 +670,31 @@ class ComfyUIClient:
             text = f"ComfyUI's editor has no workflow {path!r}"
             raise NotFoundError.of_field("file", text, file=path) from None
 
+    async def list_templates(self) -> list[dict[str, str]]:
+        """Return the workflows that ComfyUI and its node packs bring along; never an error."""
+        found: list[dict[str, str]] = []
+        with contextlib.suppress(ComfyDeployError):
+            for group in await self.get_list("/templates/index.json", dict, may_lack=True):
+                rows = group.get("templates")
+                for row in rows if isinstance(rows, list) else ():
+                    found += _template(f"{TEMPLATES[0]}/", group.get("title"), row)
+        with contextlib.suppress(ComfyDeployError):
+            packs = await self.get_object("/api/workflow_templates", may_lack=True)
+            for pack, names in packs.items():
+                for name in names if isinstance(names, list) else ():
+                    found += _template(f"{TEMPLATES[1]}/{pack}/", pack, {"name": name})
+        return found[:MAX_WORKFLOWS]
+
+    async def read_template(self, name: str) -> bytes:
+        """Return a template by its ``filename`` in `list_templates`."""
+        try:
+            if name.startswith(tuple(f"{folder}/" for folder in TEMPLATES)):
+                path = f"/{quote(name)}"
+                return await self.request("GET", path, limit=MAX_WORKFLOW, may_lack=True)
+        except (NoRouteError, FailedJobError):
+            pass
+        raise NotFoundError.of_field("filename", f"ComfyUI has no template {name!r}")
+
     async def write_workflow(self, path: str, content: bytes) -> None:
         await self.request("POST", f"{_workflow_path(path)}?overwrite=true", body=content)
 
@@ -693,6 +721,22 @@ async def _held_back(
 
 def _workflow_path(path: str) -> str:
     return f"/userdata/{quote(f'{WORKFLOWS}/{path}', safe='')}"
+
+
+def _template(folder: str, group: Any, row: Any) -> list[dict[str, str]]:
+    """Return the entry of a template in the list, if it has a name."""
+    name = row.get("name") if isinstance(row, dict) else None
+    if not isinstance(name, str) or not name:
+        return []
+    title, about = row.get("title"), row.get("description")
+    return [
+        {
+            "filename": f"{folder}{name}.json",
+            "title": title if isinstance(title, str) and title else name,
+            "group": group if isinstance(group, str) else "",
+            "description": about[:MAX_ABOUT] if isinstance(about, str) else "",
+        }
+    ]
 
 
 def _workflow_file(found: dict[str, Any]) -> dict[str, Any] | None:

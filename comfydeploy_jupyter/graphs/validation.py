@@ -979,6 +979,44 @@ def failure_of(error: Mapping[str, Any], name: Callable[[str, str, str], str]) -
     return printable(f"node {name(*facts)} failed: {what}")
 
 
+def findings(reply: Mapping[str, Any]) -> tuple[dict[str, list[str]], list[str]]:
+    """Return what a validation says in sentences: by node id, and what concerns no node."""
+    by_node: dict[str, list[str]] = {}
+    node_errors = reply.get("node_errors") or {}
+    for node_id, fault in {**node_errors, **(reply.get("further_errors") or {})}.items():
+        class_type = str(fault.get("class_type") or "")
+        by_node[str(node_id)] = [sentence(each, class_type) for each in fault.get("errors") or ()]
+    for entry in reply.get("missing_nodes") or ():
+        for node_id in entry.get("node_ids") or ():
+            by_node.setdefault(str(node_id), []).append(missing_class(entry))
+    for entry in reply.get("missing_models") or ():
+        begin, text = missing_model(entry)
+        known = by_node.get(str(entry.get("node_id")), [])
+        others = [each for each in known if not each.startswith(begin)]
+        by_node[str(entry.get("node_id"))] = [*others, text]
+    error = reply.get("error")
+    general = [sentence(error)] if isinstance(error, dict) and not node_errors else []
+    return by_node, [*general, *map(str, reply.get("warnings") or ())]
+
+
+def missing_class(entry: Mapping[str, Any], place: str = "") -> str:
+    """Return what is said about a node class that ComfyUI does not have."""
+    from_ = ""
+    if entry.get("needs"):
+        from_ = f"; it needs {entry['needs']}"
+    elif entry.get("pack"):
+        from_ = f"; it is in the node pack {entry['pack']}"
+    return f"ComfyUI has no node class {entry.get('class_type')}{place}{from_}"
+
+
+def missing_model(entry: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the beginning of the error about a model file, and what is said in its place."""
+    begin = f"{entry.get('name')} {NOT_HERE}"
+    folder = f" (models/{entry['folder']})" if entry.get("folder") else ""
+    url = f"; it is at {entry['url']}" if entry.get("url") else ""
+    return begin, f"{begin}{folder}{url}"
+
+
 def refusal(error: Issue, node_errors: object, name: Callable[[str, str], str]) -> str:
     """Return why ComfyUI refuses a prompt, in one line for people."""
     found = list(dict.fromkeys(complaints(node_errors, name)))

@@ -28,10 +28,12 @@ from ..errors import (
     RunTimeoutError,
     UnknownInputError,
 )
+from ..graphs.dependencies import structure_of
 from ..machines.registry import AUTO
 from ..request_models import Model, RunRequest, optional, parse, required
 from ..runs.feed import RunEvent, in_batches
 from ..runs.records import RunFilter
+from ..util import worker
 from ..util.jsons import RawJSON
 from ..util.tasks import wait_for
 from ..util.times import timestamp_of
@@ -125,6 +127,10 @@ class RunsFilter(Model):
 class CardsQuery(RunsFilter):
     """Query of ``GET runs/cards``."""
 
+    like: fields.Identifier | None = optional(
+        "The id of a stored workflow. Only runs with the structure of its newest version.",
+        fields.WORKFLOW_ID,
+    )
     limit: fields.LimitField = 100
     offset: fields.OffsetField = 0
     status: fields.Status | None = optional("Only runs with this status.", "success")
@@ -794,16 +800,17 @@ class RunsHandler(Handler):
             shown = None if workflow is None else RawJSON(workflow)
             await self.reply_large({"workflow_api": RawJSON(graph), "workflow": shown})
             return
-        which = self._filter(query, pinned=query.pinned)
+        which = self._filter(await self._asked(query), pinned=query.pinned)
         await self.reply_large(
             await self.services.runs.newest(limit=query.limit, offset=query.offset, which=which)
         )
 
     @route.get("runs/cards", "listCards")
     @route.replies(RunCards, "The runs.")
+    @route.errors(NotFoundError)
     async def list_cards(self, query: CardsQuery) -> None:
         """The stored runs as a page lists them, with their number."""
-        which = self._filter(query, pinned=query.pinned)
+        which = self._filter(await self._asked(query), pinned=query.pinned)
         await self.reply_large(
             await self.services.runs.cards(limit=query.limit, offset=query.offset, which=which)
         )
@@ -868,6 +875,15 @@ class RunsHandler(Handler):
         which = self._filter(body, prompt_ids=body.prompt_ids)
         deleted = await self.services.runs.deleter.delete(which, files=bool(body.files))
         return deleted.reply()
+
+    async def _asked(self, query: CardsQuery) -> CardsQuery:
+        """Return the query with the structure of the workflow in ``like``."""
+        if query.like is None:
+            return query
+        stored = await self.services.local_workflows.version(query.like, None)
+        # A version that ComfyUI cannot execute has no runs.
+        structure = await worker.run(structure_of, stored["workflow_api"] or {})
+        return query.model_copy(update={"structure": structure})
 
     def _filter(self, request: CardsQuery | RunsDeleteRequest, **more: Any) -> RunFilter:
         """Return the filter of a request, with the id of its machine."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import PurePath
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlencode
@@ -13,10 +14,12 @@ from .. import request_models as fields
 from ..errors import (
     ComfyUIUnavailableError,
     ConflictError,
+    ForbiddenPathError,
     InvalidInputError,
     InvalidRequestError,
     NotFoundError,
     OfflineError,
+    UnknownInputError,
 )
 from ..request_models import (
     CloudBody,
@@ -30,7 +33,9 @@ from ..request_models import (
     parse,
     required,
 )
-from ..workflows import convert, missing_models, store, validate
+from ..util import jsons
+from ..util.jsons import RawJSON
+from ..workflows import convert, missing_models, sources, store, validate
 from . import route
 from .base import Handler
 from .comfyui_page import OPENED, PAGE
@@ -38,15 +43,6 @@ from .route import CLOUD, FILES, KEY, MACHINE, TIME, Link, OpenReplyModel, Reply
 from .transfers import Transfer
 
 Tag = Annotated[fields.Name, Field(max_length=64)]
-
-
-def _below(path: str) -> str:
-    """Return a path if it leads to a JSON file below the folder that it is relative to."""
-    if not path.lower().endswith(".json"):
-        raise ValueError("must be the path of a JSON file")
-    if any(part in {"", ".", ".."} for part in path.replace("\\", "/").split("/")):
-        raise ValueError("must be a path below the folder")
-    return path
 
 
 class WorkflowRequest(CloudBody):
@@ -115,9 +111,9 @@ class WorkflowUpdateRequest(WorkflowIdRequest):
 
 
 class EditorWorkflowQuery(MachineQuery):
-    file: Annotated[str, Field(min_length=1, max_length=1024), AfterValidator(_below)] = required(
-        "The `path` of the file, as `editor/workflows` lists it.", "portrait.json"
-    )
+    file: Annotated[
+        str, Field(min_length=1, max_length=1024), AfterValidator(fields.json_below)
+    ] = required("The `path` of the file, as `editor/workflows` lists it.", "portrait.json")
 
 
 class PresetsQuery(WorkflowIdRequest):
@@ -256,6 +252,9 @@ class ChangedPreset(PresetDetails, Success):
 class ValidateRequest(GraphRequest):
     """Body of ``POST workflow/validate``."""
 
+    workflow_id: fields.WorkflowIdField = None
+    version: fields.VersionField = None
+
 
 class FetchModelsRequest(GraphRequest):
     workflow_id: fields.WorkflowIdField = None
@@ -299,6 +298,34 @@ class FormRequest(SchemaRequest):
     )
 
 
+class OutlineRequest(SchemaRequest):
+    """Body of ``POST workflow/outline``."""
+
+
+class ExportRequest(ConvertRequest):
+    """Body of ``POST workflow/export``."""
+
+    path: Annotated[str, Field(min_length=1, max_length=4096)] = required(
+        "The file, which ends with `.json`, `.ipynb` or `.py`: absolute, or relative to Jupyter's"
+        " root.",
+        "portrait.api.json",
+    )
+    replace: bool = optional("Whether a file of this name is replaced.", True, default=False)
+
+
+class FilesQuery(MachineQuery):
+    """Query of ``GET workflow/files``."""
+
+    folder: Annotated[str, Field(max_length=4096)] = optional(
+        "The folder: absolute, or relative to Jupyter's root.", "notebooks", default=""
+    )
+
+
+class DiffQuery(WorkflowQuery):
+    old: fields.Version = required("The number of a version, or `latest`.", 1)
+    new: fields.Version = required("The number of a version, or `latest`.", 2)
+
+
 class SchemaQuery(VersionQuery):
     machine: fields.MachineField = None
 
@@ -308,11 +335,75 @@ class Converted(Success):
 
     from_: Literal["api", "ui"] = Field(alias="from")
     to: Literal["api", "ui", "notebook", "python"] = Field(examples=["ui"])
-    workflow_api: dict[str, Any] | None = None
-    workflow: dict[str, Any] | None = Field(None, examples=[fields.UI_GRAPH])
-    notebook: dict[str, Any] | None = None
+    title: str = required("The name of the stored workflow or file; empty for a graph.", "Portrait")
+    workflow_api: dict[str, Any] | str | None = None
+    workflow: dict[str, Any] | str | None = Field(None, examples=[fields.UI_GRAPH])
+    notebook: dict[str, Any] | str | None = None
     python: str | None = None
     warnings: list[str]
+
+
+class Exported(Success):
+    """A file that was written."""
+
+    path: str = required("Its absolute path.", "/home/me/portrait.api.json")
+    warnings: list[str] = required("What the conversion has lost.", [])
+
+
+class OutlinedNode(ReplyModel):
+    """A node in words."""
+
+    id: str = Field(examples=["1"])
+    title: str = required("Its title, or its class.", "Empty Image")
+    class_type: str = Field(examples=["EmptyImage"])
+    inputs: str = required("Its inputs on one line; long values are cut.", "width=64, height=64")
+
+
+class Outline(Success):
+    """What people see of a workflow."""
+
+    title: str = required("The name of the stored workflow or file; empty for a graph.", "Portrait")
+    nodes: list[OutlinedNode] = required("The nodes in API format, in the order of execution.")
+    picture: dict[str, Any] = required(
+        "Boxes of the nodes, links and groups of `graph`, and of each subgraph by its id.", {}
+    )
+    warnings: list[str] = required("What the conversion to API format has lost.", [])
+
+
+class WorkflowFile(ReplyModel):
+    """A file with a workflow."""
+
+    filename: str = required("Its absolute path.", "/home/me/portrait.json")
+    title: str = required("Its path in the folder.", "portrait.json")
+
+
+class Template(ReplyModel):
+    """A workflow to begin with."""
+
+    type: Literal["template", "example"]
+    filename: str = required(
+        "Its name for `filename`, with this `type`, of other routes.", "templates/flux.json"
+    )
+    title: str = Field(examples=["Flux"])
+    group: str = required("Its category, or its node pack.", "Image")
+    description: str = Field(examples=[""])
+
+
+class Difference(ReplyModel):
+    """A difference between two graphs."""
+
+    kind: Literal["removed", "added", "replaced", "switched", "renamed", "rewired", "changed"] = (
+        Field(examples=["changed"])
+    )
+    node_id: str = Field(examples=["1"])
+    text: str = required("The difference in words.", "Empty Image: width 64 → 128")
+
+
+class Differences(ReplyModel):
+    """The differences between two versions."""
+
+    changes: list[Difference] = Field(examples=[[]])
+    text: str = required("All of them; or that there are none, or only of the layout.", "")
 
 
 class MissingNode(OpenReplyModel):
@@ -426,6 +517,8 @@ class Validation(ReplyModel):
         "What the partner nodes cost; null if a run executes none. Nodes in ComfyUI's cache cost"
         " nothing."
     )
+    by_node: dict[str, list[str]] = required("All that is wrong with nodes, in sentences.", {})
+    general: list[str] = required("All that concerns no single node, in sentences.", [])
     definitions: DefinitionsOrigin
 
 
@@ -682,35 +775,100 @@ class GraphsHandler(Handler):
     @route.post("workflow/convert", "convertWorkflow")
     @route.takes(
         CONVERT_FORM,
+        query=CloudTarget,
+        headers=(KEY,),
         body=ConvertRequest,
         example=("workflow_api", "to"),
-        needs=("workflow_api", "workflow", "filename"),
+        needs=("workflow_api", "workflow", "workflow_id", "filename"),
     )
     @route.replies(Converted, "The workflow in the other format.")
-    @route.errors(*FILES)
+    @route.errors(*FILES, UnknownInputError, *CLOUD)
     async def convert_workflow(self) -> None:
         """Convert a workflow, also from a picture, video or sound, to another format."""
-        request = await self._read_graph(ConvertRequest, "to")
+        request = await self._read_graph(ConvertRequest, "to", "text")
+        await self.reply_large({"success": True, **await self._converted(request)})
+
+    async def _converted(self, request: ConvertRequest) -> dict[str, Any]:
         machine = self.services.machines.get(request.machine)
-        converted = await convert.convert(request, machine)
-        await self.reply_large({"success": True, **converted})
+        api, ui = await self._stored_graphs(request)
+        title = await self._title(request)
+        return await convert.convert(request, machine, workflow_api=api, workflow=ui, title=title)
+
+    @route.post("workflow/export", "exportWorkflow")
+    @route.takes(
+        query=CloudTarget,
+        headers=(KEY,),
+        example=("workflow_api", "to", "path"),
+        graphs=True,
+        needs=("workflow_api", "workflow", "workflow_id", "filename"),
+    )
+    @route.replies(Exported, "The file is written.")
+    @route.errors(*FILES, UnknownInputError, ConflictError, *CLOUD)
+    async def export_workflow(self, body: ExportRequest) -> Any:
+        """Write a workflow in any format into a file below Jupyter's root."""
+        request = body.model_copy(update={"text": True, "to": body.to or "api"})
+        if request.filename is not None:
+            machine = self.services.machines.get(request.machine)
+            request = request.model_copy(update=await sources.read_stored(request, machine))
+        made = await self._converted(request)
+        text = made[convert.NAMES[made["to"]]]
+        if isinstance(text, RawJSON):
+            text = await asyncio.to_thread(jsons.loads, text.text)
+        folders = await self.services.machines.get(request.machine).folders()
+        path = await asyncio.to_thread(
+            sources.write_file, folders, body.path, text, replace=body.replace
+        )
+        return {"success": True, "path": str(path), "warnings": made["warnings"]}
 
     @route.post("workflow/validate", "validateWorkflow")
-    @route.takes(example=("workflow_api",), graphs=True, needs=("workflow_api", "workflow"))
+    @route.takes(
+        example=("workflow_api",),
+        graphs=True,
+        needs=("workflow_api", "workflow", "workflow_id"),
+    )
     @route.replies(Validation, "The reply that ComfyUI would send.")
     @route.errors(*MACHINE)
     async def validate_workflow(self, body: ValidateRequest) -> None:
         """Validate a graph as ComfyUI does, without queueing it."""
-        if body.workflow_api is None and body.workflow is None:
-            raise InvalidRequestError.of_field(
-                "workflow_api", "is needed: send the graph as workflow_api or as workflow"
-            )
         machine = self.services.machines.get(body.machine)
+        api, ui = await self._stored_graphs(body)
         await self.reply_large(
-            await validate.validate_workflow(
-                machine, workflow_api=body.workflow_api, workflow=body.workflow
-            )
+            await validate.validate_workflow(machine, workflow_api=api, workflow=ui)
         )
+
+    @route.post("workflow/outline", "outlineWorkflow")
+    @route.takes(
+        SCHEMA_FORM,
+        body=OutlineRequest,
+        example=("workflow_api",),
+        needs=("workflow_api", "workflow", "workflow_id", "filename"),
+    )
+    @route.replies(Outline, "The outline.")
+    @route.errors(*FILES)
+    async def outline_workflow(self) -> None:
+        """The nodes of any workflow in words, and the data of a picture of it."""
+        request = await self._read_graph(OutlineRequest)
+        api, ui = await self._stored_graphs(request)
+        found = await convert.read_outline(
+            self.services.machines.get(request.machine), workflow_api=api, workflow=ui
+        )
+        title = await self._title(request)
+        await self.reply_large({"success": True, "title": title, **found})
+
+    @route.get("workflow/files", "listWorkflowFiles")
+    @route.replies(list[WorkflowFile], "The files.")
+    @route.errors(ForbiddenPathError, NotFoundError)
+    async def list_workflow_files(self, query: FilesQuery) -> Any:
+        """The workflow files in a folder and its subfolders, also pictures that contain one."""
+        return await sources.files(self.services.machines.get(query.machine), query.folder)
+
+    @route.get("workflow/templates", "listTemplates")
+    @route.replies(list[Template], "The templates.")
+    @route.errors(*MACHINE)
+    async def list_templates(self, query: MachineQuery) -> None:
+        """Workflows to begin with: examples that this ComfyUI can run, and its own templates."""
+        machine = self.services.machines.get(query.machine)
+        await self.reply_large(await sources.templates(machine))
 
     @route.get("workflow/schema", "getWorkflowSchema")
     @route.takes(headers=(KEY,))
@@ -769,14 +927,12 @@ class GraphsHandler(Handler):
         """
         request = await self._read_graph(FormRequest)
         api, ui = await self._stored_graphs(request)
-        title = PurePath(self._file_name(request)).stem
-        if request.workflow_id is not None:
-            title = await self.services.local_workflows.name(request.workflow_id)
         run = None
         if request.prompt_id is not None:
             record = await self.services.runs.record(request.prompt_id)
             graph, _ = await self.services.runs.graph(request.prompt_id)
             run = graph, dict(record.inputs or {}), dict(record.seeds or {})
+        title = await self._title(request)
         form = await convert.read_form(
             self.services.machines.get(request.machine),
             workflow_api=api,
@@ -787,12 +943,22 @@ class GraphsHandler(Handler):
         )
         await self.reply_large({"success": True, "title": title, **form})
 
-    def _file_name(self, request: FileRequest) -> str:
+    async def _title(self, request: SchemaRequest | ConvertRequest) -> str:
+        """Return the name of a stored workflow or a file; empty for a graph."""
+        if request.workflow_id is not None:
+            if self.query(CloudTarget).in_cloud:
+                return ""
+            return await self.services.local_workflows.name(request.workflow_id)
         files = self.request.files.get("file", [])
-        return files[0]["filename"] if files else request.filename or ""
+        name = files[0]["filename"] if files else request.filename or ""
+        return name if request.type == "example" else PurePath(name).stem
 
     @route.post("workflow/fetch-models", "fetchModels")
-    @route.takes(example=("workflow", "dry_run"), needs=("workflow", "workflow_api", "workflow_id"))
+    @route.takes(
+        example=("workflow", "dry_run"),
+        graphs=True,
+        needs=("workflow", "workflow_api", "workflow_id"),
+    )
     @route.replies(
         FetchedModels,
         "The models. Downloads of the missing ones have begun, unless `dry_run` is set.",
@@ -846,7 +1012,7 @@ class GraphsHandler(Handler):
                 "filename", "must not be given together with a graph: send one of them"
             )
         machine = self.services.machines.get(request.machine)
-        return request.model_copy(update=await convert.read_stored(request, machine))
+        return request.model_copy(update=await sources.read_stored(request, machine))
 
     async def _read_form(self, *names: str) -> dict[str, Any]:
         """Return the fields of a multipart body, its file replaced by the graph in it."""
@@ -858,10 +1024,10 @@ class GraphsHandler(Handler):
             for name in names
             if name in self.request.body_arguments
         }
-        return {**fields, **await convert.read_upload(files[0]["body"])}
+        return {**fields, **await sources.read_upload(files[0]["body"])}
 
     async def _stored_graphs(
-        self, request: FetchModelsRequest | SchemaRequest
+        self, request: FetchModelsRequest | SchemaRequest | ConvertRequest | ValidateRequest
     ) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
         """Return the graph of a request in API format and in UI format; None for a missing one."""
         if request.workflow_id is not None:
@@ -870,7 +1036,8 @@ class GraphsHandler(Handler):
                     "workflow_id", "must not be given together with a graph: send one of them"
                 )
             number = None if request.version in (None, "latest") else int(request.version or 0)
-            stored = await self.services.workflows().version(request.workflow_id, number)
+            account = self.cloud_account(self.query(CloudTarget))
+            stored = await self.services.workflows(account).version(request.workflow_id, number)
             return stored["workflow_api"], stored["workflow"]
         if request.workflow_api is None and request.workflow is None:
             raise InvalidRequestError.of_field(
@@ -970,6 +1137,23 @@ class WorkflowsHandler(Handler):
         """One version with its graphs."""
         number = None if query.version == "latest" else query.version
         await self.reply_large(await self._repository(query).version(query.workflow_id, number))
+
+    @route.get("workflow/diff", "compareVersions")
+    @route.takes(headers=(KEY,))
+    @route.replies(Differences, "The differences.")
+    @route.errors(NotFoundError, *CLOUD)
+    async def compare_versions(self, query: DiffQuery) -> None:
+        """The differences between two versions in words.
+
+        Those between the graphs in API format, if both have one and they differ; otherwise those
+        in the editor's format.
+        """
+        repository = self._repository(query)
+        old, new = [
+            await repository.version(query.workflow_id, None if number == "latest" else number)
+            for number in (query.old, query.new)
+        ]
+        await self.reply_large(await convert.read_diff(old, new))
 
     @route.get("workflow/versions", "listVersions")
     @route.takes(headers=(KEY,))

@@ -16,6 +16,7 @@ import pickle
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
@@ -95,12 +96,16 @@ def load_body(text: bytes | str, *, unique: bool = False) -> dict[str, Any]:
 async def parse_body(
     text: bytes | str, *, unique: bool = False, graphs: bool = False
 ) -> dict[str, Any]:
-    """Return what `load_body` returns; with ``graphs``, large `GRAPHS` in it are `RawJSON`."""
+    """Return what `load_body` returns.
+
+    With ``graphs``, `GRAPHS` in it may be text with JSON, and large ones are `RawJSON`.
+    """
     if graphs and len(text) > PROCESS_ABOVE:
         return await call(_body_with_raw, text, unique)
+    load = _body_with_graphs if graphs else load_body
     if len(text) > THREAD_ABOVE:
-        return await asyncio.to_thread(load_body, text, unique=unique)
-    return load_body(text, unique=unique)
+        return await asyncio.to_thread(load, text, unique=unique)
+    return load(text, unique=unique)
 
 
 async def parse_reply(text: bytes) -> Any:
@@ -110,8 +115,18 @@ async def parse_reply(text: bytes) -> Any:
     return await parse(text)
 
 
-def _body_with_raw(text: bytes | str, unique: bool) -> dict[str, Any]:
+def _body_with_graphs(text: bytes | str, *, unique: bool) -> dict[str, Any]:
+    """Return a body whose `GRAPHS` are parsed if they are text; what is no JSON stays text."""
     body = load_body(text, unique=unique)
+    for key in GRAPHS & body.keys():
+        if isinstance(body[key], str):
+            with suppress(ValueError, RecursionError):
+                body[key] = loads(body[key], decoder=decoder(unique=unique))
+    return body
+
+
+def _body_with_raw(text: bytes | str, unique: bool) -> dict[str, Any]:
+    body = _body_with_graphs(text, unique=unique)
     return {key: packed(value) if key in GRAPHS else value for key, value in body.items()}
 
 

@@ -16,12 +16,13 @@ import traitlets as t
 
 from ..client.files import write_text
 from ..client.graph import Source, file_title, in_api_format
-from ..client.text import counted, graph_rows, html_table, text_table
+from ..client.text import counted, html_table, text_table
 from ..client.workflow import Workflow
 from ..client.workflows import EditorWorkflow, graphs_of
 from ..display.page import STATIC, script
 from ..errors import ConflictError, InvalidRequestError
 from ..graphs.layout import picture_of
+from ..graphs.outline import graph_rows
 from ..util.times import parse_timestamp
 from .base import Panel, Problem
 from .models_box import ModelsBox

@@ -1,54 +1,58 @@
-"""Graphs in requests and files: read them, convert them, describe their inputs and outputs."""
+"""Graphs in requests: read them, convert them, describe their inputs and outputs."""
 
 from __future__ import annotations
 
-import asyncio
-import tempfile
+import json
+from dataclasses import dataclass, replace
 from random import Random
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any
 
-from ..errors import ComfyDeployError, ComfyUIUnavailableError, InvalidRequestError, NotFoundError
+from ..errors import InvalidRequestError
 from ..graphs.definitions import NodeDefinitions
 from ..graphs.dependencies import structure_of
 from ..graphs.diff import diff_graphs
 from ..graphs.export import notebook, python_script
 from ..graphs.form import FormField, input_form, page_value, workflow_form
-from ..graphs.formats import GraphFormat, check_api_graph, class_of, detect_format, title_of
-from ..graphs.inputs import contract_of
-from ..graphs.layout import api_to_ui
-from ..graphs.metadata import embedded_workflow
-from ..graphs.shown_form import RunValues, shown_form
+from ..graphs.formats import Graph, GraphFormat, check_api_graph, class_of, detect_format, title_of
+from ..graphs.inputs import apply_inputs, contract_of
+from ..graphs.layout import api_to_ui, picture_of
+from ..graphs.outline import graph_rows
+from ..graphs.shown_form import RunValues, read_value, shown_form
 from ..graphs.ui import check_integrity
 from ..graphs.ui_to_api import ui_to_api
 from ..util import jsons, worker
-from ..util.jsons import PROCESS_ABOVE, decoder
+from ..util.jsons import THREAD_ABOVE, RawJSON, decoder
 from ..util.worker import packed
 
 if TYPE_CHECKING:
-    from ..comfyui.client import ComfyUIClient
     from ..comfyui.definitions import DefinitionSet
-    from ..comfyui.folders import Folders
     from ..machines.machine import Machine
-    from ..request_models import ConvertRequest, FileRequest
+    from ..request_models import ConvertRequest
 
 API, UI, NOTEBOOK, PYTHON = "api", "ui", "notebook", "python"
 NAMES = {API: "workflow_api", UI: "workflow", NOTEBOOK: "notebook", PYTHON: "python"}
 
-LEADING = 64  # bytes at the beginning of a file that show whether it is JSON
-SPOOL = 16 * 1024 * 1024  # bytes of a file from ComfyUI that are kept in memory
 MAX_VALUES = 2000  # values and differences in a reply
 MAX_LENGTH = 20_000  # characters of one of them
 FILES_MAX_AGE = 30.0  # seconds, of the lists of files that a form offers
 
 
-async def convert(request: ConvertRequest, machine: Machine) -> dict[str, Any]:
+async def convert(
+    request: ConvertRequest,
+    machine: Machine,
+    *,
+    workflow_api: dict[str, Any] | None,
+    workflow: dict[str, Any] | None,
+    title: str,
+) -> dict[str, Any]:
     """Return the reply to a request to convert a workflow, by default to the other graph format.
 
-    The node definitions are those of the request, else those of the machine.
+    The node definitions are those of the request, else those of the machine. ``inputs`` are set
+    first.
     """
-    field, graph = _source(request)
     definitions = None if request.object_info is not None else await machine.definitions()
-    return await worker.run(_convert, field, graph, request.to, request.object_info, definitions)
+    way = _Way(request.to, title, request.inputs, text=request.text)
+    return await worker.run(_convert, workflow_api, workflow, way, request.object_info, definitions)
 
 
 def to_api(workflow: dict[str, Any], definitions: DefinitionSet) -> Any:
@@ -64,116 +68,105 @@ def to_api(workflow: dict[str, Any], definitions: DefinitionSet) -> Any:
     return packed(converted.graph) if converted.graph and known else None
 
 
-async def read_upload(content: bytes) -> dict[str, Any]:
-    """Call `read_file` without blocking the event loop; a large graph becomes `RawJSON`."""
-    is_json = content[:LEADING].lstrip().startswith(b"{")
-    if is_json and len(content) > PROCESS_ABOVE:
-        return await worker.call(_packed_file, content)
-    return await asyncio.to_thread(read_file, content)
+@dataclass(frozen=True)
+class _Way:
+    """How a graph is converted."""
 
-
-def _packed_file(content: bytes) -> dict[str, Any]:
-    return {field: packed(graph) for field, graph in read_file(content).items()}
-
-
-def read_file(source: bytes | BinaryIO, field: str = "file") -> dict[str, Any]:
-    """Return the graphs in an image, video, audio or JSON file, as fields of a request."""
-    found = embedded_workflow(source, field=field)
-    if found["workflow"] is not None:
-        return {"workflow": found["workflow"]}
-    return {"workflow_api": found["prompt"]}
-
-
-async def read_stored(request: FileRequest, machine: Machine) -> dict[str, Any]:
-    """Return the graphs in a file whose name is in the request; see `read_file`.
-
-    Without ``subfolder`` and ``type``, ``filename`` may also be any path relative to ComfyUI or to
-    Jupyter's root directory.
-    """
-    assert request.filename is not None
-    parts = (request.type or "output", request.subfolder, request.filename)
-    names = ["/".join(filter(None, parts))]
-    if not request.type and not request.subfolder:
-        names.append(request.filename)
-    missing: ComfyDeployError | None = None
-    try:
-        if machine.path is None:
-            await machine.ready()  # after this the address of its ComfyUI is known
-        if machine.path is None:
-            return await _read_remote(await machine.ready(), names[-1])
-    except (NotFoundError, ComfyUIUnavailableError) as error:
-        missing = error
-    folders = await machine.folders()
-    for name in names:
-        try:
-            return await asyncio.to_thread(_read_within, folders, name)
-        except NotFoundError as error:
-            missing = missing or error
-    assert missing is not None
-    raise missing
-
-
-async def _read_remote(client: ComfyUIClient, name: str) -> dict[str, Any]:
-    """Read a file from ComfyUI's API; the name may begin with its folder."""
-    *folder, filename = name.split("/")
-    kind = folder.pop(0) if folder and folder[0] in ("output", "input", "temp") else "output"
-    query = {"filename": filename, "subfolder": "/".join(folder), "type": kind}
-    with tempfile.SpooledTemporaryFile(SPOOL) as file:
-        stream = cast("BinaryIO", file)
-        await client.fetch(query, stream)
-        return await asyncio.to_thread(read_file, stream, "filename")
-
-
-def _read_within(folders: Folders, name: str) -> dict[str, Any]:
-    with folders.open_for_read(folders.resolve(name)) as file:
-        return read_file(file, "filename")
-
-
-def _source(request: ConvertRequest) -> tuple[str, Any]:
-    """Return the name of the field that contains the graph, and the graph."""
-    graphs = (("workflow", request.workflow), ("workflow_api", request.workflow_api))
-    given = [(field, graph) for field, graph in graphs if graph is not None]
-    if len(given) != 1:
-        both = "must not be given together with workflow_api: send one of them"
-        raise InvalidRequestError.of_field("workflow", both if given else "is missing")
-    return given[0]
+    target: str | None
+    title: str
+    inputs: dict[str, Any] | None
+    text: bool
 
 
 def _convert(
-    field: str,
-    graph: dict[str, Any],
-    target: str | None,
+    api: dict[str, Any] | None,
+    ui: dict[str, Any] | None,
+    way: _Way,
     object_info: dict[str, Any] | None,
     definitions: DefinitionSet | None,
 ) -> dict[str, Any]:
     """Return the reply, made with the node definitions of the request or of a machine."""
     nodes = NodeDefinitions.of(object_info) if definitions is None else definitions.nodes
-    # The detected format overrides the name of the field.
-    source = UI if detect_format(graph, field=field) is GraphFormat.UI else API
-    target = target or (UI if source == API else API)
-    result, warnings = _converted(graph, source, target, nodes)
-    made = {NAMES[target]: packed(result), "warnings": packed(warnings)}
-    return {"from": source, "to": target, **made}
+    api, ui = _by_format(api, ui)
+    source = API if ui is None else UI
+    target = way.target or (UI if source == API else API)
+    result, warnings = _converted(api, ui, target, way, nodes)
+    made: dict[str, Any] = {NAMES[target]: result}
+    if way.text and target == API and ui is not None and not way.inputs:
+        made["workflow"] = ui
+    shown = _text if way.text else packed
+    made = {name: shown(value) for name, value in made.items()}
+    return {"from": source, "to": target, "title": way.title, **made, "warnings": packed(warnings)}
+
+
+def _by_format(
+    api: dict[str, Any] | None, ui: dict[str, Any] | None
+) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """Return the graphs in API and in UI format: the detected format, not the field, decides."""
+    if api is None and ui is not None and detect_format(ui, field="workflow") is GraphFormat.API:
+        return ui, None
+    if ui is None and detect_format(api, field="workflow_api") is GraphFormat.UI:
+        return None, api
+    return api, ui
+
+
+def _text(graph: dict[str, Any] | str) -> Any:
+    """Return a graph as the text of a file; a large one as `RawJSON` with that text."""
+    text = graph
+    if not isinstance(graph, str):
+        text = json.dumps(graph, indent=1 if "nbformat" in graph else 2, ensure_ascii=False) + "\n"
+    return RawJSON(json.dumps(text).encode()) if len(text) > THREAD_ABOVE else text
 
 
 def _converted(
-    graph: dict[str, Any], source: str, target: str, nodes: NodeDefinitions
+    api: dict[str, Any] | None,
+    ui: dict[str, Any] | None,
+    target: str,
+    way: _Way,
+    nodes: NodeDefinitions,
 ) -> tuple[dict[str, Any] | str, list[str]]:
-    if source == target:
-        return graph, []
-    if target == UI:
-        return api_to_ui(check_api_graph(graph), nodes), []
+    if target == UI and ui is not None and not way.inputs:
+        return ui, []
     warnings: list[str] = []
-    ui = None
-    if source == UI:
-        converted = ui_to_api(graph, nodes)
-        graph, warnings, ui = converted.graph, converted.warnings + converted.unknown, graph
+    if api is not None:
+        graph = api
+    else:
+        assert ui is not None
+        converted = ui_to_api(ui, nodes)
+        graph, warnings = converted.graph, converted.warnings + converted.unknown
+    if way.inputs:
+        graph, problems = _with_inputs(check_api_graph(graph), way.inputs, nodes)
+        warnings = [*warnings, *problems]
     if target == API:
         return graph, warnings
     graph = check_api_graph(graph)
+    if target == UI:
+        return api_to_ui(graph, nodes), warnings
     fields = input_form(graph, nodes, ui)
-    made = notebook(graph, fields) if target == NOTEBOOK else python_script(graph, fields)
-    return made, warnings
+    make = notebook if target == NOTEBOOK else python_script
+    return make(graph, fields, title=way.title), warnings
+
+
+def _with_inputs(
+    graph: Graph, inputs: dict[str, Any], nodes: NodeDefinitions
+) -> tuple[Graph, list[str]]:
+    """Return a graph with inputs in the form of forms, and which of these are not valid."""
+    applied = apply_inputs(graph, inputs, definitions=nodes).graph
+    # Fields of options that are chosen now have what was given as their value.
+    made = [replace(field, value=None, default=None) for field in input_form(applied, nodes, None)]
+    made += input_form(graph, nodes, None)
+    fields = {key: field for field in made for key in field.keys}
+    read, problems = dict(inputs), []
+    for key, value in inputs.items():
+        field = fields.get(key)
+        if field is None or not isinstance(value, str):
+            continue
+        try:
+            read[key] = read_value(field, value)
+        except InvalidRequestError as error:
+            problems.append(f"Not set: {error.message}")
+            del read[key]
+    return apply_inputs(graph, read, definitions=nodes).graph, problems
 
 
 async def read_graphs(*given: Any) -> tuple[Any, Any]:
@@ -331,6 +324,46 @@ def written_value(field: FormField | None, value: Any) -> str:
         return "on" if value else "off"
     text = value if isinstance(value, str) else jsons.dumps(value)
     return text[:MAX_LENGTH]
+
+
+async def read_outline(
+    machine: Machine, *, workflow_api: dict[str, Any] | None, workflow: dict[str, Any] | None
+) -> dict[str, Any]:
+    """Return ``nodes``, ``picture`` and ``warnings`` of a workflow."""
+    definitions = await machine.definitions()
+    return await worker.run(_outline, definitions, workflow_api, workflow)
+
+
+def _outline(
+    definitions: DefinitionSet, api: dict[str, Any] | None, ui: dict[str, Any] | None
+) -> dict[str, Any]:
+    api, ui, warnings = as_api(api, ui, definitions.nodes)
+    graph = check_api_graph(api)
+    nodes = [
+        {"id": node_id, "title": title, "class_type": kind, "inputs": inputs}
+        for title, kind, node_id, inputs in graph_rows(graph)
+    ]
+    picture = picture_of(graph if ui is None else ui)
+    return {"nodes": packed(nodes), "picture": packed(picture), "warnings": packed(warnings or [])}
+
+
+async def read_diff(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """Return the differences between two versions, as the routes describe these."""
+    graphs = [version[name] for name in ("workflow_api", "workflow") for version in (old, new)]
+    return await worker.run(_diff, *graphs)
+
+
+def _diff(*graphs: dict[str, Any] | None) -> dict[str, Any]:
+    found = [
+        diff_graphs(before, after)
+        for before, after in (graphs[:2], graphs[2:])
+        if before is not None and after is not None
+    ]
+    if not found:
+        raise InvalidRequestError.of_field("new", "has no graph in the same format as old")
+    diff = next((each for each in found if each), found[-1])
+    changes = [{"kind": each.kind, "node_id": each.node_id, "text": each.text} for each in diff]
+    return {"changes": packed(changes), "text": str(diff)}
 
 
 async def read_form(

@@ -24,6 +24,7 @@ from ..files.models import place
 from ..graphs.definitions import SUFFIXES
 from ..graphs.models import PICKLES, chosen_names, listed_models
 from ..transfers.http import TransferError, objection
+from ..util import worker
 from .validate import validate_workflow
 
 if TYPE_CHECKING:
@@ -107,10 +108,11 @@ async def plan(
     """
     validation = await validate_workflow(machine, workflow_api=workflow_api, workflow=workflow)
     folders = await machine.folders()
+    listed, chosen = await worker.run(_named, workflow_api, workflow)
     models = await asyncio.to_thread(
         _examine,
-        workflow_api,
-        workflow,
+        listed,
+        chosen,
         validation["missing_models"],
         present,
         folders if folders.base is not None else None,
@@ -194,18 +196,21 @@ def _place(folders: Folders, model: ModelFile) -> Path:
     return place(folders, model.folder, model.name)
 
 
+def _named(
+    workflow_api: dict[str, Any] | None, workflow: dict[str, Any] | None
+) -> tuple[list[ListedModel], set[str]]:
+    return listed_models(workflow), {_base(name) for name in chosen_names(workflow, workflow_api)}
+
+
 def _examine(
-    workflow_api: dict[str, Any] | None,
-    workflow: dict[str, Any] | None,
+    listed: list[ListedModel],
+    used: set[str],
     missing: list[dict[str, Any]],
     present: Mapping[str, Collection[str]],
     folders: Folders | None,
     sites: Collection[str],
 ) -> list[ModelFile]:
     """Return the models of a workflow, each with its state."""
-    listed = listed_models(workflow)
-    chosen = chosen_names(workflow, workflow_api)
-    used = {_base(name) for name in chosen}
     there = {folder: frozenset(names) for folder, names in present.items()}
     models = _combine(listed, missing)
     for model, entry in models[: MAX_MODELS + 1]:

@@ -9,7 +9,7 @@ from ..errors import ComfyDeployError
 from ..graphs.definitions import type_mismatches
 from ..graphs.models import CORE_PACK, core_versions
 from ..graphs.prices import partner_nodes
-from ..graphs.validation import issue, validate_prompt
+from ..graphs.validation import findings, issue, validate_prompt
 from ..graphs.versions import version_parts
 from ..util import worker
 from ..util.worker import packed
@@ -55,12 +55,14 @@ def _validate(
     error = result.error
     if result.raises is not None:
         error = issue("prompt_unreadable", "ComfyUI could not read the graph", result.raises)
+    said = {name: getattr(result, name) for name in FINDINGS}
+    said["warnings"] = [*warnings, *result.warnings]
+    said["by_node"], said["general"] = findings({**said, "error": error})
     return {
         "valid": result.valid,
         "error": error,
-        **{name: packed(getattr(result, name)) for name in FINDINGS},
-        "warnings": packed([*warnings, *result.warnings]),
         "partner_nodes": partner_nodes(prompt or {}, definitions.nodes),
+        **{name: packed(value) for name, value in said.items()},
         "definitions": definitions.origin(),
     }
 

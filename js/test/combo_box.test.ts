@@ -120,3 +120,13 @@ test("the present value can be picked again; leaving, scrolling and resizing pic
   assert.deepEqual(chosen, [2, 1, "another"]);
   assert.deepEqual(taken, [2, 2, 1, 1, "another"]);
 });
+
+test("choices that arrive while somebody types keep what was typed", () => {
+  const { input, setOptions, texts } = make();
+  type(input, "anc");
+  setOptions([...OPTIONS, { text: "ancient", value: 9 }], 0);
+  assert.equal(input.value, "anc");
+  assert.deepEqual(texts(), ["euler ancestral", "dpm 2 ancestral", "ancient"]);
+  press(input, "Escape");
+  assert.equal(input.value, "euler");
+});

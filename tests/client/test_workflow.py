@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from comfydeploy_jupyter.client import Comfy, UnknownNameError, Workflow
 from comfydeploy_jupyter.client.server import Server
-from comfydeploy_jupyter.client.text import inputs_text, run_order
 from comfydeploy_jupyter.errors import InvalidRequestError, UnknownInputError
 from comfydeploy_jupyter.graphs.dependencies import nodes_behind
+from comfydeploy_jupyter.graphs.outline import inputs_text, run_order
 from tests.golden.record_media import MEDIA, WORKFLOW, prompt_of
 
 if TYPE_CHECKING:

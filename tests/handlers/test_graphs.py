@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
+import os
 
 import nbformat
 import pytest
@@ -82,7 +83,6 @@ async def test_definitions_of_the_request_are_used(api):
     assert "NoSuchNode" in body["warnings"][0]
     for body, field in (
         ({}, "workflow"),
-        ({"workflow": {"nodes": []}, "workflow_api": GRAPH}, "workflow"),
         ({"workflow": 3}, "workflow"),
         ({"workflow": {}}, "workflow"),
         ({"workflow_api": {"1": []}}, "workflow_api"),
@@ -354,3 +354,113 @@ async def test_a_run_keeps_the_contract(api):
     }
     assert body["details"] == {"field": "inputs.1.width", "invalid": invalid}
     assert (await api.get("runs"))[1] == []
+
+
+LARGE_SEED = 2**64 - 1
+
+
+async def test_a_graph_as_text_keeps_large_integers_and_values_are_set(api):
+    graph = {"1": {**GRAPH["1"], "inputs": {**GRAPH["1"]["inputs"], "color": LARGE_SEED}}}
+    text = json.dumps({**GRAPH, **graph})
+    body = {"workflow_api": text, "to": "api", "text": True}
+    code, converted = await api.post("workflow/convert", body)
+    assert code == 200, converted
+    assert json.loads(converted["workflow_api"]) == json.loads(text)
+    code, set_ = await api.post("workflow/convert", {**body, "inputs": {"1.width": 96}})
+    assert json.loads(set_["workflow_api"])["1"]["inputs"]["width"] == 96
+    assert json.loads(set_["workflow_api"])["1"]["inputs"]["color"] == LARGE_SEED
+    code, refused = await api.post("workflow/convert", {**body, "inputs": {"none": 1}})
+    assert (code, refused["code"]) == (400, "unknown_input")
+    ui = (await api.post("workflow/convert", {"workflow_api": GRAPH}))[1]["workflow"]
+    body = {"workflow": ui, "to": "api", "text": True}
+    _, converted = await api.post("workflow/convert", body)
+    assert json.loads(converted["workflow"]) == ui
+    assert json.loads(converted["workflow_api"])["1"]["class_type"] == "EmptyImage"
+    for bad in ("{ no json", "[]"):
+        code, refused = await api.post("workflow/convert", {"workflow_api": bad, "to": "api"})
+        assert (code, refused["details"]["field"]) == (400, "workflow_api")
+
+
+async def test_the_outline_has_the_nodes_in_words_and_a_picture(api):
+    code, found = await api.post("workflow/outline", {"workflow_api": GRAPH})
+    assert code == 200, found
+    assert [node["id"] for node in found["nodes"]] == list(GRAPH)
+    assert "width=" in found["nodes"][0]["inputs"]
+    assert len(found["picture"]["graph"]["nodes"]) == len(GRAPH)
+    _, saved = await api.post("workflow", {"workflow_api": GRAPH, "name": "outlined"})
+    named = {"workflow_id": saved["id"]}
+    _, stored = await api.post("workflow/outline", named)
+    assert (stored["title"], stored["nodes"]) == ("outlined", found["nodes"])
+    code, runs = await api.get("runs", like=saved["id"])
+    assert (code, runs) == (200, [])
+    code, valid = await api.post("workflow/validate", named)
+    assert (code, valid["valid"], valid["by_node"]) == (200, True, {})
+
+
+async def test_workflow_files_in_a_folder_are_listed_and_opened(api, extension, tmp_path):
+    await api.get("check-status")
+    root = extension.root_dir
+    folder = root / f"files {tmp_path.name}"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "deep" / "mine.json").write_text(json.dumps(GRAPH))
+    (folder / "other.json").write_text('{"a": 1}')
+    os.mkfifo(folder / "pipe.json")
+    for given in (str(folder), folder.name):
+        code, (found,) = await api.get("workflow/files", folder=given)
+        assert (code, found["title"]) == (200, "deep/mine.json")
+    body = {"filename": found["filename"], "type": "file", "to": "api"}
+    code, opened = await api.post("workflow/convert", body)
+    assert (code, opened["title"], opened["workflow_api"]) == (200, "mine", GRAPH)
+    for name in ("/etc", "../..", "/etc/passwd"):
+        assert (await api.get("workflow/files", folder=name))[0] in (403, 404)
+    code, _ = await api.post("workflow/convert", {"filename": "/etc/passwd", "type": "file"})
+    assert code == 403
+
+
+async def test_templates_and_examples_are_listed_and_opened(api):
+    code, found = await api.get("workflow/templates")
+    assert code == 200, found
+    for kind in ("example", "template"):
+        each = next(entry for entry in found if entry["type"] == kind)
+        body = {"filename": each["filename"], "type": kind, "to": "api", "text": True}
+        code, opened = await api.post("workflow/convert", body)
+        assert code == 200, opened
+        assert json.loads(opened["workflow_api"])
+    for name in ("templates/../../etc/passwd", "templates/none.json", "object_info", "api/x"):
+        code, _ = await api.post("workflow/convert", {"filename": name, "type": "template"})
+        assert code in (400, 404)
+    for name in ("../comfy.settings.json", "x/../../a.json", "a.txt"):
+        code, _ = await api.post("workflow/convert", {"filename": name, "type": "editor"})
+        assert code == 400
+
+
+async def test_two_versions_are_compared_in_words(api):
+    _, saved = await api.post("workflow", {"workflow_api": GRAPH, "name": "compared"})
+    changed = json.loads(json.dumps(GRAPH))
+    changed["1"]["inputs"]["width"] += 8
+    await api.post("workflow", {"workflow_api": changed, "workflow_id": saved["id"]})
+    code, found = await api.get("workflow/diff", workflow_id=saved["id"], old=1, new="latest")
+    assert (code, [each["kind"] for each in found["changes"]]) == (200, ["changed"])
+    assert "width" in found["text"]
+    _, same = await api.get("workflow/diff", workflow_id=saved["id"], old=2, new=2)
+    assert (same["changes"], same["text"]) == ([], "no differences")
+
+
+async def test_a_workflow_is_written_below_jupyters_root(api, extension, tmp_path):
+    await api.get("check-status")
+    root = extension.root_dir
+    name = f"written {tmp_path.name}.json"
+    body = {"workflow_api": GRAPH, "inputs": {"1.width": "96", "1.height": "x"}, "path": name}
+    code, written = await api.post("workflow/export", body)
+    assert (code, written["path"]) == (200, str(root / name))
+    assert json.loads((root / name).read_text())["1"]["inputs"]["width"] == 96
+    assert "height" in written["warnings"][0]
+    code, refused = await api.post("workflow/export", {**body, "to": "ui"})
+    assert (code, refused["details"]["field"]) == (409, "path")
+    code, _ = await api.post("workflow/export", {**body, "to": "python", "replace": True})
+    assert code == 200
+    assert "import comfydeploy_jupyter" in (root / name).read_text()
+    assert [path.name for path in root.glob("*.part")] == []
+    for path in ("/etc/x.json", "../x.json", "x.txt", "none/x.json"):
+        code, refused = await api.post("workflow/export", {**body, "path": path})
+        assert code in (400, 403, 404), path

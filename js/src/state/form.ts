@@ -6,12 +6,15 @@ import type { Field, Value } from "../form/field.ts";
 import { messageOf } from "../format.ts";
 import { RouteError, type Transport } from "../transport.ts";
 
-/** The graph of a workflow, or where the server has it, as the routes take it. */
+/**
+ * The graph of a workflow, or where the server has it, as the routes take it. Graphs are texts:
+ * parsed by the page, their large integers would not be exact.
+ */
 export type Source = {
   workflow_id?: string;
   version?: number | string;
-  workflow_api?: object;
-  workflow?: object;
+  workflow_api?: string;
+  workflow?: string;
 };
 
 /** A row of the form as the server describes it. */

@@ -1,0 +1,177 @@
+/** Where workflows are, and how a panel opens one. */
+
+import { parseJson } from "../format.ts";
+import type { Source } from "../state/form.ts";
+import type { Transport } from "../transport.ts";
+
+/** A workflow that is open. */
+export type Opened = {
+  title: string;
+  source: Source;
+  /** What its conversion to API format has lost. */
+  warnings: string[];
+  /** That of its entry in a list, if it was opened from one. */
+  key?: string;
+};
+
+/** A workflow that can be opened. `kind` is the `type` of a file in requests, or `stored`. */
+export type Entry = {
+  kind: "stored" | "file" | "editor" | "template" | "example";
+  /** Its id, or the name of its file. */
+  name: string;
+  title: string;
+  /** What is shown beside it: its newest version, a time, its category. */
+  note: string;
+  tags?: string[];
+  version?: number;
+};
+
+/** A workflow as the route `workflows` has it. */
+export type Stored = {
+  id: string;
+  name: string | null;
+  latest_version: number | null;
+  updated_at: string | null;
+  tags?: string[];
+};
+
+type EditorFile = { path: string; updated_at: string };
+type Listed = { filename: string; title: string };
+type Template = Listed & { type: "template" | "example"; group: string; description: string };
+type Converted = {
+  title: string;
+  workflow_api: string;
+  workflow?: string;
+  warnings: string[];
+};
+
+export const MAX_LISTED = 100;
+
+/** The endings of files in which ComfyUI saves workflows. */
+export const ACCEPTED = ".json,.png,.webp,.flac,.mp3,.opus,.mp4,.webm,.latent";
+
+export const keyOf = ({ kind, name }: Entry) => `${kind}:${name}`;
+
+export function storedEntry({ id, name, latest_version, tags }: Stored): Entry {
+  const title = name ?? "";
+  return {
+    kind: "stored",
+    name: id,
+    title,
+    note: latest_version ? `v${latest_version}` : "",
+    tags: tags ?? [],
+    ...(latest_version && { version: latest_version }),
+  };
+}
+
+/** Where stored workflows are: on this server, or at ComfyDeploy. */
+export type Target = "cloud" | null;
+
+export async function listStored(
+  transport: Transport,
+  search: string,
+  target: Target,
+  signal?: AbortSignal,
+): Promise<Entry[]> {
+  const query = { search: search || null, limit: MAX_LISTED, target };
+  return (await transport.get<Stored[]>("workflows", query, signal)).map(storedEntry);
+}
+
+/** Return the workflow files in a folder; none if the server may not read it. */
+export async function listFiles(
+  transport: Transport,
+  folder: string,
+  signal?: AbortSignal,
+): Promise<Entry[]> {
+  const found = await transport.get<Listed[]>("workflow/files", { folder }, signal).catch(() => []);
+  return found.map(({ filename, title }) => ({
+    kind: "file",
+    name: filename,
+    title,
+    note: "file",
+  }));
+}
+
+/** Return the workflows of ComfyUI's editor; none if ComfyUI does not answer. */
+export async function listEditor(transport: Transport, signal?: AbortSignal): Promise<Entry[]> {
+  const found = await transport.get<EditorFile[]>("editor/workflows", {}, signal).catch(() => []);
+  return found.map(({ path, updated_at }) => ({
+    kind: "editor",
+    name: path,
+    title: path.replace(/\.json$/, ""),
+    note: updated_at.slice(0, 10),
+  }));
+}
+
+/** Return the examples, and the templates of ComfyUI; none if ComfyUI does not answer. */
+export async function listTemplates(transport: Transport, signal?: AbortSignal): Promise<Entry[]> {
+  const found = await transport.get<Template[]>("workflow/templates", {}, signal).catch(() => []);
+  return found.map(({ type, filename, title, group }) => ({
+    kind: type,
+    name: filename,
+    title,
+    note: group,
+  }));
+}
+
+function opened({ title, workflow_api, workflow, warnings }: Converted): Opened {
+  return { title, source: { workflow_api, ...(workflow && { workflow }) }, warnings };
+}
+
+/** Open a workflow that is listed, by default its newest version. */
+export async function open(
+  transport: Transport,
+  entry: Entry,
+  signal?: AbortSignal,
+): Promise<Opened> {
+  if (entry.kind === "stored") {
+    const { name: workflow_id, title, version } = entry;
+    const source = { workflow_id, ...(version && { version }) };
+    return { title, source, warnings: [], key: keyOf(entry) };
+  }
+  const body = { filename: entry.name, type: entry.kind, to: "api", text: true };
+  const found = await transport.post<Converted>("workflow/convert", body, signal);
+  const title = entry.kind === "template" ? entry.title : found.title;
+  return { ...opened(found), title, key: keyOf(entry) };
+}
+
+/** Open a file of the user's computer. */
+export async function openFile(
+  transport: Transport,
+  file: File,
+  signal?: AbortSignal,
+): Promise<Opened> {
+  const upload = { file, fields: { to: "api", text: "true" }, ...(signal && { signal }) };
+  return opened(await transport.send<Converted>("workflow/convert", upload));
+}
+
+/** Open the workflow in a text that was pasted; null if the text is not JSON. */
+export async function openText(transport: Transport, text: string): Promise<Opened | null> {
+  if (!text.trimStart().startsWith("{") || !parseJson(text)) return null;
+  const body = { workflow: text, to: "api", text: true };
+  return opened(await transport.post<Converted>("workflow/convert", body));
+}
+
+const USED = "comfydeploy-workflows"; // the key in the browser's storage
+const MAX_USED = 8;
+
+/** Return the workflows that were opened last in this browser, the last one first. */
+export function lastUsed(): Entry[] {
+  try {
+    const found = parseJson<Entry[]>(localStorage.getItem(USED));
+    return Array.isArray(found)
+      ? found.filter((each) => each?.kind && each.name && each.title)
+      : [];
+  } catch {
+    return []; // the browser forbids it
+  }
+}
+
+export function noteUsed(entry: Entry): void {
+  const others = lastUsed().filter((each) => keyOf(each) !== keyOf(entry));
+  try {
+    localStorage.setItem(USED, JSON.stringify([entry, ...others].slice(0, MAX_USED)));
+  } catch {
+    // as above
+  }
+}
