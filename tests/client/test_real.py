@@ -333,3 +333,22 @@ def test_interrupting_the_kernel_cancels_the_run(jupyter, comfy):
     assert b"KeyboardInterrupt" in errors
     with pytest.raises(RunCancelledError):
         run.wait(10)
+
+
+def test_the_facts_of_assets_stay_with_a_run(comfy: Comfy) -> None:
+    place = {"filename": "none.png", "subfolder": "", "type": "output"}
+    facts = {"kind": "image", "width": 640, "height": 480}
+    asset = {**place, "id": "a1", "preview_id": "b2", "metadata": facts}
+    hostile = {**place, "id": {"a": 1}, "preview_id": -1, "metadata": {"width": "9", "height": []}}
+    output = json.dumps({"images": [asset, hostile, place]})
+    graph = {"1": {"class_type": "TestOutput", "inputs": {"files": "{}", "output": output}}}
+    result = comfy.run(graph)
+    again = comfy.get(result.prompt_id).wait()
+    for each in (result, again):
+        kept = each.outputs["1"]["images"][0]
+        assert {name: kept[name] for name in asset} == asset
+        assert [(f.id, f.preview_id, f.width, f.height) for f in each.files] == [
+            ("a1", "b2", 640, 480),
+            ("", "", None, None),
+            ("", "", None, None),
+        ]
