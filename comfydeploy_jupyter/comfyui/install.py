@@ -78,7 +78,8 @@ class Options:
 
 def install(options: Options) -> None:
     """Install ComfyUI unless it is installed already; print each step."""
-    target = options.path.expanduser().absolute()
+    # A link to a folder elsewhere stays: the versions are beside that folder.
+    target = options.path.expanduser().resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
     if kept.is_settled(target) and _is_there(target, options):
         return

@@ -107,6 +107,7 @@ def venv_python(tree: Path) -> Path:
 
 def kept(tree: Path) -> Kept | None:
     """Return the version that is kept beside a ComfyUI; None if there is none that can be used."""
+    tree = tree.resolve()
     stamp = read_stamp(kept_path(tree))
     if stamp is None or stamp.get("unused"):
         return None
@@ -135,7 +136,7 @@ def locked(folder: Path, *, inherited: bool = False, wait: bool = False) -> Iter
         os.close(lock)
 
 
-# --- changing versions; callers hold the lock
+# --- changing versions; callers hold the lock, and give the folder itself, not a link to it
 
 
 def replace(tree: Path, new: Path) -> None:
@@ -153,6 +154,7 @@ def replace(tree: Path, new: Path) -> None:
 
 def go_back(tree: Path) -> list[str]:
     """Use the version that is kept, and keep the present one; return what the user should know."""
+    tree = tree.resolve()
     settle(tree)
     other = kept_path(tree)
     if kept(tree) is None:
@@ -202,6 +204,7 @@ def is_settled(tree: Path) -> bool:
 
 def settle_if_needed(tree: Path) -> None:
     """Call `settle` unless there is nothing to do, or an installer is at work."""
+    tree = tree.resolve()
     if is_settled(tree):
         return
     try:

@@ -507,7 +507,7 @@ class MachineService:
 
 def _go_back(path: Path) -> list[str]:
     try:
-        with kept.locked(path.parent):
+        with kept.locked(path.resolve().parent):
             return kept.go_back(path)
     except BlockingIOError:
         raise kept.KeptError(f"an installation into {path.parent} is running") from None

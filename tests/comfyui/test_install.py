@@ -184,8 +184,13 @@ def test_update_keeps_the_version_before_and_back_returns_to_it(run, tmp_path, i
     packages = next((target / "venv").glob("lib/python*/site-packages"))
     (packages / "of_pack.py").write_text("")
 
-    done = run("--path", str(target), "--update")
+    (tmp_path / "home").mkdir()
+    link = tmp_path / "home" / "ComfyUI"
+    link.symlink_to(target)
+    done = run("--path", str(link), "--update")
     assert done.returncode == 0, done.stdout
+    assert names(link.parent) == {"ComfyUI"}
+    assert link.readlink() == target
     assert "Fetching ComfyUI v0.34.0" in done.stdout
     assert "ComfyUI 0.3.76 is kept" in done.stdout
     assert "pack may not work with this version" in done.stdout

@@ -104,6 +104,23 @@ def test_update_back_and_forth(tree):
     assert (tree / "models").stat().st_ino == inode, "models are never copied"
 
 
+def test_link_to_a_folder_elsewhere_stays(tree, tmp_path_factory):
+    update(tree, "2")
+    link = tmp_path_factory.mktemp("home") / "ComfyUI"
+    link.symlink_to(tree)
+    found = kept.kept(link)
+    assert found is not None
+    assert found.version == "1"
+    kept.go_back(link)
+    check(link, "1")
+    check_settled(tree, "1", "2")
+    assert link.readlink() == tree
+    kept._exchange_trees(tree)
+    kept.settle_if_needed(link)
+    check_settled(tree, "2", "1")
+    assert [each.name for each in link.parent.iterdir()] == ["ComfyUI"]
+
+
 def test_nothing_is_kept(tree):
     with pytest.raises(kept.KeptError, match="no earlier version is kept"):
         kept.go_back(tree)
