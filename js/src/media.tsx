@@ -5,6 +5,7 @@ import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { Button, Icon, IconButton } from "./components/ui.tsx";
 import { formatBytes, messageOf } from "./format.ts";
 import type { IconName } from "./icons.ts";
+import { pictureSize } from "./picture_size.ts";
 import { saveUrl } from "./save_file.ts";
 import { pageHeaders } from "./server.ts";
 import { describe, nameOf, type ShownFile, sizeText } from "./shown_runs.ts";
@@ -57,6 +58,14 @@ export class Media {
     return known;
   }
 
+  /** Return the URL of a picture whose size is not known, unless it has too many pixels. */
+  async limited(query: string, pixels: number, signal?: AbortSignal): Promise<string> {
+    const content = await this.read(query, signal);
+    const [width = 0, height = 0] = (await pictureSize(content)) ?? [];
+    if (width * height > pixels) throw new TooManyPixels(width, height);
+    return URL.createObjectURL(content);
+  }
+
   /** Have the browser free the content of a URL of `url`. */
   free(url: string, side = 0): void {
     if (url.startsWith("blob:") && (!side || side > SMALL)) URL.revokeObjectURL(url);
@@ -79,6 +88,16 @@ export class Media {
     // A link cannot send headers. The token in the query proves that the request is from this page.
     const xsrf = url.startsWith("blob:") ? null : pageHeaders()["X-XSRFToken"];
     saveUrl(file.name, xsrf ? `${url}&_xsrf=${encodeURIComponent(xsrf)}` : url);
+  }
+}
+
+/** A picture is larger than it may be. */
+export class TooManyPixels extends Error {
+  constructor(
+    readonly width: number,
+    readonly height: number,
+  ) {
+    super(`${width} × ${height} pixels`);
   }
 }
 
@@ -124,7 +143,7 @@ export function useSeen(ref: RefObject<Element | null>): boolean {
 
 /** Return the URL of a file once it is wanted; `failed` is called if there is none. */
 function useUrl(
-  { media, query, side = 0, failed }: Source & { failed: () => void },
+  { media, query, side = 0, pixels = 0, failed }: Source & { failed: (error: unknown) => void },
   isWanted: boolean,
 ): string {
   const [found, setFound] = useState({ asked: "", url: "" });
@@ -133,14 +152,17 @@ function useUrl(
     if (!isWanted) return;
     const stop = new AbortController();
     let mine = "";
-    media.url(query, side, stop.signal).then(
+    const url = pixels
+      ? media.limited(query, pixels, stop.signal)
+      : media.url(query, side, stop.signal);
+    url.then(
       (url) => {
         if (stop.signal.aborted) return media.free(url, side);
         mine = url;
         setFound({ asked, url });
       },
-      () => {
-        if (!stop.signal.aborted) failed();
+      (error) => {
+        if (!stop.signal.aborted) failed(error);
       },
     );
     return () => {
@@ -153,12 +175,18 @@ function useUrl(
 
 // -- elements --------------------------------------------------------------------------------------
 
-type Source = { media: Media; query: string; side?: number };
+type Source = {
+  media: Media;
+  query: string;
+  side?: number;
+  /** How many pixels it may have, if its size is not known. */
+  pixels?: number;
+};
 
 type PictureProps = Source & {
   alt: string;
-  /** Called if it cannot be shown. */
-  failed?: () => void;
+  /** Called if it cannot be shown; with the error, if it could not be requested. */
+  failed?: (error?: unknown) => void;
   /** Called with the element when it is shown. */
   loaded?: (image: HTMLImageElement) => void;
   class?: string;
@@ -182,7 +210,7 @@ export function Picture(props: PictureProps) {
       {...(url && { src: url })}
       draggable={Boolean(dragged)}
       onDragStart={(event) => dragged && drag(event, media, dragged)}
-      onError={url ? failed : undefined}
+      onError={url ? () => failed() : undefined}
       onLoad={(event) => loaded?.(event.currentTarget)}
     />
   );

@@ -9,6 +9,7 @@ const { Gallery } = await import("../src/components/gallery.tsx");
 const { History } = await import("../src/components/history.tsx");
 const { Viewer } = await import("../src/components/viewer.tsx");
 const { mediaOf } = await import("../src/media.tsx");
+const { pictureSize } = await import("../src/picture_size.ts");
 
 const wait = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -235,4 +236,49 @@ test("keys move in the list, and a new run of others appears", async (t) => {
   runs.unshift(card(4));
   await draw(<History transport={transport} revision={2} />);
   assert.deepEqual(tabs(), [-1, -1, 0, -1], "it stays with its run");
+});
+
+test("the size of a picture is read from the beginning of its file", async () => {
+  const bytes = (...parts: (string | number[])[]) =>
+    new Blob(parts.map((part) => (typeof part === "string" ? part : new Uint8Array(part))));
+  const png = bytes(
+    [0x89],
+    "PNG\r\n",
+    [26, 10, 0, 0, 0, 13],
+    "IHDR",
+    [0, 0, 46, 224, 0, 0, 35, 40],
+  );
+  assert.deepEqual(await pictureSize(png), [12_000, 9000]);
+  const frame = [0xff, 0xc2, 0, 17, 8, 0, 100, 1, 0];
+  const jpeg = bytes([0xff, 0xd8, 0xff, 0xe0, 0, 4, 1, 2, 0xff, 0xc4, 0, 2], frame);
+  assert.deepEqual(await pictureSize(jpeg), [256, 100]);
+  const webp = bytes(
+    "RIFF",
+    [0, 0, 0, 0],
+    "WEBPVP8X",
+    [10, 0, 0, 0, 0, 0, 0, 0, 99, 0, 0, 49, 0, 0],
+  );
+  assert.deepEqual(await pictureSize(webp), [100, 50]);
+  for (const other of [
+    bytes("GIF89a"),
+    bytes("plain text"),
+    bytes([0xff, 0xd8, 0xff, 0xe0, 0, 0]),
+  ]) {
+    assert.equal(await pictureSize(other), null);
+  }
+});
+
+test("a picture of unknown size is not decoded if it has too many pixels", async (t) => {
+  const head = [0x89, 80, 78, 71, 13, 10, 26, 10, 0, 0, 0, 13, 73, 72, 68, 82];
+  const large = new Uint8Array([...head, 0, 0, 46, 224, 0, 0, 35, 40]);
+  const view = ({ query }: { query: Query }) => new Blob(query.thumbnail ? ["small"] : [large]);
+  const transport = new Recorded({ ...serverOf([]), view });
+  const media = mediaOf(transport);
+  const { el } = await show(
+    t,
+    <Viewer media={media} pictures={[file("a.png")]} start={0} onClose={() => {}} />,
+  );
+  assert.match(el.textContent, /108 million pixels/);
+  const asked = transport.take("view").map(({ query }) => query.thumbnail);
+  assert.deepEqual(asked, [undefined, "1024"]);
 });

@@ -1,5 +1,6 @@
 /** The earlier runs of a workflow, or of all workflows, newest first. */
 
+import type { ComponentChildren } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { counted, formatBytes, formatDuration, messageOf } from "../format.ts";
 import { type Media, mediaOf, Picture } from "../media.tsx";
@@ -21,6 +22,7 @@ import { Viewer } from "./viewer.tsx";
 import { Wall } from "./wall.tsx";
 
 const SIDE = 256; // pixels of a small copy
+const MADE = 500; // entries that are kept while they are not in the page
 const CARD = { height: 196, gap: 8, leastWidth: 160, rows: 2 };
 const ROW = { height: 44, gap: 0, leastWidth: 0, rows: 12 };
 
@@ -143,17 +145,29 @@ export function History(props: HistoryProps) {
   const filter = list.filter.value;
   const count = Math.max(0, list.count);
   const layout = isTable ? ROW : CARD;
-  const parts = {
-    media,
-    isTable,
-    onOpen: (run: RunCard) => {
+  const on = useRef<EntryActions>(null as unknown as EntryActions);
+  on.current = {
+    open: (run) => {
       const [file] = run.pictures;
       if (file) setOpened({ promptId: run.prompt_id, query: file.query });
     },
-    onShow: (run: RunCard) => onShow?.(run.prompt_id),
-    onPin: actions.pin,
-    onSelect: select,
-    onRemove: actions.remove,
+    show: (run) => onShow?.(run.prompt_id),
+    pin: actions.pin,
+    select,
+    remove: actions.remove,
+  };
+  // While the list scrolls, entries that stay in it are not made again.
+  const made = useRef(new Map<string, { facts: unknown[]; entry: ComponentChildren }>());
+  const entryOf = (run: RunCard, tabIndex: number) => {
+    const isChosen = run.prompt_id === chosen;
+    const isSelected = selected.has(run.prompt_id);
+    const facts = [run, tabIndex, isChosen, isSelected, isTable];
+    const known = made.current.get(run.prompt_id);
+    if (known?.facts.every((fact, place) => fact === facts[place])) return known.entry;
+    if (made.current.size > MADE) made.current.clear();
+    const entry = <Entry {...{ media, run, isTable, isChosen, isSelected, tabIndex, on }} />;
+    made.current.set(run.prompt_id, { facts, entry });
+    return entry;
   };
   const isHidden = list.isEmpty && !list.problem.value;
   return (
@@ -220,9 +234,7 @@ export function History(props: HistoryProps) {
               render={(place, tabIndex) => {
                 const run = list.at(place);
                 if (!run) return <div class="cd-run cd-main cd-faint" tabIndex={tabIndex} />;
-                const isChosen = run.prompt_id === chosen;
-                const isSelected = selected.has(run.prompt_id);
-                return <Entry {...parts} {...{ run, tabIndex, isChosen, isSelected }} />;
+                return entryOf(run, tabIndex);
               }}
             />
           )}
@@ -270,24 +282,28 @@ type EntryProps = {
   isChosen: boolean;
   isSelected: boolean;
   tabIndex: number;
-  onOpen: (run: RunCard) => void;
-  onShow: (run: RunCard) => void;
-  onPin: (run: RunCard) => void;
-  onSelect: (run: RunCard, isSelected: boolean) => void;
-  onRemove: (run: RunCard) => void;
+  on: { current: EntryActions };
+};
+
+type EntryActions = {
+  open: (run: RunCard) => void;
+  show: (run: RunCard) => void;
+  pin: (run: RunCard) => void;
+  select: (run: RunCard, isSelected: boolean) => void;
+  remove: (run: RunCard) => void;
 };
 
 /** A run as a card or as a row of the table. */
 function Entry(props: EntryProps) {
-  const { run, isTable, isSelected, tabIndex } = props;
+  const { run, isTable, isSelected, tabIndex, on } = props;
   const name = nameOf(run);
   const seconds = run.seconds === null ? "" : formatDuration(run.seconds);
   const status = run.status === "success" && !isTable ? "" : statusOf(run);
   const facts = [status, run.from_editor ? "Editor" : "", seconds].filter(Boolean).join(" · ");
   const hint = [run.why, run.inputs.join("\n")].filter(Boolean).join("\n\n").slice(0, 2000);
   const keys = (event: KeyboardEvent) => {
-    if (event.key === "Delete") props.onRemove(run);
-    else if (event.key === " ") props.onSelect(run, !isSelected);
+    if (event.key === "Delete") on.current.remove(run);
+    else if (event.key === " ") on.current.select(run, !isSelected);
     else return;
     event.preventDefault();
     event.stopPropagation();
@@ -302,7 +318,7 @@ function Entry(props: EntryProps) {
         title={hint}
         aria-pressed={props.isChosen}
         aria-label={`${name}: ${facts}${run.pinned ? ", pinned" : ""}`}
-        onClick={() => props.onShow(run)}
+        onClick={() => on.current.show(run)}
         onKeyDown={keys}
       >
         <Frame media={props.media} run={run} isSmall={isTable} />
@@ -324,7 +340,7 @@ function Entry(props: EntryProps) {
         checked={isSelected}
         title="Select"
         aria-label={`Select ${name}`}
-        onChange={(event) => props.onSelect(run, event.currentTarget.checked)}
+        onChange={(event) => on.current.select(run, event.currentTarget.checked)}
       />
       <button
         type="button"
@@ -333,7 +349,7 @@ function Entry(props: EntryProps) {
         title={run.pinned ? "Unpin" : "Pin"}
         aria-label={`${run.pinned ? "Unpin" : "Pin"} ${name}`}
         aria-pressed={run.pinned}
-        onClick={() => props.onPin(run)}
+        onClick={() => on.current.pin(run)}
       >
         <Icon name="thumb-tack" />
       </button>
@@ -344,7 +360,7 @@ function Entry(props: EntryProps) {
           tabIndex={tabIndex}
           title="Show the picture in full size"
           aria-label={`Show the picture of the ${name} in full size`}
-          onClick={() => props.onOpen(run)}
+          onClick={() => on.current.open(run)}
         >
           <Icon name="expand" />
         </button>

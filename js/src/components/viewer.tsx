@@ -2,7 +2,7 @@
 
 import type { ComponentChildren } from "preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
-import { Download, type Media, Picture } from "../media.tsx";
+import { Download, type Media, Picture, TooManyPixels } from "../media.tsx";
 import { describe, LARGEST_COPY, nameOf, type ShownFile } from "../shown_runs.ts";
 import { Comparison } from "./comparison.tsx";
 import { Button, Dialog, IconButton, Link } from "./ui.tsx";
@@ -28,6 +28,7 @@ export function Viewer({ media, pictures, start, onClose, name, beside }: Viewer
   const [place, setPlace] = useState(start);
   const [pinned, setPinned] = useState<number | null>(null); // the picture that others are compared with
   const [wanted, setWanted] = useState(-1); // the large picture that is shown whole
+  const [found, setFound] = useState<Record<string, Box>>({}); // sizes of large pictures, by query
   const [url, setUrl] = useState("");
   const [said, setSaid] = useState("");
   const stage = useRef<StageHandle | null>(null);
@@ -40,7 +41,8 @@ export function Viewer({ media, pictures, start, onClose, name, beside }: Viewer
   const count = pictures.length;
   const turn = (by: number) => setPlace((place + by + count) % count);
   const compared = pinned === null ? undefined : pictures[pinned];
-  const isCut = (file.width ?? 0) * (file.height ?? 0) > MANY_PIXELS && wanted !== place;
+  const size = found[file.query] ?? { width: file.width ?? 0, height: file.height ?? 0 };
+  const isCut = size.width * size.height > MANY_PIXELS && wanted !== place;
   const isCopy = file.kind === "hdr" || isCut;
   const nameAt = (at: number) => name?.(at) ?? nameOf(pictures[at] ?? file);
   const compare = () => {
@@ -157,13 +159,15 @@ export function Viewer({ media, pictures, start, onClose, name, beside }: Viewer
             media={media}
             file={file}
             side={isCopy ? LARGEST_COPY : 0}
+            pixels={isCopy || wanted === place || size.width ? 0 : MANY_PIXELS}
+            isTooLarge={(box) => setFound({ ...found, [file.query]: box })}
             handle={stage}
             shown={setUrl}
           >
             {isCut && (
               <div class="cd-line cd-notice">
-                This is a small copy: the picture has{" "}
-                {Math.round(((file.width ?? 0) * (file.height ?? 0)) / 1e6)} million pixels.
+                This is a small copy: the picture has {Math.round((size.width * size.height) / 1e6)}{" "}
+                million pixels.
                 <Button label="Show all pixels" onClick={() => setWanted(place)} />
               </div>
             )}
@@ -191,13 +195,17 @@ type StageProps = {
   media: Media;
   file: ShownFile;
   side: number;
+  /** How many pixels it may have; 0 if that is known. */
+  pixels: number;
+  isTooLarge: (size: Box) => void;
   handle: { current: StageHandle | null };
   shown: (url: string) => void;
   children?: ComponentChildren;
 };
 
 /** A picture that can be enlarged and moved; null as view means that all of it is visible. */
-function Stage({ media, file, side, handle, shown, children }: StageProps) {
+function Stage(props: StageProps) {
+  const { media, file, side, pixels, isTooLarge, handle, shown, children } = props;
   const root = useRef<HTMLDivElement>(null);
   const [room, setRoom] = useState<Box>({ width: 0, height: 0 });
   const [size, setSize] = useState<Box | null>(null);
@@ -305,11 +313,12 @@ function Stage({ media, file, side, handle, shown, children }: StageProps) {
           media={media}
           query={file.query}
           side={side}
+          pixels={pixels}
           alt={nameOf(file)}
           class={now && now.scale * devicePixelRatio >= 2 ? "cd-pixels" : ""}
           style={style}
           dragged={isLarger ? null : file}
-          failed={() => setGone(true)}
+          failed={(error) => (error instanceof TooManyPixels ? isTooLarge(error) : setGone(true))}
           loaded={(image) => {
             setSize({ width: image.naturalWidth || 300, height: image.naturalHeight || 300 });
             shown(image.src);

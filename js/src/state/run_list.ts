@@ -9,6 +9,7 @@ import type { Transport } from "../transport.ts";
 const PAGE = 60; // runs in a request
 const KEPT = 20; // pages that are kept
 const WATCHED = 10; // of the newest runs, which are compared with those before
+const PAUSE = 50; // ms without scrolling, after which runs are loaded
 const LOOK = 3000; // ms between two comparisons
 const LOST = 5000; // while nothing answers
 
@@ -29,6 +30,7 @@ export class RunList {
   private readonly loading = new Map<number, AbortController>();
   private range: [number, number] = [0, 0];
   private newest = "";
+  private timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(
     private readonly transport: Transport,
@@ -65,6 +67,11 @@ export class RunList {
       Math.floor(Math.max(0, place - this.waiting.length) / PAGE),
     ) as [number, number];
     for (const [page, stop] of this.loading) if (page < from || page > to) stop.abort();
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.loadVisible(from, to), PAUSE);
+  }
+
+  private loadVisible(from: number, to: number): void {
     for (let page = from; page <= to; page += 1) {
       if (this.loading.has(page) || (this.pages.has(page) && !this.stale.has(page))) continue;
       this.load(page);
@@ -120,6 +127,7 @@ export class RunList {
   }
 
   end(): void {
+    clearTimeout(this.timer);
     for (const stop of this.loading.values()) stop.abort();
     this.loading.clear();
     this.stale.clear();
