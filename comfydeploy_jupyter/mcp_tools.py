@@ -295,6 +295,12 @@ def _input_properties(key: str, wanted: dict[str, Any], *, required: bool) -> di
     for name, keyword in (("min", "minimum"), ("max", "maximum")):
         if keyword in wanted:
             summary[name] = wanted[keyword]
+    if wanted.get("type") == "array":  # of rows
+        summary |= {"min_rows": wanted["minItems"], "max_rows": wanted["maxItems"]}
+        summary["fields"] = [
+            _input_properties(name, inner, required=False)
+            for name, inner in wanted["items"]["properties"].items()
+        ]
     choices = wanted.get("enum", wanted.get("examples"))
     if choices is not None:
         summary["choices"] = choices[:MAX_CHOICES]

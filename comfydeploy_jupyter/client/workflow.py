@@ -23,7 +23,7 @@ from ..errors import (
     traceback_lines,
 )
 from ..graphs.definitions import NodeDefinitions
-from ..graphs.form import input_form
+from ..graphs.form import with_rows, workflow_form
 from ..graphs.formats import check_api_graph, class_of, inputs_of, is_link, title_of
 from ..graphs.inputs import InputNames, apply_inputs, stored_value
 from ..graphs.outline import graph_rows, inputs_text, node_names, shown
@@ -36,7 +36,7 @@ from .text import counted, html_table, text_table
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from ..graphs.form import FormField
+    from ..graphs.form import FormField, WorkflowForm
     from ..graphs.outline import NodeName
     from .server import Server
 
@@ -324,7 +324,17 @@ class Workflow:
     >>> comfy.run(workflow)                                        # doctest: +SKIP
     """
 
-    __slots__ = ("_definitions", "_files", "_form", "_given", "_graph", "_server", "_ui", "title")
+    __slots__ = (
+        "_definitions",
+        "_files",
+        "_form",
+        "_given",
+        "_graph",
+        "_nodes",
+        "_server",
+        "_ui",
+        "title",
+    )
 
     def __init__(
         self,
@@ -339,7 +349,8 @@ class Workflow:
             loaded = Source(loaded, ui=ui)
         self._server = server
         self._definitions: dict[str, Any] | None = None
-        self._form: list[FormField] | None = None
+        self._nodes = NodeDefinitions({})  # those of `_definitions`, as far as they were read
+        self._form: WorkflowForm | None = None
         self._given = dict(loaded.given)
         self._files: dict[tuple[str, str], Any] = {}
         if isinstance(source, Workflow):
@@ -406,8 +417,11 @@ class Workflow:
     @property
     def form(self) -> list[FormField]:
         """The fields behind `inputs`, with labels, ranges and choices; the most useful first."""
+        return self._whole_form().fields
+
+    def _whole_form(self) -> WorkflowForm:
         if self._form is None:
-            self._form = input_form(self._graph, self.definitions(), self._ui)
+            self._form = workflow_form(self._graph, self._known(), self._ui)
         return self._form
 
     def set(self, inputs: Mapping[str, Any] | None = None, /, **named: Any) -> Workflow:
@@ -433,7 +447,7 @@ class Workflow:
         # depends on the definitions of the node classes.
         needs_definitions = any(v is None or isinstance(v, str) for v in values.values())
         if applied.unknown or needs_definitions:
-            applied = apply_inputs(self._graph, values, definitions=self.definitions())
+            applied = apply_inputs(self._graph, values, definitions=self._known())
         for node_id in {node_id for node_id, _ in applied.given}:
             before, after = inputs_of(self._graph[node_id]), inputs_of(applied.graph[node_id])
             for name in before.keys() - after.keys():
@@ -515,7 +529,7 @@ class Workflow:
         """
         from ..graphs.export import notebook
 
-        made = notebook(self.to_api(), self.form, title=self.title)
+        made = notebook(self.to_api(), with_rows(self._whole_form()), title=self.title)
         if path is not None:
             write_text(path, json.dumps(made, indent=1, ensure_ascii=False) + "\n")
         return made
@@ -530,7 +544,7 @@ class Workflow:
         """
         from ..graphs.export import python_script
 
-        made = python_script(self.to_api(), self.form, title=self.title)
+        made = python_script(self.to_api(), with_rows(self._whole_form()), title=self.title)
         if path is not None:
             write_text(path, made)
         return made
@@ -568,7 +582,12 @@ class Workflow:
             except ComfyDeployError:
                 return {}
             self._definitions = found if isinstance(found, dict) else {}
+            self._nodes = NodeDefinitions(self._definitions)
         return self._definitions
+
+    def _known(self) -> NodeDefinitions:
+        self.definitions()
+        return self._nodes
 
     def __repr__(self) -> str:
         table = text_table(("", *row) for row in graph_rows(self._graph))

@@ -294,6 +294,19 @@ class Input:
         following = present[-1] + 1 if present else 0
         return [*present, following] if following < self.replaced.rows[1] else present
 
+    def row_of(self, name: str, inputs: Mapping[str, Any]) -> _Section | None:
+        """Return the fields of the row of an input, if the row is there or can be added."""
+        index, _, own = name[len(self.name) + 1 :].partition(".")
+        if not _INDEX.fullmatch(index) or len(index) > _DIGITS:
+            return None
+        number, (_, most, fields) = int(index), self.replaced.rows
+        if own.partition(".")[0] not in fields or number >= most:
+            return None
+        # A row with a field of its template is found at once, all others by looking at all inputs.
+        near = (number, number - 1)
+        found = not number or any(f"{self.name}.{n}.{f}" in inputs for n in near for f in fields)
+        return self.row(number) if found or number in self.rows_beside(inputs) else None
+
     def made_rows(self, count: Any) -> Branch:
         """Return what the editor makes for a number of rows."""
         least = self.replaced.rows[0]
@@ -347,6 +360,11 @@ class _Replaced:
             for option in objects(declared.options.get("options")):
                 if isinstance(option.get("key"), str):
                     self.branches.setdefault(option["key"], option.get("inputs"))
+
+    @cached_property
+    def by_name(self) -> dict[str, Input]:
+        """The inputs of an autogrow group."""
+        return {each.name: each for each in self.grown}
 
     def read_group(self, declared: Input, extra: Mapping[str, Any]) -> None:
         self.grown = tuple(_grown(declared, extra["template"]))
@@ -402,6 +420,10 @@ class _Section:
             for section in ("required", "optional")
             for name, definition in mapping(mapping(declared).get(section)).items()
         ]
+
+    @cached_property
+    def by_name(self) -> dict[str, Input]:
+        return {each.name: each for each in self.inputs if sequence(each.definition)}
 
     @cached_property
     def made(self) -> Branch:
@@ -768,11 +790,25 @@ class NodeClass:
 
     # -- for forms -----------------------------------------------------------------------------
 
+    @cached_property
+    def _declared(self) -> dict[str, Input]:
+        every = self._section.inputs
+        return {
+            e.name: e for e in every if isinstance(e.definition, (list, tuple)) and e.definition
+        }
+
+    @cached_property
+    def varies(self) -> bool:
+        """Whether the inputs of a node decide what it declares."""
+        return self.name == CUSTOM_COMBO or any(each.dynamic for each in self._section.inputs)
+
     def declared(self, inputs: Mapping[str, Any] | None = None) -> dict[str, Input]:
         """Return the inputs that it declares, in the order of its widgets; no hidden ones."""
         # With the inputs of a node, those of the chosen option of a dynamic combo are included
         # (``"<combo>.<name>"``) and all possible ones of an autogrow group (``"<group>.<name>"``).
         # The choices of a Custom Combo are those on the node.
+        if inputs is None or not self.varies:
+            return dict(self._section.by_name)
         found: dict[str, Input] = {}
         pending = list(reversed(self._section.inputs))
         while pending:
@@ -780,7 +816,7 @@ class NodeClass:
             if not isinstance(each.definition, (list, tuple)) or not each.definition:
                 continue
             found[each.name] = each
-            if not inputs or not each.dynamic or each.name.count(".") >= _MAX_DEPTH:
+            if not each.dynamic or each.name.count(".") >= _MAX_DEPTH:
                 continue
             if each.type == AUTOGROW and len(each.slots) == 1:
                 found.update((child.name, child) for child in each.replaced.grown)
@@ -790,11 +826,32 @@ class NodeClass:
             elif each.type == DYNAMIC_COMBO and each.name in inputs:
                 branch = each.branch(inputs[each.name])
                 pending.extend(reversed(branch.inputs if branch is not None else []))
-        if self.name == CUSTOM_COMBO and CHOICE in found and inputs:
+        if self.name == CUSTOM_COMBO and CHOICE in found:
             options = [each for each in custom_options(inputs) if isinstance(each, str) and each]
             found[CHOICE] = copy.copy(found[CHOICE])
             found[CHOICE].choices = options
         return found
+
+    def declared_input(self, name: str, inputs: Mapping[str, Any]) -> Input | None:
+        """Return one of the inputs that `declared` returns, without making all of them."""
+        if self.name == CUSTOM_COMBO:
+            return self.declared(inputs).get(name)
+        section: _Section | None = self._section
+        dot = -1
+        while section is not None and name not in section.by_name:
+            dot = name.find(".", dot + 1)
+            if dot < 0:
+                return None
+            each = section.by_name.get(name[:dot])
+            if each is None or not each.dynamic or each.name.count(".") >= _MAX_DEPTH:
+                continue
+            if each.type == AUTOGROW:
+                return each.replaced.by_name.get(name) if len(each.slots) == 1 else None
+            if each.type == DYNAMIC_COMBO:
+                section = each.branch(inputs.get(each.name)) if each.name in inputs else None
+            elif each.type == ROWS:
+                section = each.row_of(name, inputs)
+        return None if section is None else section.by_name[name]
 
     @cached_property
     def required(self) -> tuple[str, ...]:
@@ -1028,6 +1085,18 @@ class NodeDefinitions:
         """Return `NodeClass.declared` of a class; nothing for an unknown one."""
         found = self.get(class_type)
         return {} if found is None else found.declared(inputs)
+
+    def declared_input(self, class_type: str, name: str, inputs: Mapping[str, Any]) -> Input | None:
+        """Return one of the inputs that `declared` returns."""
+        found = self.get(class_type)
+        return None if found is None else found.declared_input(name, inputs)
+
+    def groups_of_rows(self, class_type: str, inputs: Mapping[str, Any]) -> list[str]:
+        """Return the names of the groups of rows that a node has."""
+        found = self.get(class_type)
+        if found is None or not found.varies:
+            return []
+        return [each.name for each in found.declared(inputs).values() if each.type == ROWS]
 
     def title(self, class_type: str) -> str:
         """Return the name that ComfyUI's editor shows for a class."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import takewhile
+from difflib import SequenceMatcher
+from functools import cached_property
+from itertools import takewhile, zip_longest
 from typing import Any
 
 from ..errors import InvalidRequestError
@@ -27,13 +30,16 @@ from .ui import SavedGraph, SavedNode, SavedWorkflow
 
 SHOWN = 60  # the most characters of a value that are shown
 LEAD = 20  # how many of these are before the first difference
+MAX_ROWS = 1000  # of a group; rows of larger ones are compared by their places
 MODES = {MUTED: "muted", BYPASSED: "bypassed"}  # all others count as active
+
+_ROW = re.compile(r"(.+?)\.(0|[1-9][0-9]{0,8})\.(.+)", re.ASCII)  # a field of a row of a group
 
 
 @dataclass(frozen=True)
 class Change:
     # ``removed``, ``added``, ``replaced`` (another class), ``switched`` (muted, bypassed, active),
-    # ``renamed``, ``rewired`` or ``changed`` (a value)
+    # ``renamed``, ``rewired``, ``changed`` (a value) or ``row`` (of a group; the old and new one)
     kind: str
     node_id: str  # the node; ``"<subgraph id>:<node id>"`` inside the definition of a subgraph
     text: str  # the difference in words
@@ -84,6 +90,18 @@ class _Node:
     links: dict[str, tuple[str, Any]] = field(default_factory=dict)
     unique: bool = False
 
+    @cached_property
+    def groups(self) -> dict[str, dict[int, dict[str, str]]]:
+        """The groups of rows: the names of the inputs of each row, by their fields."""
+        found: dict[str, dict[int, dict[str, str]]] = defaultdict(dict)
+        for name in (*self.values, *self.links):
+            if part := _ROW.fullmatch(name):
+                found[part[1]].setdefault(int(part[2]), {})[part[3]] = name
+        return found
+
+    def names_in(self, group: str) -> list[str]:
+        return [name for row in self.groups.get(group, {}).values() for name in row.values()]
+
     @property
     def name(self) -> str:
         own_id = self.id.rpartition(":")[2] if self.place else self.id
@@ -131,7 +149,13 @@ def _compare(
     if old.title != new.title:
         text = f"{old.name} is now called {new.title or new.class_type!r}"
         yield Change("renamed", new.id, text, None, old.title, new.title)
+    grouped: set[str] = set()
+    for group in dict.fromkeys((*new.groups, *old.groups)):
+        grouped.update((group, *(name for each in (old, new) for name in each.names_in(group))))
+        yield from _compare_rows(old, new, group, before, after)
     for name in dict.fromkeys((*new.links, *new.values, *old.links, *old.values)):
+        if name in grouped:
+            continue
         was, now = old.links.get(name), new.links.get(name)
         if was != now:
             yield _rewired(old, new, name, _source(was, before), _source(now, after))
@@ -139,6 +163,85 @@ def _compare(
             a, b = _excerpts(old.values.get(name, _UNSET), new.values.get(name, _UNSET))
             text, values = f"{new.name}: {name} {a} → {b}", (old.values, new.values)
             yield Change("changed", new.id, text, name, *(each.get(name) for each in values))
+
+
+def _compare_rows(
+    old: _Node, new: _Node, group: str, before: Mapping[str, _Node], after: Mapping[str, _Node]
+) -> Iterator[Change]:
+    """Yield the rows that were removed, added, moved or changed; people count them from 1."""
+    was, now = _rows(old, group, before), _rows(new, group, after)
+    keys = [[json.dumps(row, sort_keys=True) for row in rows] for rows in (was, now)]
+    for place, other in _pairs(*keys):
+        a = None if place is None else was[place]
+        b = None if other is None else now[other]
+        for text in _row_texts(place, other, a, b):
+            yield Change("row", new.id, f"{new.name}: {group} row {text}", group, a, b)
+
+
+def _row_texts(
+    place: int | None, other: int | None, a: dict[str, Any] | None, b: dict[str, Any] | None
+) -> Iterator[str]:
+    if place is None or a is None:
+        yield f"{(other or 0) + 1} added ({_row_text(b or {})})"
+    elif other is None or b is None:
+        yield f"{place + 1} removed ({_row_text(a)})"
+    else:
+        if place != other and a == b:
+            yield f"{place + 1} moved to {other + 1}"
+        for name in dict.fromkeys((*b, *a)):
+            values = a.get(name, _UNSET), b.get(name, _UNSET)
+            if not _same(*values):
+                yield f"{other + 1} {name} {' → '.join(_excerpts(*values))}"
+
+
+def _row_text(row: Mapping[str, Any]) -> str:
+    text = ", ".join(f"{name} {_shown(value)}" for name, value in row.items())
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
+
+
+def _rows(node: _Node, group: str, nodes: Mapping[str, _Node]) -> list[dict[str, Any]]:
+    """Return the rows of a group: values, and descriptions of the origins of links."""
+    return [
+        {
+            field: _Origin(f"from {_source(node.links[name], nodes)}")
+            if name in node.links
+            else node.values[name]
+            for field, name in row.items()
+        }
+        for _, row in sorted(node.groups.get(group, {}).items())
+    ]
+
+
+def _pairs(old: list[str], new: list[str]) -> list[tuple[int | None, int | None]]:
+    """Return which old row is which new one; None for one that was removed or added."""
+    # Equal rows are the same, in their order as far as possible. Of the others, those at the same
+    # place among the equal ones are, and what is left was removed or added.
+    pairs: list[tuple[int | None, int | None]] = []
+    gaps: list[tuple[list[int], list[int]]] = []
+    kept: list[tuple[int, int]] = []
+    if max(len(old), len(new)) <= MAX_ROWS:
+        matcher = SequenceMatcher(None, old, new, autojunk=False)
+        for kind, a1, a2, b1, b2 in matcher.get_opcodes():
+            if kind == "equal":
+                kept += zip(range(a1, a2), range(b1, b2), strict=True)
+            else:
+                gaps.append((list(range(a1, a2)), list(range(b1, b2))))
+    else:
+        gaps.append((list(range(len(old))), list(range(len(new)))))
+    places: dict[str, list[int]] = defaultdict(list)
+    for _, added in gaps:
+        for other in added:
+            places[new[other]].append(other)
+    for removed, _ in gaps:
+        for place in list(removed):
+            if places[old[place]]:
+                other = places[old[place]].pop(0)
+                removed.remove(place)
+                next(added for _, added in gaps if other in added).remove(other)
+                pairs.append((place, other))
+    for removed, added in gaps:
+        pairs += zip_longest(removed, added)
+    return sorted(pairs, key=lambda pair: (pair[1] is not None, pair[1] or 0, pair[0] or 0))
 
 
 def _rewired(old: _Node, new: _Node, name: str, was: str | None, now: str | None) -> Change:
@@ -217,13 +320,21 @@ def _widget_values(node: SavedNode) -> dict[str, Any]:
     if isinstance(node.stored, Mapping):
         return {str(name): value for name, value in node.stored.items()}
     values = sequence(node.stored)
-    names = [slot.name for slot in node.inputs if slot.widget is not None]
+    names: list[str] = []
+    for slot in node.inputs:
+        if slot.widget is not None:
+            row = _ROW.fullmatch(slot.name)
+            if row is not None and row[1] not in names:
+                names.append(row[1])  # the number of rows is before them
+            names.append(slot.name)
     if len(names) != len(values):
         for place in range(1, len(values)):
             control = isinstance(values[place], str) and values[place] in CONTROLS
             if control and names[place - 1 : place] and names[place - 1].endswith("seed"):
                 names.insert(place, f"{names[place - 1]} control")
     if len(names) != len(values) or len(set(names)) != len(names):
+        if node.named:
+            return dict(node.named)
         names = [f"value {place}" for place in range(1, len(values) + 1)]
     return dict(zip(names, values, strict=True))
 
@@ -236,6 +347,12 @@ class _Unset:
 _UNSET = _Unset()
 
 
+class _Origin(str):
+    """The description of the origin of a link, in place of a value."""
+
+    __slots__ = ()
+
+
 def _same(a: Any, b: Any) -> bool:
     """Return whether JSON values are equal: 1 equals 1.0, but not true."""
     if isinstance(a, bool) or isinstance(b, bool):
@@ -244,8 +361,8 @@ def _same(a: Any, b: Any) -> bool:
 
 
 def _shown(value: Any) -> str:
-    if value is _UNSET:
-        return repr(value)
+    if value is _UNSET or isinstance(value, _Origin):
+        return str(value)
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
 

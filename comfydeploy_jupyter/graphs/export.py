@@ -13,10 +13,10 @@ import re
 import textwrap
 from dataclasses import dataclass
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..errors import InvalidRequestError
-from .form import FormField, input_form
+from .form import FormField, InputGroup, with_rows, workflow_form
 from .formats import AnyGraph, class_of, title_of
 
 if TYPE_CHECKING:
@@ -53,10 +53,12 @@ class ScriptParts:
     run: str  # code: ``result = comfy.run(workflow, inputs={…})``
 
 
-def python_script(
-    graph: AnyGraph, fields: Sequence[FormField] | None = None, *, title: str = ""
-) -> str:
-    parts = script_parts(graph, fields, title=title)
+Entries: TypeAlias = "Sequence[FormField | InputGroup]"
+"""The inputs that become variables: fields, and groups of rows."""
+
+
+def python_script(graph: AnyGraph, form: Entries | None = None, *, title: str = "") -> str:
+    parts = script_parts(graph, form, title=title)
     variables = f"{parts.variables}\n\n" if parts.variables else ""
     return (
         f'"""{_in_docstring(parts.title)}.\n\n{_in_docstring(parts.about)}\n"""\n\n'
@@ -73,11 +75,9 @@ def python_script(
     )
 
 
-def script_parts(
-    graph: AnyGraph, fields: Sequence[FormField] | None = None, *, title: str = ""
-) -> ScriptParts:
+def script_parts(graph: AnyGraph, form: Entries | None = None, *, title: str = "") -> ScriptParts:
     """Return the pieces of scripts and notebooks; parameters are those of `python_script`."""
-    form = input_form(graph) if fields is None else fields
+    form = with_rows(workflow_form(graph)) if form is None else form
     chosen, others = form[:MAX_VARIABLES], form[MAX_VARIABLES:]
     named = list(zip(variable_names(chosen), chosen, strict=True))
     assignments = [_assignment(name, field) for name, field in named]
@@ -85,7 +85,7 @@ def script_parts(
         keys = ", ".join(repr(field.key) for field in others[:3])
         more = _count(len(others), "more input")
         assignments.append(f"# {one_line(f'{more} can be given to run() by their keys: {keys} …')}")
-    inputs = "".join(f"    {key!r}: {name},\n" for name, field in named for key in field.keys)
+    inputs = "".join(f"    {key!r}: {name},\n" for name, field in named for key in _keys(field))
     given = f", inputs={{\n{inputs}}}" if named else ""
     return ScriptParts(
         one_line(title) or "ComfyUI workflow",
@@ -96,7 +96,11 @@ def script_parts(
     )
 
 
-def variable_names(fields: Iterable[FormField]) -> list[str]:
+def _keys(field: FormField | InputGroup) -> tuple[str, ...]:
+    return field.keys if isinstance(field, FormField) else (field.key,)
+
+
+def variable_names(fields: Iterable[FormField | InputGroup]) -> list[str]:
     """Return a name for each field: a unique, valid identifier that Python does not use."""
     # The first of these that is unique is used: the ``input_id`` that the author of the workflow
     # chose, ``positive_prompt``, the name of the input, the name with the title of its node.
@@ -109,7 +113,7 @@ def variable_names(fields: Iterable[FormField]) -> list[str]:
     return names
 
 
-def _candidates(field: FormField) -> Iterator[str]:
+def _candidates(field: FormField | InputGroup) -> Iterator[str]:
     own = field.key if field.key != f"{field.node_id}.{field.input_name}" else ""
     prompt = field.label if field.label in ("Positive prompt", "Negative prompt") else ""
     first = _identifier(own or prompt or field.input_name)
@@ -127,18 +131,30 @@ def _identifier(text: str) -> str:
     return name
 
 
-def _assignment(name: str, field: FormField) -> str:
+def _assignment(name: str, field: FormField | InputGroup) -> str:
     comment = one_line("; ".join(_facts(field)))
     if len(comment) > MAX_COMMENT:
         comment = f"{comment[:MAX_COMMENT]} …"
     lines = textwrap.wrap(comment, WIDTH - 2, break_long_words=False, break_on_hyphens=False)
+    if isinstance(field, InputGroup):
+        return "\n".join(
+            [
+                *(f"# {line}" for line in lines),
+                f"{name} = {literal([*(field.rows or {}).values()])}",
+            ]
+        )
     is_colour = field.kind == "color" and type(field.initial) is int and field.initial >= 0
     value = f"0x{field.initial:06X}" if is_colour else literal(field.initial)
     return "\n".join([*(f"# {line}" for line in lines), f"{name} = {value}"])
 
 
-def _facts(field: FormField) -> Iterator[str]:
+def _facts(field: FormField | InputGroup) -> Iterator[str]:
     yield field.label
+    if isinstance(field, InputGroup):
+        yield f"{field.least} to {_count(field.most, 'row')}"
+        for each in field.template:
+            yield ", ".join([each.key, *list(_facts(each))[1:]])
+        return
     if field.required:
         yield "required"
     if field.min is not None and abs(field.min) < MAX_BOUND:
@@ -212,15 +228,13 @@ def _flat(value: object, depth: int = 0) -> str:
 _MARKDOWN = re.compile(r"([\\`*_\[\]|~$#!])")
 
 
-def notebook(
-    graph: AnyGraph, fields: Sequence[FormField] | None = None, *, title: str = ""
-) -> dict[str, Any]:
+def notebook(graph: AnyGraph, form: Entries | None = None, *, title: str = "") -> dict[str, Any]:
     """Return a notebook that loads a workflow, sets its inputs, runs it and shows the result."""
     # Imported here, since the import takes much longer than making a notebook.
     import nbformat
     from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-    parts = script_parts(graph, fields, title=title)
+    parts = script_parts(graph, form, title=title)
     about = f"# {_escaped(parts.title)}\n\n{_escaped(parts.about)}"
     connect = "import comfydeploy_jupyter\n\ncomfy = comfydeploy_jupyter.connect()\ncomfy"
     hint = "## Inputs\n\nChange them, then run the cells below again."

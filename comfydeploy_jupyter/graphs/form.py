@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import unquote, urlencode
@@ -41,7 +41,7 @@ from .formats import (
 )
 from .remote import RemoteList, deciding
 from .seeds import SEED_NAMES
-from .ui import FROM_OUTSIDE, PRIMITIVE, Port, SavedGraph, SavedNode, SavedWorkflow, Slot
+from .ui import FROM_OUTSIDE, PRIMITIVE, AnySaved, Port, SavedGraph, SavedNode, SavedWorkflow, Slot
 from .video_edit import VIDEO_EDIT, changes, edit_text, features_of
 
 # Types of autogrow inputs into which users can type, and the values of new inputs.
@@ -66,9 +66,18 @@ class InputGroup:
     # the keys of the input, or of the fields of the row, that can be removed; empty if the group
     # has as few as the node class allows, or if the last input is a link
     last: tuple[str, ...]
-    has_rows: bool = False  # whether it is a group of rows
+    # of a group of rows, else None: what its rows have, by their indexes and the names of their
+    # fields, also links
+    rows: dict[int, dict[str, Any]] | None = None
+    row_name: str = "Row"
+    template: tuple[FormField, ...] = ()  # the fields of a new row; their keys are their names
+    flat: bool = True  # whether a row has no other fields than these
     advanced: bool = False  # whether it is rarely changed
     title: str = ""  # the title of the node
+
+    @property
+    def input_name(self) -> str:
+        return self.key.removeprefix(f"{self.node_id}.")
 
 
 @dataclass(frozen=True)
@@ -81,6 +90,17 @@ class WorkflowForm:
     # a sentence for each input that the author chose and the workflow does not have
     warnings: list[str]
     mismatches: list[TypeMismatch]  # the values whose type cannot be that of their inputs
+
+
+def with_rows(form: WorkflowForm) -> list[FormField | InputGroup]:
+    """Return the fields of a form, with each group of rows in place of the fields in them."""
+    groups = {group.key: group for group in form.groups if group.rows is not None}
+    found: dict[str, FormField | InputGroup] = {}
+    for field in form.fields:
+        group = next((groups[key] for key in above(field.key) if key in groups), None)
+        each = group or field
+        found.setdefault(each.key, each)
+    return [*(found | {key: group for key, group in groups.items() if key not in found}).values()]
 
 
 def input_form(
@@ -106,14 +126,15 @@ def input_form(
 
 
 def workflow_form(
-    graph: AnyGraph, definitions: AnyDefinitions = None, ui: UIGraph | None = None
+    graph: AnyGraph, definitions: AnyDefinitions = None, ui: AnySaved | None = None
 ) -> WorkflowForm:
     """Return the form of a workflow; parameters are those of `input_form`."""
     definitions = NodeDefinitions.of(definitions)
+    saved = None if ui is None else SavedWorkflow.of(ui)
     missing = _missing(graph, definitions)
-    ranked = ranked_fields(graph, definitions, ui)
+    ranked = ranked_fields(graph, definitions, saved)
     fields = [_with_video(field, graph, definitions) for field in [*missing, *ranked]]
-    authored = AuthorForm(ui or {})
+    authored = AuthorForm(saved or {})
     warnings = list(authored.warnings)
     if authored.inputs:
         fields = _as_chosen(fields, authored, graph, warnings)
@@ -273,8 +294,13 @@ def _rows_of(
     if not fields:
         return None
     present = spec.rows_in(inputs)
-    following = [index for index in spec.rows_beside(inputs) if index not in present]
-    added = [field for index in following for field in spec.row(index).inputs]
+    beside = spec.rows_beside(inputs)
+    following = beside[-1] if len(beside) > len(present) else None
+    template = [
+        replace(field, key=field.input_name, value=field.fresh)
+        for each in spec.row(0).inputs
+        if (field := _template_field(node_id, each, f"{spec.name}.0.", definitions)) is not None
+    ]
     start = f"{spec.name}.{present[-1]}." if len(present) > least else None
     return InputGroup(
         f"{node_id}.{spec.name}",
@@ -284,13 +310,40 @@ def _rows_of(
         least,
         most,
         {
-            f"{node_id}.{field.name}": _fresh(field)
-            for field in added
-            if field.type in _TYPED or is_loadable(definitions, field)
+            f"{node_id}.{spec.name}.{following}.{field.key}": field.value
+            for field in template
+            if following is not None
         },
         tuple(f"{node_id}.{own}" for own in inputs if start and own.startswith(start)),
-        has_rows=True,
+        rows=row_values(spec, inputs),
+        row_name=_row_name(spec),
+        template=tuple(template),
+        flat=len(template) == len(fields) and not any(field.dynamic for field in template),
     )
+
+
+def _template_field(
+    node_id: str, spec: Input, start: str, definitions: NodeDefinitions
+) -> FormField | None:
+    if spec.type not in _TYPED and not is_loadable(definitions, spec):
+        return None
+    name = spec.name.removeprefix(start)
+    kind = _kind_of(spec.owner.name, name, "", spec) or "text"
+    advanced = bool(spec.options.get("advanced"))
+    label = words(name)
+    node = {"class_type": spec.owner.name}
+    return _field(node_id, node, name, kind, "", spec, definitions, label=label, advanced=advanced)
+
+
+def row_values(group: Input, inputs: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
+    """Return what the rows of a group have, by their indexes and the names of their fields."""
+    rows: dict[str, dict[str, Any]] = {str(index): {} for index in group.rows_in(inputs)}
+    start = f"{group.name}."
+    for name, value in inputs.items():
+        index, _, own = name.removeprefix(start).partition(".")
+        if name.startswith(start) and index in rows:
+            rows[index][own] = value
+    return {int(index): row for index, row in rows.items()}
 
 
 def _fresh(spec: Input) -> Any:
@@ -439,12 +492,11 @@ class FormField:
 
 
 def ranked_fields(
-    graph: AnyGraph, definitions: NodeDefinitions, ui: UIGraph | None
+    graph: AnyGraph, definitions: NodeDefinitions, saved: SavedWorkflow | None
 ) -> list[FormField]:
     """Return a field for each value that a user may change, the most useful first."""
     # Parameters are those of `form.input_form`, which describes the order.
     roles = _prompt_roles(graph)
-    saved = SavedWorkflow(ui) if ui is not None else None
     ranked: list[tuple[tuple[int, int, int, int, int], FormField]] = []
     for position, (node_id, node) in enumerate(graph.items()):
         if is_external_input(node):
@@ -477,7 +529,7 @@ def ranked_fields(
                 name,
                 kind,
                 shown,
-                specs,
+                specs.get(name),
                 definitions,
                 label=f"{role} prompt".capitalize() if role and plain else label,
                 advanced=single or unknown or bool(specs and specs[top].options.get("advanced")),
@@ -542,17 +594,15 @@ def field_of(
     node_id: str, node: Mapping[str, Any], name: str, definitions: NodeDefinitions
 ) -> FormField | None:
     """Return the field of one declared input, for any value; None if it has no field."""
-    specs = definitions.declared(class_of(node), inputs_of(node))
-    if name not in specs:
-        return None
-    if specs[name].type not in _TYPED and not is_loadable(definitions, specs[name]):
+    spec = definitions.declared_input(class_of(node), name, inputs_of(node))
+    if spec is None or (spec.type not in _TYPED and not is_loadable(definitions, spec)):
         return None
     # The type of a value decides only if none is declared, so a text is used for all of them.
-    kind = _kind_of(class_of(node), name, "", specs[name])
+    kind = _kind_of(class_of(node), name, "", spec)
     if kind is None:
         return None
     title = title_of(node) or definitions.title(class_of(node))
-    return _field(node_id, node, name, kind, title, specs, definitions)
+    return _field(node_id, node, name, kind, title, spec, definitions)
 
 
 def _field(
@@ -561,16 +611,16 @@ def _field(
     name: str,
     kind: str,
     title: str,
-    specs: Mapping[str, Input],
+    spec: Input | None,
     definitions: NodeDefinitions,
     *,
     label: str = "",
     advanced: bool = False,
 ) -> FormField:
-    spec, inputs, remote = specs.get(name), inputs_of(node), ""
+    inputs, remote = inputs_of(node), ""
     if RemoteList.of(spec) is not None:
         facts = {"class_type": class_of(node), "input": name}
-        others = deciding(name, specs, inputs)
+        others = deciding(name, definitions.declared(class_of(node), inputs), inputs)
         remote = urlencode({**facts, **({"inputs": json.dumps(others)} if others else {})})
     return FormField(
         f"{node_id}.{name}",
@@ -691,23 +741,29 @@ def _top_of(name: str, specs: Mapping[str, Input]) -> str:
     return name
 
 
-def group_of(name: str, specs: Mapping[str, Input]) -> Input | None:
-    """Return the group that an input belongs to."""
-    parent = name.rpartition(".")[0]
-    for group, kind in ((parent, AUTOGROW), (parent.rpartition(".")[0], ROWS)):
-        if group in specs and specs[group].type == kind:
-            return specs[group]
+def group_of(name: str, declared: Callable[[str], Input | None]) -> Input | None:
+    """Return the autogrow group, or the group of rows, that an input belongs to."""
+    dot = name.rfind(".")
+    while dot >= 0:
+        found = declared(name[:dot])
+        if found is not None and found.type in (AUTOGROW, ROWS):
+            return found
+        dot = name.rfind(".", 0, dot)
     return None
 
 
 def _words_of(name: str, specs: Mapping[str, Input]) -> str:
     """Return the name of an input for people; that of a field of a row as the editor shows it."""
-    group = group_of(name, specs)
+    group = group_of(name, specs.get) if "." in name else None
     rows = [] if group is None or group.type != ROWS else group.rows_in([name])
     if group is None or not rows:
         return words(name)
-    row = text_of(group.options.get("group_name")) or "Row"
-    return f"{row} #{rows[0] + 1} {words(name.rpartition('.')[2])}"
+    own = name.removeprefix(f"{group.name}.{rows[0]}.")
+    return f"{_row_name(group)} #{rows[0] + 1} {words(own)}"
+
+
+def _row_name(group: Input) -> str:
+    return text_of(group.options.get("group_name")) or "Row"
 
 
 def _rank(field: FormField, role: str | None) -> tuple[int, int]:
@@ -767,6 +823,14 @@ def page_value(field: FormField, value: Any) -> Any:
     return str(value)
 
 
+def above(key: str) -> Iterator[str]:
+    """Yield what is before each dot of a key: what it may be within."""
+    dot = key.find(".")
+    while dot >= 0:
+        yield key[:dot]
+        dot = key.find(".", dot + 1)
+
+
 def words(name: str) -> str:
     return name.replace("_", " ").replace(".", ": ")
 
@@ -813,8 +877,8 @@ class _Place:
 class AuthorForm:
     """The inputs and outputs that the author of a workflow chose."""
 
-    def __init__(self, ui: UIGraph) -> None:
-        self._saved = SavedWorkflow(ui)
+    def __init__(self, ui: AnySaved) -> None:
+        self._saved = SavedWorkflow.of(ui)
         self._subgraphs = self._saved.subgraphs
         self._inner: dict[str, list[_Place]] | None = None
         self._steps = 0
@@ -823,7 +887,7 @@ class AuthorForm:
         self.outputs: list[str] = []
         # a sentence for each entry of ``linearData`` that is invalid
         self.warnings: list[str] = []
-        data = mapping(ui.get("extra")).get("linearData")
+        data = self._saved.extra.get("linearData")
         if data is not None:
             self._read_app(data)
         self.app = bool(self.inputs)  # whether they are of App mode, or the promoted widgets

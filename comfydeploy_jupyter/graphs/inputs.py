@@ -14,6 +14,7 @@ import difflib
 import re
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidInputError, UnknownInputError
@@ -27,6 +28,7 @@ from .definitions import (
     AnyDefinitions,
     Input,
     NodeDefinitions,
+    Widget,
     index_of_choice,
 )
 from .dependencies import nodes_that_need
@@ -35,9 +37,11 @@ from .form import (
     LOADERS,
     MEDIA_KINDS,
     FormField,
+    InputGroup,
     external_fields,
     field_of,
     group_of,
+    with_rows,
     words,
     workflow_form,
 )
@@ -47,7 +51,7 @@ from .validation import not_offered, own_check, value_text
 from .video_edit import PARTS, VIDEO_EDIT, edit_in
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 MAX_TITLE = 60  # characters of a title in the name of an input
 
@@ -60,6 +64,7 @@ class AppliedInputs:
     given: dict[Target, str]  # the inputs that were set, and the key of ``inputs`` that set each
     # the keys that match no input or several, each with the candidates
     unknown: dict[str, list[str]]
+    names: InputNames  # the names of the inputs of the graph
 
 
 def apply_inputs(
@@ -109,48 +114,47 @@ def apply_inputs(
             unknown.pop(key, None)
             ((node_id, name),) = targets
             node = result[node_id]
-            before = inputs_of(node)
-            # Only these may be about a whole group.
-            whole = value is None or any(other.startswith(f"{name}.") for other in before)
-            specs = definitions.declared(class_of(node), before) if whole else {}
-            own = specs.get(name)
-            if isinstance(value, str) and value.startswith("{"):
-                # Pages keep the edit of a video as JSON text.
-                edited = definitions.declared(class_of(node), before).get(name)
-                if edited is not None and edited.type == VIDEO_EDIT:
-                    value = edit_in(value)
+            node["inputs"] = inputs_of(node)
+            stored, declared = node["inputs"], names.declared(node_id)
+            own = declared(name)
+            if (
+                own is not None
+                and own.type == VIDEO_EDIT
+                and isinstance(value, str)
+                and value.startswith("{")
+            ):
+                value = edit_in(value)  # pages keep the edit of a video as JSON text
             if own is not None and own.type == ROWS:
-                rows = _rows_of(own, value, key)
+                before = dict(stored)
+                for old in [n for n in before if n.startswith(f"{name}.")]:
+                    del stored[old]
                 given[node_id, name] = key
-                node["inputs"] = {n: v for n, v in before.items() if not n.startswith(f"{name}.")}
-                for number, fields in enumerate(rows):
-                    for field, item in fields.items():
-                        given[node_id, f"{name}.{number}.{field}"] = key
-                        node["inputs"][f"{name}.{number}.{field}"] = stored_value(item, graph)
-                    _fill_row(node, own, number)
-                names.update(node_id, before, node["inputs"])
+                placed = _put_rows(node, own, value, key, graph, definitions)
+                given.update({(node_id, field): key for field in placed})
+                names.update(node_id, before, stored)
                 continue
-            node["inputs"] = {**before, name: stored_value(value, graph)}
+            group = group_of(name, declared) if value is None and "." in name else None
             given[node_id, name] = key
-            group = group_of(name, specs) if value is None else None
             if group is not None:
-                row = name.rpartition(".")[0] if group.type == ROWS else name
-                node["inputs"] = {
-                    n: v for n, v in before.items() if n != name and not n.startswith(f"{row}.")
-                }
-                names.update(node_id, before, node["inputs"])
+                row = name.removeprefix(f"{group.name}.").partition(".")[0]
+                start = f"{group.name}.{row}." if group.type == ROWS else None
+                before = dict(stored)
+                for other in before:
+                    if other == name or (start is not None and other.startswith(start)):
+                        del stored[other]
+                names.update(node_id, before, stored)
                 continue
-            if before.get(name) != value:
-                own = definitions.declared(class_of(node), node["inputs"]).get(name)
-                if own is not None and own.type == DYNAMIC_COMBO:
-                    kept = {n for i, n in given if i == node_id and n.startswith(f"{name}.")}
-                    node["inputs"] = _with_branch(node, name, definitions, kept)
-                    names.update(node_id, before, node["inputs"])
-                    for gone in kept - node["inputs"].keys():
-                        lost = given.pop((node_id, gone))
-                        waiting.append(lost)
-                        unknown[lost] = []
-                    branched = True
+            changed = name not in stored or stored[name] != value
+            stored[name] = stored_value(value, graph)
+            if changed and own is not None and own.type == DYNAMIC_COMBO:
+                before = dict(stored)
+                kept = {n for i, n in given if i == node_id and n.startswith(f"{name}.")}
+                node["inputs"] = _with_branch(node, name, definitions, kept)
+                names.update(node_id, before, node["inputs"])
+                for lost in {given.pop((node_id, n)) for n in kept - node["inputs"].keys()}:
+                    waiting.append(lost)
+                    unknown[lost] = []
+                branched = True
         # The inputs of an option can be set once that option is chosen.
         pending = waiting if branched else []
     if unknown and strict:
@@ -158,27 +162,51 @@ def apply_inputs(
             "; ".join(_complaint(key, unknown[key], key in ambiguous) for key in unknown),
             details={"field": f"inputs.{next(iter(unknown))}", "unknown": unknown},
         )
-    for node_id in {node_id for node_id, name in given if "." in name}:
-        _complete_rows(result[node_id], definitions)
+    _complete_rows(given, names, result)
     for node_id in {node_id for node_id, name in given if name == CHOICE}:
         node = result[node_id]
         if class_of(node) == CUSTOM_COMBO and (node_id, INDEX) not in given:
             node["inputs"][INDEX] = index_of_choice(node["inputs"])
-    return AppliedInputs(result, given, unknown)
+    return AppliedInputs(result, given, unknown, names)
 
 
-def _rows_of(group: Input, value: Any, key: str) -> list[dict[str, Any]]:
-    """Return the rows that a user gives for a group; raise InvalidInputError."""
-    least, most, fields = group.replaced.rows
-    if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
-        raise _invalid(key, f"must be a list with an object for each row, not {value_text(value)}")
-    if not least <= len(value) <= most:
-        raise _invalid(key, f"must have {least} to {most} rows, not {len(value)}")
-    for number, row in enumerate(value):
-        for unknown in row.keys() - fields:
-            known = ", ".join(sorted(fields))
-            raise _invalid(key, f"row {number} has no field {unknown!r}; the fields are {known}")
-    return value
+def _put_rows(
+    node: dict[str, Any],
+    group: Input,
+    rows: Any,
+    key: str,
+    graph: AnyGraph,
+    definitions: NodeDefinitions,
+) -> list[str]:
+    """Put the rows that a user gives for a group into a node; return the names of their fields."""
+    # A row is an object. Its keys are the names of fields, those of an option with that of its
+    # combo: ``{"mode": "large", "mode.size": 8}``. Without a value, or with null, a field gets its
+    # default.
+    least, most, _ = group.replaced.rows
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise _invalid(key, f"must be a list with an object for each row, not {value_text(rows)}")
+    if not least <= len(rows) <= most:
+        raise _invalid(key, f"must have {least} to {most} rows, not {len(rows)}")
+    inputs, placed = node["inputs"], []
+    for number, row in enumerate(rows):
+        start = f"{group.name}.{number}."
+        fields = {name: value for name, value in row.items() if value is not None}
+        inputs.update((f"{start}{name}", stored_value(v, graph)) for name, v in fields.items())
+        _fill(node, group.row(number).made.widgets)
+        for name, value in sorted(fields.items(), key=lambda field: field[0].count(".")):
+            own = definitions.declared_input(class_of(node), f"{start}{name}", inputs)
+            if own is None:
+                known = ", ".join(
+                    sorted(each.name[len(start) :] for each in group.row(number).inputs)
+                )
+                text = f"row {number} has no field {name!r}; the fields are {known}"
+                raise _invalid(key, text)
+            if own.type == ROWS:
+                del inputs[own.name]
+                further = f"{key}.{number}.{name}"
+                placed += _put_rows(node, own, value, further, graph, definitions)
+        placed += [f"{start}{name}" for name in fields]
+    return placed
 
 
 def _invalid(key: str, problem: str) -> InvalidInputError:
@@ -186,23 +214,40 @@ def _invalid(key: str, problem: str) -> InvalidInputError:
     return InvalidInputError(f"inputs.{key}: {problem}", details=details)
 
 
-def _complete_rows(node: dict[str, Any], definitions: NodeDefinitions) -> None:
-    """Give the fields that rows of a node lack their defaults."""
-    inputs = node["inputs"]
-    for own in definitions.declared(class_of(node), inputs).values():
-        for index in own.rows_in(inputs) if own.type == ROWS else ():
-            _fill_row(node, own, index)
+def _complete_rows(given: Iterable[Target], names: InputNames, graph: Graph) -> None:
+    """Give the fields that rows lack their defaults, if a user has set other fields of them."""
+    rows: dict[tuple[str, str], tuple[Input, int]] = {}
+    for node_id, name in given:
+        group = group_of(name, names.declared(node_id)) if "." in name else None
+        if group is not None and group.type == ROWS and name in graph[node_id]["inputs"]:
+            for index in group.rows_in([name]):
+                rows[node_id, f"{group.name}.{index}"] = group, index
+    for (node_id, _), (group, index) in rows.items():
+        _fill(graph[node_id], group.row(index).made.widgets)
 
 
-def _fill_row(node: dict[str, Any], group: Input, index: int) -> None:
-    for widget in group.row(index).made.widgets:
+def _fill(node: dict[str, Any], widgets: Iterable[Widget]) -> None:
+    """Give the inputs of a node that are missing their defaults, also those of chosen options."""
+    inputs, pending = node["inputs"], [*widgets]
+    while pending:
+        widget = pending.pop()
         if widget.emitted and widget.default is not MISSING:
-            node["inputs"].setdefault(widget.name, wrapped(widget.default))
+            inputs.setdefault(widget.name, wrapped(widget.default))
+        own = widget.branches
+        if own is not None and own.type == ROWS:
+            pending += [] if own.rows_in(inputs) else own.made_rows(None).widgets
+        elif own is not None and (section := own.branch(inputs.get(widget.name))) is not None:
+            pending += section.made.widgets
 
 
 def may_be_absent(definitions: NodeDefinitions, node: Mapping[str, Any], name: str) -> bool:
     """Return whether an input belongs to an autogrow group, or to a group of rows."""
-    return group_of(name, definitions.declared(class_of(node), inputs_of(node))) is not None
+    declared = partial(_declared, definitions, node)
+    return group_of(name, declared) is not None
+
+
+def _declared(definitions: NodeDefinitions, node: Mapping[str, Any], name: str) -> Input | None:
+    return definitions.declared_input(class_of(node), name, inputs_of(node))
 
 
 def _with_branch(
@@ -243,14 +288,11 @@ class InputNames:
                 self._titles[title].append(node_id)
             for name in inputs:
                 self._names[name].append(node_id)
-            for name in {name.partition(".")[0] for name in inputs if "." in name} - inputs.keys():
-                if name in self._definitions.declared(class_of(node), inputs):  # a group of rows
-                    self._names[name].append(node_id)
-
         self._longest = max(map(len, [*graph, *self._titles]), default=0)
 
     def update(self, node_id: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
         """Record that the inputs of a node have changed."""
+        self.__dict__.pop("_groups", None)
         for name in before.keys() - after.keys():
             self._names[name] = [other for other in self._names[name] if other != node_id]
         for name in after.keys() - before.keys():
@@ -266,7 +308,7 @@ class InputNames:
                 for head, name in splits
                 for t in self._with_input(self._titles.get(head, ()), name)
             ]
-            or [(node_id, key) for node_id in self._names.get(key, ())]
+            or [(node_id, key) for node_id in self._named(key)]
             or self._values_of(self._titles.get(key, ()))
         )
 
@@ -280,16 +322,39 @@ class InputNames:
                 return by_title
         return f"{node_id}.{name}"
 
+    def _named(self, name: str) -> list[str]:
+        """Return the nodes with an input, or a group of rows, of this name."""
+        return [*self._names.get(name, ()), *self._groups.get(name, ())]
+
+    @cached_property
+    def _groups(self) -> dict[str, list[str]]:
+        """The nodes with a group of rows, by its name; choosing an option may change them."""
+        found: dict[str, list[str]] = defaultdict(list)
+        for node_id, node in self._graph.items():
+            for name in self._definitions.groups_of_rows(class_of(node), inputs_of(node)):
+                found[name].append(node_id)
+        return found
+
+    def declared(self, node_id: str) -> Callable[[str], Input | None]:
+        """Return the function that finds the declared inputs of a node by their names."""
+        return partial(_declared, self._definitions, self._graph[node_id])
+
     def of(self, node_id: str, name: str) -> list[str]:
         """Return all names by which exactly this input is set."""
         title = title_of(self._graph[node_id])
         names = [f"{node_id}.{name}"]
-        names += [name] if len(self._names[name]) == 1 else []
-        names += [f"{title}.{name}", title] if len(self._titles.get(title, ())) == 1 else []
+        names += [name] if len(self._named(name)) == 1 else []
+        if len(self._titles.get(title, ())) == 1:
+            names += [f"{title}.{name}"]
+            names += [title] if node_id in self._with_one_value else []
         own = inputs_of(self._graph[node_id]).get("input_id")
         external = [own] if isinstance(own, str) and node_id in self.external.get(own, ()) else []
         target = [(node_id, name)]
         return external + [n for n in names if n not in self.external and self.find(n) == target]
+
+    @cached_property
+    def _with_one_value(self) -> set[str]:
+        return {node_id for node_id in self._graph if len(self._values_of([node_id])) == 1}
 
     def all(self) -> list[str]:
         """Return the names of all external inputs, and of all other values."""
@@ -316,8 +381,7 @@ class InputNames:
         for node_id in node_ids:
             node = self._graph.get(node_id)
             if node is not None and (
-                name in inputs_of(node)
-                or name in self._definitions.declared(class_of(node), inputs_of(node))
+                name in inputs_of(node) or _declared(self._definitions, node, name) is not None
             ):
                 yield node_id, name
 
@@ -345,12 +409,12 @@ class InputNames:
         if dot and by_title:
             return by_title[:8]
         close = [
-            *difflib.get_close_matches(key, [*self.external, *self._names], n=5),
+            *difflib.get_close_matches(key, [*self.external, *self._names, *self._groups], n=5),
             *difflib.get_close_matches(tail, self._names, n=5),
         ]
         by_name: list[str] = []
         for name in close:
-            holders = [] if name in self.external else self._names[name]
+            holders = [] if name in self.external else self._named(name)
             by_name += [name] if len(holders) < 2 else [self.name(i, name) for i in holders]
         return list(dict.fromkeys([*by_name, *by_title]))[:8] or list(self.external)
 
@@ -402,7 +466,7 @@ def load_files(applied: AppliedInputs, definitions: AnyDefinitions) -> AppliedIn
         value = inputs_of(node).get(name)
         if not isinstance(value, str):
             continue
-        spec = definitions.declared(class_of(node), inputs_of(node)).get(name)
+        spec = _declared(definitions, node, name)
         class_type, file_input, _ = LOADERS.get(spec.type if spec else "", ("", "", ""))
         loader = f"{node_id}.{name}"
         if class_type not in definitions:
@@ -465,7 +529,10 @@ def contract_of(
     inputs = {
         "$schema": DIALECT,
         "type": "object",
-        "properties": {field.key: property_of(field) for field in form.fields},
+        "properties": {
+            each.key: property_of(each) if isinstance(each, FormField) else _rows_property(each)
+            for each in with_rows(form)
+        },
         "required": [field.key for field in form.fields if field.required],
         # Inputs can also be set by other names, such as "<node title>.<input>".
         "additionalProperties": True,
@@ -487,6 +554,28 @@ def contract_of(
         "additionalProperties": True,
     }
     return {"inputs": inputs, "outputs": outputs, "warnings": form.warnings}
+
+
+def _rows_property(group: InputGroup) -> dict[str, Any]:
+    values = [
+        {name: value for name, value in row.items() if not isinstance(value, (list, dict))}
+        for row in (group.rows or {}).values()
+    ]
+    return {
+        "title": group.label,
+        "type": "array",
+        "minItems": group.least,
+        "maxItems": group.most,
+        "items": {
+            "type": "object",
+            "properties": {field.key: property_of(field) for field in group.template},
+            # such as a link, or the inputs that an option brings
+            "additionalProperties": not group.flat,
+        },
+        "default": values,
+        "x-kind": "rows",
+        "x-advanced": group.advanced,
+    }
 
 
 def property_of(field: FormField) -> dict[str, Any]:
@@ -537,12 +626,15 @@ def check_inputs(graph: AnyGraph, applied: AppliedInputs, definitions: AnyDefini
     definitions = NodeDefinitions.of(definitions)
     invalid: dict[str, str] = {}
     wrong: set[str] = set()
+    checked: dict[str, Collection[str]] = {}
     for field, key in _given_fields(graph, applied, definitions):
+        node = applied.graph[field.node_id]
         if key in invalid:
             continue
-        node = applied.graph[field.node_id]
         value = inputs_of(node).get(field.input_name)
-        own = _checks_itself(definitions, node, field.input_name)
+        if field.node_id not in checked:
+            checked[field.node_id] = _surely_checked(definitions, node)
+        own = field.input_name not in checked[field.node_id]
         choices = None if own or field.kind != "combo" or field.remote else field.options
         problem: str | None
         if field.kind == "video_edit":
@@ -552,7 +644,7 @@ def check_inputs(graph: AnyGraph, applied: AppliedInputs, definitions: AnyDefini
         else:
             problem = not_offered(value, choices, class_of(node), field.input_name)
         if problem is not None:
-            invalid[key] = problem
+            invalid[_path_of(field, key, applied.names)] = problem
             wrong.add(field.node_id)
     classes = [class_of(applied.graph[node_id]) for node_id in wrong]
     external = any(class_type.startswith(EXTERNAL_PREFIX) for class_type in classes)
@@ -562,6 +654,14 @@ def check_inputs(graph: AnyGraph, applied: AppliedInputs, definitions: AnyDefini
             "; ".join(f"inputs.{names.spoken(key)}: {text}" for key, text in invalid.items()),
             details={"field": f"inputs.{next(iter(invalid))}", "invalid": invalid},
         )
+
+
+def _path_of(field: FormField, key: str, names: InputNames) -> str:
+    """Return the key that set a field; for the list of rows that did, the key of this field."""
+    targets = [] if key in names.external else names.find(key)
+    groups = [f"{name}." for node_id, name in targets if node_id == field.node_id]
+    within = next((start for start in groups if field.input_name.startswith(start)), None)
+    return key if within is None else f"{key}.{field.input_name.removeprefix(within)}"
 
 
 def _has_output_without(wrong: set[str], graph: Graph, definitions: NodeDefinitions) -> bool:
@@ -611,18 +711,17 @@ def _problem_of(value: Any, wanted: dict[str, Any], *, bounded: bool) -> str | N
     return None
 
 
-def _checks_itself(definitions: NodeDefinitions, node: Mapping[str, Any], name: str) -> bool:
-    """Return whether the code of a node class may accept what its declaration does not."""
+def _surely_checked(definitions: NodeDefinitions, node: Mapping[str, Any]) -> Collection[str]:
+    """Return the inputs of which a node's class certainly refuses what its declaration does not."""
     if class_of(node) in KINDS:
-        return False
+        return inputs_of(node)
     known = definitions.get(class_of(node))
     if known is None or known.foreign:
-        return True
+        return ()
     own = own_check(known)
-    if own is not None and own.takes(name):
-        return True
     checked = known.checked_inputs(inputs_of(node), [])[0]
-    return not any(each.name == name and each.checked and not each.several for each in checked)
+    names = {each.name for each in checked if each.checked and not each.several}
+    return {name for name in names if own is None or not own.takes(name)}
 
 
 def _output_of(

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from .definitions import CONTROL, AnyDefinitions, Input, NodeDefinitions
 from .formats import CONTROLS, AnyGraph, Graph, UIGraph, class_of, copy_graph, inputs_of, sequence
-from .ui import FROM_OUTSIDE, PRIMITIVE, SavedGraph, SavedNode, SavedWorkflow
+from .ui import FROM_OUTSIDE, PRIMITIVE, AnySaved, SavedGraph, SavedNode, SavedWorkflow
 
 MAX_SEED = 2**53 - 1
 """The largest seed that is drawn. JavaScript, which editors, browsers and widgets use, has exact
@@ -57,7 +57,7 @@ def apply_seeds(
     mode: SeedMode,
     *,
     given: Collection[tuple[str, str]] = frozenset(),
-    ui: UIGraph | None = None,
+    ui: AnySaved | None = None,
     node_form: bool = False,
     rng: random.Random | None = None,
     definitions: AnyDefinitions = None,
@@ -78,7 +78,7 @@ def apply_seeds(
     next_seeds: dict[str, int] = {}
     drawn: dict[tuple[str, int, int], int] = {}
     follow_ui = mode is SeedMode.AUTO or (mode is SeedMode.RANDOM and node_form)
-    saved = SavedWorkflow(ui) if ui is not None and follow_ui else None
+    saved = SavedWorkflow.of(ui) if ui is not None and follow_ui else None
     for node_id, node in result.items():
         class_type, inputs = class_of(node), inputs_of(node)
         if class_type == _EXTERNAL_SEED:

@@ -17,18 +17,29 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import InvalidRequestError
 from .definitions import AnyDefinitions, NodeDefinitions
-from .form import FormField, InputGroup, WorkflowForm, can_show, page_value, workflow_form
+from .form import (
+    FormField,
+    InputGroup,
+    WorkflowForm,
+    above,
+    can_show,
+    page_value,
+    row_values,
+    workflow_form,
+)
 from .formats import class_of, inputs_of, is_link, unwrapped
 from .inputs import AppliedInputs, InputNames, apply_inputs
 from .prices import partner_nodes
 from .seeds import SeedMode, apply_seeds
+from .ui import SavedWorkflow
 from .video_edit import read_edit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from .external import Target
     from .formats import Graph, UIGraph
+    from .ui import AnySaved
 
 SHOWN = 12
 """How many fields a form shows at first, seeds apart; the others are below "More inputs"."""
@@ -69,7 +80,7 @@ def form_rows(fields: Sequence[FormField], groups: Sequence[InputGroup]) -> list
     rows: list[dict[str, Any]] = []
     in_sight: set[str] = set()  # dynamic combos and groups, whose inputs are shown as well
     keys = {group.key for group in groups}
-    with_rows = {group.key for group in groups if group.has_rows}
+    with_rows = {group.key: group for group in groups if group.rows is not None}
     for field in fields:
         # Inputs that the author of the workflow chose, or that need a value, are never folded, nor
         # seeds, unless the author chose others.
@@ -82,7 +93,7 @@ def form_rows(fields: Sequence[FormField], groups: Sequence[InputGroup]) -> list
         shown += not more
         if not more:
             in_sight.update(key for key in (field.key,) if field.dynamic)
-            in_sight.update(key for key in _above(field.key) if key in keys)
+            in_sight.update(key for key in above(field.key) if key in keys)
         # what the fields of a section have in common
         section = f"title {field.title}" if field.chosen and field.title else field.node_id
         rows.append({**_field_row(field, with_rows, more=more), "of": section})
@@ -104,7 +115,7 @@ def _with_groups(rows: list[dict[str, Any]], groups: Sequence[InputGroup]) -> li
     keys = {group.key for group in groups}
     last: dict[str, int] = {}  # the place of the last row of each group and of each node
     for place, row in enumerate(rows) if groups else ():
-        last.update((key, place) for key in _above(row["key"]) if key in keys or key in nodes)
+        last.update((key, place) for key in above(row["key"]) if key in keys or key in nodes)
     after: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for group in groups:
         place = last.get(group.key, last.get(group.node_id, len(rows)))
@@ -117,15 +128,15 @@ def _with_groups(rows: list[dict[str, Any]], groups: Sequence[InputGroup]) -> li
 
 
 def _group_row(group: InputGroup, near: Mapping[str, Any]) -> dict[str, Any]:
-    noun = "row" if group.has_rows else "value"
+    noun = "value" if group.rows is None else "row"
     return {
         "key": group.key,
         "label": group.label,
         "title": group.title,
         "node": group.node_id,
-        "input": group.key.removeprefix(f"{group.node_id}."),
+        "input": group.input_name,
         "kind": "group",
-        "has_rows": group.has_rows,
+        "rows": None if group.rows is None else list(group.rows.values()),
         "hint": f"{group.count} {noun}{'' if group.count == 1 else 's'}",
         "can_grow": bool(group.next),
         "can_shrink": bool(group.last),
@@ -176,6 +187,10 @@ def _in_sections(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             before = f"{title}: " if several and row["label"].startswith(f"{title}: ") else ""
             after = suffix if before else ""
             shown = row["label"].removeprefix(before).removesuffix(after)
+            # The box of a row shows its name.
+            if before and row.get("row") and shown.startswith(f"{row['row']['title']} "):
+                before += f"{row['row']['title']} "
+                shown = row["label"].removeprefix(before).removesuffix(after)
             facts = {key: value for key, value in row.items() if key not in ("of", "title")}
             made.append({**facts, "section": section, "parts": [before, shown, after]})
     return made
@@ -187,7 +202,9 @@ def _suffix(label: str) -> str:
     return label[start:] if start >= 0 and label.endswith(")") else ""
 
 
-def _field_row(field: FormField, with_rows: Collection[str], *, more: bool) -> dict[str, Any]:
+def _field_row(
+    field: FormField, with_rows: Mapping[str, InputGroup], *, more: bool
+) -> dict[str, Any]:
     kind = field.kind
     value = field.initial
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -233,12 +250,18 @@ def _field_row(field: FormField, with_rows: Collection[str], *, more: bool) -> d
     }
 
 
-def _place_in_rows(field: FormField, with_rows: Collection[str]) -> dict[str, Any] | None:
-    """Return the group of rows that a field belongs to, and the index of its row in the graph."""
-    for group in _above(field.key) if with_rows else ():
-        if group in with_rows:
-            index = field.key[len(group) + 1 :].partition(".")[0]
-            return {"group": group, "index": int(index)} if index.isdecimal() else None
+def _place_in_rows(field: FormField, with_rows: Mapping[str, InputGroup]) -> dict[str, Any] | None:
+    """Return the innermost row that a field belongs to."""
+    for key in reversed([*above(field.key)]) if with_rows else ():
+        group = with_rows.get(key)
+        if group is not None:
+            index = field.key[len(key) + 1 :].partition(".")[0]
+            numbers = {str(number): place for place, number in enumerate(group.rows or ())}
+            if index not in numbers:
+                return None
+            title = f"{group.row_name} #{int(index) + 1}"
+            place = numbers[index]
+            return {"group": key, "place": place, "index": int(index), "title": title}
     return None
 
 
@@ -341,7 +364,7 @@ def _read_number(field: FormField, text: str) -> int | float:
 
 
 def unlocked_seeds(
-    fields: Sequence[FormField], graph: Graph, ui: UIGraph | None, definitions: AnyDefinitions
+    fields: Sequence[FormField], graph: Graph, ui: AnySaved | None, definitions: AnyDefinitions
 ) -> list[str]:
     """Return the keys of the seeds that ComfyUI's editor would draw anew for each run."""
     settled = apply_seeds(graph, SeedMode.AUTO, ui=ui, definitions=definitions)
@@ -355,15 +378,7 @@ def unlocked_seeds(
 
 def is_within(key: str, tops: Collection[str]) -> bool:
     """Return whether a key belongs to an input of one of these dynamic combos or groups."""
-    return bool(tops) and any(above in tops for above in _above(key))
-
-
-def _above(key: str) -> Iterator[str]:
-    """Yield what is before each dot of a key."""
-    dot = key.find(".")
-    while dot >= 0:
-        yield key[:dot]
-        dot = key.find(".", dot + 1)
+    return bool(tops) and any(above in tops for above in above(key))
 
 
 class RunValues(NamedTuple):
@@ -396,13 +411,14 @@ def shown_form(
     `handlers.workflows.WorkflowForm` describes it.
     """
     nodes, inputs = NodeDefinitions.of(definitions), inputs or {}
-    made = workflow_form(graph, nodes, ui)
+    saved = None if ui is None else SavedWorkflow(ui)
+    made = workflow_form(graph, nodes, saved)
     structure = FormStructure(
         made.fields,
         graph,
         groups=made.groups,
         definitions=nodes,
-        make=lambda changed: workflow_form(changed, nodes, ui),
+        make=lambda changed: workflow_form(changed, nodes, saved),
     )
     if run is not None:
         inputs = structure.told_by(run.graph, {**run.inputs, **inputs})
@@ -420,26 +436,31 @@ def shown_form(
     given = structure.applied(present)
     others = _show_given(fields, given, values, problems)
     rows = form_rows(fields, groups)
-    names, lists = InputNames(given.graph, nodes), _Numbered()
+    costs = partner_nodes(given.graph, nodes)
+    lists = _Numbered()
     for row in rows:
         if row["kind"] == "group":
-            row["rows"] = _rows_in(given.graph, row, nodes) if row["has_rows"] else None
+            if row["rows"] is not None:
+                declared = given.names.declared(row["node"])(row["input"])
+                own_inputs = inputs_of(given.graph[row["node"]])
+                found = {} if declared is None else row_values(declared, own_inputs)
+                row["rows"] = list(found.values())
         else:
             row["choices"] = lists.number(row.pop("options"))
-            row["names"] = names.of(row["node"], row["input"])
+            row["names"] = given.names.of(row["node"], row["input"])
     return {
         "rows": rows,
         "values": values,
         "choices": lists.every,
-        "unlocked": unlocked_seeds(fields, structure.graph, ui, nodes),
+        "unlocked": unlocked_seeds(fields, structure.graph, saved, nodes),
         "outputs": made.outputs,
         "problems": problems,
         "others": others,
         "unknown": given.unknown,
         "given": _written(inputs, structure, given.unknown),
-        "price": costs["text"] if (costs := partner_nodes(given.graph, nodes)) else "",
+        "price": costs["text"] if costs else "",
         "untold": [] if run is None else structure.untold(run.graph, present),
-        "partner_nodes": partner_nodes(given.graph, nodes),
+        "partner_nodes": costs,
         "mismatches": [str(each) for each in made.mismatches],
         "warnings": made.warnings,
     }
@@ -490,18 +511,8 @@ def _show_given(
     return others
 
 
-def _rows_in(
-    graph: Graph, row: Mapping[str, Any], definitions: NodeDefinitions
-) -> list[dict[str, Any]]:
-    """Return what the rows of a group have, by the names of their fields."""
-    node = graph[row["node"]]
-    inputs = inputs_of(node)
-    group = definitions.declared(class_of(node), inputs)[row["input"]]
-    starts = [f"{group.name}.{index}." for index in group.rows_in(inputs)]
-    return [
-        {n.removeprefix(start): value for n, value in inputs.items() if n.startswith(start)}
-        for start in starts
-    ]
+def _row_groups(groups: Mapping[str, InputGroup]) -> set[str]:
+    return {key for key, group in groups.items() if group.rows is not None}
 
 
 class _Numbered:
@@ -538,11 +549,11 @@ class FormStructure:
         make: Callable[[Graph], WorkflowForm] | None = None,
     ) -> None:
         self._workflow = self.graph = graph
-        self._definitions, self._make = definitions, make
+        self._definitions, self._make = NodeDefinitions.of(definitions), make
         self._saved = {field.key: field for field in fields}
         self.fields = dict(self._saved)
         self.groups = {group.key: group for group in groups}
-        self._groups = frozenset(self.groups)
+        self._groups = dict(self.groups)
 
     def rebuild(
         self, inputs: Mapping[str, Any], values: Mapping[str, Any]
@@ -578,45 +589,78 @@ class FormStructure:
         return kept
 
     def chosen(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the chosen options, and the inputs that were added to or removed from groups."""
+        """Return the chosen options, and the inputs and rows that groups have."""
         options = {key: values[key] for key, field in self.fields.items() if field.dynamic}
-        return {**options, **dict.fromkeys(self.removed()), **self.added()}
+        chosen = {**options, **dict.fromkeys(self.removed()), **self.added()}
+        return self._with_lists(chosen, values)
 
     def of(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Return the inputs among these that decide which fields there are."""
         if self._make is None or not inputs:
             return {}
-        tops = {field.key for field in self._saved.values() if field.dynamic} | self._groups
+        tops = {field.key for field in self._saved.values() if field.dynamic} | self._groups.keys()
         applied = apply_inputs(self._workflow, inputs, strict=False, definitions=self._definitions)
         given = (f"{node_id}.{name}" for node_id, name in applied.given)
         if not any(key in tops or is_within(key, tops) for key in given):
             return {}
         made = self._make(applied.graph)
         fields = {field.key: field for field in made.fields}
-        more, fewer = self._grown({group.key for group in made.groups}, fields)
-        options = [key for key, field in fields.items() if field.dynamic]
-        added = {key: fields[key].fresh for key in more}
-        return added | {key: fields[key].value for key in options} | dict.fromkeys(fewer)
+        groups = {group.key: group for group in made.groups}
+        more, fewer = self._grown(groups, fields)
+        options = {key: field.value for key, field in fields.items() if field.dynamic}
+        chosen = {**options, **{key: fields[key].fresh for key in more}, **dict.fromkeys(fewer)}
+        return self._with_lists(chosen, options, groups)
+
+    def _with_lists(
+        self,
+        chosen: Mapping[str, Any],
+        options: Mapping[str, Any],
+        groups: Mapping[str, InputGroup] | None = None,
+    ) -> dict[str, Any]:
+        """Replace what is about the fields of rows by lists of rows."""
+        # Those have options and links, and the values of the workflow where its options are chosen.
+        found = self.groups if groups is None else groups
+        saved = self._saved
+        changed = {k for k, v in options.items() if k not in saved or saved[k].value != v}
+        lists: dict[str, list[dict[str, Any]]] = {}
+        for group in found.values():
+            if group.rows is None or is_within(group.key, _row_groups(found)):
+                continue
+            lists[group.key] = []
+            for index, row in group.rows.items():
+                kept: dict[str, Any] = {}
+                for name, value in row.items():
+                    key = f"{group.key}.{index}.{name}"
+                    if key in options:
+                        kept[name] = options[key]
+                    elif not isinstance(value, (str, int, float)):
+                        kept[name] = value
+                    elif key in saved and not is_within(key, changed):
+                        kept[name] = saved[key].value
+                lists[group.key].append(kept)
+        return {**{k: v for k, v in chosen.items() if not is_within(k, lists)}, **lists}
 
     def is_added(self, key: str) -> bool:
         """Return whether a field belongs to an input that the workflow itself does not have."""
         return key not in self._saved
 
     def added(self) -> dict[str, Any]:
-        """Return the inputs that were added to groups, with their initial values."""
+        """Return the inputs that were added to autogrow groups, with their initial values."""
         return {key: self.fields[key].value for key in self._grown(self.groups, self.fields)[0]}
 
     def removed(self) -> list[str]:
-        """Return the keys of the inputs that were removed from groups."""
+        """Return the keys of the inputs that were removed from autogrow groups."""
         return self._grown(self.groups, self.fields)[1]
 
     def _grown(
-        self, groups: Collection[str], fields: Collection[str]
+        self, groups: Mapping[str, InputGroup], fields: Collection[str]
     ) -> tuple[list[str], list[str]]:
-        """Return the inputs that groups have more, and fewer, than in the workflow."""
-        more = [key for key in fields if key not in self._saved and is_within(key, groups)]
-        fewer = [key for key in self._saved if key not in fields and is_within(key, groups)]
-        return more, fewer
+        """Return the inputs that autogrow groups have more, and fewer, than in the workflow."""
+        lists = _row_groups(groups)
+        own = groups.keys() - lists
+        more = [k for k in fields if k not in self._saved and is_within(k, own)]
+        fewer = [k for k in self._saved if k not in fields and is_within(k, own)]
+        return [k for k in more if not is_within(k, lists)], fewer
 
     def grown(self, group: InputGroup, by: int, values: Mapping[str, Any]) -> dict[str, Any] | None:
         """Return the inputs with one more in a group, or without its last one, for `rebuild`."""
@@ -631,6 +675,31 @@ class FormStructure:
                     inputs[key] = None
         return inputs if keys else None
 
+    def rows(self, group: InputGroup, values: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return the rows of a group with these values of its fields."""
+        return [
+            {name: values.get(f"{group.key}.{index}.{name}", value) for name, value in row.items()}
+            for index, row in (group.rows or {}).items()
+        ]
+
+    def completed(self, group: InputGroup, rows: object) -> list[dict[str, Any]]:
+        """Return rows with the defaults of what they lack; raise InvalidInputError if wrong."""
+        return self._rows_in(self.applied({group.key: rows}).graph, group)
+
+    def rearranged(self) -> list[InputGroup]:
+        """Return the groups whose rows, apart from values, are not those of the workflow."""
+
+        def fixed(group: InputGroup | None) -> list[dict[str, Any]] | None:
+            if group is None or group.rows is None:
+                return None
+            return [
+                {name: v for name, v in row.items() if not isinstance(v, (str, int, float))}
+                for row in group.rows.values()
+            ]
+
+        groups = [group for group in self.groups.values() if group.rows is not None]
+        return [group for group in groups if fixed(group) != fixed(self._groups.get(group.key))]
+
     def told_by(self, graph: Graph, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Return the inputs with which the workflow has the values of a run, by their keys.
 
@@ -639,24 +708,45 @@ class FormStructure:
         the value of an input that is removed from a group.
         """
         values = self._values_in(graph)
-        kept = {}
+        names, kept = InputNames(self._workflow, self._definitions), {}
+        lists = {
+            group.key: self._rows_in(graph, group)
+            for group in self._groups.values()
+            if group.rows is not None and self._is_in(graph, group.node_id)
+        }
         for key, value in inputs.items():
             targets = apply_inputs(self._workflow, {key: value}, strict=False).given
-            if not targets or not targets.keys() <= values.keys():
+            if targets and targets.keys() <= values.keys():
+                continue
+            if key in names.external or not {".".join(t) for t in names.find(key)} <= lists.keys():
                 kept[key] = value
         changed = {
             f"{node_id}.{name}": value
             for (node_id, name), value in values.items()
             if unwrapped(inputs_of(self._workflow[node_id]).get(name)) != value
         }
+        changed = {key: v for key, v in changed.items() if not is_within(key, lists)}
+        changed |= {
+            key: rows
+            for key, rows in lists.items()
+            if rows != list((self._groups[key].rows or {}).values())
+        }
         gone = [
             key
             for key, field in self._saved.items()
-            if is_within(key, self.groups)
+            if is_within(key, self._groups.keys() - _row_groups(self._groups))
             and self._is_in(graph, field.node_id)
             and field.input_name not in inputs_of(graph[field.node_id])
         ]
         return {**kept, **changed, **dict.fromkeys(gone)}
+
+    def _rows_in(self, graph: Graph, group: InputGroup) -> list[dict[str, Any]]:
+        """Return the rows that a run's graph has of a group."""
+        node = graph[group.node_id]
+        declared = self._definitions.declared_input(
+            class_of(node), group.input_name, inputs_of(node)
+        )
+        return [] if declared is None else list(row_values(declared, inputs_of(node)).values())
 
     def untold(self, graph: Graph, inputs: Mapping[str, Any]) -> list[str]:
         """Return the labels of fields, or names of inputs, that do not have the value of a run."""
@@ -695,7 +785,19 @@ class FormStructure:
 
     def targets(self, key: str) -> frozenset[Target]:
         """Return the inputs of the graph that a name sets."""
+        group = self.group_of(key)
+        if group is not None:
+            return frozenset({(group.node_id, group.input_name)})
         return frozenset(apply_inputs(self.graph, {key: None}, definitions=self._definitions).given)
+
+    def group_of(self, key: str) -> InputGroup | None:
+        """Return the group of rows that a name sets, or None."""
+        if not any(group.rows is not None for group in self.groups.values()):
+            return None
+        names = InputNames(self.graph, self._definitions)
+        targets = [] if key in names.external else names.find(key)
+        group = self.groups.get(".".join(targets[0])) if len(targets) == 1 else None
+        return None if group is None or group.rows is None else group
 
     def field_of(self, key: str) -> FormField | None:
         """Return the field that shows exactly the inputs that a name sets, or None."""

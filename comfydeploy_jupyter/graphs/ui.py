@@ -13,7 +13,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import count
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from ..errors import InvalidRequestError
 from . import queued_values
@@ -184,9 +184,15 @@ class SavedWorkflow:
 
     def __init__(self, ui: UIGraph) -> None:
         self.root = SavedGraph(ui)
+        self.extra = mapping(ui.get("extra"))
         definitions = _definitions_by_id(ui, strict=False)
         self.subgraphs = {key: SavedGraph(raw) for key, raw in definitions.items()}
         self._shown: dict[str, Counter[str]] = {}  # how often a title is in a graph
+
+    @classmethod
+    def of(cls, ui: AnySaved) -> SavedWorkflow:
+        """Return a workflow that may be read already."""
+        return ui if isinstance(ui, SavedWorkflow) else cls(ui)
 
     def graphs(self) -> list[SavedGraph]:
         return [self.root, *self.subgraphs.values()]
@@ -218,6 +224,9 @@ class SavedWorkflow:
     def _title(self, node: SavedNode) -> str:
         inner = self.subgraphs.get(node.type)
         return node.title or (node.type if inner is None else inner.name)
+
+
+AnySaved: TypeAlias = SavedWorkflow | UIGraph
 
 
 # -- a workflow as the editor has loaded it ----------------------------------------------------

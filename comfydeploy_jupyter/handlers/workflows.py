@@ -573,7 +573,9 @@ class PlaceInRows(ReplyModel):
     """The row of a group that a field belongs to."""
 
     group: str = required("The key of the group.", "5.loras")
-    index: int = required("The index of the row in the graph.", 0)
+    place: int = required("Which of `rows` of the group it is.", 0)
+    index: int = required("Its number in the key.", 0)
+    title: str = required("The name of the row.", "LoRA #1")
 
 
 class FormLine(ReplyModel):
@@ -661,10 +663,10 @@ class FormGroup(FormLine):
     """A group to which inputs or rows can be added; its fields stand before it."""
 
     kind: Literal["group"]
-    has_rows: bool = required("Whether it is a group of rows.", True)
     rows: list[dict[str, Any]] | None = required(
-        "What its rows have, by the names of their fields, also links. A list like this one as the"
-        " value of `key` in `inputs` replaces all rows, so it adds, removes and moves them.",
+        "Of a group of rows, otherwise null: what its rows have, by the names of their fields, also"
+        " links. A list like this one as the value of `key` in `inputs` replaces all rows, so it"
+        " adds, removes and moves them.",
         [{"lora_name": "a.safetensors", "strength": 1.0}],
     )
     least: int = required("How few inputs or rows it may have.", 1)

@@ -146,9 +146,29 @@ class Form(View):
 
     def _grow(self, group: InputGroup, by: int) -> None:
         """Add an input to a group, or remove the last one."""
+        if group.rows is not None:
+            rows = self._structure.rows(group, self.values)
+            self._set_rows(group, [*rows, {}] if by > 0 else rows[:-1])
+            return
         inputs = self._structure.grown(group, by, self.values)
         if inputs is not None:
             self._rebuild(inputs)
+
+    def _set_rows(self, group: InputGroup, rows: object) -> None:
+        """Show other rows in a group; raise InvalidInputError if it cannot have these."""
+        whole = self._structure.completed(group, rows)
+        inputs = {**self._structure.chosen(self.values), group.key: whole}
+        self._rebuild(self._structure.of(inputs))
+        shown = self._structure.groups[group.key].rows or {}
+        self._put(
+            {
+                key: value
+                for index, row in zip(shown, whole, strict=True)
+                for name, value in row.items()
+                if (key := f"{group.key}.{index}.{name}") in self._fields
+                and isinstance(value, (str, int, float))
+            }
+        )
 
     @_exclusive
     def changed(self) -> dict[str, Any]:
@@ -180,14 +200,20 @@ class Form(View):
         return values, faults
 
     def _changes(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        added = self._structure.added()
+        added, lists = self._structure.added(), self._lists(values)
         changed = {
             key: values[field.key]
             for field in self._fields.values()
             if values[field.key] != field.initial or field.key in added
             for key in field.keys
+            if not is_within(key, lists)
         }
-        return {**changed, **dict.fromkeys(self._structure.removed()), **self._others}
+        return {**changed, **dict.fromkeys(self._structure.removed()), **lists, **self._others}
+
+    def _lists(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the rows of the groups that have others than in the workflow."""
+        structure = self._structure
+        return {group.key: structure.rows(group, values) for group in structure.rearranged()}
 
     @_exclusive
     def to_send(self) -> dict[str, Any]:
@@ -201,6 +227,7 @@ class Form(View):
             for field in self._fields.values()
             if field.key == f"{field.node_id}.{field.input_name}" and field.initial is not None
             for key in field.keys
+            if not is_within(key, self._structure.groups.keys() & changed.keys())
         }
         return {**unchanged, **changed}
 
@@ -226,7 +253,11 @@ class Form(View):
     def set(self, key: str, value: object) -> None:
         """Set one input by any name that `Comfy.run` takes, also an input without a field."""
         value = plain(value)
-        if isinstance(value, (str, int, float)):
+        group = None if key in self._fields else self._structure.group_of(key)
+        if group is not None:
+            self._set_rows(group, value)
+            return
+        if isinstance(value, (str, int, float)) and key not in self._fields:
             self._make_room(key)
         field = self._structure.field_of(key)
         if field is not None and can_show(field, value):
@@ -250,7 +281,7 @@ class Form(View):
     def _make_room(self, key: str) -> None:
         """Add an input to a group if a name is that of the group's next input."""
         groups = self._structure.groups.values()
-        following = {next(iter(group.next)): group for group in groups if group.next}
+        following = {added: group for group in groups for added in group.next}
         for node_id, name in self._structure.targets(key) if following else ():
             if f"{node_id}.{name}" in following:
                 self._grow(following[f"{node_id}.{name}"], 1)
@@ -319,6 +350,7 @@ class Form(View):
                 for key, value in inputs.items()
                 if key not in applied.unknown
                 and not self._shows(self._structure.field_of(key), value)
+                and self._structure.group_of(key) is None
                 and not self._is_said(key, value)
             }
         )
@@ -455,6 +487,18 @@ class Form(View):
         group = self._structure.groups.get(str(message["key"]))
         if group is not None:
             self._grow(group, 1 if message.get("more") else -1)
+
+    def _on_arrange(self, message: dict[str, Any], _: object) -> None:
+        """Take the order of the rows of a group: their places so far, and null for a new row."""
+        self.take_typed(message.get("typed") or ())
+        with self.lock:
+            group = self._structure.groups.get(str(message["key"]))
+            if group is None or group.rows is None:
+                return
+            rows = self._structure.rows(group, self.values)
+            order = message["order"]
+            if group.least <= len(order) <= group.most:
+                self._set_rows(group, [{} if n is None else rows[n] for n in order])
 
     @_exclusive
     def _put(self, values: Mapping[str, object]) -> None:

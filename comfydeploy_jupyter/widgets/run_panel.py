@@ -17,7 +17,7 @@ from ..errors import (
     InvalidRequestError,
     PromptInvalidError,
 )
-from ..graphs.definitions import type_mismatches
+from ..graphs.definitions import NodeDefinitions, type_mismatches
 from ..graphs.examples import examples
 from ..graphs.form import workflow_form
 from ..graphs.prices import partner_nodes
@@ -585,7 +585,7 @@ class RunPanel(Panel):
         return self.comfy.workflows.save(self._workflow, self._title or "Workflow")
 
     def _show_form(self, workflow: Workflow, source: Source) -> WorkflowForm:
-        graph, definitions = workflow.to_api(), self._definitions
+        graph, definitions = workflow.to_api(), NodeDefinitions.of(self._definitions)
         made = workflow_form(graph, definitions, source.ui)
         self._form.show(
             made.fields,

@@ -12,7 +12,7 @@ from ..graphs.definitions import NodeDefinitions
 from ..graphs.dependencies import structure_of
 from ..graphs.diff import diff_graphs
 from ..graphs.export import notebook, python_script
-from ..graphs.form import FormField, input_form, page_value, workflow_form
+from ..graphs.form import FormField, input_form, page_value, with_rows, workflow_form
 from ..graphs.formats import Graph, GraphFormat, check_api_graph, class_of, detect_format, title_of
 from ..graphs.inputs import apply_inputs, contract_of
 from ..graphs.layout import api_to_ui, picture_of
@@ -142,9 +142,9 @@ def _converted(
     graph = check_api_graph(graph)
     if target == UI:
         return api_to_ui(graph, nodes), warnings
-    fields = input_form(graph, nodes, ui)
+    form = with_rows(workflow_form(graph, nodes, ui))
     make = notebook if target == NOTEBOOK else python_script
-    return make(graph, fields, title=way.title), warnings
+    return make(graph, form, title=way.title), warnings
 
 
 def _with_inputs(

@@ -273,6 +273,62 @@ test("a width and a height have aspect ratios and a swap", () => {
   });
 });
 
+test("rows of a group are moved, removed and added, and the focus goes with them", () => {
+  const row = (place: number) => ({
+    group: "7.loras",
+    place,
+    index: place,
+    title: `LoRA #${place + 1}`,
+  });
+  const rowFields = (count: number) => [
+    ...[...Array(count).keys()].map((place) =>
+      field(`7.loras.${place}.name`, "text", "a", { row: row(place) }),
+    ),
+    field("7.loras", "group", undefined, {
+      rows: Array(count).fill({ name: "a" }),
+      least: 1,
+      most: 3,
+      can_grow: count < 3,
+      hint: `${count} rows`,
+    }),
+  ];
+  const { model, el } = showForm(rowFields(2));
+  document.body.append(el);
+  const boxes = () => [...el.querySelectorAll<HTMLElement>(".cd-group-row")];
+  const button = (place: number, label: string) =>
+    find<HTMLButtonElement>(boxes()[place] as HTMLElement, `[aria-label$="${label}"]`);
+  assert.deepEqual(
+    boxes().map((box) => box.getAttribute("aria-label")),
+    ["LoRA #1", "LoRA #2"],
+  );
+  assert.equal(button(0, "move up").disabled, true);
+  assert.equal(button(1, "move down").disabled, true);
+  type(inputIn(boxes()[1] as HTMLElement), "b");
+  button(1, "move up").click();
+  const { kind, key, order, typed } = model.sent.at(-1) as Record<string, unknown>;
+  assert.deepEqual([kind, key, order], ["arrange", "7.loras", [1, 0]]);
+  assert.deepEqual(
+    (typed as { values: object }[]).map(({ values }) => values),
+    [{ "7.loras.1.name": "b" }],
+  );
+  model.set("fields", rowFields(2));
+  assert.equal(document.activeElement, button(0, "move down"), "the first one cannot move up");
+  button(0, "move down").click();
+  assert.deepEqual(model.sent.at(-1)?.order, [1, 0]);
+  model.set("fields", rowFields(2));
+  assert.equal(document.activeElement, button(1, "move up"));
+  find<HTMLButtonElement>(el, '[aria-label="7.loras: add a row"]').click();
+  assert.deepEqual(model.sent.at(-1)?.order, [0, 1, null]);
+  model.set("fields", rowFields(3));
+  assert.equal(find<HTMLButtonElement>(el, '[aria-label$="add a row"]').disabled, true);
+  button(2, "remove").click();
+  assert.deepEqual(model.sent.at(-1)?.order, [0, 1]);
+  model.set("fields", rowFields(2));
+  assert.equal(document.activeElement, button(1, "remove"));
+  model.set("fields", rowFields(1));
+  assert.equal(button(0, "remove").disabled, true);
+});
+
 test("the width of a height may be an input of another node", () => {
   const of = (key: string, label: string) => field(key, "int", "640", { label });
   const { model, el } = showForm([

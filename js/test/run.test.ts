@@ -170,26 +170,25 @@ test("an option is asked for with the values, and an earlier answer is dropped",
 test("rows are added, moved and removed with what was typed in them", async () => {
   const group = row("5.rows", {
     kind: "group",
-    has_rows: true,
     rows: [{ name: "a" }, { name: "b" }],
-    next: { "5.rows.2.name": "new" },
   });
-  const fields = ["0", "1"].map((index) =>
-    row(`5.rows.${index}.name`, { kind: "text", row: { group: "5.rows", index: Number(index) } }),
-  );
+  const fields = [0, 1].map((place) => {
+    const where = { group: "5.rows", place, index: place, title: `Row #${place + 1}` };
+    return row(`5.rows.${place}.name`, { kind: "text", row: where });
+  });
   const values = { "5.rows.0.name": "a", "5.rows.1.name": "b" };
   const routes = new Routes(() => formReply([...fields, group], values));
   const form = new FormState(routes);
   await form.open({ workflow_id: "w" });
   const sent = () => Reflect.get(routes.asked.at(-1)?.[1].inputs ?? {}, "5.rows");
   form.change("5.rows.1.name", "typed");
-  form.grow("5.rows", true);
-  assert.deepEqual(sent(), [{ name: "a" }, { name: "typed" }, { name: "new" }]);
+  form.arrange("5.rows", [0, 1, null]);
+  assert.deepEqual(sent(), [{ name: "a" }, { name: "typed" }, {}]);
   await tick();
-  form.moveRow("5.rows", 1, 0);
+  form.arrange("5.rows", [1, 0]);
   assert.deepEqual(sent(), [{ name: "b" }, { name: "a" }]);
   await tick();
-  form.moveRow("5.rows", 0, null);
+  form.arrange("5.rows", [1]);
   assert.deepEqual(sent(), [{ name: "b" }]);
 });
 

@@ -131,7 +131,7 @@ def test_a_group_says_what_can_be_added_and_removed() -> None:
     (values,) = workflow_form(graph, DEFINITIONS).groups
     assert (values.key, values.count, values.last) == ("5.values", 1, ())
     assert (values.next, values.label) == ({"5.values.b": ""}, "Make it: values")
-    assert (values.least, values.most, values.has_rows) == (1, 3, False)
+    assert (values.least, values.most, values.rows) == (1, 3, None)
     graph["5"]["inputs"].update({"values.b": "x", "values.c": "y"})
     (values,) = workflow_form(graph, DEFINITIONS).groups
     assert (values.count, values.next, values.last) == (3, {}, ("5.values.c",))
@@ -295,7 +295,9 @@ def test_a_row_is_a_group_of_the_form() -> None:
     labels = ["LoRA #1 name", "LoRA #1 strength", "LoRA #2 name"]
     assert [field.label for field in form.fields] == [f"Load LoRAs: {name}" for name in labels]
     (rows,) = form.groups
-    assert (rows.key, rows.count, rows.has_rows) == ("1.loras", 2, True)
+    assert (rows.key, rows.count) == ("1.loras", 2)
+    first, second = {"name": "a", "strength": 0.5}, {"name": "b", "strength": ["2", 0]}
+    assert rows.rows == {0: first, 1: second}
     assert rows.next == {"1.loras.2.name": "a", "1.loras.2.strength": 1.0}
     assert rows.last == ("1.loras.1.name", "1.loras.1.strength")
     full = workflow_form({"1": node("Load", **{f"loras.{n}.name": "a" for n in range(3)})}, ROWS)

@@ -151,7 +151,8 @@ def test_rows_are_added_removed_and_moved_by_a_list_of_them() -> None:
     assert first == {"name": "a", "strength": 0.5, "model": ["3", 0]}
     assert loras["next"] == {"7.loras.2.name": "a", "7.loras.2.strength": 1.0}
     assert loras["last"] == ["7.loras.1.name", "7.loras.1.strength"]
-    place = {"group": "7.loras", "index": 1}
+    place = {"group": "7.loras", "place": 1, "index": 1, "title": "LoRA #2"}
+    assert rows(form)["7.loras.1.name"]["parts"] == ["Load: LoRA #2 ", "name", ""]
     assert rows(form)["7.loras.1.name"]["row"] == place
     assert rows(form)["3.steps"]["row"] is None
     moved = shown({"7.loras": [second, first]})

@@ -63,3 +63,9 @@ def saved(key: Any, kind: str, values: Any = None, links: Any = (), **more: Any)
     """Return a node in the editor's format; ``links`` has names and links of its inputs."""
     slots = [{"name": name, "type": "*", "link": link} for name, link in links]
     return {"id": key, "type": kind, "inputs": slots, "widgets_values": values, **more}
+
+
+def rows(least: int, most: int, name: str = "Row", /, **template: Any) -> list[Any]:
+    """Return a group of rows with these fields."""
+    options = {"template": {"required": template}, "min": least, "max": most, "group_name": name}
+    return ["COMFY_DYNAMICGROUP_V3", options]

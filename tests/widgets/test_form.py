@@ -14,12 +14,16 @@ import pytest
 
 import comfydeploy_jupyter
 from comfydeploy_jupyter.comfyui.definitions import BUNDLE
-from comfydeploy_jupyter.errors import InvalidRequestError, UnknownInputError
+from comfydeploy_jupyter.errors import (
+    InvalidInputError,
+    InvalidRequestError,
+    UnknownInputError,
+)
 from comfydeploy_jupyter.graphs.form import FormField, input_form, workflow_form
 from comfydeploy_jupyter.graphs.shown_form import SHOWN, unlocked_seeds
 from comfydeploy_jupyter.widgets import Panel
 from comfydeploy_jupyter.widgets.form import Form
-from tests.helpers.graphs import combo, declared, group, node
+from tests.helpers.graphs import combo, declared, group, node, rows
 
 PACKAGE = Path(comfydeploy_jupyter.__file__).parent
 
@@ -549,6 +553,95 @@ def test_groups_grow_and_shrink_between_their_bounds(form: Form) -> None:
     assert form.values["5.values.b"] == "second", "it is there again"
     form.set("5.values.c", "by code")
     assert form.changed() == {"5.values.c": "by code"}
+
+
+LORAS = {
+    "Load": declared(
+        loras=rows(
+            1,
+            3,
+            "LoRA",
+            name=["COMBO", {"options": ["a", "b"]}],
+            seed=["INT", {"default": 0}],
+            model=["MODEL", {}],
+        )
+    )
+}
+FIRST, SECOND = {"name": "a", "seed": 5, "model": ["2", 0]}, {"name": "b", "seed": 7}
+
+
+def load(*listed: dict[str, Any]) -> dict[str, Any]:
+    fields = {f"loras.{n}.{key}": v for n, row in enumerate(listed) for key, v in row.items()}
+    return {"1": node("Load", "LoRA", **fields), "2": node("Other")}
+
+
+def show_rows(form: Form) -> None:
+    graph = load(FIRST, SECOND)
+    made = workflow_form(graph, LORAS)
+    form.show(
+        made.fields,
+        graph,
+        groups=made.groups,
+        definitions=LORAS,
+        make=lambda changed: workflow_form(changed, LORAS),
+    )
+
+
+def test_rows_are_moved_removed_and_added_with_their_values(form: Form) -> None:
+    show_rows(form)
+    assert form.changed() == {}
+    receive(form, "arrange", key="1.loras", order=[1, 0])
+    assert form.values["1.loras.0.name"] == "b"
+    assert form.changed() == {"1.loras": [SECOND, FIRST]}, "with its link"
+    assert "1.loras.0.name" not in form.to_send()
+    receive(form, "arrange", key="1.loras", order=[1, 0])
+    assert form.changed() == {}
+    typed = [{"values": {"1.loras.1.seed": "8"}}]
+    receive(form, "arrange", key="1.loras", order=[1, None], typed=typed)
+    added = {"name": "a", "seed": 0}
+    assert form.changed() == {"1.loras": [{**SECOND, "seed": 8}, added]}
+    type_in(form, "9", "1.loras.1.seed")
+    assert form.to_send() == {"1.loras": [{**SECOND, "seed": 8}, {**added, "seed": 9}]}
+    for order in ([], [0, 1, None, None]):
+        receive(form, "arrange", key="1.loras", order=order)
+    assert len(form.changed()["1.loras"]) == 2, "limits are kept"
+    assert form.draw().keys() == {"1.loras.1.seed", "1.loras.0.seed"} - set(form.locked)
+    form.reset()
+    assert form.changed() == {}
+
+
+def test_code_sets_rows_by_a_list(form: Form) -> None:
+    show_rows(form)
+    form.set("LoRA.loras", [{"name": "b"}])
+    assert form.changed() == {"1.loras": [{"name": "b", "seed": 0}]}
+    assert (form.others, form.values["1.loras.0.seed"]) == ([], "0")
+    form.set("1.loras.1.seed", 4)
+    changed = {"1.loras": [{"name": "b", "seed": 0}, {"name": "a", "seed": 4}]}
+    assert form.changed() == changed
+    with form.keeping():
+        show_rows(form)
+    assert form.changed() == changed
+    form.use({}, [])
+    assert form.changed() == {}
+    assert form.use(changed, []) == []
+    assert form.changed() == changed
+    for wrong, problem in (([], "must have 1 to 3 rows"), ([{"x": 1}], "row 0 has no field 'x'")):
+        with pytest.raises(InvalidInputError, match=problem):
+            form.set("loras", wrong)
+    assert form.changed() == changed
+
+
+@pytest.mark.parametrize(
+    "rows_of_run",
+    [[FIRST, SECOND], [SECOND], [SECOND, FIRST], [FIRST, SECOND, {"name": "a", "seed": 1}]],
+)
+def test_the_rows_of_a_run_are_used_again(form: Form, rows_of_run: list[Any]) -> None:
+    show_rows(form)
+    form.set("1.loras.2.name", "b")
+    assert form.reuse({"1.loras": []}, {}, load(*rows_of_run)) == []
+    same = rows_of_run == [FIRST, SECOND]
+    assert form.changed() == ({} if same else {"1.loras": rows_of_run})
+    assert form.others == []
 
 
 def test_one_field_sets_all_that_a_promoted_widget_leads_to(form: Form) -> None:

@@ -1568,14 +1568,15 @@ function render({ model, el }) {
     else files.show(media, query, 0, failed);
   };
   const form = { model, events, files, change, options, play, refuse, watch };
+  let focused = null;
+  const arrange = (key, order) => model.send({ kind: "arrange", key, order, typed: [...unconfirmed.values()] });
   const groupRow = (field) => {
-    const button = (icon2, label, more, isPossible = false) => iconButton(
-      icon2,
-      `${field.label}: ${label}`,
-      () => model.send({ kind: "grow", key: field.key, more }),
-      { disabled: !isPossible }
-    );
-    const add = button("plus", "add a value", true, field.can_grow);
+    const button = (icon2, label, action, isPossible = false) => iconButton(icon2, `${field.label}: ${label}`, action, { disabled: !isPossible });
+    const grow = (more) => () => model.send({ kind: "grow", key: field.key, more });
+    const { rows: present } = field;
+    const addRow = () => arrange(field.key, [...(present ?? []).keys(), null]);
+    const add = present ? button("plus", "add a row", addRow, field.can_grow) : button("plus", "add a value", grow(true), field.can_grow);
+    const less = present ? null : button("minus", "remove the last value", grow(false), field.can_shrink);
     const root = h(
       "div",
       { className: "cd-field cd-group", role: "group", "aria-label": field.label },
@@ -1584,21 +1585,52 @@ function render({ model, el }) {
         "div",
         { className: "cd-line" },
         add,
-        button("minus", "remove the last value", false, field.can_shrink),
+        less,
         h("span", { className: "cd-faint", role: "status" }, field.hint)
       )
     );
+    rows.set(field.key, withoutValue(root, add));
+    return root;
+  };
+  const withoutValue = (root, input) => {
     const nothing = () => {
     };
-    rows.set(field.key, {
+    return {
       root,
-      input: add,
+      input,
       refused: "",
       set: nothing,
       showProblem: nothing,
       showChanged: nothing
-    });
-    return root;
+    };
+  };
+  const rowBox = ({ group, place, title }) => {
+    const facts = byKey.get(group);
+    const count2 = facts?.rows?.length ?? 0;
+    const others2 = [...Array(count2).keys()].filter((each) => each !== place);
+    const move = (to, button2) => () => {
+      focused = { key: `${group} ${to}`, place: button2 };
+      arrange(group, [...others2.slice(0, to), place, ...others2.slice(to)]);
+    };
+    const remove = () => {
+      focused = { key: `${group} ${Math.min(place, count2 - 2)}`, place: 2 };
+      arrange(group, others2);
+    };
+    const button = (icon2, label, action, disabled) => iconButton(icon2, `${title}: ${label}`, action, { disabled });
+    const up = button("arrow-up", "move up", move(place - 1, 0), place === 0);
+    const down = button("arrow-down", "move down", move(place + 1, 1), place >= count2 - 1);
+    const least = Number(facts?.least ?? 0);
+    const away = button("times", "remove", remove, count2 <= least);
+    const head2 = h(
+      "div",
+      { className: "cd-line cd-group-row-head" },
+      h("span", { className: "cd-label cd-grow" }, title),
+      up,
+      down,
+      away
+    );
+    rows.set(`${group} ${place}`, withoutValue(head2, away));
+    return h("div", { className: "cd-group-row", role: "group", "aria-label": title }, head2);
   };
   const fieldRow = (field) => {
     const id = newId();
@@ -1684,8 +1716,10 @@ function render({ model, el }) {
   };
   const putter = () => {
     let section = null;
+    let box = null;
     const begin = () => {
       section = null;
+      box = null;
     };
     const put = (root, field) => {
       let target = root;
@@ -1701,6 +1735,15 @@ function render({ model, el }) {
         );
         root.append(target);
         section = { id, root: target };
+      }
+      if (!field.row) box = null;
+      else {
+        const id = `${field.row.group} ${field.row.place}`;
+        if (box?.id !== id || !target.contains(box.root)) {
+          box = { id, root: rowBox(field.row) };
+          target.append(box.root);
+        }
+        target = box.root;
       }
       target.append(rows.get(field.key)?.root ?? makeRow(field));
       const width = byKey.get(field.width ?? "");
@@ -1792,9 +1835,11 @@ function render({ model, el }) {
   };
   const build = () => {
     const active = document.activeElement;
-    const [key, focused] = [...rows].find(([, { root }]) => root.contains(active)) ?? [];
-    const place = focused ? controlsIn(focused.root).indexOf(active) : -1;
-    for (const row of rows.values()) row.end?.();
+    const [found, row] = [...rows].find(([, { root }]) => root.contains(active)) ?? [];
+    const key = focused?.key ?? found;
+    const place = focused?.place ?? (row ? controlsIn(row.root).indexOf(active) : -1);
+    focused = null;
+    for (const each of rows.values()) each.end?.();
     rows.clear();
     tools.clear();
     for (const each of lists.splice(0)) each.end();
@@ -1812,8 +1857,10 @@ function render({ model, el }) {
     showCount();
     const again = key === void 0 ? void 0 : rows.get(key);
     if (!again) return;
-    const usable = controlsIn(again.root).filter((control) => !control.matches(":disabled"));
-    (usable[place] ?? again.input).focus();
+    const usable = (control) => !control.matches(":disabled");
+    const controls = controlsIn(again.root);
+    const same = controls[place];
+    (same && usable(same) ? same : controls.find(usable) ?? again.input).focus();
   };
   const controlsIn = (root) => [
     ...root.querySelectorAll("input, select, textarea, button")

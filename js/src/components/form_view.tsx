@@ -86,7 +86,7 @@ class FormModel {
     } else if (kind === "draw") state.draw(key);
     else if (kind === "lock") state.lock(key, message.locked);
     else if (kind === "grow") state.grow(key, message.more);
-    else if (kind === "move") state.moveRow(key, message.from, message.to);
+    else if (kind === "arrange") state.arrange(key, message.order);
     else if (kind === "reset") state.reset();
     else if (kind === "uploaded" && message.form_number === state.number.peek()) {
       state.change(key, message.name);

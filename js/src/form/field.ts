@@ -44,6 +44,12 @@ export type Field = {
   width?: string | null;
   /** Whether it is below "More inputs". */
   more?: boolean;
+  /** The row of a group that it belongs to: which one, its index in the graph, and its name. */
+  row?: { group: string; place: number; index: number; title: string } | null;
+  /** For a group of rows: what they have, and how few and how many there may be. */
+  rows?: Record<string, unknown>[] | null;
+  least?: string | number | null;
+  most?: string | number | null;
   /** For a group: whether an input can be added, and whether the last one can be removed. */
   can_grow?: boolean;
   can_shrink?: boolean;

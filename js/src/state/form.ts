@@ -31,11 +31,6 @@ type Row = Field & {
   /** For a group: the inputs that it gets next, with their values, and those of its last row. */
   next?: Record<string, Value>;
   last?: string[];
-  /** For a group of rows: what they have, by the names of their fields. */
-  has_rows?: boolean;
-  rows?: Record<string, unknown>[] | null;
-  /** For a field of a row: its group, and the index of the row in the graph. */
-  row?: { group: string; index: number } | null;
 };
 
 /** Sentences about a workflow, with a heading. */
@@ -265,16 +260,10 @@ export class FormState {
     this.change(key, name);
   }
 
-  /** Add an input or a row to a group, or remove the last one. */
+  /** Add an input to a group, or remove the last one. */
   grow(key: string, more: boolean): void {
     const row = this.row(key);
-    if (row?.has_rows) {
-      const rows = this.rowsOf(row);
-      const next = Object.entries(row.next ?? {});
-      const named = next.map(([name, value]) => [name.slice(key.length + 1), value] as const);
-      const made = named.map(([name, value]) => [name.slice(name.indexOf(".") + 1), value]);
-      this.setRows(key, more ? [...rows, Object.fromEntries(made)] : rows.slice(0, -1));
-    } else if (row) {
+    if (row) {
       const changed = { ...this.changed.value };
       for (const [name, value] of more ? Object.entries(row.next ?? {}) : []) {
         if (changed[name] === null) delete changed[name];
@@ -290,23 +279,24 @@ export class FormState {
     this.onChange();
   }
 
-  /** Put a row of a group in another place; without a place, remove it. */
-  moveRow(key: string, from: number, to: number | null): void {
+  /** Show the rows of a group in this order: their places so far, and null for a new row. */
+  arrange(key: string, order: (number | null)[]): void {
     const row = this.row(key);
-    if (!row?.has_rows) return;
+    if (!row?.rows) return;
     const rows = this.rowsOf(row);
-    const [moved] = rows.splice(from, 1);
-    if (moved && to !== null) rows.splice(to, 0, moved);
-    this.setRows(key, rows);
+    this.setRows(
+      key,
+      order.map((place) => (place === null ? {} : (rows[place] ?? {}))),
+    );
     this.onChange();
   }
 
   /** What the rows of a group have now. */
   private rowsOf({ key, rows }: Row): Record<string, unknown>[] {
     const fields = this.rows.value.filter(({ row }) => row?.group === key);
-    const indexes = [...new Set(fields.map(({ row }) => row?.index ?? 0))].sort((a, b) => a - b);
     return (rows ?? []).map((values, place) => {
-      const start = `${key}.${indexes[place]}.`;
+      const index = fields.find(({ row }) => row?.place === place)?.row?.index ?? place;
+      const start = `${key}.${index}.`;
       const now = Object.keys(values).map((name) => {
         const shown = this.values.value[start + name];
         return [name, shown === undefined ? values[name] : shown];

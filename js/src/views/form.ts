@@ -88,16 +88,24 @@ function render({ model, el }: Context<FormTraits>) {
   };
   const form: Form = { model, events, files, change, options, play, refuse, watch };
 
-  /** The buttons that add an input to a group, and remove the last one. */
+  /** Where the focus goes when the rows of a group are shown in another order. */
+  let focused: { key: string; place: number } | null = null;
+  const arrange = (key: string, order: (number | null)[]) =>
+    model.send({ kind: "arrange", key, order, typed: [...unconfirmed.values()] });
+
+  /** The buttons that add an input to a group, and remove the last one; rows have their own. */
   const groupRow = (field: Field): HTMLElement => {
-    const button = (icon: string, label: string, more: boolean, isPossible = false) =>
-      iconButton(
-        icon,
-        `${field.label}: ${label}`,
-        () => model.send({ kind: "grow", key: field.key, more }),
-        { disabled: !isPossible },
-      );
-    const add = button("plus", "add a value", true, field.can_grow);
+    const button = (icon: string, label: string, action: () => void, isPossible = false) =>
+      iconButton(icon, `${field.label}: ${label}`, action, { disabled: !isPossible });
+    const grow = (more: boolean) => () => model.send({ kind: "grow", key: field.key, more });
+    const { rows: present } = field;
+    const addRow = () => arrange(field.key, [...(present ?? []).keys(), null]);
+    const add = present
+      ? button("plus", "add a row", addRow, field.can_grow)
+      : button("plus", "add a value", grow(true), field.can_grow);
+    const less = present
+      ? null
+      : button("minus", "remove the last value", grow(false), field.can_shrink);
     const root = h(
       "div",
       { className: "cd-field cd-group", role: "group", "aria-label": field.label },
@@ -106,20 +114,55 @@ function render({ model, el }: Context<FormTraits>) {
         "div",
         { className: "cd-line" },
         add,
-        button("minus", "remove the last value", false, field.can_shrink),
+        less,
         h("span", { className: "cd-faint", role: "status" }, field.hint),
       ),
     );
+    rows.set(field.key, withoutValue(root, add));
+    return root;
+  };
+
+  const withoutValue = (root: HTMLElement, input: HTMLElement): Row => {
     const nothing = () => {};
-    rows.set(field.key, {
+    return {
       root,
-      input: add,
+      input,
       refused: "",
       set: nothing,
       showProblem: nothing,
       showChanged: nothing,
-    });
-    return root;
+    };
+  };
+
+  /** The box of a row of a group, with the buttons that move and remove it. */
+  const rowBox = ({ group, place, title }: NonNullable<Field["row"]>): HTMLElement => {
+    const facts = byKey.get(group);
+    const count = facts?.rows?.length ?? 0;
+    const others = [...Array(count).keys()].filter((each) => each !== place);
+    const move = (to: number, button: number) => () => {
+      focused = { key: `${group} ${to}`, place: button };
+      arrange(group, [...others.slice(0, to), place, ...others.slice(to)]);
+    };
+    const remove = () => {
+      focused = { key: `${group} ${Math.min(place, count - 2)}`, place: 2 };
+      arrange(group, others);
+    };
+    const button = (icon: string, label: string, action: () => void, disabled: boolean) =>
+      iconButton(icon, `${title}: ${label}`, action, { disabled });
+    const up = button("arrow-up", "move up", move(place - 1, 0), place === 0);
+    const down = button("arrow-down", "move down", move(place + 1, 1), place >= count - 1);
+    const least = Number(facts?.least ?? 0);
+    const away = button("times", "remove", remove, count <= least);
+    const head = h(
+      "div",
+      { className: "cd-line cd-group-row-head" },
+      h("span", { className: "cd-label cd-grow" }, title),
+      up,
+      down,
+      away,
+    );
+    rows.set(`${group} ${place}`, withoutValue(head, away));
+    return h("div", { className: "cd-group-row", role: "group", "aria-label": title }, head);
   };
 
   const fieldRow = (field: Field): HTMLElement => {
@@ -216,8 +259,10 @@ function render({ model, el }: Context<FormTraits>) {
   /** Puts the rows of fields into a list, with the headings of their sections. */
   const putter = () => {
     let section: { id: number; root: HTMLElement } | null = null;
+    let box: { id: string; root: HTMLElement } | null = null;
     const begin = () => {
       section = null;
+      box = null;
     };
     const put = (root: HTMLElement, field: Field) => {
       let target = root;
@@ -233,6 +278,15 @@ function render({ model, el }: Context<FormTraits>) {
         );
         root.append(target);
         section = { id, root: target };
+      }
+      if (!field.row) box = null;
+      else {
+        const id = `${field.row.group} ${field.row.place}`;
+        if (box?.id !== id || !target.contains(box.root)) {
+          box = { id, root: rowBox(field.row) };
+          target.append(box.root);
+        }
+        target = box.root;
       }
       target.append(rows.get(field.key)?.root ?? makeRow(field));
       const width = byKey.get(field.width ?? "");
@@ -335,9 +389,11 @@ function render({ model, el }: Context<FormTraits>) {
   const build = () => {
     // A value may determine which fields exist. The field that has the focus keeps it.
     const active = document.activeElement as HTMLElement;
-    const [key, focused] = [...rows].find(([, { root }]) => root.contains(active)) ?? [];
-    const place = focused ? controlsIn(focused.root).indexOf(active) : -1;
-    for (const row of rows.values()) row.end?.();
+    const [found, row] = [...rows].find(([, { root }]) => root.contains(active)) ?? [];
+    const key = focused?.key ?? found;
+    const place = focused?.place ?? (row ? controlsIn(row.root).indexOf(active) : -1);
+    focused = null;
+    for (const each of rows.values()) each.end?.();
     rows.clear();
     tools.clear();
     for (const each of lists.splice(0)) each.end();
@@ -354,8 +410,10 @@ function render({ model, el }: Context<FormTraits>) {
     showCount();
     const again = key === undefined ? undefined : rows.get(key);
     if (!again) return;
-    const usable = controlsIn(again.root).filter((control) => !control.matches(":disabled"));
-    (usable[place] ?? again.input).focus();
+    const usable = (control: HTMLElement) => !control.matches(":disabled");
+    const controls = controlsIn(again.root);
+    const same = controls[place];
+    (same && usable(same) ? same : (controls.find(usable) ?? again.input)).focus();
   };
   const controlsIn = (root: HTMLElement) => [
     ...root.querySelectorAll<HTMLElement>("input, select, textarea, button"),
