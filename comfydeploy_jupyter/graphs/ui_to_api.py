@@ -15,6 +15,7 @@ No function recurses along the graph, so graphs may be of any depth.
 
 from __future__ import annotations
 
+import json
 import random
 import re
 from collections import Counter
@@ -183,11 +184,29 @@ def _emit(
         if node.known is not None:
             type_mismatches = type_mismatches_of(key, label, node.widgets, inputs)
             warnings.extend(str(mismatch) for mismatch in type_mismatches)
+            warnings.extend(f"node {label()}: {why}" for why in _outdated(node, inputs))
         written = {"class_type": node.type, "inputs": inputs, "_meta": {"title": node.title}}
         expansion.add_written(key, written)
         graph[key] = written
     numeric = sorted((key for key in graph if number_of(key) is not None), key=int)
     return {key: graph[key] for key in dict.fromkeys([*numeric, *graph])}
+
+
+def _outdated(node: Node, inputs: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a sentence for each promoted choice whose inputs are those of another option."""
+    # The editor changes only the value when it is set on the subgraph (1.58.1).
+    for widget in node.widgets:
+        if widget.branches is None or not widget.emitted:
+            continue
+        value, own = inputs.get(widget.name), node.values[widget.name]
+        if not isinstance(value, list) and value != own:
+            shown = [
+                json.dumps(each, ensure_ascii=False, default=str)[:60] for each in (value, own)
+            ]
+            yield (
+                f"its input {widget.name} is {shown[0]}, but the inputs that belong to it are those"
+                f" of {shown[1]}: the subgraph sets only the value"
+            )
 
 
 def _widget_inputs(node: Node, names: NamePatterns, rng: random.Random) -> dict[str, Any]:

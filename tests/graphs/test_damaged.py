@@ -14,7 +14,7 @@ from comfydeploy_jupyter.graphs.definitions import NodeDefinitions
 from comfydeploy_jupyter.graphs.diff import diff_graphs
 from comfydeploy_jupyter.graphs.layout import api_to_ui
 from comfydeploy_jupyter.graphs.ui_to_api import ui_to_api
-from tests.helpers.graphs import recorded
+from tests.helpers.graphs import combo, declared, recorded, saved
 
 DEFINITIONS = NodeDefinitions(recorded("damaged.object_info.json.gz"))
 ROWS = {row["name"]: row for row in recorded("damaged.jsonl.gz")}
@@ -65,6 +65,26 @@ def test_the_version_matters_where_the_frontends_differ() -> None:
 def test_values_of_equal_names_are_kept_by_name(name: str, values: list[int]) -> None:
     inputs = queued(ROWS[name]["ui"])["5:11"]["inputs"]
     assert [inputs["width"], inputs["height"]] == values
+
+
+def test_a_promoted_choice_with_the_inputs_of_another_option_is_told() -> None:
+    modes = combo(simple={"count": ["INT", {"default": 4}]}, list={"items": ["*", {}]})
+    known = NodeDefinitions({"Loop": {**declared(mode=modes), "output": ["INT"]}})
+    port = {"id": "p", "name": "mode", "type": "COMBO", "linkIds": [1]}
+    slot = {"name": "mode", "type": "COMBO", "widget": {"name": "mode"}, "link": 1}
+    inner = {**saved(3, "Loop", ["simple", 7]), "inputs": [slot]}
+    graph = {"id": "sub", "nodes": [inner], "links": [[1, -10, 0, 3, 0, "COMBO"]]}
+    graph |= {"inputs": [port], "outputs": [], "name": "S"}
+    for value, told in (("list", 1), ("simple", 0), (None, 0)):
+        flow = {"nodes": [saved(5, "sub", [value])], "definitions": {"subgraphs": [graph]}}
+        converted = ui_to_api(flow, known)
+        assert converted.graph["5:3"]["inputs"]["mode.count"] == 7
+        warnings = [each for each in converted.warnings if "the subgraph sets only" in each]
+        assert len(warnings) == told
+        if told:
+            assert 'mode is "list", but the inputs that belong to it are those of "simple"' in str(
+                warnings
+            )
 
 
 def test_a_node_without_an_id_is_told() -> None:
