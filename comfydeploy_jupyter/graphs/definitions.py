@@ -371,7 +371,8 @@ class _Replaced:
 
     def read_rows(self, _: Input, extra: Mapping[str, Any]) -> None:
         sections = [extra["template"].get(section) or {} for section in ("required", "optional")]
-        self.rows = int(extra["min"]), int(extra["max"]), {*sections[0], *sections[1]}
+        least = max(0, int(extra["min"]))
+        self.rows = least, int(extra["max"]), {*sections[0], *sections[1]}
 
     def read_slot(self, _: Input, extra: Mapping[str, Any]) -> None:
         self.branches[None] = extra["inputs"]

@@ -35,6 +35,8 @@ from .ui import Link, SavedGraph, SavedNode, SavedWorkflow
 
 COLUMN_WIDTH, COLUMN_GAP = 400, 100
 ROW_GAP = 80
+MAX_OUTPUTS = 1000
+"""The most outputs of a node to which links are drawn."""
 _TITLE, _SLOT, _WIDGET, _TEXT_AREA, _PICTURE = 40, 22, 30, 180, 300
 
 
@@ -87,6 +89,10 @@ class _Sketch:
             places = {socket.name: place for place, socket in enumerate(self._sockets[key])}
             for name, value in inputs_of(self._graph[key]).items():
                 if self._is_link(value):
+                    if value[1] >= MAX_OUTPUTS:
+                        problem = f"is linked to an output beyond the {MAX_OUTPUTS} of a node"
+                        place = f"workflow_api.{key}.inputs.{name}"
+                        raise InvalidRequestError.of_field(place, problem)
                     self._link(str(value[0]), value[1], key, name, places[name])
 
     def node(self, key: str) -> dict[str, Any]:

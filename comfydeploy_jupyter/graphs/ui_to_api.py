@@ -592,9 +592,9 @@ def passed_on(node: Node, number: int, wanted: str) -> int | None:
     """Return the input of a bypassed node that replaces an output, for a link of a type."""
     inputs = node.inputs
     if wanted in ("*", ""):
-        return (number if number < len(inputs) else 0) if inputs else None
+        return (number if 0 <= number < len(inputs) else 0) if inputs else None
     own = node.outputs[number] if 0 <= number < len(node.outputs) else "*"
-    if number < len(inputs) and _fits(inputs[number].type, own, wanted):
+    if 0 <= number < len(inputs) and _fits(inputs[number].type, own, wanted):
         return number
     same = [place for place, slot in enumerate(inputs) if slot.type == wanted]
     similar = (place for place, slot in enumerate(inputs) if _fits(slot.type, own, wanted))

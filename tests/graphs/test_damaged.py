@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from comfydeploy_jupyter.errors import InvalidRequestError
 from comfydeploy_jupyter.graphs.definitions import NodeDefinitions
 from comfydeploy_jupyter.graphs.diff import diff_graphs
 from comfydeploy_jupyter.graphs.layout import api_to_ui
@@ -85,6 +86,26 @@ def test_a_promoted_choice_with_the_inputs_of_another_option_is_told() -> None:
             assert 'mode is "list", but the inputs that belong to it are those of "simple"' in str(
                 warnings
             )
+
+
+@pytest.mark.parametrize("slot", [-1, -5, 99])
+def test_a_link_from_an_output_that_does_not_exist_passes_a_bypassed_node(slot: int) -> None:
+    nodes = [saved(1, "EmptyImage"), saved(2, "Nope", mode=4), saved(3, "SaveImage")]
+    nodes[2] |= {"inputs": [{"name": "images", "type": "IMAGE", "link": 7}]}
+    flow = {"nodes": nodes, "links": [[7, 2, slot, 3, 0, "IMAGE"]]}
+    assert "images" not in ui_to_api(flow, DEFINITIONS).graph["3"]["inputs"]
+    nodes[1]["inputs"] = [{"name": "x", "type": "IMAGE", "link": 6}]
+    flow["links"].append([6, 1, 0, 2, 0, "IMAGE"])
+    assert ui_to_api(flow, DEFINITIONS).graph["3"]["inputs"]["images"] == ["1", 0]
+
+
+def test_a_link_to_an_output_beyond_all_is_refused() -> None:
+    graph = {
+        "1": {"class_type": "EmptyImage"},
+        "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 10**18]}},
+    }
+    with pytest.raises(InvalidRequestError, match=r"workflow_api\.2\.inputs\.images: is linked"):
+        api_to_ui(graph, DEFINITIONS)
 
 
 def test_a_node_without_an_id_is_told() -> None:
