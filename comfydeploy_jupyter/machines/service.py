@@ -16,7 +16,7 @@ from yarl import URL
 
 from ..comfyui import kept
 from ..comfyui.client import NONE, REPLY_TIMEOUT
-from ..comfyui.find import installed_version, own_folder_arguments
+from ..comfyui.find import installed_version, own_folder_arguments, unknown_option
 from ..compat.comfydeploy import iso_utc, unreadable
 from ..errors import ComfyUIUnavailableError, ConflictError, InvalidRequestError, NotFoundError
 from ..tunnel.gate import Upstream
@@ -434,6 +434,12 @@ class MachineService:
                 details={"field": "machine", "path": str(path)},
                 extra={"hint": "An update by the installer keeps one: see the page about updates."},
             )
+        sharing = [each for each in self._registry if each.managed and each.path == path]
+        other = kept.kept_path(path.resolve())
+        for each in sharing:
+            option = await asyncio.to_thread(unknown_option, each.settings.launch_args, other)
+            if option is not None:
+                raise ConflictError.of_field("machine", f"launch_args of {each.id!r}: {option}")
         notes: list[str] = []
 
         async def exchange() -> None:
@@ -443,9 +449,8 @@ class MachineService:
                 raise ConflictError.of_field("machine", str(error), machine=machine.id) from error
 
         work: Callable[[], Awaitable[None]] = exchange
-        for each in self._registry:
-            if each.managed and each.path == path:
-                work = partial(each.while_stopped, work)
+        for each in sharing:
+            work = partial(each.while_stopped, work)
         await work()
         await machine.ready()
         version, commit = await asyncio.to_thread(installed_version, path)

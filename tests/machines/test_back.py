@@ -134,6 +134,12 @@ class TestOptions:
     async def test_option_of_another_version_is_told_before_the_start(self, api, updated):
         error = await until_async(lambda: error_of(api))
         assert f"({comfyui_version()}) has no option '--no-such-option'" in error
+        code, reply = await api.post("comfyui/back", {})
+        assert (code, reply["details"]["field"]) == (409, "machine")
+        assert "launch_args of 'local'" in reply["error"]
+        found = kept.kept(updated)
+        assert found is not None, "nothing was changed"
+        assert found.version == "0.99.0"
         if comfyui_version() == "0.3.75":
             code, reply = await api.post("machine/update", {"launch_args": ["--offline"]})
             assert code == 400
