@@ -6,6 +6,7 @@ import { useEffect, useRef } from "preact/hooks";
 import { Combo } from "../components/combo.tsx";
 import { FileButton, useDrop } from "../components/files.tsx";
 import { ErrorBox, Icon, IconButton, Labelled, Select, useTask } from "../components/ui.tsx";
+import type { IconName } from "../icons.ts";
 import type { Transport } from "../transport.ts";
 import {
   ACCEPTED,
@@ -289,7 +290,7 @@ export function WorkflowStart({ transport, choices, onOpen }: Omit<PickerProps, 
   const examples = choices.templates.filter(({ kind }) => kind === "example");
   const templates = choices.templates.filter(({ kind }) => kind === "template");
   const used = lastUsed().slice(0, LATEST);
-  const choice = (icon: string) => (entry: Entry) => (
+  const choice = (icon: IconName) => (entry: Entry) => (
     <button
       type="button"
       key={keyOf(entry)}
