@@ -1244,8 +1244,10 @@ def _can_be(widget: Widget, value: Any) -> bool:
 
 def _fits(widget: Widget, value: Any) -> bool:
     if widget.type == "COMBO":
-        listed = widget.options.get("remote_combo") is None  # a route gives values of any type
-        return not listed or _fits_combo(widget, value)
+        # A route gives values of any type; it may not have given one yet.
+        is_remote = widget.options.get("remote_combo") is not None
+        is_unset = value is None and widget.options.get("remote") is not None
+        return is_remote or is_unset or _fits_combo(widget, value)
     if widget.type == "BOOLEAN":
         return isinstance(value, (bool, int)) and value in (0, 1)
     if widget.type not in ("INT", "FLOAT"):

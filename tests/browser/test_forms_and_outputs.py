@@ -65,6 +65,10 @@ def test_lists_from_routes_and_a_part_of_a_video(open_run_panel: Any, comfyui: A
     panel, page = opened.panel, opened.page
     voice = panel.get_by_role("combobox", name="New: voice")
     expect(voice).to_have_value("old")
+    film = panel.locator(".cd-film video")
+    expect(film).to_be_visible()  # the form is not moved from now on, which would close the list
+    voice.scroll_into_view_if_needed()
+    page.wait_for_timeout(500)
     voice.click()
     panel.get_by_role("option", name="Ada (v1)").click()
     expect(voice).to_have_value("Ada (v1)")
@@ -74,8 +78,6 @@ def test_lists_from_routes_and_a_part_of_a_video(open_run_panel: Any, comfyui: A
     expect(panel.get_by_role("status").filter(has_text=why)).to_be_visible()
     missing.fill("typed")
     missing.press("Enter")
-    film = panel.locator(".cd-film video")
-    expect(film).to_be_visible()
     length, width = film.evaluate("film => [film.duration, film.videoWidth]")
     start = panel.get_by_role("slider", name="New: edit: start")
     start.press("ArrowRight")

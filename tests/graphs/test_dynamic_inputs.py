@@ -15,7 +15,7 @@ import pytest
 
 from comfydeploy_jupyter.errors import InvalidInputError, InvalidRequestError
 from comfydeploy_jupyter.graphs.definitions import NodeDefinitions
-from comfydeploy_jupyter.graphs.form import input_form, page_value
+from comfydeploy_jupyter.graphs.form import input_form, page_value, workflow_form
 from comfydeploy_jupyter.graphs.inputs import apply_inputs, check_inputs, property_of
 from comfydeploy_jupyter.graphs.layout import api_to_ui
 from comfydeploy_jupyter.graphs.shown_form import read_value, shown_form
@@ -378,6 +378,13 @@ def test_a_remote_combo_has_a_field_that_takes_everything(voice: Any) -> None:
     assert page_value(field, voice) == ("" if voice is None else voice)
     assert "enum" not in property_of(field)
     assert "type" not in property_of(field)
+
+
+def test_a_list_that_was_not_loaded_is_no_misfit() -> None:
+    older = NodeDefinitions({"Old": declared(file=["COMBO", {"remote": {"route": "/files"}}])})
+    (field,) = input_form({"1": node("Old", file=None)}, older)
+    assert (field.required, field.value) == (False, None)
+    assert workflow_form({"1": node("Old", file=None)}, older).mismatches == []
 
 
 def test_what_is_given_to_a_remote_combo_is_never_refused() -> None:

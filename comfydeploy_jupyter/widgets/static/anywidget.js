@@ -42,10 +42,10 @@ async function fromServer() {
   const { baseUrl } = pageConfig();
   if (!baseUrl) return null;
   try {
-    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"cb3b390c82201358"}`;
+    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"25046bf1082faea0"}`;
     const reply = await fetch(url, { headers: pageHeaders() });
     const text = reply.ok ? await reply.text() : "";
-    return text.startsWith(`// ${"cb3b390c82201358"} `) ? text : null;
+    return text.startsWith(`// ${"25046bf1082faea0"} `) ? text : null;
   } catch {
     return null;
   }
@@ -74,9 +74,9 @@ function panels(model) {
   const page = globalThis;
   page[LOADED] ??= {};
   const loaded = page[LOADED];
-  loaded["cb3b390c82201358"] ??= load(model);
-  loaded["cb3b390c82201358"].catch(() => delete loaded["cb3b390c82201358"]);
-  return loaded["cb3b390c82201358"];
+  loaded["25046bf1082faea0"] ??= load(model);
+  loaded["25046bf1082faea0"].catch(() => delete loaded["25046bf1082faea0"]);
+  return loaded["25046bf1082faea0"];
 }
 function render({ model, el }) {
   let end = () => {

@@ -918,6 +918,7 @@ var NAMES = {
   width: ["width", "width in pixels; 0 is the whole width"],
   height: ["height", "height in pixels; 0 is the whole height"]
 };
+var HEIGHT = 280;
 var LEAST_TIME = 0.01;
 var LEAST_SIDE = 8;
 var TIME_STEP = 0.1;
@@ -1226,6 +1227,7 @@ function videoEdit(form, field, ids, value) {
       return forget("The length of this video is not known; the numbers work without it.");
     }
     video = { width: videoWidth, height: videoHeight, duration };
+    stage.style.width = `min(100%, ${Math.round(HEIGHT * videoWidth / videoHeight)}px)`;
     picture.hidden = false;
     unseen = "";
     show();

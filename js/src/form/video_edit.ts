@@ -27,6 +27,7 @@ const NAMES: Record<string, [string, string]> = {
   width: ["width", "width in pixels; 0 is the whole width"],
   height: ["height", "height in pixels; 0 is the whole height"],
 };
+const HEIGHT = 280; // CSS pixels of the video, if it is not too wide
 const LEAST_TIME = 0.01; // seconds between start and end
 const LEAST_SIDE = 8; // pixels of a cut-out that is dragged
 const TIME_STEP = 0.1; // seconds that an arrow key moves by; ten times as much with Shift
@@ -371,6 +372,7 @@ export function videoEdit(form: Form, field: Field, ids: Ids, value: Value): Con
       return forget("The length of this video is not known; the numbers work without it.");
     }
     video = { width: videoWidth, height: videoHeight, duration };
+    stage.style.width = `min(100%, ${Math.round((HEIGHT * videoWidth) / videoHeight)}px)`;
     picture.hidden = false;
     unseen = "";
     show();
