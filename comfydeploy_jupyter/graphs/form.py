@@ -38,6 +38,7 @@ from .formats import (
     shown_title,
     text_of,
     title_of,
+    unwrapped,
 )
 from .remote import RemoteList, deciding
 from .seeds import SEED_NAMES
@@ -454,6 +455,8 @@ class FormField:
     tooltip: str = ""  # the description of the input, or ``""``
     advanced: bool = False  # whether it is rarely changed
     chosen: bool = False  # whether the author of the workflow chose it for the form
+    # whether its kind is not known here: a value that is no text is shown as JSON
+    raw: bool = False
     unchosen: bool = False  # whether the author chose others in App mode
     # whether it is a dynamic combo: the chosen option decides which other inputs there are
     dynamic: bool = False
@@ -513,7 +516,10 @@ def ranked_fields(
         unset = [n for n, spec in specs.items() if spec.type == VIDEO_EDIT and n not in inputs]
         unset = [name for name in unset if not specs[name].required]
         for name, value in {**inputs, **dict.fromkeys(unset)}.items():
+            raw = is_raw(name, specs.get) and not is_link(value)
             kind = _kind_of(class_of(node), name, value, specs.get(name))
+            if raw:
+                kind = "text"
             if kind is None:
                 continue
             # Inputs of a dynamic combo or an autogrow group are placed beside it.
@@ -521,7 +527,7 @@ def ranked_fields(
             role = roles.get(node_id) if kind == "multiline" else None
             plain = title in (*_PLAIN_TITLES, definitions.title(class_of(node)))
             label = shown if primitive and title else f"{shown}: {_words_of(name, specs)}"
-            single = kind == "text" and not primitive and top == name
+            single = kind == "text" and not raw and not primitive and top == name
             unknown = bool(specs) and top not in specs
             field = _field(
                 node_id,
@@ -533,6 +539,7 @@ def ranked_fields(
                 definitions,
                 label=f"{role} prompt".capitalize() if role and plain else label,
                 advanced=single or unknown or bool(specs and specs[top].options.get("advanced")),
+                raw=raw,
             )
             group, rank = (-1, 0) if primitive and not field.advanced else _rank(field, role)
             if top != name and not field.advanced and group > _FIRST_GROUPS:
@@ -616,6 +623,7 @@ def _field(
     *,
     label: str = "",
     advanced: bool = False,
+    raw: bool = False,
 ) -> FormField:
     inputs, remote = inputs_of(node), ""
     if RemoteList.of(spec) is not None:
@@ -633,6 +641,7 @@ def _field(
         advanced=advanced,
         dynamic=spec is not None and spec.type == DYNAMIC_COMBO,
         title=title,
+        raw=raw,
         remote=remote,
         features=tuple(features_of(spec.options)) if kind == "video_edit" and spec else (),
     )
@@ -735,10 +744,15 @@ def _top_of(name: str, specs: Mapping[str, Input]) -> str:
     dot = name.find(".")
     while dot >= 0:
         spec = specs.get(name[:dot])
-        if spec is not None and spec.type in (DYNAMIC_COMBO, AUTOGROW, ROWS):
+        if spec is not None and (spec.newer or spec.type in (DYNAMIC_COMBO, AUTOGROW, ROWS)):
             return name[:dot]
         dot = name.find(".", dot + 1)
     return name
+
+
+def is_raw(name: str, declared: Callable[[str], Input | None]) -> bool:
+    """Return whether the kind of an input, or of one that it belongs to, is not known here."""
+    return any((spec := declared(each)) is not None and spec.newer for each in (*above(name), name))
 
 
 def group_of(name: str, declared: Callable[[str], Input | None]) -> Input | None:
@@ -800,12 +814,17 @@ def can_show(field: FormField, value: Any) -> bool:
     """Return whether a field can show a value: a text, a number, or the edit of a video."""
     if field.kind == "video_edit":
         return isinstance(value, Mapping)
+    if field.raw:
+        return not is_link(value)
     return isinstance(value, (str, int, float))
 
 
 def page_value(field: FormField, value: Any) -> Any:
     """Return a value as the page takes it: choices and booleans unchanged, all else as text."""
     # No value at all is an empty text.
+    if field.raw:
+        value = unwrapped(value)
+        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     if field.kind == "bool":
         return bool(value)
     if field.options or (field.remote and value is not None):

@@ -11,6 +11,7 @@ A run passes through the functions of this package in this order::
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections import defaultdict
 from dataclasses import dataclass
@@ -41,11 +42,22 @@ from .form import (
     external_fields,
     field_of,
     group_of,
+    is_raw,
     with_rows,
     words,
     workflow_form,
 )
-from .formats import AnyGraph, Graph, UIGraph, class_of, copy_graph, inputs_of, is_link, title_of
+from .formats import (
+    AnyGraph,
+    Graph,
+    UIGraph,
+    class_of,
+    copy_graph,
+    inputs_of,
+    is_link,
+    title_of,
+    unwrapped,
+)
 from .queued_values import wrapped
 from .validation import not_offered, own_check, value_text
 from .video_edit import PARTS, VIDEO_EDIT, edit_in
@@ -124,6 +136,8 @@ def apply_inputs(
                 and value.startswith("{")
             ):
                 value = edit_in(value)  # pages keep the edit of a video as JSON text
+            elif isinstance(value, str) and is_raw(name, declared):
+                value = _raw_value(value, stored.get(name))
             if own is not None and own.type == ROWS:
                 before = dict(stored)
                 for old in [n for n in before if n.startswith(f"{name}.")]:
@@ -168,6 +182,16 @@ def apply_inputs(
         if class_of(node) == CUSTOM_COMBO and (node_id, INDEX) not in given:
             node["inputs"][INDEX] = index_of_choice(node["inputs"])
     return AppliedInputs(result, given, unknown, names)
+
+
+def _raw_value(text: str, before: Any) -> Any:
+    """Return what a text means that a form has for a value whose kind is not known."""
+    if before is None or isinstance(unwrapped(before), str):
+        return text
+    try:
+        return json.loads(text)  # as it is shown, see `form.page_value`
+    except (ValueError, RecursionError):
+        return text
 
 
 def _put_rows(
@@ -598,7 +622,7 @@ def property_of(field: FormField) -> dict[str, Any]:
             }
             for part in field.features
         }
-    elif not field.remote:
+    elif not field.remote and not field.raw:
         found["type"] = kind or "string"
     if field.kind == "color":
         found["minimum"], found["maximum"] = 0, COLOR_MAX

@@ -7,6 +7,7 @@ its own inputs, and inputs and rows can be added to groups and removed.
 
 from __future__ import annotations
 
+import json
 import re
 from collections import defaultdict
 from dataclasses import replace
@@ -336,6 +337,8 @@ def read_value(field: FormField, written: Any) -> Any:
     if field.dynamic and written not in (field.options or ()):
         options = ", ".join(map(str, field.options or ()))
         raise InvalidRequestError.of_field(field.label, f"must be one of {options}")
+    if field.raw and not isinstance(unwrapped(field.initial), str):
+        return _read_raw(field, str(written))
     if field.kind == "bool":
         return bool(written)
     if field.kind == "video_edit":
@@ -348,6 +351,13 @@ def read_value(field: FormField, written: Any) -> Any:
             raise InvalidRequestError.of_field(field.label, "must be a colour like #1a2b3c")
         return int(text[1:], 16)
     return _read_number(field, text)
+
+
+def _read_raw(field: FormField, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequestError.of_field(field.label, "must be JSON") from error
 
 
 def _read_number(field: FormField, text: str) -> int | float:

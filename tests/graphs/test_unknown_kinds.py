@@ -5,9 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from comfydeploy_jupyter.graphs.definitions import NodeDefinitions
+from comfydeploy_jupyter.graphs.form import workflow_form
+from comfydeploy_jupyter.graphs.inputs import apply_inputs, check_inputs, contract_of
 from comfydeploy_jupyter.graphs.layout import api_to_ui
+from comfydeploy_jupyter.graphs.shown_form import read_value, shown_form
 from comfydeploy_jupyter.graphs.ui_to_api import ui_to_api
 from comfydeploy_jupyter.graphs.validation import validate_prompt
 from tests.helpers.graphs import node, saved
@@ -85,6 +89,44 @@ def test_a_prompt_is_never_refused_for_them(inputs: dict[str, Any]) -> None:
     graph["1"]["inputs"]["first"] = 10
     errors = validate_prompt(graph, DEFINITIONS).node_errors["1"]["errors"]
     assert [error["type"] for error in errors] == ["value_bigger_than_max"]
+
+
+@pytest.mark.parametrize(
+    ("saved_value", "shown", "typed", "new"),
+    [
+        ("a\nb", "a\nb", "[1]", "[1]"),
+        (3, "3", "4.5", 4.5),
+        (True, "true", "false", False),
+        ({"x": [1, "é"]}, '{"x": [1, "é"]}', '{"x": []}', {"x": []}),
+        ({"__value__": [1, 2]}, "[1, 2]", "[3, 4]", {"__value__": [3, 4]}),
+    ],
+)
+@pytest.mark.parametrize("name", ["grid", "grid.0.x"])
+def test_the_form_shows_what_was_saved_as_text(
+    name: str, saved_value: Any, shown: str, typed: str, new: Any
+) -> None:
+    graph = {"1": node("New", first=1, last="a", **{name: saved_value})}
+    form = shown_form(graph, DEFINITIONS)
+    (row,) = (row for row in form["rows"] if row["input"] == name)
+    assert (row["kind"], row["more"], form["values"][f"1.{name}"]) == ("text", False, shown)
+    for written, value in ((shown, saved_value), (typed, new)):
+        given = {f"1.{name}": written}
+        assert shown_form(graph, DEFINITIONS, None, given)["problems"] == {}
+        applied = apply_inputs(graph, given, definitions=DEFINITIONS)
+        check_inputs(graph, applied, DEFINITIONS)
+        assert applied.graph["1"]["inputs"][name] == value
+    (field,) = (f for f in workflow_form(graph, DEFINITIONS).fields if f.input_name == name)
+    assert read_value(field, shown) == saved_value
+    if not isinstance(saved_value, str):
+        given = {f"1.{name}": "{"}
+        problems = shown_form(graph, DEFINITIONS, None, given)["problems"]
+        assert problems == {f"1.{name}": "must be JSON"}
+    Draft202012Validator(contract_of(graph, DEFINITIONS)["inputs"]).validate({f"1.{name}": new})
+
+
+def test_a_link_into_an_unknown_kind_has_no_field() -> None:
+    graph = {"1": node("New", first=1, last="a", grid=["2", 0]), "2": node("Src")}
+    assert "1.grid" not in shown_form(graph, DEFINITIONS)["values"]
 
 
 @pytest.mark.parametrize(
