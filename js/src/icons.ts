@@ -17,8 +17,10 @@ import {
   faStar as regularStar,
 } from "@fortawesome/free-regular-svg-icons";
 import {
+  faArrowDown,
   faArrowsAlt,
   faArrowsAltH,
+  faArrowUp,
   faBan,
   faCaretDown,
   faCheck,
@@ -96,6 +98,8 @@ const ICONS = {
   "ellipsis-h": faEllipsisH,
   copy: faCopy,
   search: faSearch,
+  "arrow-down": faArrowDown,
+  "arrow-up": faArrowUp,
   arrows: faArrowsAlt,
   "arrows-alt": faExpandArrowsAlt,
   ban: faBan,

@@ -42,10 +42,10 @@ async function fromServer() {
   const { baseUrl } = pageConfig();
   if (!baseUrl) return null;
   try {
-    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"25046bf1082faea0"}`;
+    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"b6e986774523c88d"}`;
     const reply = await fetch(url, { headers: pageHeaders() });
     const text = reply.ok ? await reply.text() : "";
-    return text.startsWith(`// ${"25046bf1082faea0"} `) ? text : null;
+    return text.startsWith(`// ${"b6e986774523c88d"} `) ? text : null;
   } catch {
     return null;
   }
@@ -74,9 +74,9 @@ function panels(model) {
   const page = globalThis;
   page[LOADED] ??= {};
   const loaded = page[LOADED];
-  loaded["25046bf1082faea0"] ??= load(model);
-  loaded["25046bf1082faea0"].catch(() => delete loaded["25046bf1082faea0"]);
-  return loaded["25046bf1082faea0"];
+  loaded["b6e986774523c88d"] ??= load(model);
+  loaded["b6e986774523c88d"].catch(() => delete loaded["b6e986774523c88d"]);
+  return loaded["b6e986774523c88d"];
 }
 function render({ model, el }) {
   let end = () => {
