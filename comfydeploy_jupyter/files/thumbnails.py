@@ -19,6 +19,7 @@ AT_ONCE = 2  # few, because kernels need the processors
 # Pillow's readers of common image formats only: some of the others start programs (EPS).
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 EXR_MAGIC = b"\x76\x2f\x31\x01"
+MAX_OPAQUE_PIXELS = 1 << 25  # a page that paints on it needs 12 bytes for each
 MAX_EXR_SIZE = 512 << 20  # bytes of a file
 MAX_EXR_PIXELS = 1 << 25  # each pixel takes up to 16 bytes of memory while the file is read
 
@@ -32,6 +33,33 @@ class Thumbnails:
     async def make(self, source: BinaryIO, side: int) -> bytes:
         async with self._room:
             return await asyncio.to_thread(thumbnail, source, side)
+
+    async def make_opaque(self, source: BinaryIO) -> bytes:
+        async with self._room:
+            return await asyncio.to_thread(opaque, source)
+
+
+def opaque(source: BinaryIO) -> bytes:
+    """Return a picture as ComfyUI's `LoadImage` reads its colours, as PNG. Call it in a thread."""
+    from PIL import Image, ImageOps
+
+    copy = io.BytesIO()
+    try:
+        Image.init()
+        with Image.open(source, formats=[name for name in FORMATS if name in Image.OPEN]) as image:
+            if image.width * image.height > MAX_OPAQUE_PIXELS:
+                most = MAX_OPAQUE_PIXELS // 1_000_000
+                raise _refused(f"of a picture of at most {most} megapixels", "opaque")
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode.startswith(("I", "F")):
+                upright = _of_numbers(upright)
+            # A colour profile would change what the browser makes of the numbers.
+            upright.convert("RGB").save(copy, "PNG", compress_level=1, icc_profile=None)
+    except InvalidRequestError:
+        raise
+    except Exception as error:  # readers raise exceptions of any type for a damaged file
+        raise _refused("of a complete picture", "opaque") from error
+    return copy.getvalue()
 
 
 def thumbnail(source: BinaryIO, side: int) -> bytes:
@@ -61,8 +89,8 @@ def thumbnail(source: BinaryIO, side: int) -> bytes:
     return copy.getvalue()
 
 
-def _refused(what: str) -> InvalidRequestError:
-    return InvalidRequestError.of_field("thumbnail", f"can be made only {what}")
+def _refused(what: str, field: str = "thumbnail") -> InvalidRequestError:
+    return InvalidRequestError.of_field(field, f"can be made only {what}")
 
 
 def _of_picture(source: BinaryIO, side: int) -> Image:

@@ -76,6 +76,12 @@ class ViewQuery(MachineQuery):
     thumbnail: Annotated[int, Field(ge=16, le=1024)] | None = optional(
         "The longer side of a small copy of a picture, in pixels.", 256
     )
+    opaque: bool = optional(
+        "Whether to send a picture upright and without its transparency, as PNG: the colours that"
+        " `LoadImage` reads, also where a mask hides them. Not together with `thumbnail`.",
+        False,
+        default=False,
+    )
 
 
 # -- conditions and ranges, as RFC 9110 defines them ---------------------------------------------
@@ -198,8 +204,8 @@ class ViewHandler(Handler):
     async def send_content(self, file: io.FileIO | None, query: ViewQuery) -> None:
         """Send an open file of this machine, or the file of another machine that a query names."""
         try:
-            if query.thumbnail is not None:
-                await self._send_thumbnail(file, query, query.thumbnail)
+            if query.thumbnail is not None or query.opaque:
+                await self._send_copy(file, query)
             elif file is not None:
                 await self._send_file(file)
             else:
@@ -228,8 +234,9 @@ class ViewHandler(Handler):
         self.set_header("Content-Security-Policy", "default-src 'none'; sandbox")
         self.set_header("Cache-Control", "private, no-cache")
 
-    async def _send_thumbnail(self, file: io.FileIO | None, query: ViewQuery, side: int) -> None:
-        self._type = "image/webp"
+    async def _send_copy(self, file: io.FileIO | None, query: ViewQuery) -> None:
+        side = query.thumbnail
+        self._type = "image/png" if side is None else "image/webp"
         self.set_header("Content-Type", self._type)
         self.set_header("Content-Disposition", "inline")
         source: BinaryIO
@@ -237,14 +244,18 @@ class ViewHandler(Handler):
             machine = self.services.machines.get(query.machine)
             source = io.BytesIO(await self._fetch(await machine.ready(), query))
         else:
-            self.set_header("ETag", _etag(file, f"-{side}"))
+            self.set_header("ETag", _etag(file, f"-{side or 'opaque'}"))
             if self._is_unchanged():
                 await asyncio.to_thread(file.close)
                 await self._finish_unchanged()
                 return
             source = io.BufferedReader(file)
         try:
-            content = await self.services.thumbnails.make(source, side)
+            thumbnails = self.services.thumbnails
+            if side is None:
+                content = await thumbnails.make_opaque(source)
+            else:
+                content = await thumbnails.make(source, side)
         finally:
             await asyncio.to_thread(source.close)
         await self.finish(content, set_content_type=self._type)
@@ -258,7 +269,7 @@ class ViewHandler(Handler):
                 size += len(part)
                 if size > MAX_PICTURE:
                     raise InvalidRequestError.of_field(
-                        "thumbnail", f"the picture {query.filename!r} is too large for a thumbnail"
+                        "thumbnail", f"the picture {query.filename!r} is too large for a copy"
                     )
         return b"".join(parts)
 

@@ -3,6 +3,7 @@
 import type { ComponentType } from "preact";
 import { Gallery } from "../src/components/gallery.tsx";
 import { History } from "../src/components/history.tsx";
+import { MaskPainter } from "../src/components/mask_painter.tsx";
 import { Preview } from "../src/components/preview.tsx";
 import { type RunDetails, sizeText } from "../src/shown_runs.ts";
 import { type Answer, card, details, file, output, Recorded, serverOf } from "../test/recorded.ts";
@@ -150,6 +151,25 @@ export const results: Record<string, ComponentType> = {
       }}
     />
   ),
+  "mask painter": () => {
+    const transport = new Recorded({
+      view: picture,
+      "upload-file": ({ body }) => {
+        Object.assign(globalThis, { uploaded: body });
+        return { name: (body as File).name, subfolder: "clipspace" };
+      },
+    });
+    return (
+      <MaskPainter
+        transport={transport}
+        query={file("photo 800x600.png").query}
+        name="photo 800x600.png"
+        machine={null}
+        onDone={(value) => document.body.append(value)}
+        onClose={() => {}}
+      />
+    );
+  },
   history: () => (
     <History
       transport={server()}

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import test, { type TestContext } from "node:test";
+import { crc32, inflateSync } from "node:zlib";
 import { type ComponentChildren, render } from "preact";
 import type { Query } from "../src/transport.ts";
 import { blobUrls, press, scrollEverywhere, type } from "./page.ts";
@@ -9,6 +10,7 @@ const { Gallery } = await import("../src/components/gallery.tsx");
 const { History } = await import("../src/components/history.tsx");
 const { Viewer } = await import("../src/components/viewer.tsx");
 const { mediaOf } = await import("../src/media.tsx");
+const { encodePNG } = await import("../src/png.ts");
 const { pictureSize } = await import("../src/picture_size.ts");
 
 const wait = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -281,4 +283,24 @@ test("a picture of unknown size is not decoded if it has too many pixels", async
   assert.match(el.textContent, /108 million pixels/);
   const asked = transport.take("view").map(({ query }) => query.thumbnail);
   assert.deepEqual(asked, [undefined, "1024"]);
+});
+
+test("a PNG keeps the colours of pixels that are transparent", async () => {
+  const pixels = Uint8ClampedArray.from({ length: 3 * 2 * 4 }, (_, place) =>
+    place % 4 === 3 ? 0 : place * 7,
+  );
+  const content = new Uint8Array(await (await encodePNG(pixels, 3, 2)).arrayBuffer());
+  const view = new DataView(content.buffer);
+  const length = view.getUint32(33);
+  assert.equal(crc32(content.subarray(37, 41 + length)), view.getUint32(41 + length));
+  const rows = inflateSync(content.subarray(41, 41 + length));
+  const found: number[] = [];
+  for (let row = 0; row < 2; row += 1) {
+    assert.equal(rows[row * 13], 1);
+    for (let at = 0; at < 12; at += 1) {
+      const left = at < 4 ? 0 : (found[row * 12 + at - 4] ?? 0);
+      found.push(((rows[row * 13 + 1 + at] ?? 0) + left) & 255);
+    }
+  }
+  assert.deepEqual(found, [...pixels]);
 });

@@ -7,7 +7,7 @@ import json
 from email.utils import formatdate, parsedate_to_datetime
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 
 @pytest.fixture
@@ -206,3 +206,25 @@ async def test_the_size_of_a_file_is_read_from_the_disk_without_asking_comfyui(v
     if machine.path is None:  # then ComfyUI is asked, which may have other folders
         assert await machine.file_size("output", "", "missing.png") is None
         assert await machine.file_size("output", "..", "comfyui.log") is None
+
+
+async def test_the_colours_below_a_mask_are_sent_as_comfyui_reads_them(view, comfyui):
+    masked = Image.new("RGBA", (6, 4), (10, 20, 30, 0))
+    masked.putpixel((5, 0), (200, 100, 50, 255))
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for content, size, pixel in (
+        (encoded(masked, "PNG", icc_profile=profile), (6, 4), (10, 20, 30)),
+        (encoded(Image.new("RGB", (60, 30), "blue"), "JPEG", exif=TURNED), (30, 60), None),
+        (encoded(Image.new("I;16", (20, 10), 0x8000), "PNG"), (20, 10), (128, 128, 128)),
+    ):
+        (comfyui.output_dir / "masked.png").write_bytes(content)
+        response = await view("masked.png", opaque="true")
+        assert response.code == 200
+        assert response.headers["Content-Type"] == "image/png"
+        copy = Image.open(io.BytesIO(response.body))
+        assert (copy.mode, copy.size) == ("RGB", size)
+        assert "icc_profile" not in copy.info
+        assert pixel in (None, copy.getpixel((0, 0)))
+    refused = await view("page.html", opaque="true")
+    assert refused.code == 400
+    assert json.loads(refused.body)["details"]["field"] == "opaque"

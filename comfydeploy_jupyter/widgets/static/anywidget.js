@@ -42,10 +42,10 @@ async function fromServer() {
   const { baseUrl } = pageConfig();
   if (!baseUrl) return null;
   try {
-    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"b6e986774523c88d"}`;
+    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"86a8d382509748e3"}`;
     const reply = await fetch(url, { headers: pageHeaders() });
     const text = reply.ok ? await reply.text() : "";
-    return text.startsWith(`// ${"b6e986774523c88d"} `) ? text : null;
+    return text.startsWith(`// ${"86a8d382509748e3"} `) ? text : null;
   } catch {
     return null;
   }
@@ -74,9 +74,9 @@ function panels(model) {
   const page = globalThis;
   page[LOADED] ??= {};
   const loaded = page[LOADED];
-  loaded["b6e986774523c88d"] ??= load(model);
-  loaded["b6e986774523c88d"].catch(() => delete loaded["b6e986774523c88d"]);
-  return loaded["b6e986774523c88d"];
+  loaded["86a8d382509748e3"] ??= load(model);
+  loaded["86a8d382509748e3"].catch(() => delete loaded["86a8d382509748e3"]);
+  return loaded["86a8d382509748e3"];
 }
 function render({ model, el }) {
   let end = () => {

@@ -745,6 +745,7 @@ function mediaControl(form, field, kind, { id, hintId }, value) {
     const name = String(now ?? "");
     wanted = name;
     frame.classList.remove("cd-there");
+    edit.hidden = true;
     state.textContent = "";
     files.free(shown);
     if (!name || /^[a-z]+:/i.test(name)) return;
@@ -832,6 +833,15 @@ function mediaControl(form, field, kind, { id, hintId }, value) {
     title: `Upload a ${word} for ${field.label}, or drop one here`,
     "aria-label": `${field.label}: upload a ${word}`
   });
+  const edit = iconButton(
+    "paint-brush",
+    `${field.label}: paint a mask, or crop it`,
+    () => model.send({ kind: "paint", key: field.key, name: String(present ?? "") }),
+    { hidden: true }
+  );
+  shown.addEventListener(ready, () => {
+    edit.hidden = kind !== "image" || !model.get("can_paint");
+  });
   const root = h(
     "div",
     {
@@ -852,6 +862,7 @@ function mediaControl(form, field, kind, { id, hintId }, value) {
     frame,
     h("div", { className: "cd-grow" }, combo.root),
     remote?.button,
+    edit,
     button,
     input,
     state,

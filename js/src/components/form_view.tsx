@@ -1,13 +1,15 @@
 /** The form of a workflow, drawn by `js/src/views/form.ts` from the state in the page. */
 
-import { effect } from "@preact/signals";
+import { effect, signal, useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import type { Value } from "../form/field.ts";
+import { viewQuery } from "../form/media_control.ts";
 import { messageOf } from "../format.ts";
 import type { Buffers, Model } from "../model.ts";
 import type { FormState } from "../state/form.ts";
 import type { Transport } from "../transport.ts";
 import formView from "../views/form.ts";
+import { MaskPainter } from "./mask_painter.tsx";
 import { Drawn } from "./ui.tsx";
 
 type Listener = (...details: unknown[]) => void;
@@ -20,6 +22,8 @@ class FormModel {
   private readonly ends: (() => void)[] = [];
   private opened = false;
   widget_manager = {};
+  /** The picture of an input on which the user paints. */
+  readonly painting = signal<{ key: string; name: string } | null>(null);
 
   constructor(
     private readonly state: FormState,
@@ -51,6 +55,7 @@ class FormModel {
     if (name === "locked") return state.locked.peek();
     if (name === "form_number") return state.number.peek();
     if (name === "machine") return state.machine;
+    if (name === "can_paint") return true;
     if (name === "server") return this.server;
     if (name === "opened") return this.opened;
     const others = Object.entries(state.others.peek());
@@ -147,20 +152,37 @@ type Props = {
 
 export function FormView({ state, transport, server, focus }: Props) {
   const model = useRef<FormModel | null>(null);
+  const isDrawn = useSignal(false);
   useEffect(() => () => model.current?.end(), []);
+  const painting = isDrawn.value ? model.current?.painting : null;
   return (
-    <Drawn
-      class="comfydeploy-view"
-      draw={(el) => {
-        const made = new FormModel(state, transport, server);
-        model.current = made;
-        focus.current = () => {
-          const problems = state.problems.peek();
-          const row = state.rows.peek().find(({ key }) => key in problems);
-          if (row) made.receive({ kind: "focus", key: row.key });
-        };
-        return formView.render({ model: made as unknown as Model, el } as never);
-      }}
-    />
+    <>
+      {painting?.value && (
+        <MaskPainter
+          transport={transport}
+          query={viewQuery(painting.value.name, state.machine)}
+          name={painting.value.name}
+          machine={state.machine}
+          onDone={(name) => painting.value && state.change(painting.value.key, name)}
+          onClose={() => {
+            painting.value = null;
+          }}
+        />
+      )}
+      <Drawn
+        class="comfydeploy-view"
+        draw={(el) => {
+          const made = new FormModel(state, transport, server);
+          model.current = made;
+          focus.current = () => {
+            const problems = state.problems.peek();
+            const row = state.rows.peek().find(({ key }) => key in problems);
+            if (row) made.receive({ kind: "focus", key: row.key });
+          };
+          isDrawn.value = true;
+          return formView.render({ model: made as unknown as Model, el } as never);
+        }}
+      />
+    </>
   );
 }

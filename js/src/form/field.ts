@@ -65,6 +65,8 @@ export type FormTraits = FilesTraits & {
   others: { key: string; value: string }[];
   opened: boolean;
   machine: string | null;
+  /** Whether the page itself paints masks on pictures. */
+  can_paint?: boolean;
 };
 
 /** The form that contains a control. */

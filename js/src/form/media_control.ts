@@ -1,7 +1,7 @@
 /** The control of an input that accepts a picture, a video or a sound. */
 
 import { comboBox } from "../combo_box.ts";
-import { fileButton, h, isAccepted } from "../dom.ts";
+import { fileButton, h, iconButton, isAccepted } from "../dom.ts";
 import { uploadByKernel } from "../files.ts";
 import { messageOf } from "../format.ts";
 import { pageServer, postFile } from "../server.ts";
@@ -69,6 +69,7 @@ export function mediaControl(
     const name = String(now ?? "");
     wanted = name;
     frame.classList.remove("cd-there");
+    edit.hidden = true;
     state.textContent = "";
     files.free(shown);
     if (!name || /^[a-z]+:/i.test(name)) return;
@@ -165,6 +166,17 @@ export function mediaControl(
     "aria-label": `${field.label}: upload a ${word}`,
   });
 
+  // A page that speaks with the routes itself paints the mask; see `components/mask_painter.tsx`.
+  const edit = iconButton(
+    "paint-brush",
+    `${field.label}: paint a mask, or crop it`,
+    () => model.send({ kind: "paint", key: field.key, name: String(present ?? "") }),
+    { hidden: true },
+  );
+  shown.addEventListener(ready, () => {
+    edit.hidden = kind !== "image" || !model.get("can_paint");
+  });
+
   const root = h(
     "div",
     {
@@ -185,6 +197,7 @@ export function mediaControl(
     frame,
     h("div", { className: "cd-grow" }, combo.root),
     remote?.button,
+    edit,
     button,
     input,
     state,
