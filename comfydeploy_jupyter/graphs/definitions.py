@@ -310,8 +310,9 @@ class Input:
     def made_rows(self, count: Any) -> Branch:
         """Return what the editor makes for a number of rows."""
         least = self.replaced.rows[0]
-        count = max(least, count) if type(count) is int else least  # may be more than `most`
-        rows = [self.row(index).made for index in range(min(count, _MAX_ROWS))]
+        if type(count) not in (int, float) or not least <= count <= _MAX_ROWS:
+            count = least  # as for any wrong number; but there may be more than `most`
+        rows = [self.row(index).made for index in range(min(int(count), _MAX_ROWS))]
         widgets = tuple(widget for row in rows for widget in row.widgets)
         return Branch(widgets, tuple(socket for row in rows for socket in row.sockets))
 

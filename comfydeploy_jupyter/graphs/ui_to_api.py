@@ -39,7 +39,7 @@ from .definitions import (
     type_mismatches_of,
     unknown_kinds,
 )
-from .formats import BYPASSED, MUTED, node_label, number_of, sequence
+from .formats import BYPASSED, MUTED, is_link, node_label, number_of, sequence, unwrapped
 from .ui import FROM_OUTSIDE, PRIMITIVE, Expansion, FedSlot, Graph, Node, Slot, Workflow
 
 if TYPE_CHECKING:
@@ -184,7 +184,8 @@ def _emit(
         if node.known is not None:
             type_mismatches = type_mismatches_of(key, label, node.widgets, inputs)
             warnings.extend(str(mismatch) for mismatch in type_mismatches)
-            warnings.extend(f"node {label()}: {why}" for why in _outdated(node, inputs))
+            if instance.host is not None:
+                warnings.extend(f"node {label()}: {why}" for why in _outdated(node, inputs))
         written = {"class_type": node.type, "inputs": inputs, "_meta": {"title": node.title}}
         expansion.add_written(key, written)
         graph[key] = written
@@ -198,8 +199,8 @@ def _outdated(node: Node, inputs: Mapping[str, Any]) -> Iterator[str]:
     for widget in node.widgets:
         if widget.branches is None or not widget.emitted:
             continue
-        value, own = inputs.get(widget.name), node.values[widget.name]
-        if not isinstance(value, list) and value != own:
+        value, own = unwrapped(inputs.get(widget.name)), node.values[widget.name]
+        if not is_link(value) and value != own:
             shown = [
                 json.dumps(each, ensure_ascii=False, default=str)[:60] for each in (value, own)
             ]

@@ -301,8 +301,12 @@ NEW = NodeDefinitions(
         ),
         ([0, "a", 5, "fixed", 0.1, 9], {"0.name": "a", "0.seed": 5, "0.weight": 0.1}),
         (None, {"0.name": "n", "0.seed": 0, "0.weight": 0.5}),
+        ([1.7, "a", 5, "fixed", 0.1, 9], {"0.name": "a", "0.seed": 5, "0.weight": 0.1}),
+        (["2", "a", 5, "fixed", 0.1, 9], {"0.name": "a", "0.seed": 5, "0.weight": 0.1}),
+        ([-1, "a", 5, "fixed", 0.1, 9], {"0.name": "a", "0.seed": 5, "0.weight": 0.1}),
+        ([None, None, 5, "fixed", 0.1, 9], {"0.name": None, "0.seed": 5, "0.weight": 0.1}),
     ],
-    ids=["two rows", "fewer than allowed", "a new node"],
+    ids=["two", "fewer than allowed", "a new node", "a fraction", "a text", "negative", "null"],
 )
 def test_rows_of_a_group(stored: Any, wanted: dict[str, Any]) -> None:
     flow = {"nodes": [saved(1, "Rows", stored)], "links": []}
@@ -314,8 +318,15 @@ def test_rows_of_a_group(stored: Any, wanted: dict[str, Any]) -> None:
 
 
 def test_a_hostile_number_of_rows_costs_little() -> None:
-    flow = {"nodes": [saved(1, "Rows", [10**9, "a"])], "links": []}
-    assert len(ui_to_api(flow, NEW).graph["1"]["inputs"]) == 3 * 1000 + 1
+    for count, rows in ((10**9, 1), (1000, 1000)):
+        flow = {"nodes": [saved(1, "Rows", [count, "a"])], "links": []}
+        assert len(ui_to_api(flow, NEW).graph["1"]["inputs"]) == 3 * rows + 1
+
+
+@pytest.mark.parametrize("stored", [None, [], [None]])
+def test_a_remote_combo_that_was_never_set_is_null(stored: Any) -> None:
+    flow = {"nodes": [saved(1, "Remote", stored)], "links": []}
+    assert ui_to_api(flow, NEW).graph["1"]["inputs"] == {"voice": None}
 
 
 def test_an_edit_is_queued_and_a_preview_is_not() -> None:
