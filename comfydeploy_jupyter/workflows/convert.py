@@ -156,16 +156,22 @@ def _with_inputs(
     made = [replace(field, value=None, default=None) for field in input_form(applied, nodes, None)]
     made += input_form(graph, nodes, None)
     fields = {key: field for field in made for key in field.keys}
-    read, problems = dict(inputs), []
+
+    def reading(key: str, value: Any) -> Any:
+        if isinstance(value, list) and all(isinstance(row, dict) for row in value):
+            return [
+                {name: reading(f"{key}.{index}.{name}", each) for name, each in row.items()}
+                for index, row in enumerate(value)
+            ]
+        field = fields.get(key) if isinstance(value, str) else None
+        return value if field is None else read_value(field, value)
+
+    read, problems = {}, []
     for key, value in inputs.items():
-        field = fields.get(key)
-        if field is None or not isinstance(value, str):
-            continue
         try:
-            read[key] = read_value(field, value)
+            read[key] = reading(key, value)
         except InvalidRequestError as error:
             problems.append(f"Not set: {error.message}")
-            del read[key]
     return apply_inputs(graph, read, definitions=nodes).graph, problems
 
 
