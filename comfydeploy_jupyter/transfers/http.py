@@ -103,8 +103,9 @@ async def request(
                 raise await _refusal(response, what)
             yield response
     except (aiohttp.ClientError, asyncio.TimeoutError, ConnectionError) as error:
-        message = f"{what} did not answer correctly: {reason_of(error)}"
-        raise TransferError(message, again=True) from None
+        is_unreached = isinstance(error, aiohttp.ClientConnectorError)
+        said = "cannot be reached" if is_unreached else "did not answer correctly"
+        raise TransferError(f"{what} {said}: {reason_of(error)}", again=True) from None
 
 
 async def get_json(response: aiohttp.ClientResponse, what: str) -> dict[str, Any]:

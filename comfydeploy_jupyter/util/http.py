@@ -7,7 +7,7 @@ addresses, whose parameters may be secret.
 from __future__ import annotations
 
 import asyncio
-import re
+import os
 import socket
 import ssl
 import struct
@@ -226,8 +226,26 @@ async def read_whole(response: aiohttp.ClientResponse, limit: int) -> bytes:
 
 
 def text_of(error: BaseException) -> str:
-    """Return the text of an error, else its class; without aiohttp's ``ssl:default``."""
-    return re.sub(r" ssl:(<[^>]*>|\S+)(?= \[)", "", str(error)) or type(error).__name__
+    """Return the text of an error for people, else its class."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        cause: BaseException = error.certificate_error
+        reason = getattr(cause, "verify_message", "") or str(cause)
+        return f"the certificate of {error.host} is not accepted: {reason}"
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return (
+            f"the name {error.host} cannot be found; it is wrong, or this machine has no connection"
+            " to that network"
+        )
+    if isinstance(error, aiohttp.ClientConnectorError):
+        where = f"port {error.port} of {error.host}"
+        if isinstance(error.os_error, ConnectionRefusedError):
+            return f"{where} refuses the connection"
+        known = os.strerror(error.os_error.errno) if error.os_error.errno else ""
+        # the texts of TLS say more than their numbers
+        is_tls = isinstance(error.os_error, ssl.SSLError)
+        reason = str(error.os_error) if is_tls else known or str(error.os_error)
+        return f"no connection to {where}: {reason}"
+    return str(error) or type(error).__name__
 
 
 def reason_of(error: BaseException) -> str:

@@ -2,9 +2,10 @@
 
 import { h } from "./dom.ts";
 
-const SHOWN_FOR = 1500; // ms for which the button shows the result
+export const SHOWN_FOR = 1500; // ms for which the button shows the result
 
-async function write(text: string): Promise<void> {
+/** Write a text to the clipboard; fail if the browser refuses. */
+export async function write(text: string): Promise<void> {
   if (navigator.clipboard && window.isSecureContext) {
     await navigator.clipboard.writeText(text);
     return;

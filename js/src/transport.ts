@@ -74,6 +74,12 @@ function lost(error: unknown): RouteError {
   return new RouteError(0, text, "unreachable", { reason: messageOf(error) });
 }
 
+/** Return a list of a reply; a server of another version may answer something else. */
+export function listOf<Entry>(found: Entry[] | undefined): Entry[] {
+  if (Array.isArray(found)) return found;
+  throw new RouteError(0, MISSING, "no_list");
+}
+
 export function toQuery(query: Query = {}): string {
   const given = Object.entries(query).filter(([, value]) => value !== null && value !== undefined);
   const text = new URLSearchParams(given.map(([name, value]) => [name, String(value)])).toString();
@@ -474,8 +480,9 @@ export class ThroughKernel extends Transport {
         if (!answer) this.model.send({ kind: "piece", id, offset }, undefined, [piece]);
         progress?.(Math.min(1, offset / Math.max(1, size)));
       }
-      await until(() => false);
+      await until(() => taken > size / CHUNK);
       progress?.(1);
+      await until(() => false);
       const [message, content] = answer as unknown as [Answer, Buffers];
       if (message.kind !== "reply") throw this.failure(message, signal);
       const status = message.status ?? 0;

@@ -17,26 +17,30 @@ for (const name of Object.getOwnPropertyNames(window)) {
 }
 Object.defineProperty(globalThis, "window", { value: window, configurable: true });
 
-/** The elements that `IntersectionObserver` watches; the page shows none of them by itself. */
-const watched = new Map<Element, (entries: object[]) => void>();
+/** What the `IntersectionObserver`s watch; the page shows none of it by itself. */
+const observers = new Map<(entries: object[]) => void, Set<Element>>();
 globalThis.IntersectionObserver = class {
-  constructor(private readonly onChange: (entries: object[]) => void) {}
+  private readonly watched = new Set<Element>();
+  constructor(onChange: (entries: object[]) => void) {
+    observers.set(onChange, this.watched);
+  }
   observe(element: Element) {
-    watched.set(element, this.onChange);
+    this.watched.add(element);
   }
   unobserve(element: Element) {
-    watched.delete(element);
+    this.watched.delete(element);
   }
   disconnect() {
-    for (const [element, onChange] of watched) {
-      if (onChange === this.onChange) watched.delete(element);
-    }
+    this.watched.clear();
   }
 } as unknown as typeof IntersectionObserver;
 
 /** Move every element that is watched near the screen. */
 export function scrollEverywhere(): void {
-  for (const [target, onChange] of [...watched]) onChange([{ isIntersecting: true, target }]);
+  const seen = [...observers].flatMap(([onChange, watched]) =>
+    [...watched].map((target) => ({ onChange, target })),
+  );
+  for (const { onChange, target } of seen) onChange([{ isIntersecting: true, target }]);
 }
 
 type Listener = (...details: unknown[]) => void;
@@ -135,6 +139,16 @@ export function find<Type extends HTMLElement = HTMLElement>(
   return found[0];
 }
 
+/** Return a button by its text or its accessible name. */
+export function named(root: ParentNode, name: string): HTMLButtonElement {
+  const all = [...root.querySelectorAll("button")];
+  const found = all.find(
+    (each) => each.textContent?.trim() === name || each.getAttribute("aria-label") === name,
+  );
+  if (!found) throw new Error(`there is no button ${name}`);
+  return found;
+}
+
 /** Type a text into a field. */
 export function type(input: HTMLInputElement | HTMLTextAreaElement, text: string): void {
   input.value = text;
@@ -147,9 +161,13 @@ export function press(element: HTMLElement, key: string, more: object = {}): voi
   element.dispatchEvent(Object.assign(event, { key, ...more }));
 }
 
-/** Wait until a condition holds; the test's own timeout ends the waiting. */
+/** Wait until a condition holds, for 10 s at most. */
 export async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await new Promise((resolve) => setImmediate(resolve));
+  const end = Date.now() + 10_000;
+  while (!condition()) {
+    if (Date.now() > end) throw new Error(`not true after 10 s: ${condition}`);
+    await new Promise((resolve) => setImmediate(resolve));
+  }
 }
 
 /** Have the page's requests answered with JSON by a function; return the requests. */

@@ -8,7 +8,6 @@ import gallery from "../src/views/gallery.ts";
 import history from "../src/views/history.ts";
 import kernelStatus from "../src/views/kernel_status.ts";
 import keys from "../src/views/keys.ts";
-import models from "../src/views/models.ts";
 import presets from "../src/views/presets.ts";
 import preview from "../src/views/preview.ts";
 import progress from "../src/views/progress.ts";
@@ -21,6 +20,7 @@ import {
   blobUrls,
   type FakeModel,
   find,
+  named,
   press,
   scrollEverywhere,
   show,
@@ -172,16 +172,6 @@ const HISTORY = {
   inputs: [],
   server: SERVER,
 };
-
-/** Return a button by its text or its accessible name. */
-function named(root: ParentNode, name: string): HTMLButtonElement {
-  const all = [...root.querySelectorAll("button")];
-  const found = all.find(
-    (each) => each.textContent?.trim() === name || each.getAttribute("aria-label") === name,
-  );
-  assert.ok(found, `there is no button ${name}`);
-  return found;
-}
 
 test("earlier runs are shown with a small picture, and a click shows one", async () => {
   const runs = [RUN, { ...RUN, prompt_id: "p2", pictures: [], kind: "text" }];
@@ -773,188 +763,6 @@ test("the values of a run can be used again", () => {
   assert.equal(told(), "");
 });
 
-test("models are searched, filtered and sorted", () => {
-  const entry = (folder: string, name: string, size: number) => ({
-    folder,
-    name,
-    size,
-    modified: 0,
-  });
-  const { el, model } = show(models, {
-    models: [entry("loras", "b", 3), entry("vae", "a", 2048), entry("loras", "C", 1)],
-    loaded: true,
-    hashes: { "vae/a": "0123456789abcdef" },
-    disk: { free: 3 * 2 ** 30, total: 2 ** 33 },
-    folders: [],
-  });
-  const names = () => [...el.querySelectorAll(".comfydeploy-name")].map((cell) => cell.textContent);
-  assert.deepEqual(names(), ["a", "b", "C"]);
-  assert.equal(
-    find(el, "[role=status]").textContent,
-    "3 models, 2.0 KiB · 3.0 GiB of 8.0 GiB free",
-  );
-  find(el, "th[data-key=size] button").click();
-  assert.deepEqual(names(), ["C", "b", "a"]);
-  find(el, "th[data-key=size] button").click();
-  assert.deepEqual(names(), ["a", "b", "C"]);
-  assert.equal(find(el, "th[data-key=size]").getAttribute("aria-sort"), "descending");
-  const folder = find<HTMLSelectElement>(el, "select");
-  folder.value = "loras";
-  folder.dispatchEvent(new Event("change"));
-  assert.deepEqual(names(), ["b", "C"]);
-  find(el, "[aria-label='Compute the hash of b']").click();
-  assert.deepEqual(model.sent, [{ type: "hash", key: "loras/b" }]);
-  model.set("hashes", { "loras/b": "!" });
-  assert.equal(find<HTMLButtonElement>(el, "[aria-label='Compute the hash of b']").disabled, true);
-});
-
-test("a row of a model stays in the page while others change, with its focus", () => {
-  const entry = (name: string) => ({ folder: "loras", name, size: 1, modified: 0 });
-  const { el, model } = show(models, {
-    models: [entry("a"), entry("b"), entry("c")],
-    loaded: true,
-    hashes: {},
-    disk: {},
-    folders: [],
-  });
-  const button = find<HTMLButtonElement>(el, "[aria-label='Compute the hash of b']");
-  const row = button.closest("tr");
-  const removed: Node[] = [];
-  const observer = new MutationObserver((changes) => {
-    removed.push(...changes.flatMap((change) => [...change.removedNodes]));
-  });
-  observer.observe(find(el, "tbody"), { childList: true });
-  button.focus();
-  model.set("disk", { free: 1, total: 2 });
-  model.set("hashes", { "loras/c": "!" });
-  model.set("models", [entry("b"), entry("c"), entry("d")]);
-  removed.push(...observer.takeRecords().flatMap((change) => [...change.removedNodes]));
-  assert.equal(row !== null && removed.includes(row), false);
-  assert.equal(document.activeElement, button);
-  const names = [...el.querySelectorAll(".comfydeploy-name")].map((cell) => cell.textContent);
-  assert.deepEqual(names, ["b", "c", "d"]);
-  model.set("hashes", { "loras/b": "0123456789abcdef" });
-  assert.equal(el.querySelector("[aria-label='Compute the hash of b']"), null);
-});
-
-const USES = {
-  in_use: false,
-  workflows: [],
-  run_count: 0,
-  unfinished: 0,
-  queued: false,
-  transfers: [],
-};
-
-function shownModel() {
-  const shown = show(models, {
-    models: [{ folder: "loras", name: "a/b.pt", size: 3, modified: 1 }],
-    loaded: true,
-    hashes: {},
-    disk: { free: 1, total: 2 },
-    folders: ["loras", "vae"],
-  });
-  const { model, el } = shown;
-  const about = { folder: "loras", name: "a/b.pt" };
-  const tell = (message: object) => model.receive({ ...about, problem: "", ...message });
-  return {
-    ...shown,
-    about,
-    tell,
-    dialog: find<HTMLDialogElement>(el, "dialog"),
-    named: (name: string) => named(el, name),
-  };
-}
-
-test("a model is deleted after what uses it is known", () => {
-  const { model, about, tell, dialog, named, el } = shownModel();
-  named("Delete a/b.pt").click();
-  assert.deepEqual(model.takeSent(), [{ type: "uses", ...about }]);
-  assert.equal(named("Delete").disabled, true);
-  const workflows = [{ name: "sunset", versions: [1] }];
-  tell({ type: "uses", uses: { ...USES, workflows, run_count: 3 } });
-  const lines = [...dialog.querySelectorAll("li")].map((line) => line.textContent);
-  assert.deepEqual(lines, ["1 stored workflow uses it: “sunset”.", "3 earlier runs used it."]);
-  named("Delete").click();
-  assert.deepEqual(model.takeSent(), [{ type: "delete", ...about, in_use: false }]);
-  tell({ type: "refused", problem: "1 run uses it now" });
-  assert.match(dialog.textContent ?? "", /1 run uses it now/);
-  assert.deepEqual(model.takeSent(), [{ type: "uses", ...about }]);
-  tell({ type: "uses", uses: { ...USES, in_use: true, run_count: 4, unfinished: 1 } });
-  assert.match(dialog.textContent ?? "", /1 run that has not ended needs it now/);
-  named("Delete").click();
-  assert.deepEqual(model.takeSent(), [{ type: "delete", ...about, in_use: true }]);
-  tell({ type: "refused", problem: "A ComfyUI does not answer" });
-  model.takeSent();
-  tell({ type: "uses", uses: { ...USES, queued: null } });
-  assert.match(dialog.textContent ?? "", /ComfyUI does not answer/);
-  named("Delete").click();
-  assert.deepEqual(model.takeSent(), [{ type: "delete", ...about, in_use: true }]);
-  tell({ type: "done", text: "It is deleted." });
-  assert.equal(dialog.open, false);
-  assert.match(el.textContent ?? "", /It is deleted/);
-});
-
-test("a model is moved, and messages about other models change nothing", () => {
-  const { model, about, tell, dialog, named } = shownModel();
-  named("Move or rename a/b.pt").click();
-  model.takeSent();
-  assert.equal(named("Move").disabled, true, "it is there already");
-  const folder = find<HTMLSelectElement>(dialog, "select");
-  const name = find<HTMLInputElement>(dialog, "input");
-  type(name, " ");
-  assert.equal(named("Move").disabled, true);
-  type(name, "c.pt ");
-  folder.value = "vae";
-  folder.dispatchEvent(new Event("change"));
-  tell({ type: "uses", name: "other", uses: null, problem: "gone" });
-  tell({ type: "done", name: "other", text: "" });
-  assert.equal(dialog.open, true);
-  assert.doesNotMatch(dialog.textContent ?? "", /gone/);
-  named("Move").click();
-  assert.deepEqual(model.takeSent(), [
-    { type: "move", ...about, to_folder: "vae", to_name: "c.pt", in_use: false },
-  ]);
-  tell({ type: "done", text: "" });
-  assert.equal(dialog.open, false);
-});
-
-test("a slow move says so, and fails beside the list if its dialog is closed", () => {
-  const { model, el, tell, dialog, named } = shownModel();
-  const note = find(el, "[aria-live]");
-  const failed = find(el, ":scope > [role=alert]");
-  const move = () => {
-    named("Move or rename a/b.pt").click();
-    type(find<HTMLInputElement>(dialog, "input"), "c.pt");
-    named("Move").click();
-  };
-  move();
-  assert.ok(named("Moving …"));
-  assert.equal(note.textContent, "Moving loras/a/b.pt …");
-  tell({ type: "refused", problem: "1 run uses it" });
-  assert.ok(named("Move"), "it can be tried again");
-  assert.equal(note.textContent, "");
-  assert.equal(failed.hidden, true, "the dialog says it");
-  named("Move").click();
-  dialog.close();
-  model.receive({ type: "done", folder: "vae", name: "d", text: "vae/d is deleted." });
-  assert.equal(note.textContent, "vae/d is deleted. Moving loras/a/b.pt …");
-  tell({ type: "refused", problem: "No space is left" });
-  assert.equal(failed.textContent, "loras/a/b.pt: No space is left");
-  assert.equal(failed.hidden, false);
-  assert.equal(note.textContent, "");
-  move();
-  assert.equal(failed.hidden, true);
-  tell({ type: "done", text: "loras/a/b.pt is loras/c.pt now." });
-  assert.equal(note.textContent, "loras/a/b.pt is loras/c.pt now.");
-});
-
-test("models of another machine cannot be deleted", () => {
-  const { model, el } = shownModel();
-  model.set("folders", []);
-  assert.equal(el.querySelector("[aria-label^=Delete]"), null);
-});
-
 test("a panel without a kernel says so and is disabled, also parts that are added later", async () => {
   const kernel = { id: "k", status: "idle" };
   const slots: (() => void)[] = [];
@@ -996,7 +804,6 @@ test("no event listener of a view remains after it is closed", () => {
     [history, { ...HISTORY }],
     [keys, { running: false }],
     [kernelStatus, { around: "x", text: "" }],
-    [models, { models: [], loaded: false, hashes: {}, disk: {}, folders: [] }],
     [presets, PRESETS],
     [preview, { shown: false }],
     [progress, { state: STATE }],

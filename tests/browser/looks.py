@@ -61,6 +61,7 @@ STEADY = r"""() => {
     const bars = {
         ".comfydeploy-progress .cd-bar:not(.cd-thin) > div": "64%",
         ".comfydeploy-machine .cd-meter > div": "25%",
+        ".cd-transfers .cd-bar > div": "7%",
     };
     const panels = document.querySelectorAll(".comfydeploy-panel");
     const replace = () => {
@@ -70,9 +71,6 @@ STEADY = r"""() => {
                 if (node.parentElement.closest("style")) continue;
                 const steady = texts.reduce((text, pair) => text.replace(...pair), node.data);
                 if (steady !== node.data) node.data = steady;
-            }
-            for (const bar of panel.querySelectorAll("progress")) {
-                if (bar.value !== 0.07) bar.value = 0.07;
             }
             for (const [selector, width] of Object.entries(bars)) {
                 for (const bar of panel.querySelectorAll(selector)) {

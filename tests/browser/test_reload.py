@@ -73,7 +73,7 @@ def test_a_reload_and_the_end_of_the_kernel_during_a_run_and_an_upload(
     expect(preview).to_be_visible()
     lost = rows_in(page).filter(has_text="choose the file again")
     expect(lost).to_contain_text("input/slow")
-    expect(page.locator(".comfydeploy-summary")).to_have_text("1 lost")
+    expect(page.locator(".cd-summary")).to_have_text("1 lost")
     expect(subfolder).to_have_value("left")
     expect(workflows.get_by_text("version 1 of 1")).to_be_visible()
     assert not list((comfyui.input_dir / "slow").glob(f"*{file.name}*"))

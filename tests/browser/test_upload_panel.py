@@ -62,7 +62,7 @@ def rows_in(page: Page) -> Locator:
 
 
 def summary_of(page: Page) -> Locator:
-    return page.locator(".comfydeploy-summary")
+    return page.locator(".cd-summary")
 
 
 def network_of(page: Page) -> Callable[[int], None]:
@@ -86,8 +86,8 @@ def test_files_are_chosen_and_dropped_while_the_kernel_is_busy(
     opened = open_notebook(BUSY)
     page, panel = opened.page, opened.panel
     try:
-        expect(panel.get_by_label("Destination")).to_have_value("Input files of workflows")
-        zone = panel.locator(".comfydeploy-zone")
+        expect(panel.get_by_label("Destination")).to_have_value("input")
+        zone = panel.locator(".cd-zone")
         expect(zone).to_be_visible()
         panel.locator("input[type=file]").set_input_files(large)
         expect(rows_in(page)).to_have_count(1)
@@ -117,7 +117,7 @@ def test_uploads_are_cancelled_and_retried(looks: Looks, tmp_path: Path) -> None
     for path in files:
         path.write_bytes(bytes(20_000_000))
     opened.run("import comfydeploy_jupyter as cd\ncd.UploadPanel(subfolder='look')")
-    expect(panel.locator(".comfydeploy-zone")).to_be_visible()
+    expect(panel.locator(".cd-zone")).to_be_visible()
     limit = network_of(page)
     limit(50_000)
     try:
@@ -163,10 +163,10 @@ def test_models_are_searched_hashed_moved_deleted_and_added(
     bare_service.store_delay = 1  # s for each 64 KiB
     opened, page, panel = looks.opened, looks.opened.page, looks.opened.panel
     opened.run(f"{connected(empty)}cd.UploadPanel(comfy=comfy)")
-    expect(panel.get_by_text("Drop").first).to_be_visible()
+    expect(panel.get_by_text("or drop files")).to_be_visible()
     looks.take("upload")
     panel.get_by_role("tab", name="Add a model from a link").click()
-    expect(panel.get_by_label("Link")).to_be_visible()
+    expect(panel.get_by_label("Link", exact=True)).to_be_visible()
     looks.take("models-link")
 
     panel.get_by_role("tab", name="Models", exact=True).click()
@@ -211,7 +211,7 @@ def test_models_are_searched_hashed_moved_deleted_and_added(
     assert not moved.exists()
 
     panel.get_by_role("tab", name="Add a model from a link").click()
-    panel.get_by_label("Link").fill(f"{bare_service.url}/files/added.safetensors")
+    panel.get_by_label("Link", exact=True).fill(f"{bare_service.url}/files/added.safetensors")
     panel.get_by_label("Models folder", exact=True).select_option("loras")
     panel.get_by_role("button", name="Add model").click()
     transfer = rows_in(page).first

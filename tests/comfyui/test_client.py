@@ -98,9 +98,9 @@ async def test_what_was_asked_before_a_new_connection_is_asked_again(client, tmp
     await former.close()
 
 
-async def test_a_refused_connection_is_told_without_words_about_tls():
+async def test_a_refused_connection_is_told_in_words():
     client = ComfyUIClient("http://127.0.0.1:9")
     with pytest.raises(ComfyUIUnavailableError) as caught:
         await client.queue_remaining()
     await client.close()
-    assert "Cannot connect to host 127.0.0.1:9 [" in str(caught.value)
+    assert "port 9 of 127.0.0.1 refuses the connection" in str(caught.value)

@@ -13,6 +13,7 @@ from comfydeploy_jupyter import ComfyDeployPanel
 from comfydeploy_jupyter.client import Comfy, Machine
 from comfydeploy_jupyter.widgets import Panel
 from comfydeploy_jupyter.widgets.machine_strip import MachineStrip, facts_html
+from comfydeploy_jupyter.widgets.panel import PagePanel
 from tests.helpers.graphs import SUNSET, SUNSET_PATH
 from tests.helpers.waiting import until
 
@@ -67,8 +68,8 @@ def test_the_machine_is_on_top_and_tabs_are_made_when_they_are_opened(
     until(lambda: "of RAM freed" in panel.report)
 
     def made() -> list[str]:
-        nested = [one for one in every(panel) if isinstance(one, Panel) and one is not panel]
-        return [type(one).__name__ for one in nested]
+        nested = [one for one in every(panel) if isinstance(one, (Panel, PagePanel))]
+        return [type(one).__name__ for one in nested if one is not panel]
 
     assert made() == ["RunPanel"]
     panel.tab = "Tunnel"

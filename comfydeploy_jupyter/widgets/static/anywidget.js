@@ -42,10 +42,10 @@ async function fromServer() {
   const { baseUrl } = pageConfig();
   if (!baseUrl) return null;
   try {
-    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"86a8d382509748e3"}`;
+    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"adc0d8b2cbc93ad1"}`;
     const reply = await fetch(url, { headers: pageHeaders() });
     const text = reply.ok ? await reply.text() : "";
-    return text.startsWith(`// ${"86a8d382509748e3"} `) ? text : null;
+    return text.startsWith(`// ${"adc0d8b2cbc93ad1"} `) ? text : null;
   } catch {
     return null;
   }
@@ -74,9 +74,9 @@ function panels(model) {
   const page = globalThis;
   page[LOADED] ??= {};
   const loaded = page[LOADED];
-  loaded["86a8d382509748e3"] ??= load(model);
-  loaded["86a8d382509748e3"].catch(() => delete loaded["86a8d382509748e3"]);
-  return loaded["86a8d382509748e3"];
+  loaded["adc0d8b2cbc93ad1"] ??= load(model);
+  loaded["adc0d8b2cbc93ad1"].catch(() => delete loaded["adc0d8b2cbc93ad1"]);
+  return loaded["adc0d8b2cbc93ad1"];
 }
 function render({ model, el }) {
   let end = () => {

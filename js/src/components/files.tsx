@@ -2,32 +2,26 @@
 
 import { useEffect, useRef } from "preact/hooks";
 import { isAccepted } from "../dom.ts";
-import { Icon } from "./ui.tsx";
+import { Button } from "./ui.tsx";
 
 type FileButtonProps = {
   label: string;
-  /** Media types and endings of names. */
-  accept: string;
+  /** Media types and endings of names; without it, any file. */
+  accept?: string;
   onFiles: (files: File[]) => void;
   hint?: string;
+  /** The accessible name, if it says more than the label. */
+  name?: string;
+  primary?: boolean;
   multiple?: boolean;
   disabled?: boolean;
 };
 
-export function FileButton(props: FileButtonProps) {
-  const { label, accept, onFiles, hint, multiple, disabled } = props;
+export function FileButton({ accept, onFiles, multiple, ...button }: FileButtonProps) {
   const input = useRef<HTMLInputElement>(null);
   return (
     <>
-      <button
-        type="button"
-        class="cd-button"
-        title={hint}
-        disabled={disabled}
-        onClick={() => input.current?.click()}
-      >
-        <Icon name="upload" /> {label}
-      </button>
+      <Button icon="upload" {...button} onClick={() => input.current?.click()} />
       <input
         ref={input}
         type="file"
@@ -35,6 +29,7 @@ export function FileButton(props: FileButtonProps) {
         multiple={multiple}
         hidden
         tabIndex={-1}
+        aria-label={button.name ?? button.label}
         onChange={({ currentTarget }) => {
           const files = [...(currentTarget.files ?? [])];
           if (files.length) onFiles(files);
@@ -53,7 +48,7 @@ export function useDrop(
   root: { current: HTMLElement | null },
   options: {
     accept?: string;
-    take: (files: File[]) => void;
+    take: (files: File[], dropped: DataTransfer) => void;
     refuse?: (file: File) => void;
     wholePanel?: boolean;
   },
@@ -94,7 +89,7 @@ export function useDrop(
       const files = [...(event.dataTransfer?.files ?? [])];
       const taken = files.filter((file) => !accept || isAccepted(file, accept));
       for (const file of files) if (!taken.includes(file)) refuse?.(file);
-      if (taken.length) take(taken);
+      if (taken.length && event.dataTransfer) take(taken, event.dataTransfer);
     };
     // Inner areas come first: events reach them before the document.
     const target = latest.current.wholePanel ? document : own;

@@ -3,7 +3,7 @@
 import { type ReadonlySignal, useSignal } from "@preact/signals";
 import type { ComponentChildren, HTMLAttributes, Ref } from "preact";
 import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
-import { copyText } from "../clipboard.ts";
+import { SHOWN_FOR, write } from "../clipboard.ts";
 import { newId } from "../dom.ts";
 import { messageOf } from "../format.ts";
 import type { IconName } from "../icons.ts";
@@ -23,15 +23,20 @@ type ButtonProps = {
   /** The tooltip, if it says more than the label. */
   hint?: string;
   primary?: boolean;
+  danger?: boolean;
   disabled?: boolean;
+  /** The accessible name, if it says more than the label. */
+  name?: string;
 };
 
-export function Button({ label, onClick, icon, hint, primary, disabled }: ButtonProps) {
+export function Button(props: ButtonProps) {
+  const { label, onClick, icon, hint, primary, danger, disabled, name } = props;
   return (
     <button
       type="button"
-      class={`cd-button${primary ? " cd-primary" : ""}`}
+      class={`cd-button${primary ? " cd-primary" : ""}${danger ? " cd-danger" : ""}`}
       title={hint}
+      aria-label={name}
       disabled={disabled}
       onClick={onClick}
     >
@@ -74,13 +79,25 @@ export function useId(): string {
   return ref.current;
 }
 
-/** A control with its label before it. */
-export function Labelled(props: { label: string; children: (id: string) => ComponentChildren }) {
+type LabelledProps = {
+  label: string;
+  /** What is wrong with the value. */
+  problem?: string | undefined;
+  children: (id: string) => ComponentChildren;
+};
+
+/** A control with its label before it, and what is wrong with its value below it. */
+export function Labelled({ label, problem, children }: LabelledProps) {
   const id = useId();
   return (
     <div class="cd-labelled">
-      <label htmlFor={id}>{props.label}</label>
-      {props.children(id)}
+      <label htmlFor={id}>{label}</label>
+      {children(id)}
+      {problem && (
+        <div class="cd-problem" role="alert">
+          {problem}
+        </div>
+      )}
     </div>
   );
 }
@@ -119,23 +136,28 @@ type TextFieldProps = {
   label: string;
   value: string;
   onInput: (value: string) => void;
+  onEnter?: () => void;
   type?: "text" | "password" | "email" | "search";
   placeholder?: string;
   disabled?: boolean;
+  problem?: string | undefined;
   input?: Ref<HTMLInputElement>;
 };
 
-export function TextField({ label, onInput, input, type = "text", ...more }: TextFieldProps) {
+export function TextField(props: TextFieldProps) {
+  const { label, onInput, onEnter, input, problem, type = "text", ...more } = props;
   return (
-    <Labelled label={label}>
+    <Labelled label={label} problem={problem}>
       {(id) => (
         <input
           id={id}
           ref={input}
           type={type as "text"}
+          aria-invalid={problem ? true : undefined}
           autocomplete="off"
           spellcheck={false}
           onInput={(event) => onInput(event.currentTarget.value)}
+          onKeyDown={(event) => event.key === "Enter" && onEnter?.()}
           {...more}
         />
       )}
@@ -161,6 +183,98 @@ export function Checkbox({ label, checked, onChange, disabled }: CheckboxProps) 
       />{" "}
       {label}
     </label>
+  );
+}
+
+type TabsProps = {
+  label: string;
+  /** The content of each by its name; it is made when the tab is first shown, and then kept. */
+  tabs: Record<string, () => ComponentChildren>;
+  shown: string;
+  onShow: (name: string) => void;
+};
+
+export function Tabs({ label, tabs, shown, onShow }: TabsProps) {
+  const id = useId();
+  const made = useRef(new Set<string>()).current;
+  made.add(shown);
+  const names = Object.keys(tabs);
+  const onKeyDown = (event: KeyboardEvent & { currentTarget: HTMLElement }) => {
+    const place = names.indexOf(shown);
+    const places: Record<string, number> = {
+      ArrowLeft: place - 1,
+      ArrowRight: place + 1,
+      Home: 0,
+      End: names.length - 1,
+    };
+    const wanted = places[event.key];
+    if (wanted === undefined) return;
+    event.preventDefault();
+    const next = (wanted + names.length) % names.length;
+    onShow(names[next] as string);
+    (event.currentTarget.children[next] as HTMLElement).focus();
+  };
+  return (
+    <div class="cd-tabs">
+      <div role="tablist" aria-label={label} onKeyDown={onKeyDown}>
+        {names.map((name, place) => (
+          <button
+            key={name}
+            id={`${id}-${place}`}
+            type="button"
+            role="tab"
+            aria-selected={name === shown}
+            aria-controls={`${id}-${place}-content`}
+            tabIndex={name === shown ? 0 : -1}
+            onClick={() => onShow(name)}
+          >
+            {name}
+          </button>
+        ))}
+      </div>
+      {names.map((name, place) => (
+        <div
+          key={name}
+          id={`${id}-${place}-content`}
+          role="tabpanel"
+          aria-labelledby={`${id}-${place}`}
+          hidden={name !== shown}
+        >
+          {made.has(name) && tabs[name]?.()}
+        </div>
+      ))}
+    </div>
+  );
+}
+
+type QuestionProps = Children & {
+  title: string;
+  /** What the button says that does it. */
+  action: string;
+  onConfirm: () => void;
+  onClose: () => void;
+  danger?: boolean;
+  disabled?: boolean;
+};
+
+/** A dialog that asks whether to do something; its first text field or *Cancel* has the focus. */
+export function Question(props: QuestionProps) {
+  const { title, action, onConfirm, onClose, danger = false, disabled = false, children } = props;
+  const buttons = useRef<HTMLDivElement>(null);
+  useLayoutEffect(() => {
+    const field = buttons.current?.parentElement?.querySelector("input");
+    if (field) field.select();
+    else buttons.current?.querySelector("button")?.focus();
+  }, []);
+  return (
+    <Dialog label={title} onClose={onClose}>
+      <div class="cd-question">{title}</div>
+      {children}
+      <div class="cd-line cd-end" ref={buttons}>
+        <Button label="Cancel" onClick={onClose} />
+        <Button label={action} onClick={onConfirm} danger={danger} disabled={disabled} />
+      </div>
+    </Dialog>
   );
 }
 
@@ -215,23 +329,29 @@ export function Link({ href, children, title }: Children & { href: string; title
 }
 
 /** A button that copies a text, and then says whether it did. */
-export function CopyButton({ label, text }: { label: string; text: string }) {
-  const button = useRef<HTMLButtonElement>(null);
-  const copy = () => {
-    const { current } = button;
-    if (current) copyText(text, current);
+export function CopyButton(props: { label: string; text: string; name?: string }) {
+  const { label, text, name } = props;
+  const said = useSignal("");
+  const copy = async () => {
+    said.value = await write(text).then(
+      () => "Copied",
+      () => "Not copied",
+    );
+    setTimeout(() => {
+      said.value = "";
+    }, SHOWN_FOR);
   };
   return (
     <button
       type="button"
       class="cd-button"
       aria-live="polite"
-      ref={button}
+      aria-label={said.value || name}
       title={text}
       disabled={!text}
       onClick={copy}
     >
-      {label}
+      {said.value || label}
     </button>
   );
 }
@@ -303,33 +423,40 @@ export function Drawn({
 
 /**
  * Call an action again and again while the panel can be seen: at once, then after as many ms as it
- * returns. A call of the function that is returned wakes it.
+ * returns. A call of the function that is returned wakes it; another `key` does, too, and aborts an
+ * action that has begun for the earlier one.
  */
 export function usePolling(
   root: Ref<HTMLElement> & { current: HTMLElement | null },
   action: (signal: AbortSignal) => Promise<number>,
+  key = "",
 ): () => void {
   const wake = useRef(() => {});
+  const overtake = useRef(() => {});
   const latest = useRef(action);
   latest.current = action;
   useEffect(() => {
-    const stop = new AbortController();
+    let isOver = false;
     let isSeen = false;
     let timer: ReturnType<typeof setTimeout> | undefined;
-    let isBusy = false;
+    let busy: AbortController | null = null;
     let isDue = true;
     const turn = async () => {
       clearTimeout(timer);
       isDue = true;
-      if (isBusy || !isSeen || document.hidden || stop.signal.aborted) return;
-      isBusy = true;
+      if (busy || !isSeen || document.hidden || isOver) return;
+      busy = new AbortController();
       isDue = false;
-      const pause = await latest.current(stop.signal);
-      isBusy = false;
+      const pause = await latest.current(busy.signal);
+      busy = null;
       if (isDue) turn();
-      else if (!stop.signal.aborted) timer = setTimeout(turn, pause);
+      else if (!isOver) timer = setTimeout(turn, pause);
     };
     wake.current = turn;
+    overtake.current = () => {
+      busy?.abort();
+      turn();
+    };
     const observer = new IntersectionObserver((entries) => {
       isSeen = entries.at(-1)?.isIntersecting ?? false;
       if (isSeen) turn();
@@ -339,13 +466,19 @@ export function usePolling(
     document.addEventListener("visibilitychange", onVisible);
     addEventListener("online", turn);
     return () => {
-      stop.abort();
+      isOver = true;
+      busy?.abort();
       clearTimeout(timer);
       observer.disconnect();
       document.removeEventListener("visibilitychange", onVisible);
       removeEventListener("online", turn);
     };
   }, [root]);
+  const first = useRef(key);
+  useEffect(() => {
+    if (first.current !== key) overtake.current();
+    first.current = key;
+  }, [key]);
   return () => wake.current();
 }
 

@@ -14,11 +14,13 @@ import { followTheme } from "../theme.ts";
 import { Straight, ThroughKernel, type Transport } from "../transport.ts";
 import { RunPanel } from "./run.tsx";
 import { TunnelPanel } from "./tunnel.tsx";
+import { UploadPanel } from "./upload.tsx";
 
 // biome-ignore lint/suspicious/noExplicitAny: each panel declares its own traits
 const PANELS: Record<string, ComponentType<PanelProps<any>>> = {
   RunPanel,
   TunnelPanel,
+  UploadPanel,
 };
 
 /** The traits that each panel has. */

@@ -1,6 +1,6 @@
-/** Uploads of the page and transfers of the server, as the list shows them. */
+/** Uploads of pages and transfers of the server, as lists show them. */
 
-import type { UploadReply } from "../server.ts";
+import type { Transport } from "../transport.ts";
 
 export type State =
   | "queued"
@@ -12,6 +12,16 @@ export type State =
   | "cancelled"
   | "lost";
 
+/** The reply of the route `upload-file`. */
+export type UploadReply = {
+  name: string;
+  subfolder?: string;
+  type?: string;
+  size?: number;
+  file_hash?: string;
+  reused?: boolean;
+};
+
 export type Transfer = {
   id: string;
   name: string;
@@ -22,11 +32,6 @@ export type Transfer = {
   state: State;
   error?: string | null;
   result?: UploadReply | null;
-  /** For an upload: the page that sends it, and whether that page still has the file. */
-  page?: string;
-  kept?: boolean;
-  /** For a transfer of the server: "up" or "down". */
-  direction?: "up" | "down";
 };
 
 /** A transfer of the server, as the route `upload-queue-status` describes it. */
@@ -35,14 +40,32 @@ export type ServerTransfer = Omit<Transfer, "name" | "where"> & {
   direction: "up" | "down";
 };
 
+/** Where a file goes; without a machine to the default one. */
+export type Destination = {
+  type: string;
+  subfolder: string;
+  overwrite: boolean;
+  machine: string | null;
+};
+
 const OPEN: ReadonlySet<State> = new Set(["queued", "active", "finishing", "retrying"]);
 
-export function isOpen({ state }: Transfer): boolean {
+export function isOpen({ state }: { state: State }): boolean {
   return OPEN.has(state);
 }
 
-/** Return whether it can be tried again: by the server, or by the page if it still has the file. */
-export function isRetryable({ state, direction, kept }: Transfer): boolean {
-  if (state === "failed") return Boolean(direction || kept);
-  return state === "cancelled" && Boolean(kept);
+export function ofServer({ filename, direction, ...more }: ServerTransfer): Transfer {
+  return { ...more, name: filename, where: direction === "up" ? "from ComfyUI" : "to ComfyUI" };
+}
+
+/** Send a file into a folder of ComfyUI. */
+export function sendFile(
+  transport: Transport,
+  file: File,
+  { machine, type, subfolder, overwrite }: Destination,
+  progress: (share: number) => void,
+  signal: AbortSignal,
+): Promise<UploadReply> {
+  const fields = { type, subfolder, overwrite: String(overwrite) };
+  return transport.send("upload-file", { query: { machine }, fields, file, progress, signal });
 }

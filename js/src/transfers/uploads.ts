@@ -1,334 +1,226 @@
 /**
- * Lists the uploads of all pages, and sends those of this page.
+ * The uploads of a panel, of all pages that show it.
  *
- * The page sends files to the route `upload-file`, also while the kernel is busy. If the page cannot
- * reach the Jupyter server that the kernel uses, it sends them to the kernel in chunks. The uploads
- * that were started in a page belong to this page, because only this page has their files. It sends
- * their state to the kernel, and the kernel sends it to the other pages.
+ * A page sends its files by itself, because only it has them; its uploads go on while no view shows
+ * them. The trait `uploads` has those of all pages. Each page corrects there what others say of its
+ * own ones, except that they are to be cancelled or forgotten.
  */
 
-import { AHEAD, CHUNK } from "../files.ts";
+import { effect, type Signal, signal, untracked } from "@preact/signals";
+import { newId } from "../dom.ts";
 import { messageOf } from "../format.ts";
-import type { Model } from "../model.ts";
-import {
-  Cancelled,
-  type Destination,
-  forgetPageServer,
-  pageServer,
-  postFile,
-  type UploadReply,
-} from "../server.ts";
+import type { Traits } from "../state/traits.ts";
+import type { Transport } from "../transport.ts";
 import type { ChosenFile } from "./dropped_files.ts";
-import { isOpen, type ServerTransfer, type Transfer } from "./transfer.ts";
-import type { TransferList } from "./transfer_list.ts";
+import { type Destination, isOpen, sendFile, type Transfer } from "./transfer.ts";
 
 const AT_ONCE = 3; // uploads
-const INTERVAL = 150; // ms between two updates of the page and of the kernel
+const INTERVAL = 150; // ms between two updates of the page
+const SYNC_INTERVAL = 1000; // ms between two updates of the trait, unless a state changes
 
-export type UploadTraits = {
-  fields: { place: string; subfolder: string; overwrite: string };
-  places: Record<string, string>;
-  machine: string;
-  instance: string;
-  transfers: ServerTransfer[];
+const CLOSED = new Error("The panel that sent it through the kernel was closed");
+
+export type Upload = Transfer & {
+  /** The page that sends it. */
+  page: string;
 };
 
-/** The fields of a message of the kernel; which of them it has depends on `type`. */
-type Message = {
-  type: string;
-  id: string;
-  ids: string[];
-  uploads: Transfer[];
-  bytes: number;
-  error: string | null;
-  result: UploadReply;
-};
+export type UploadTraits = { uploads: Upload[] };
 
-/**
- * An upload through the kernel: the bytes that the kernel has stored (null: it does not know the file
- * yet), and the outcome.
- */
-type Relay = { stored: number | null; end: UploadReply | Error | null; wake: () => void };
+type OwnFile = { file: File; destination: Destination; stop: AbortController };
 
-/** A file of this page. */
-type OwnFile = {
-  file: File;
-  destination: Destination;
-  abort: (() => void) | null;
-  relay: Relay | null;
-};
+const ofPanels = new Map<string, Uploads>();
+
+/** Return the uploads of a panel; `panel` identifies it in this page. */
+export function uploadsOf(panel: string): Uploads {
+  const found = ofPanels.get(panel) ?? new Uploads();
+  ofPanels.set(panel, found);
+  return found;
+}
 
 export class Uploads {
-  private readonly page = randomHex(8);
-  private readonly uploads = new Map<string, Transfer>(); // of all pages, by id, oldest first
-  private readonly files = new Map<string, OwnFile>(); // of this page, by id
-  private readonly lists = new Set<TransferList>();
-  private readonly changed = new Set<string>(); // ids
-  private count = 0;
-  private timer: ReturnType<typeof setTimeout> | undefined;
+  /** Those of all pages, oldest first. */
+  readonly all: Signal<Upload[]> = signal([]);
+  private readonly page = newId();
+  private own: Upload[] = [];
+  private readonly files = new Map<string, OwnFile>(); // that were not sent yet
+  private readonly told = new Set<string>(); // the ids of own ones that the trait had
+  private transport: Transport | null = null;
+  private readonly attached: Traits<UploadTraits>[] = [];
+  private drawTimer: ReturnType<typeof setTimeout> | undefined;
+  private tellTimer: ReturnType<typeof setTimeout> | undefined;
+  private toldStates = "";
 
-  constructor(private readonly model: Model<UploadTraits>) {
-    model.on("msg:custom", (message: Message) => this.onMessage(message));
-    this.send({ type: "hello" });
-  }
-
-  /** Stop the uploads of this page. */
-  end(): void {
-    for (const { abort } of this.files.values()) abort?.();
-    askBeforeLeaving(false);
-  }
-
-  /** Show the uploads in a list until the returned function is called. */
-  showIn(list: TransferList): () => void {
-    this.lists.add(list);
-    list.show([...this.uploads.values()]);
-    return () => this.lists.delete(list);
-  }
-
-  async add(chosen: ChosenFile[]): Promise<void> {
-    const destination = await this.destination();
-    for (const { file, folder } of chosen) {
-      this.count += 1;
-      const id = `${this.page}-${this.count}`;
-      const subfolder = [destination.subfolder, folder].filter(Boolean).join("/");
-      const own = { file, destination: { ...destination, subfolder }, abort: null, relay: null };
-      this.files.set(id, own);
-      this.uploads.set(id, {
-        id,
-        page: this.page,
-        name: file.name,
-        where: [destination.type, subfolder].filter(Boolean).join("/"),
-        size: file.size,
-        kept: true,
-        sent: 0,
-        state: "queued",
-        error: null,
-        result: null,
+  /** Send by this transport, and follow the trait, until the function that is returned is called. */
+  attach(transport: Transport, traits: Traits<UploadTraits>): () => void {
+    this.transport = transport;
+    this.attached.push(traits);
+    // a page that still sends one of these corrects it
+    const isLeft = (upload: Upload) => isOpen(upload) && upload.page !== this.page;
+    if (traits.uploads.value.some(isLeft)) {
+      const uploads = traits.uploads.value.map((upload): Upload => {
+        return isLeft(upload) ? { ...upload, state: "lost" } : upload;
       });
-      this.changed.add(id);
+      traits.set({ uploads });
     }
-    this.flush();
+    const stop = effect(() => {
+      const { value } = traits.uploads;
+      untracked(() => this.hear(value));
+    });
+    return () => {
+      stop();
+      this.attached.splice(this.attached.indexOf(traits), 1);
+      // through the kernel, nothing arrives any more
+      if (transport.base === null && this.transport === transport) {
+        for (const file of this.files.values()) file.stop.abort(CLOSED);
+      }
+    };
+  }
+
+  private get traits(): Traits<UploadTraits> | undefined {
+    return this.attached.at(-1);
+  }
+
+  add(chosen: ChosenFile[], destination: Destination): void {
+    for (const { file, folder } of chosen) {
+      const id = newId();
+      const subfolder = [destination.subfolder, folder].filter(Boolean).join("/");
+      const { name, size } = file;
+      const where = [destination.type, subfolder].filter(Boolean).join("/");
+      const stop = new AbortController();
+      this.files.set(id, { file, destination: { ...destination, subfolder }, stop });
+      const facts = { id, page: this.page, name, where, size };
+      this.own.push({ ...facts, sent: 0, state: "queued", error: null, result: null });
+    }
     this.startQueued();
+    this.draw();
+  }
+
+  /** Whether it can be sent again: this page must have its file. */
+  canRetry({ id, state }: Transfer): boolean {
+    return (state === "failed" || state === "cancelled") && this.files.has(id);
   }
 
   cancel(id: string): void {
-    const upload = this.uploads.get(id);
-    const own = this.files.get(id);
-    if (!upload || !own) {
-      this.send({ type: "cancel", id });
-    } else if (upload.state === "queued") {
-      this.change(upload, { state: "cancelled" });
-      this.flush();
-    } else if (isOpen(upload)) {
-      own.abort?.();
-    }
+    const upload = this.own.find((each) => each.id === id);
+    if (!upload) this.say((each) => (each.id === id ? { ...each, state: "cancelled" } : each));
+    else if (upload.state === "queued") this.change(id, { state: "cancelled" });
+    else if (isOpen(upload)) this.files.get(id)?.stop.abort();
   }
 
   retry(id: string): void {
-    const upload = this.uploads.get(id);
-    if (!upload || !this.files.has(id)) {
-      this.send({ type: "retry", id });
-      return;
-    }
-    this.change(upload, { state: "queued" });
-    this.flush();
+    const file = this.files.get(id);
+    if (!file) return;
+    file.stop = new AbortController();
+    this.change(id, { state: "queued", sent: 0, error: null });
     this.startQueued();
   }
 
-  /** Remove uploads from all pages. */
-  forgetEverywhere(ids: string[]): void {
-    this.flush(); // a change that is sent later would add them again
-    this.send({ type: "forget", ids });
-  }
-
-  /**
-   * Return the destination of files from the panel's fields.
-   *
-   * The fields are read in the page, because a busy kernel receives changes of them later.
-   */
-  private async destination(): Promise<Destination> {
-    const { place, subfolder, overwrite } = this.model.get("fields");
-    const [places, folder, replace] = await Promise.all(
-      [place, subfolder, overwrite].map((reference) =>
-        this.model.widget_manager.get_model(reference.slice("IPY_MODEL_".length)),
-      ),
-    );
-    const label = places?.get("_options_labels")[places.get("index")];
-    return {
-      type: this.model.get("places")[label] ?? "",
-      subfolder: folder
-        ?.get("value")
-        .trim()
-        .replace(/^\/+|\/+$/g, ""),
-      overwrite: replace?.get("value"),
-      machine: this.model.get("machine"),
-    };
+  /** Remove uploads that have ended from the lists of all pages. */
+  forget(ids: ReadonlySet<string>): void {
+    this.own = this.own.filter(({ id }) => !ids.has(id));
+    for (const id of ids) this.files.delete(id);
+    this.say((each) => (ids.has(each.id) ? null : each));
+    this.draw();
   }
 
   private startQueued(): void {
-    const own = [...this.uploads.values()].filter(({ id }) => this.files.has(id));
-    const busy = own.filter(({ state }) => state === "active" || state === "finishing").length;
-    const queued = own.filter(({ state }) => state === "queued");
-    for (const upload of queued.slice(0, Math.max(0, AT_ONCE - busy))) this.start(upload);
+    const busy = this.own.filter(({ state }) => state === "active" || state === "finishing").length;
+    const queued = this.own.filter(({ state }) => state === "queued");
+    for (const { id } of queued.slice(0, Math.max(0, AT_ONCE - busy))) this.start(id);
   }
 
-  private async start(upload: Transfer): Promise<void> {
-    const own = this.files.get(upload.id);
-    if (!own) return;
-    this.change(upload, { state: "active", sent: 0, error: null, result: null });
-    const cancelled = new Promise<never>((_, reject) => {
-      own.abort = () => reject(new Cancelled());
-    });
-    cancelled.catch(() => {});
+  private async start(id: string): Promise<void> {
+    const own = this.files.get(id);
+    if (!own || !this.transport) return;
+    const { file, destination, stop } = own;
+    this.change(id, { state: "active" });
+    const progress = (share: number) => {
+      const sent = Math.round(file.size * share);
+      this.change(id, { sent, state: share < 1 ? "active" : "finishing" });
+    };
     try {
-      const base = await Promise.race([this.findServer(), cancelled]);
-      const result = await (base ? this.post(base, upload, own) : this.relay(upload, own));
-      this.change(upload, { state: "done", sent: upload.size ?? 0, result });
-      this.files.delete(upload.id);
+      const result = await sendFile(this.transport, file, destination, progress, stop.signal);
+      this.files.delete(id);
+      this.change(id, { state: "done", sent: file.size, result });
     } catch (error) {
-      if (error instanceof Cancelled) this.change(upload, { state: "cancelled" });
-      else this.change(upload, { state: "failed", error: messageOf(error) });
-      forgetPageServer(); // the next attempt may have to use another way
+      const isCancelled = stop.signal.aborted && error !== CLOSED;
+      if (isCancelled) this.change(id, { state: "cancelled" });
+      else this.change(id, { state: "failed", error: messageOf(error) });
     }
-    this.flush();
     this.startQueued();
   }
 
-  /** Return the address by which this page reaches the Jupyter server; wait until the kernel knows it. */
-  private async findServer(): Promise<string | null> {
-    const { model } = this;
-    const instance = await new Promise<string>((resolve) => {
-      const check = () => {
-        if (!model.get("instance")) return;
-        model.off("change:instance", check);
-        resolve(model.get("instance"));
-      };
-      model.on("change:instance", check);
-      check();
+  private change(id: string, facts: Partial<Upload>): void {
+    const place = this.own.findIndex((each) => each.id === id);
+    const before = this.own[place];
+    if (!before) return;
+    this.own[place] = { ...before, ...facts };
+    if (before.state !== this.own[place].state) this.draw();
+    else this.drawTimer ??= setTimeout(() => this.draw(), INTERVAL);
+  }
+
+  /** Show all uploads, and tell the other pages and Python of those of this page. */
+  private draw(): void {
+    clearTimeout(this.drawTimer);
+    this.drawTimer = undefined;
+    // in the order of the trait, which other pages keep, too
+    const own = new Map(this.own.map((upload) => [upload.id, upload]));
+    const said = (this.traits?.uploads.value ?? this.all.value).flatMap((upload) => {
+      if (upload.page !== this.page) return upload;
+      const mine = own.get(upload.id);
+      own.delete(upload.id);
+      return mine ?? [];
     });
-    return pageServer({ base: "", instance });
+    this.all.value = [...said, ...own.values()];
+    askBeforeLeaving(this, this.own.some(isOpen));
+    const states = this.own.map(({ id, state }) => `${id} ${state}`).join();
+    if (states !== this.toldStates) this.tell();
+    else this.tellTimer ??= setTimeout(() => this.tell(), SYNC_INTERVAL);
+    this.toldStates = states;
   }
 
-  private post(base: string, upload: Transfer, own: OwnFile): Promise<UploadReply> {
-    const progress = (fraction: number) => {
-      const sent = Math.round((upload.size ?? 0) * fraction);
-      this.change(upload, fraction < 1 ? { sent } : { sent, state: "finishing" });
-    };
-    const { done, abort } = postFile(base, own.file, own.destination, progress);
-    own.abort = abort;
-    return done;
+  private tell(): void {
+    clearTimeout(this.tellTimer);
+    this.tellTimer = undefined;
+    if (!this.traits) return;
+    if (JSON.stringify(this.traits.uploads.value) === JSON.stringify(this.all.value)) return;
+    for (const { id } of this.own) this.told.add(id);
+    this.traits.set({ uploads: this.all.value });
   }
 
-  /** Send a file through the kernel, with a limited number of chunks that it has not stored. */
-  private async relay(upload: Transfer, own: OwnFile): Promise<UploadReply> {
-    const { id, name } = upload;
-    const { file, destination } = own;
-    const relay: Relay = { stored: null, end: null, wake: () => {} };
-    const reply = () =>
-      new Promise<void>((resolve) => {
-        relay.wake = resolve;
-      });
-    own.relay = relay;
-    own.abort = () => {
-      this.send({ type: "abort", id });
-      relay.end = new Cancelled();
-      relay.wake();
-    };
-    this.send({ type: "open", id, name, size: file.size, destination });
-    // later messages may reach the kernel before earlier ones: see `ChunkedFile` there
-    const mayBeSent = (offset: number) =>
-      relay.stored !== null && offset - relay.stored < AHEAD * CHUNK;
-    for (let offset = 0; offset < file.size; offset += CHUNK) {
-      while (!relay.end && !mayBeSent(offset)) await reply();
-      if (relay.end) break;
-      const chunk = await file.slice(offset, offset + CHUNK).arrayBuffer();
-      this.send({ type: "chunk", id, offset }, [chunk]);
+  /** Change what the trait says of uploads of other pages. */
+  private say(change: (upload: Upload) => Upload | null): void {
+    if (!this.traits) return;
+    const uploads = this.traits.uploads.value.flatMap((upload) => change(upload) ?? []);
+    this.traits.set({ uploads });
+  }
+
+  /** Take what other pages say. */
+  private hear(said: Upload[]): void {
+    const here = new Map(said.map((upload) => [upload.id, upload]));
+    for (const { id, state } of this.own) {
+      const isAsked = here.get(id)?.state === "cancelled" && isOpen({ state });
+      if (isAsked) this.cancel(id);
     }
-    while (!relay.end) await reply();
-    if (relay.end instanceof Error) throw relay.end;
-    return relay.end;
-  }
-
-  private change(upload: Transfer, fields: Partial<Transfer>): void {
-    Object.assign(upload, fields);
-    this.changed.add(upload.id);
-    this.timer ??= setTimeout(() => this.flush(), INTERVAL);
-  }
-
-  /** Show the changes, and send them to the kernel. */
-  private flush(): void {
-    clearTimeout(this.timer);
-    this.timer = undefined;
-    const changed = [...this.changed].flatMap((id) => this.uploads.get(id) ?? []);
-    this.changed.clear();
-    for (const list of this.lists) list.show(changed);
-    const own = changed.filter(({ page }) => page === this.page);
-    if (own.length > 0) this.send({ type: "uploads", uploads: own });
-    const unfinished = [...this.uploads.values()].filter(isOpen);
-    askBeforeLeaving(unfinished.some(({ id }) => this.files.has(id)));
-  }
-
-  private send(message: object, buffers?: ArrayBuffer[]): void {
-    this.model.send(message, undefined, buffers);
-  }
-
-  private onMessage(message: Message): void {
-    const { id } = message;
-    if (message.type === "uploads") {
-      const foreign = message.uploads.filter(({ page }) => page !== this.page);
-      for (const upload of foreign) this.uploads.set(upload.id, upload);
-      for (const list of this.lists) list.show(foreign);
-    } else if (message.type === "report") {
-      for (const own of this.files.keys()) this.changed.add(own);
-      this.flush();
-    } else if (message.type === "cancel") {
-      if (this.files.has(id)) this.cancel(id);
-    } else if (message.type === "retry") {
-      if (this.files.has(id)) this.retry(id);
-    } else if (message.type === "forget") {
-      this.forget(message.ids);
-    } else {
-      this.onRelayMessage(message);
-    }
-  }
-
-  private onRelayMessage({ id, type, bytes, error, result }: Message): void {
-    const relay = this.files.get(id)?.relay;
-    const upload = this.uploads.get(id);
-    if (!relay || !upload) return;
-    if (type === "opened") {
-      relay.stored ??= 0;
-    } else if (type === "stored") {
-      relay.stored = bytes;
-      const state = bytes < (upload.size ?? 0) ? "active" : "finishing";
-      this.change(upload, { sent: bytes, state });
-    } else {
-      relay.end = error ? new Error(error) : result;
-    }
-    relay.wake();
-  }
-
-  private forget(ids: string[]): void {
-    for (const id of ids) {
-      this.uploads.delete(id);
-      this.files.delete(id);
-    }
-    for (const list of this.lists) list.forget(ids);
+    this.own = this.own.filter(
+      (upload) => isOpen(upload) || here.has(upload.id) || !this.told.has(upload.id),
+    );
+    this.draw();
   }
 }
+
+const unfinished = new Set<object>();
 
 function onBeforeUnload(event: BeforeUnloadEvent): void {
   event.preventDefault();
   event.returnValue = true; // for browsers before Chrome 119
 }
 
-/** Set whether the browser asks the user before the page is closed. */
-function askBeforeLeaving(isAsked: boolean): void {
-  if (isAsked) window.addEventListener("beforeunload", onBeforeUnload);
+/** Set whether the browser asks the user before the page is closed, for the uploads of a panel. */
+function askBeforeLeaving(panel: object, isAsked: boolean): void {
+  if (isAsked) unfinished.add(panel);
+  else unfinished.delete(panel);
+  if (unfinished.size) window.addEventListener("beforeunload", onBeforeUnload);
   else window.removeEventListener("beforeunload", onBeforeUnload);
-}
-
-function randomHex(bytes: number): string {
-  const values = crypto.getRandomValues(new Uint8Array(bytes));
-  return Array.from(values, (value) => value.toString(16).padStart(2, "0")).join("");
 }

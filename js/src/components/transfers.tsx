@@ -1,0 +1,200 @@
+/** Transfers that are under way, and the sending of a file for a field. */
+
+import { type ReadonlySignal, useSignal } from "@preact/signals";
+import type { ComponentChildren, Ref } from "preact";
+import { useRef } from "preact/hooks";
+import { isAccepted } from "../dom.ts";
+import { formatBytes, messageOf } from "../format.ts";
+import {
+  type Destination,
+  isOpen,
+  type ServerTransfer,
+  type State,
+  sendFile,
+  type Transfer,
+  type UploadReply,
+} from "../transfers/transfer.ts";
+import { TransferRate } from "../transfers/transfer_rate.ts";
+import { listOf, type Transport } from "../transport.ts";
+import { Bar } from "./progress.tsx";
+import { Button, CopyButton, ErrorBox, usePolling, useTask } from "./ui.tsx";
+
+const TEXTS: Record<State, string> = {
+  queued: "Waiting",
+  active: "",
+  finishing: "Storing …",
+  retrying: "Will be tried again",
+  done: "Done",
+  failed: "Failed",
+  cancelled: "Cancelled",
+  lost: "The page that sent it was closed; choose the file again",
+};
+
+export type Act = (id: string) => Promise<unknown> | undefined;
+
+type TransferProps = {
+  transfer: Transfer;
+  /** Cancels it; without it there is no such button. */
+  onCancel?: Act | undefined;
+  /** Starts it again; without it there is no such button. */
+  onRetry?: Act | undefined;
+  children?: ComponentChildren;
+};
+
+/** The progress of a transfer, with a button that cancels it or starts it again. */
+export function TransferProgress({ transfer, onCancel, onRetry, children }: TransferProps) {
+  const { id, name, size, sent, state, error, result } = transfer;
+  const rate = useRef<TransferRate | null>(null);
+  rate.current ??= new TransferRate();
+  const task = useTask();
+  const isUnderWay = isOpen(transfer);
+  const fraction = size ? Math.min(1, sent / size) : state === "finishing" ? 1 : 0;
+  const speed = state === "active" ? rate.current.update(sent, size) : rate.current.reset();
+  const total = size ? formatBytes(size) : "";
+  const bytes = total && isUnderWay ? `${formatBytes(sent)} of ${total}` : total;
+  const text = result?.reused ? "Existed already" : TEXTS[state];
+  const parts = isUnderWay
+    ? [state === "active" ? `${Math.floor(100 * fraction)} %` : text, bytes, speed, error]
+    : [error ? `${text}: ${error}` : text, bytes];
+  return (
+    <>
+      {isUnderWay && <Bar label={name} share={fraction} thin />}
+      <div class="cd-line cd-transfer">
+        <span class="cd-note">{parts.filter(Boolean).join(" · ")}</span>
+        {children}
+        {onRetry && !isUnderWay && (
+          <Button
+            label="Retry"
+            name={`Retry ${name}`}
+            disabled={task.busy.value}
+            onClick={() => task.run(async () => onRetry(id))}
+          />
+        )}
+        {onCancel && isUnderWay && state !== "finishing" && (
+          <Button
+            label="Cancel"
+            name={`Cancel ${name}`}
+            disabled={task.busy.value}
+            onClick={() => task.run(async () => onCancel(id))}
+          />
+        )}
+      </div>
+      <ErrorBox text={task.error.value} />
+    </>
+  );
+}
+
+/** A transfer in a list: what goes where, and its progress. */
+export function TransferRow({ transfer, onCancel, onRetry }: TransferProps) {
+  const { name, where, state, result } = transfer;
+  const hash = result?.file_hash ?? "";
+  return (
+    <li data-state={state}>
+      <div class="cd-line">
+        <b class="cd-words" title={name}>
+          {result && result.name !== name ? `${name} as ${result.name}` : name}
+        </b>
+        <span class="cd-faint cd-words">{where}</span>
+      </div>
+      <TransferProgress transfer={transfer} onCancel={onCancel} onRetry={onRetry}>
+        {hash && (
+          <>
+            <code title={hash}>SHA-256 {hash.slice(0, 12)}…</code>
+            <CopyButton label="Copy hash" name={`Copy the hash of ${name}`} text={hash} />
+          </>
+        )}
+      </TransferProgress>
+    </li>
+  );
+}
+
+const BUSY = 500; // ms between two requests for the transfers while one is under way
+const IDLE = 2000;
+const LOST = 5000; // while nothing answers
+
+/** The transfers of the server, while the panel is seen. */
+export function useServerTransfers(
+  transport: Transport,
+  root: Ref<HTMLElement> & { current: HTMLElement | null },
+): {
+  transfers: ReadonlySignal<ServerTransfer[]>;
+  /** Why they are not known at present. */
+  lost: ReadonlySignal<string>;
+  wake: () => void;
+  cancel: Act;
+  retry: Act;
+} {
+  const transfers = useSignal<ServerTransfer[]>([]);
+  const lost = useSignal("");
+  const wake = usePolling(root, async (signal) => {
+    try {
+      type Queue = { uploads: ServerTransfer[] };
+      const queue = await transport.get<Queue>("upload-queue-status", {}, signal);
+      const uploads = listOf(queue.uploads);
+      lost.value = "";
+      if (JSON.stringify(uploads) !== JSON.stringify(transfers.value)) transfers.value = uploads;
+      return uploads.some(isOpen) ? BUSY : IDLE;
+    } catch (error) {
+      if (!signal.aborted) lost.value = messageOf(error);
+      return LOST;
+    }
+  });
+  const order = (path: string) => async (id: string) => {
+    await transport.post(path, { id });
+    wake();
+  };
+  return { transfers, lost, wake, cancel: order("cancel-uploads"), retry: order("retry-uploads") };
+}
+
+/** The sending of one file for a field: a later file, or `cancel`, takes its place. */
+export function useUpload(
+  transport: Transport,
+  /** What is accepted, as in HTML, and its word, such as "picture". */
+  { accept, word }: { accept: string; word: string },
+  onDone: (reply: UploadReply, file: File) => void,
+): {
+  /** The file that is being sent. */
+  sending: ReadonlySignal<Transfer | null>;
+  problem: ReadonlySignal<string>;
+  send: (file: File, machine: string | null, more?: Partial<Destination>) => Promise<void>;
+  cancel: () => void;
+} {
+  const sending = useSignal<Transfer | null>(null);
+  const problem = useSignal("");
+  const stop = useRef<AbortController | null>(null);
+  const cancel = () => {
+    stop.current?.abort();
+    stop.current = null;
+    sending.value = null;
+    problem.value = "";
+  };
+  const send = async (file: File, machine: string | null, more: Partial<Destination> = {}) => {
+    cancel();
+    if (!isAccepted(file, accept)) {
+      problem.value = `${file.name} is not a ${word}`;
+      return;
+    }
+    const mine = new AbortController();
+    stop.current = mine;
+    const facts = { id: "", name: file.name, where: "input", size: file.size };
+    const show = (sent: number, state: State) => {
+      if (stop.current === mine) sending.value = { ...facts, sent, state };
+    };
+    show(0, "active");
+    const destination = { type: "input", subfolder: "", overwrite: false, machine, ...more };
+    const progress = (share: number) => {
+      show(Math.round(share * file.size), share < 1 ? "active" : "finishing");
+    };
+    try {
+      const reply = await sendFile(transport, file, destination, progress, mine.signal);
+      if (stop.current !== mine) return;
+      cancel();
+      onDone(reply, file);
+    } catch (error) {
+      if (stop.current !== mine) return;
+      cancel();
+      problem.value = `Not uploaded: ${messageOf(error)}`;
+    }
+  };
+  return { sending, problem, send, cancel };
+}
