@@ -67,9 +67,11 @@ def wrong_values(inputs: dict[str, Any]) -> set[tuple[str, str]]:
                 found.add(("required_input_missing", f"rows.{row}.{name}"))
         for name, (_, options) in {**FIELDS, **OPTIONAL}.items():
             value = inputs.get(f"rows.{row}.{name}")
-            if isinstance(value, (int, float)) and value < options["min"]:
+            if name == "name" or value is None:
+                continue
+            if value < options["min"]:
                 found.add(("value_smaller_than_min", f"rows.{row}.{name}"))
-            if isinstance(value, (int, float)) and value > options["max"]:
+            if value > options["max"]:
                 found.add(("value_bigger_than_max", f"rows.{row}.{name}"))
     return found
 
