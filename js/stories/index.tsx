@@ -2,6 +2,7 @@
 
 import { type ComponentType, render } from "preact";
 import css from "../../comfydeploy_jupyter/widgets/static/panel.css";
+import { iconStyle } from "../src/icons.ts";
 import { results } from "./results.tsx";
 
 const STORIES: Record<string, ComponentType> = { ...results };
@@ -27,7 +28,7 @@ const link = (story: string, theme: string, text: string) => (
 const theme = isDark ? "dark" : "light";
 render(
   <>
-    <style>{PAGE + (isDark ? DARK : "") + css}</style>
+    <style>{PAGE + (isDark ? DARK : "") + css + iconStyle}</style>
     {!query.has("bare") && (
       <nav>
         {Object.keys(STORIES).map((story) => link(story, theme, story))}

@@ -42,10 +42,10 @@ async function fromServer() {
   const { baseUrl } = pageConfig();
   if (!baseUrl) return null;
   try {
-    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"adc0d8b2cbc93ad1"}`;
+    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"7496b68935b252cb"}`;
     const reply = await fetch(url, { headers: pageHeaders() });
     const text = reply.ok ? await reply.text() : "";
-    return text.startsWith(`// ${"adc0d8b2cbc93ad1"} `) ? text : null;
+    return text.startsWith(`// ${"7496b68935b252cb"} `) ? text : null;
   } catch {
     return null;
   }
@@ -74,9 +74,9 @@ function panels(model) {
   const page = globalThis;
   page[LOADED] ??= {};
   const loaded = page[LOADED];
-  loaded["adc0d8b2cbc93ad1"] ??= load(model);
-  loaded["adc0d8b2cbc93ad1"].catch(() => delete loaded["adc0d8b2cbc93ad1"]);
-  return loaded["adc0d8b2cbc93ad1"];
+  loaded["7496b68935b252cb"] ??= load(model);
+  loaded["7496b68935b252cb"].catch(() => delete loaded["7496b68935b252cb"]);
+  return loaded["7496b68935b252cb"];
 }
 function render({ model, el }) {
   let end = () => {

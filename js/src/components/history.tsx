@@ -317,10 +317,10 @@ function Entry(props: EntryProps) {
         tabIndex={tabIndex}
         title={hint}
         aria-pressed={props.isChosen}
-        aria-label={`${name}: ${facts}${run.pinned ? ", pinned" : ""}`}
         onClick={() => on.current.show(run)}
         onKeyDown={keys}
       >
+        <span class="cd-unseen">run of </span>
         <Frame media={props.media} run={run} isSmall={isTable} />
         <span class="cd-when">{formatTime(run.created_at)}</span>
         <span class={`cd-status cd-${run.status}`}>{facts}</span>
@@ -332,6 +332,7 @@ function Entry(props: EntryProps) {
             </span>
           </>
         )}
+        {run.pinned && <span class="cd-unseen">, pinned</span>}
       </button>
       <input
         type="checkbox"
@@ -650,7 +651,9 @@ function Differences({ found, times }: { found: Difference[] | string | null; ti
     <table>
       <thead>
         <tr>
-          <th scope="col" />
+          <th scope="col">
+            <span class="cd-unseen">What differs</span>
+          </th>
           <th scope="col">before: run of {times[0]}</th>
           <th scope="col">after: run of {times[1]}</th>
         </tr>

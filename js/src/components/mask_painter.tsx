@@ -13,6 +13,7 @@ import type { Transport } from "../transport.ts";
 import { Button, Dialog, ErrorBox, IconButton, useId } from "./ui.tsx";
 
 const ZOOM = 1.25;
+const SCALED = 8; // times the size of the picture at first, so that small ones can be painted, too
 const MOST = 16; // times the size of the picture
 
 type Box = { x: number; y: number; width: number; height: number };
@@ -76,7 +77,7 @@ export function MaskPainter(props: MaskPainterProps) {
         const room = current
           ? [current.clientWidth - 4, current.clientHeight - 4]
           : [width, height];
-        setScale(Math.min(1, (room[0] ?? width) / width, (room[1] ?? height) / height) || 1);
+        setScale(Math.min(SCALED, (room[0] ?? width) / width, (room[1] ?? height) / height) || 1);
         setBrush(Math.max(4, Math.round(Math.max(width, height) / 20)));
         setSize([width, height]);
         setState("");
@@ -297,7 +298,8 @@ export function MaskPainter(props: MaskPainterProps) {
           />
         )}
         <ErrorBox text={problem} />
-        <div class="cd-full cd-easel" ref={stage}>
+        {/* biome-ignore lint/a11y/noNoninteractiveTabindex: it scrolls */}
+        <div class="cd-full cd-easel" ref={stage} tabIndex={0}>
           <div
             class={`cd-canvases cd-with-${tool}`}
             style={{ ...pixels, visibility: size ? "visible" : "hidden" }}

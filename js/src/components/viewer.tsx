@@ -28,20 +28,24 @@ export function Viewer({ media, pictures, start, onClose, name, beside }: Viewer
   const [place, setPlace] = useState(start);
   const [pinned, setPinned] = useState<number | null>(null); // the picture that others are compared with
   const [wanted, setWanted] = useState(-1); // the large picture that is shown whole
-  const [found, setFound] = useState<Record<string, Box>>({}); // sizes of large pictures, by query
+  const [found, setFound] = useState<Record<string, Box>>({}); // sizes that were not known, by query
   const [url, setUrl] = useState("");
   const [said, setSaid] = useState("");
   const stage = useRef<StageHandle | null>(null);
-  const file = pictures[place];
+  const asked = pictures[place];
   useEffect(() => {
     setSaid("");
     setUrl("");
   }, [place]);
-  if (!file) return null;
+  if (!asked) return null;
+  const file = { ...asked, ...found[asked.query] };
   const count = pictures.length;
   const turn = (by: number) => setPlace((place + by + count) % count);
   const compared = pinned === null ? undefined : pictures[pinned];
-  const size = found[file.query] ?? { width: file.width ?? 0, height: file.height ?? 0 };
+  const size = { width: file.width ?? 0, height: file.height ?? 0 };
+  const note = ({ width, height }: Box) => {
+    if (!asked.width) setFound((all) => ({ ...all, [asked.query]: { width, height } }));
+  };
   const isCut = size.width * size.height > MANY_PIXELS && wanted !== place;
   const isCopy = file.kind === "hdr" || isCut;
   const nameAt = (at: number) => name?.(at) ?? nameOf(pictures[at] ?? file);
@@ -159,10 +163,13 @@ export function Viewer({ media, pictures, start, onClose, name, beside }: Viewer
             media={media}
             file={file}
             side={isCopy ? LARGEST_COPY : 0}
-            pixels={isCopy || wanted === place || size.width ? 0 : MANY_PIXELS}
-            isTooLarge={(box) => setFound({ ...found, [file.query]: box })}
+            pixels={isCopy || wanted === place || asked.width ? 0 : MANY_PIXELS}
+            isTooLarge={note}
             handle={stage}
-            shown={setUrl}
+            shown={(shown, box) => {
+              setUrl(shown);
+              if (!isCopy) note(box);
+            }}
           >
             {isCut && (
               <div class="cd-line cd-notice">
@@ -199,7 +206,7 @@ type StageProps = {
   pixels: number;
   isTooLarge: (size: Box) => void;
   handle: { current: StageHandle | null };
-  shown: (url: string) => void;
+  shown: (url: string, size: Box) => void;
   children?: ComponentChildren;
 };
 
@@ -320,8 +327,9 @@ function Stage(props: StageProps) {
           dragged={isLarger ? null : file}
           failed={(error) => (error instanceof TooManyPixels ? isTooLarge(error) : setGone(true))}
           loaded={(image) => {
-            setSize({ width: image.naturalWidth || 300, height: image.naturalHeight || 300 });
-            shown(image.src);
+            const own = { width: image.naturalWidth || 300, height: image.naturalHeight || 300 };
+            setSize(own);
+            shown(image.src, own);
           }}
         />
       )}
