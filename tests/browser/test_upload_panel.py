@@ -163,7 +163,7 @@ def test_models_are_searched_hashed_moved_deleted_and_added(
     bare_service.store_delay = 1  # s for each 64 KiB
     opened, page, panel = looks.opened, looks.opened.page, looks.opened.panel
     opened.run(f"{connected(empty)}cd.UploadPanel(comfy=comfy)")
-    expect(panel.get_by_text("or drop files")).to_be_visible()
+    expect(panel.get_by_text("or drop them")).to_be_visible()
     looks.take("upload")
     panel.get_by_role("tab", name="Add a model from a link").click()
     expect(panel.get_by_label("Link", exact=True)).to_be_visible()

@@ -42,10 +42,10 @@ async function fromServer() {
   const { baseUrl } = pageConfig();
   if (!baseUrl) return null;
   try {
-    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"7496b68935b252cb"}`;
+    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"b2586c307a0e5aa7"}`;
     const reply = await fetch(url, { headers: pageHeaders() });
     const text = reply.ok ? await reply.text() : "";
-    return text.startsWith(`// ${"7496b68935b252cb"} `) ? text : null;
+    return text.startsWith(`// ${"b2586c307a0e5aa7"} `) ? text : null;
   } catch {
     return null;
   }
@@ -74,9 +74,9 @@ function panels(model) {
   const page = globalThis;
   page[LOADED] ??= {};
   const loaded = page[LOADED];
-  loaded["7496b68935b252cb"] ??= load(model);
-  loaded["7496b68935b252cb"].catch(() => delete loaded["7496b68935b252cb"]);
-  return loaded["7496b68935b252cb"];
+  loaded["b2586c307a0e5aa7"] ??= load(model);
+  loaded["b2586c307a0e5aa7"].catch(() => delete loaded["b2586c307a0e5aa7"]);
+  return loaded["b2586c307a0e5aa7"];
 }
 function render({ model, el }) {
   let end = () => {

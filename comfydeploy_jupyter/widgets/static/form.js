@@ -737,7 +737,13 @@ function mediaControl(form, field, kind, { id, hintId }, value) {
   shown.addEventListener(ready, () => frame.classList.add("cd-there"));
   const state = h("span", { className: "cd-faint", role: "status" });
   const refuse = (text) => form.refuse(field.key, text);
-  let awaited = null;
+  let sending = null;
+  const giveUp = () => {
+    sending?.abort();
+    sending = null;
+    state.textContent = "";
+    cancel.hidden = true;
+  };
   let wanted = "";
   let present = value;
   const preview = async (now) => {
@@ -780,7 +786,7 @@ function mediaControl(form, field, kind, { id, hintId }, value) {
     describedBy: hintId,
     choose: (chosen) => {
       const now = chosen;
-      awaited = null;
+      giveUp();
       refuse("");
       form.change(field.key, now);
       preview(now);
@@ -788,15 +794,17 @@ function mediaControl(form, field, kind, { id, hintId }, value) {
     opened: () => remote?.opened()
   });
   remote?.for(combo);
-  const store = async (file, showState) => {
-    const base = await pageServer(model.get("server"));
-    if (base === null) return uploadByKernel(model, file);
-    const machine = model.get("machine");
-    const destination = { type: "input", subfolder: "", overwrite: false, machine };
+  const store = async (file, showState, signal) => {
     const progress = (fraction) => {
       const stage = fraction < 1 ? `${Math.floor(100 * fraction)} %` : "storing …";
       showState(`Sending ${file.name}: ${stage}`);
     };
+    const sendFile2 = model.get("send_file");
+    if (sendFile2) return sendFile2(file, progress, signal);
+    const base = await pageServer(model.get("server"));
+    if (base === null) return uploadByKernel(model, file);
+    const machine = model.get("machine");
+    const destination = { type: "input", subfolder: "", overwrite: false, machine };
     return (await postFile(base, file, destination, progress).done).name;
   };
   const upload = async (file) => {
@@ -804,31 +812,37 @@ function mediaControl(form, field, kind, { id, hintId }, value) {
       const workflow = /\.json$/i.test(file.name) ? "; to open it as a workflow, drop it beside the inputs or use Open" : "";
       return refuse(`${file.name} is not a ${word}${workflow}`);
     }
+    giveUp();
+    const stop = new AbortController();
+    sending = stop;
+    const isAwaited = () => sending === stop;
     const showState = (text) => {
-      if (awaited === file) state.textContent = text;
+      if (isAwaited()) state.textContent = text;
+    };
+    const drop = () => {
+      if (isAwaited()) giveUp();
     };
     const form_number = model.get("form_number");
-    const drop = () => {
-      showState("");
-      if (awaited === file) awaited = null;
-    };
-    awaited = file;
     refuse("");
     showState(`Sending ${file.name} …`);
+    cancel.hidden = !model.get("send_file");
     model.on("change:form_number", drop);
     try {
-      const name = await store(file, showState);
-      if (awaited !== file) return;
-      showState("");
+      const name = await store(file, showState, stop.signal);
+      if (!isAwaited()) return;
+      giveUp();
       model.send({ kind: "uploaded", form_number, key: field.key, name });
     } catch (error) {
-      if (awaited !== file) return;
-      showState("");
+      if (!isAwaited()) return;
+      giveUp();
       refuse(`Not uploaded: ${messageOf(error)}`);
     } finally {
       model.off("change:form_number", drop);
     }
   };
+  const cancel = iconButton("times", `${field.label}: do not send it`, () => giveUp(), {
+    hidden: true
+  });
   const [button, input] = fileButton("Upload", accept, upload, {
     title: `Upload a ${word} for ${field.label}, or drop one here`,
     "aria-label": `${field.label}: upload a ${word}`
@@ -866,6 +880,7 @@ function mediaControl(form, field, kind, { id, hintId }, value) {
     button,
     input,
     state,
+    cancel,
     remote?.state
   );
   preview(value);

@@ -2,11 +2,12 @@
 
 import { effect, signal, useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
-import type { Value } from "../form/field.ts";
+import type { FormTraits, Value } from "../form/field.ts";
 import { viewQuery } from "../form/media_control.ts";
 import { messageOf } from "../format.ts";
 import type { Buffers, Model } from "../model.ts";
 import type { FormState } from "../state/form.ts";
+import { sendFile } from "../transfers/transfer.ts";
 import type { Transport } from "../transport.ts";
 import formView from "../views/form.ts";
 import { MaskPainter } from "./mask_painter.tsx";
@@ -56,6 +57,7 @@ class FormModel {
     if (name === "form_number") return state.number.peek();
     if (name === "machine") return state.machine;
     if (name === "can_paint") return true;
+    if (name === "send_file") return this.sendFile;
     if (name === "server") return this.server;
     if (name === "opened") return this.opened;
     const others = Object.entries(state.others.peek());
@@ -95,7 +97,8 @@ class FormModel {
     else if (kind === "reset") state.reset();
     else if (kind === "uploaded" && message.form_number === state.number.peek()) {
       state.change(key, message.name);
-    } else if (kind === "file") this.fetch(message);
+    } else if (kind === "paint") this.painting.value = { key, name: message.name };
+    else if (kind === "file") this.fetch(message);
     else if (kind === "options") this.options(message);
   }
 
@@ -110,6 +113,12 @@ class FormModel {
   private emit(name: string, ...details: unknown[]): void {
     for (const [each, listener] of [...this.listeners]) if (each === name) listener(...details);
   }
+
+  private readonly sendFile: FormTraits["send_file"] = async (file, progress, signal) => {
+    const { machine } = this.state;
+    const destination = { type: "input", subfolder: "", overwrite: false, machine };
+    return (await sendFile(this.transport, file, destination, progress, signal)).name;
+  };
 
   private async fetch({ id, query, side, only_size }: Message): Promise<void> {
     try {

@@ -4,9 +4,10 @@ import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import { counted, formatBytes, messageOf } from "../format.ts";
 import type { Source } from "../state/form.ts";
+import { isOpen, ofServer, type ServerTransfer } from "../transfers/transfer.ts";
 import type { Transport } from "../transport.ts";
-import { Bar } from "./progress.tsx";
-import { Button, ErrorBox, IconButton, Link, Note, usePolling } from "./ui.tsx";
+import { type Act, TransferProgress, useServerTransfers } from "./transfers.tsx";
+import { Button, ErrorBox, Link, Note } from "./ui.tsx";
 
 type Model = {
   name: string;
@@ -18,7 +19,6 @@ type Model = {
   problem: string | null;
   /** The id of its download. */
   transfer: string | null;
-  received?: number;
 };
 
 type Found = {
@@ -28,16 +28,6 @@ type Found = {
   warnings: string[];
 };
 
-type Transfer = {
-  id: string;
-  state: string;
-  sent: number;
-  size: number | null;
-  error: string | null;
-};
-
-const LOOK = 1000; // ms between two requests for the downloads
-const IDLE = 60_000; // ms, while nothing is downloaded
 const SHOWN = new Set(["missing", "fetching", "done", "failed", "cancelled", "no_link", "refused"]);
 const STATES: Record<string, string> = {
   missing: "missing",
@@ -85,24 +75,36 @@ export function Missing({ transport, source, machine, onFetched }: Props) {
     return () => wanted.current?.abort();
   }, [source, machine, transport]);
 
-  const wake = usePolling(root, async (signal) => {
+  const server = useServerTransfers(transport, root, () =>
+    Boolean(found.value?.models.some(({ state }) => state === "fetching")),
+  );
+  const { value: transfers } = server.transfers;
+  useEffect(() => {
+    const known = new Map(transfers.map((each) => [each.id, each]));
     const models = found.value?.models ?? [];
-    if (!models.some(({ state }) => state === "fetching")) return IDLE;
-    const { uploads } = await transport
-      .get<{ uploads: Transfer[] }>("upload-queue-status", {}, signal)
-      .catch(() => ({ uploads: [] as Transfer[] }));
-    const known = new Map(uploads.map((each) => [each.id, each]));
     const now = models.map((model) => updated(model, known.get(model.transfer ?? "")));
     const hasNew = now.some(
       ({ state }, place) => state === "done" && models[place]?.state !== state,
     );
-    if (found.value) found.value = { ...found.value, models: now };
+    if (found.value && JSON.stringify(now) !== JSON.stringify(models)) {
+      found.value = { ...found.value, models: now };
+    }
     if (hasNew) onFetched();
-    return LOOK;
-  });
+  }, [transfers]);
   const fetchAll = async () => {
     await ask({});
-    wake();
+    server.wake();
+  };
+  const rowOf = (model: Model) => {
+    const transfer = transfers.find(({ id }) => id === model.transfer);
+    return (
+      <ModelRow
+        key={`${model.folder}/${model.name}`}
+        model={model}
+        transfer={transfer}
+        onCancel={server.cancel}
+      />
+    );
   };
 
   const { models: all = [], missing_nodes: nodes = [], warnings = [], offline } = found.value ?? {};
@@ -163,9 +165,7 @@ export function Missing({ transport, source, machine, onFetched }: Props) {
             </thead>
           )}
           <tbody>
-            {models.map((model) => (
-              <ModelRow key={`${model.folder}/${model.name}`} model={model} transport={transport} />
-            ))}
+            {models.map(rowOf)}
             {nodes.map(({ class_type, pack, needs }) => (
               <tr key={class_type}>
                 <td>{class_type}</td>
@@ -190,49 +190,29 @@ export function Missing({ transport, source, machine, onFetched }: Props) {
 }
 
 /** A model with the state of its download. */
-function updated(model: Model, transfer: Transfer | undefined): Model {
-  if (!transfer || model.state !== "fetching") return model;
-  const { sent, size, state, error } = transfer;
-  const isOver = ["done", "failed", "cancelled"].includes(state);
-  return {
-    ...model,
-    received: sent,
-    size: size ?? model.size,
-    state: isOver ? state : "fetching",
-    problem: error,
-  };
+function updated(model: Model, transfer: ServerTransfer | undefined): Model {
+  if (!transfer) return model;
+  const state = isOpen(transfer) ? "fetching" : transfer.state;
+  return { ...model, size: transfer.size ?? model.size, state, problem: transfer.error ?? null };
 }
 
-function ModelRow({ model, transport }: { model: Model; transport: Transport }) {
-  const { name, folder, url, size, pickle, state, problem, transfer, received = 0 } = model;
+type RowProps = { model: Model; transfer: ServerTransfer | undefined; onCancel: Act };
+
+function ModelRow({ model, transfer, onCancel }: RowProps) {
+  const { name, folder, url, size, pickle, state, problem } = model;
   const isLink = url !== null && /^https?:/.test(url) && state !== "refused";
-  const share = size ? Math.min(1, received / size) : 0;
-  const isFetching = state === "fetching";
-  const words = [
-    isFetching && size
-      ? `${formatBytes(received)}, ${Math.round(100 * share)} %`
-      : (STATES[state] ?? state),
-    problem,
-  ];
   return (
     <tr class={state === "refused" || state === "failed" ? "cd-wrong" : ""}>
       <td title={url ?? undefined}>{isLink ? <Link href={url}>{name}</Link> : name}</td>
       <td>{folder ?? "?"}</td>
       <td>{size === null ? "" : formatBytes(size)}</td>
       <td>
-        {words.filter(Boolean).join(": ")}
-        {pickle && state === "missing" && "; a pickle, which can run code when it is loaded"}
-        {isFetching && transfer && (
-          <>
-            {" "}
-            <IconButton
-              icon="times"
-              label={`Stop the download of ${name}`}
-              onClick={() => transport.post("cancel-uploads", { id: transfer }).catch(() => {})}
-            />
-            <Bar label={`Download of ${name}`} share={share} thin />
-          </>
+        {state === "fetching" && transfer ? (
+          <TransferProgress transfer={ofServer(transfer)} onCancel={onCancel} />
+        ) : (
+          [STATES[state] ?? state, problem].filter(Boolean).join(": ")
         )}
+        {pickle && state === "missing" && "; a pickle, which can run code when it is loaded"}
       </td>
     </tr>
   );

@@ -1,19 +1,10 @@
-/** Transfers that are under way, and the sending of a file for a field. */
+/** Transfers that are under way. */
 
 import { type ReadonlySignal, useSignal } from "@preact/signals";
 import type { ComponentChildren, Ref } from "preact";
 import { useRef } from "preact/hooks";
-import { isAccepted } from "../dom.ts";
 import { formatBytes, messageOf } from "../format.ts";
-import {
-  type Destination,
-  isOpen,
-  type ServerTransfer,
-  type State,
-  sendFile,
-  type Transfer,
-  type UploadReply,
-} from "../transfers/transfer.ts";
+import { isOpen, type ServerTransfer, type State, type Transfer } from "../transfers/transfer.ts";
 import { TransferRate } from "../transfers/transfer_rate.ts";
 import { listOf, type Transport } from "../transport.ts";
 import { Bar } from "./progress.tsx";
@@ -110,12 +101,15 @@ export function TransferRow({ transfer, onCancel, onRetry }: TransferProps) {
 
 const BUSY = 500; // ms between two requests for the transfers while one is under way
 const IDLE = 2000;
+const UNWANTED = 60_000;
 const LOST = 5000; // while nothing answers
 
 /** The transfers of the server, while the panel is seen. */
 export function useServerTransfers(
   transport: Transport,
   root: Ref<HTMLElement> & { current: HTMLElement | null },
+  /** Whether they are wanted now; a call of `wake` asks again. */
+  isWanted: () => boolean = () => true,
 ): {
   transfers: ReadonlySignal<ServerTransfer[]>;
   /** Why they are not known at present. */
@@ -127,6 +121,7 @@ export function useServerTransfers(
   const transfers = useSignal<ServerTransfer[]>([]);
   const lost = useSignal("");
   const wake = usePolling(root, async (signal) => {
+    if (!isWanted()) return UNWANTED;
     try {
       type Queue = { uploads: ServerTransfer[] };
       const queue = await transport.get<Queue>("upload-queue-status", {}, signal);
@@ -144,57 +139,4 @@ export function useServerTransfers(
     wake();
   };
   return { transfers, lost, wake, cancel: order("cancel-uploads"), retry: order("retry-uploads") };
-}
-
-/** The sending of one file for a field: a later file, or `cancel`, takes its place. */
-export function useUpload(
-  transport: Transport,
-  /** What is accepted, as in HTML, and its word, such as "picture". */
-  { accept, word }: { accept: string; word: string },
-  onDone: (reply: UploadReply, file: File) => void,
-): {
-  /** The file that is being sent. */
-  sending: ReadonlySignal<Transfer | null>;
-  problem: ReadonlySignal<string>;
-  send: (file: File, machine: string | null, more?: Partial<Destination>) => Promise<void>;
-  cancel: () => void;
-} {
-  const sending = useSignal<Transfer | null>(null);
-  const problem = useSignal("");
-  const stop = useRef<AbortController | null>(null);
-  const cancel = () => {
-    stop.current?.abort();
-    stop.current = null;
-    sending.value = null;
-    problem.value = "";
-  };
-  const send = async (file: File, machine: string | null, more: Partial<Destination> = {}) => {
-    cancel();
-    if (!isAccepted(file, accept)) {
-      problem.value = `${file.name} is not a ${word}`;
-      return;
-    }
-    const mine = new AbortController();
-    stop.current = mine;
-    const facts = { id: "", name: file.name, where: "input", size: file.size };
-    const show = (sent: number, state: State) => {
-      if (stop.current === mine) sending.value = { ...facts, sent, state };
-    };
-    show(0, "active");
-    const destination = { type: "input", subfolder: "", overwrite: false, machine, ...more };
-    const progress = (share: number) => {
-      show(Math.round(share * file.size), share < 1 ? "active" : "finishing");
-    };
-    try {
-      const reply = await sendFile(transport, file, destination, progress, mine.signal);
-      if (stop.current !== mine) return;
-      cancel();
-      onDone(reply, file);
-    } catch (error) {
-      if (stop.current !== mine) return;
-      cancel();
-      problem.value = `Not uploaded: ${messageOf(error)}`;
-    }
-  };
-  return { sending, problem, send, cancel };
 }

@@ -67,6 +67,12 @@ export type FormTraits = FilesTraits & {
   machine: string | null;
   /** Whether the page itself paints masks on pictures. */
   can_paint?: boolean;
+  /** Sends a file to ComfyUI's input folder, if the page itself does that; returns its name. */
+  send_file?: (
+    file: File,
+    progress: (share: number) => void,
+    signal: AbortSignal,
+  ) => Promise<string>;
 };
 
 /** The form that contains a control. */

@@ -57,11 +57,14 @@ export function mediaControl(
   const state = h("span", { className: "cd-faint", role: "status" });
   const refuse = (text: string) => form.refuse(field.key, text);
 
-  /**
-   * The file whose name will be the value; null if the user has entered another value since, or
-   * chosen another workflow.
-   */
-  let awaited: File | null = null;
+  /** The upload whose file will be the value; null if the user has entered another value since. */
+  let sending: AbortController | null = null;
+  const giveUp = () => {
+    sending?.abort();
+    sending = null;
+    state.textContent = "";
+    cancel.hidden = true;
+  };
   let wanted = "";
   let present = value;
   const preview = async (now: Value) => {
@@ -108,7 +111,7 @@ export function mediaControl(
     describedBy: hintId,
     choose: (chosen) => {
       const now = chosen as Value;
-      awaited = null;
+      giveUp();
       refuse("");
       form.change(field.key, now);
       preview(now);
@@ -118,15 +121,21 @@ export function mediaControl(
   remote?.for(combo);
 
   /** Upload a file to ComfyUI; return the name that it got. */
-  const store = async (file: File, showState: (text: string) => void): Promise<string> => {
-    const base = await pageServer(model.get("server"));
-    if (base === null) return uploadByKernel(model, file);
-    const machine = model.get("machine");
-    const destination = { type: "input", subfolder: "", overwrite: false, machine };
+  const store = async (
+    file: File,
+    showState: (text: string) => void,
+    signal: AbortSignal,
+  ): Promise<string> => {
     const progress = (fraction: number) => {
       const stage = fraction < 1 ? `${Math.floor(100 * fraction)} %` : "storing …";
       showState(`Sending ${file.name}: ${stage}`);
     };
+    const sendFile = model.get("send_file");
+    if (sendFile) return sendFile(file, progress, signal);
+    const base = await pageServer(model.get("server"));
+    if (base === null) return uploadByKernel(model, file);
+    const machine = model.get("machine");
+    const destination = { type: "input", subfolder: "", overwrite: false, machine };
     return (await postFile(base, file, destination, progress).done).name;
   };
   const upload = async (file: File) => {
@@ -136,31 +145,37 @@ export function mediaControl(
         : "";
       return refuse(`${file.name} is not a ${word}${workflow}`);
     }
+    giveUp();
+    const stop = new AbortController();
+    sending = stop;
+    const isAwaited = () => sending === stop;
     const showState = (text: string) => {
-      if (awaited === file) state.textContent = text;
+      if (isAwaited()) state.textContent = text;
+    };
+    const drop = () => {
+      if (isAwaited()) giveUp();
     };
     const form_number = model.get("form_number");
-    const drop = () => {
-      showState("");
-      if (awaited === file) awaited = null;
-    };
-    awaited = file;
     refuse("");
     showState(`Sending ${file.name} …`);
+    cancel.hidden = !model.get("send_file");
     model.on("change:form_number", drop);
     try {
-      const name = await store(file, showState);
-      if (awaited !== file) return;
-      showState(""); // the value may be the same as before
+      const name = await store(file, showState, stop.signal);
+      if (!isAwaited()) return;
+      giveUp(); // the value may be the same as before
       model.send({ kind: "uploaded", form_number, key: field.key, name });
     } catch (error) {
-      if (awaited !== file) return;
-      showState("");
+      if (!isAwaited()) return;
+      giveUp();
       refuse(`Not uploaded: ${messageOf(error)}`);
     } finally {
       model.off("change:form_number", drop);
     }
   };
+  const cancel = iconButton("times", `${field.label}: do not send it`, () => giveUp(), {
+    hidden: true,
+  });
   const [button, input] = fileButton("Upload", accept, upload, {
     title: `Upload a ${word} for ${field.label}, or drop one here`,
     "aria-label": `${field.label}: upload a ${word}`,
@@ -201,6 +216,7 @@ export function mediaControl(
     button,
     input,
     state,
+    cancel,
     remote?.state,
   );
   preview(value);

@@ -254,7 +254,7 @@ function Zone({ onFiles }: { onFiles: (files: ChosenFile[]) => void }) {
   return (
     <div class="cd-zone" ref={root}>
       <FileButton label="Choose files" multiple primary onFiles={choose} />
-      <span class="cd-faint">or drop files and folders here</span>
+      <span class="cd-faint">or drop them here</span>
     </div>
   );
 }
