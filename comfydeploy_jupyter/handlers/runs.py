@@ -335,6 +335,7 @@ class RunCard(ShownRun):
         "What it has besides pictures.", ""
     )
     inputs: list[str] = required("The first inputs of the request.", ["1.width: 512"])
+    workflow: str = required("The name of its stored workflow; empty if there is none.", "")
 
 
 class RunCards(ReplyModel):
@@ -811,9 +812,17 @@ class RunsHandler(Handler):
     async def list_cards(self, query: CardsQuery) -> None:
         """The stored runs as a page lists them, with their number."""
         which = self._filter(await self._asked(query), pinned=query.pinned)
-        await self.reply_large(
-            await self.services.runs.cards(limit=query.limit, offset=query.offset, which=which)
-        )
+        found = await self.services.runs.cards(limit=query.limit, offset=query.offset, which=which)
+        cards = [*found["runs"], *found["waiting"]]
+        names = {}
+        for workflow_id in {card["workflow_id"] for card in cards}:
+            names[workflow_id] = ""
+            with suppress(NotFoundError):  # it was deleted, or is one of ComfyDeploy
+                if workflow_id:
+                    names[workflow_id] = await self.services.local_workflows.name(workflow_id)
+        for card in cards:
+            card["workflow"] = names[card["workflow_id"]]
+        await self.reply_large(found)
 
     @route.get("runs/details", "getDetails")
     @route.replies(RunDetails, "The run.")

@@ -38,6 +38,8 @@ export type RunCard = ShownRun & {
   pictures: ShownFile[];
   medium: "" | "video" | "audio" | "3d" | "text" | "file";
   inputs: string[];
+  /** The name of its stored workflow; empty if there is none. */
+  workflow: string;
 };
 
 /** The reply of `runs/cards`. */

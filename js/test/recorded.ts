@@ -100,7 +100,7 @@ export function card(number: number, more: Partial<RunCard> = {}): RunCard {
   const time = new Date(Date.UTC(2026, 0, 1) + number * 60_000).toISOString();
   const picture = file(`picture ${number}.png`);
   const own = { prompt_id: `p${number}`, created_at: time, seeds: { "3.seed": String(number) } };
-  return { ...FACTS, ...own, pictures: [picture], medium: "", inputs: [], ...more };
+  return { ...FACTS, ...own, pictures: [picture], medium: "", inputs: [], workflow: "", ...more };
 }
 
 /** The answers of a server with so many runs. */

@@ -80,6 +80,16 @@ async def test_values_are_found_as_a_form_writes_them(api):
     assert other["seeds"] == {"7.seed": str(2**64 - 1)}
 
 
+async def test_a_list_names_the_workflows_of_its_runs(api):
+    graph = told("named", 3, color=9)
+    _, stored = await api.post("workflow", {"workflow_api": graph, "name": "My fox"})
+    await api.run(workflow_id=stored["workflow_id"])
+    (shown,) = (await cards(api, workflow_id=stored["workflow_id"]))["runs"]
+    assert shown["workflow"] == "My fox"
+    await api.run(workflow_api=told("unnamed", 4))
+    assert (await cards(api, limit=1))["runs"][0]["workflow"] == ""
+
+
 async def test_a_run_is_described_by_its_nodes(api):
     run = await api.run(workflow_api=told("x", 5, color=7, batch_size=2))
     code, shown = await api.get("runs/details", prompt_id=run["prompt_id"])

@@ -42,10 +42,10 @@ async function fromServer() {
   const { baseUrl } = pageConfig();
   if (!baseUrl) return null;
   try {
-    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"b2586c307a0e5aa7"}`;
+    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"0223827643810499"}`;
     const reply = await fetch(url, { headers: pageHeaders() });
     const text = reply.ok ? await reply.text() : "";
-    return text.startsWith(`// ${"b2586c307a0e5aa7"} `) ? text : null;
+    return text.startsWith(`// ${"0223827643810499"} `) ? text : null;
   } catch {
     return null;
   }
@@ -74,9 +74,9 @@ function panels(model) {
   const page = globalThis;
   page[LOADED] ??= {};
   const loaded = page[LOADED];
-  loaded["b2586c307a0e5aa7"] ??= load(model);
-  loaded["b2586c307a0e5aa7"].catch(() => delete loaded["b2586c307a0e5aa7"]);
-  return loaded["b2586c307a0e5aa7"];
+  loaded["0223827643810499"] ??= load(model);
+  loaded["0223827643810499"].catch(() => delete loaded["0223827643810499"]);
+  return loaded["0223827643810499"];
 }
 function render({ model, el }) {
   let end = () => {

@@ -89,6 +89,7 @@ export function AboutRun({ transport, run, file, inputs, actions }: AboutProps) 
     ["Size", sizeText(file)],
     ["File", bytes],
     ["Seed", seedsOf(run).join(", ") || "–"],
+    ["Workflow", run.workflow],
     ["Made", formatTime(run.created_at)],
     ["Took", run.seconds === null ? "–" : formatDuration(run.seconds)],
     ["From", run.from_editor ? "ComfyUI's editor" : ""],

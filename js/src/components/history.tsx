@@ -165,7 +165,10 @@ export function History(props: HistoryProps) {
     const known = made.current.get(run.prompt_id);
     if (known?.facts.every((fact, place) => fact === facts[place])) return known.entry;
     if (made.current.size > MADE) made.current.clear();
-    const entry = <Entry {...{ media, run, isTable, isChosen, isSelected, tabIndex, on }} />;
+    const isOfAny = structure === undefined;
+    const entry = (
+      <Entry {...{ media, run, isTable, isChosen, isSelected, isOfAny, tabIndex, on }} />
+    );
     made.current.set(run.prompt_id, { facts, entry });
     return entry;
   };
@@ -281,6 +284,8 @@ type EntryProps = {
   isTable: boolean;
   isChosen: boolean;
   isSelected: boolean;
+  /** Whether the runs are those of all workflows. */
+  isOfAny: boolean;
   tabIndex: number;
   on: { current: EntryActions };
 };
@@ -299,7 +304,9 @@ function Entry(props: EntryProps) {
   const name = nameOf(run);
   const seconds = run.seconds === null ? "" : formatDuration(run.seconds);
   const status = run.status === "success" && !isTable ? "" : statusOf(run);
-  const facts = [status, run.from_editor ? "Editor" : "", seconds].filter(Boolean).join(" · ");
+  const facts = [status, run.from_editor ? "Editor" : "", seconds, props.isOfAny && run.workflow]
+    .filter(Boolean)
+    .join(" · ");
   const hint = [run.why, run.inputs.join("\n")].filter(Boolean).join("\n\n").slice(0, 2000);
   const keys = (event: KeyboardEvent) => {
     if (event.key === "Delete") on.current.remove(run);
