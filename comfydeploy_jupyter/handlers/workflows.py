@@ -215,6 +215,9 @@ class EditedWorkflow(Success):
     url: str = required(
         "The path of ComfyUI's page that opens it.", "/comfyui/?comfydeploy_workflow=Portrait.json"
     )
+    origin: str = required(
+        "Scheme and host with which this server was reached.", "http://localhost:8888"
+    )
 
 
 class EditorFile(ReplyModel):
@@ -759,6 +762,7 @@ CONVERT_FORM = route.form(
         "enum": ["api", "ui", "notebook", "python"],
         "description": "The format to convert to.",
     },
+    text=route.form_field("Whether the workflow in the reply is text.", enum=["true", "false"]),
     **_FILE_FIELDS,
 )
 Request = TypeVar("Request", bound=FileRequest)
@@ -1005,7 +1009,7 @@ class GraphsHandler(Handler):
     async def _read_graph(self, model: type[Request], *fields: str) -> Request:
         """Return the request, with the graph of its file; ``fields`` are those of forms."""
         if self.request.files:
-            return parse(model, await self._read_form("machine", *fields))
+            return parse(model, await self._read_form("machine", *fields), lax=True)
         request = parse(model, await self.json_body(graphs=True))
         if request.filename is None:
             return request
@@ -1213,7 +1217,7 @@ class WorkflowsHandler(Handler):
             raise NotFoundError("ComfyUI's page is turned off here (ComfyDeploy.comfyui_page)")
         path = await self.services.editing.begin(body.workflow_id)
         address = f"{url_path_join(self.base_url, PAGE)}/?{urlencode({OPENED: path})}"
-        return {"success": True, "path": path, "url": address}
+        return {"success": True, "path": path, "url": address, "origin": self.public_origin}
 
     @route.get("editor/workflows", "listEditorWorkflows")
     @route.replies(list[EditorFile], "The files, newest change first.")

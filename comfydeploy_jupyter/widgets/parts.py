@@ -25,31 +25,6 @@ if TYPE_CHECKING:
 LABEL_WIDTH = "100px"
 
 
-class DownloadButton(anywidget.AnyWidget):
-    """A button with which the browser saves a file of the kernel."""
-
-    _esm = script("download")
-
-    label = t.Unicode().tag(sync=True)
-
-    def __init__(self, label: str, on_wanted: Callable[[], object]) -> None:
-        super().__init__(label=label)
-        self._on_wanted = on_wanted
-        self.on_msg(self._receive)
-
-    def send_file(self, name: str, content: bytes, mime: str) -> None:
-        """Send the file to the browser."""
-        self.send({"type": "file", "name": name, "mime": mime}, [content])
-
-    def nothing(self) -> None:
-        """Enable the button again without sending a file."""
-        self.send({"type": "nothing"})
-
-    def _receive(self, _: object, message: dict[str, Any], __: object) -> None:
-        if message["type"] == "wanted":
-            self._on_wanted()
-
-
 def row(*children: w.Widget) -> w.HBox:
     """Return a row of widgets, which wraps where it is too wide."""
     layout = w.Layout(align_items="center", grid_gap=GAP, width="100%", flex_flow="row wrap")

@@ -2,7 +2,6 @@ import assert from "node:assert/strict";
 import { beforeEach, test } from "node:test";
 import { forgetPageServer } from "../src/server.ts";
 import button from "../src/views/button.ts";
-import download from "../src/views/download.ts";
 import fileButton from "../src/views/file_button.ts";
 import gallery from "../src/views/gallery.ts";
 import history from "../src/views/history.ts";
@@ -14,7 +13,6 @@ import progress from "../src/views/progress.ts";
 import runButton from "../src/views/run_button.ts";
 import searchCombo from "../src/views/search_combo.ts";
 import start from "../src/views/start.ts";
-import workflowList from "../src/views/workflow_list.ts";
 import {
   answerRequests,
   blobUrls,
@@ -96,16 +94,6 @@ test("a file of the wrong kind is refused, another one is sent", async () => {
   el.classList.add("cd-dead");
   drop("b.txt");
   assert.deepEqual(model.sent, [], "the kernel is gone");
-});
-
-test("a download is asked for once, and saved under its name", () => {
-  const { model, el } = show(download, { label: "Save" });
-  const element = find<HTMLButtonElement>(el, "button");
-  element.click();
-  assert.equal(element.disabled, true);
-  assert.deepEqual(model.sent, [{ type: "wanted" }]);
-  model.receive({ type: "nothing" });
-  assert.equal(element.disabled, false);
 });
 
 const STATE = {
@@ -799,7 +787,6 @@ test("a panel without a kernel says so and is disabled, also parts that are adde
 test("no event listener of a view remains after it is closed", () => {
   const states: [Parameters<typeof show>[0], Record<string, unknown>][] = [
     [button, { ...BUTTON }],
-    [download, { label: "Save" }],
     [gallery, { result: RESULT, server: SERVER }],
     [history, { ...HISTORY }],
     [keys, { running: false }],
@@ -976,147 +963,4 @@ test("a panel without a workflow offers three ways to begin", () => {
   ]);
   model.set("shown", false);
   assert.equal(el.hidden, true);
-});
-
-const ENTRY = { note: "v2", tags: [], group: "Stored", kept: true, turn: 0 };
-const LISTED = [
-  { ...ENTRY, id: "a", name: "<b>Sky</b>", tags: ["people", "<i>"] },
-  { ...ENTRY, id: "b", name: "Sea" },
-  { ...ENTRY, id: "file:/c.json", name: "c.json", group: "Files", kept: false },
-];
-
-function showList(value: string | null) {
-  const traits = { server: SERVER, entries: LISTED, value, message: {}, editable: true };
-  return show(workflowList, traits);
-}
-
-test("keys move through the list of workflows, which shows a picture of the last result", async () => {
-  const { model, el } = showList(null);
-  const list = find(el, "[role=listbox]");
-  assert.equal(el.querySelectorAll("[role=group]").length, 2);
-  assert.equal(el.querySelector(".cd-name")?.textContent, "<b>Sky</b>");
-  assert.deepEqual(
-    [...el.querySelectorAll(".cd-tag")].map((tag) => tag.textContent),
-    ["people", "<i>"],
-  );
-  list.dispatchEvent(new Event("focus"));
-  press(list, "ArrowDown");
-  press(list, "Enter");
-  assert.equal(model.get("value"), "b");
-  assert.equal(find(el, "[aria-selected=true] .cd-name").textContent, "Sea");
-  press(list, "End");
-  press(list, "Enter");
-  find(el, ".cd-actions button").click();
-  assert.deepEqual(model.sent.at(-1), { kind: "keep", id: "file:/c.json" });
-
-  scrollEverywhere();
-  const asked = model.sent.filter(({ kind }) => kind === "picture");
-  assert.deepEqual(
-    asked.map(({ id }) => id),
-    ["a", "b"],
-  );
-  model.receive({ kind: "picture", id: "b", query: "filename=x.png" });
-  await until(
-    () => el.querySelector<HTMLImageElement>(".cd-frame img")?.src.includes("thumbnail") ?? false,
-  );
-  const image = find<HTMLImageElement>(el, ".cd-frame img");
-  assert.match(image.src, /view\?filename=x.png&thumbnail=96$/);
-});
-
-test("a workflow is chosen although the list is drawn again while the mouse is down", () => {
-  const { model, el } = showList(null);
-  const point = (type: string, id: string, button = 0) =>
-    find(el, `[data-entry=${id}]`).dispatchEvent(new MouseEvent(type, { bubbles: true, button }));
-  point("pointerdown", "b");
-  model.set(
-    "entries",
-    LISTED.map((entry) => ({ ...entry, note: "changed" })),
-  );
-  point("pointerup", "a");
-  assert.equal(model.get("value"), null, "the mouse was moved to another workflow");
-  point("pointerdown", "b", 2);
-  point("pointerup", "b", 2);
-  assert.equal(model.get("value"), null, "it was not the main button");
-  point("pointerdown", "b");
-  model.set("entries", LISTED);
-  point("pointerup", "b");
-  assert.equal(model.get("value"), "b");
-  point("click", "a");
-  assert.equal(model.get("value"), "a", "as a screen reader clicks");
-});
-
-test("a workflow is renamed, tagged and deleted, and that is undone", () => {
-  const { model, el } = showList("a");
-  const list = find(el, "[role=listbox]");
-  press(list, "F2");
-  find<HTMLInputElement>(el, ".cd-edit input").value = " Night ";
-  find(el, ".cd-edit form").dispatchEvent(new Event("submit", { cancelable: true }));
-  assert.deepEqual(model.sent.at(-1), { kind: "rename", id: "a", name: "Night" });
-  assert.equal(find(el, ".cd-edit").hidden, true);
-  const [, , tags] = el.querySelectorAll<HTMLButtonElement>(".cd-actions button");
-  tags?.click();
-  const input = find<HTMLInputElement>(el, ".cd-edit input");
-  assert.equal(input.value, "people, <i>");
-  input.value = "x,, y ";
-  find(el, ".cd-edit form").dispatchEvent(new Event("submit", { cancelable: true }));
-  assert.deepEqual(model.sent.at(-1), { kind: "tag", id: "a", tags: ["x", "y"] });
-  press(list, "Delete");
-  assert.deepEqual(model.sent.at(-1), { kind: "delete", id: "a" });
-  model.set("message", { text: "Night is deleted.", undo: true });
-  const undo = find<HTMLButtonElement>(el, ".cd-message button");
-  assert.equal(undo.hidden, false);
-  undo.click();
-  assert.deepEqual(model.sent.at(-1), { kind: "undo" });
-  model.set("editable", false);
-  assert.equal(el.querySelectorAll(".cd-actions button").length, 0);
-});
-
-test("each file that is dropped on the list is kept, and one that cannot be read is named", async () => {
-  const { model, el } = showList(null);
-  const names = Array.from({ length: 30 }, (_, n) => `${n}.json`);
-  const files = names.map((name) => new File(["{}"], name));
-  const folder = new File(["{}"], "folder");
-  folder.slice = () => {
-    throw new Error("it is a folder");
-  };
-  const event = new Event("drop", { bubbles: true, cancelable: true });
-  Object.assign(event, { dataTransfer: { types: ["Files"], files: [folder, ...files] } });
-  el.dispatchEvent(event);
-  await until(() => model.sent.length === names.length);
-  assert.deepEqual(
-    model.sent.map(({ name, first }) => [name, first]),
-    names.map((name, place) => [name, place === 0]),
-  );
-  const message = find(el, ".cd-message span").textContent;
-  assert.equal(message, "folder cannot be read: it is a folder");
-});
-
-test("a workflow is opened in ComfyUI's page, whose saved versions are looked for later", async () => {
-  const { model, el } = showList("a");
-  const tab = {
-    location: { href: "" },
-    closed: false,
-    close: () => Object.assign(tab, { closed: true }),
-  };
-  window.open = () => tab as unknown as Window;
-  const edit = () => el.querySelector<HTMLButtonElement>(".cd-actions button")?.click();
-  window.dispatchEvent(new Event("focus"));
-  assert.equal(
-    model.sent.some(({ kind }) => kind === "edited"),
-    false,
-  );
-  edit();
-  assert.deepEqual(model.sent.at(-1), { kind: "edit", id: "a" });
-  model.receive({
-    kind: "edit",
-    id: "a",
-    url: "http://kernel.test/comfyui/?comfydeploy_workflow=a.json",
-  });
-  await until(() => tab.location.href !== "");
-  assert.equal(tab.location.href, "http://jupyter.test/comfyui/?comfydeploy_workflow=a.json");
-  window.dispatchEvent(new Event("focus"));
-  assert.deepEqual(model.sent.at(-1), { kind: "edited" });
-  edit();
-  model.receive({ kind: "edit", id: "a", url: "" });
-  await until(() => tab.closed);
 });

@@ -376,6 +376,11 @@ async def test_a_graph_as_text_keeps_large_integers_and_values_are_set(api):
     _, converted = await api.post("workflow/convert", body)
     assert json.loads(converted["workflow"]) == ui
     assert json.loads(converted["workflow_api"])["1"]["class_type"] == "EmptyImage"
+    fields = (("to", None, b"api"), ("text", None, b"true"))
+    sent, headers = form(*fields, ("file", "mine.json", text.encode()))
+    code, converted = await api.post("workflow/convert", sent, headers=headers)
+    assert (code, converted["title"]) == (200, "mine"), converted
+    assert json.loads(converted["workflow_api"]) == json.loads(text)
     for bad in ("{ no json", "[]"):
         code, refused = await api.post("workflow/convert", {"workflow_api": bad, "to": "api"})
         assert (code, refused["details"]["field"]) == (400, "workflow_api")

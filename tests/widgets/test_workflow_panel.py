@@ -1,9 +1,8 @@
-"""WorkflowPanel without a page: the state of its widgets, with a real server."""
+"""WorkflowPanel without a page, with a real server."""
 
 from __future__ import annotations
 
 import json
-import threading
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from comfydeploy_jupyter import RunPanel
     from comfydeploy_jupyter.client import Comfy
 
 
 GRAPH = {"1": {**paper(), "_meta": {"title": "<b>Sky</b>"}}, "2": shown("1")}
-SAVE, EXPORT, RUN = 2, 3, 4
 
 
 def changed(**inputs: Any) -> dict[str, Any]:
@@ -38,7 +35,7 @@ def changed(**inputs: Any) -> dict[str, Any]:
 def panel_of(
     comfy: Comfy, opened: Callable[[WorkflowPanel], WorkflowPanel], tmp_path: Path
 ) -> Callable[..., WorkflowPanel]:
-    """A function that makes a panel, and waits until it shows its workflow."""
+    """A function that makes a panel, and waits until it has its workflow."""
 
     def make(*args: Any, **kwargs: Any) -> WorkflowPanel:
         panel = opened(WorkflowPanel(*args, comfy=comfy, directory=tmp_path, **kwargs))
@@ -49,86 +46,70 @@ def panel_of(
     return make
 
 
-def open_run_tab(panel: WorkflowPanel) -> RunPanel:
-    """Open the tab in which the workflow is run, and wait for its form."""
-    panel._tabs.selected_index = RUN
-    until(lambda: panel._run_panel is not None and panel._run_panel.ready)
-    return panel._run_panel
-
-
 @pytest.fixture
 def kept(comfy: Comfy) -> str:
     """The id of a workflow with two versions."""
-    name = f"kept {uuid.uuid4().hex}"
-    first = comfy.workflows.save(GRAPH, name, comment="as it came")
+    first = comfy.workflows.save(GRAPH, f"kept {uuid.uuid4().hex}", comment="as it came")
     comfy.workflows.save(changed(width=128), workflow_id=first.id, comment="wider")
     return first.id
 
 
-def test_search_by_name_and_comment_then_choose(
+def test_stored_workflows_are_listed_and_opened(
     panel_of: Callable[..., WorkflowPanel], comfy: Comfy, kept: str
 ) -> None:
     name = comfy.workflows.get(kept).name
     panel = panel_of()
-    until(lambda: name in panel.workflows)
-    panel.search("no workflow has this")
-    until(lambda: panel.workflows == [])
+    assert panel.workflow is None
+    assert panel.versions == []
+    assert name in panel.workflows
+    assert name in panel._output.plain_text
     panel.search(name.upper())
-    until(lambda: panel.workflows == [name])
-    panel._list.list.value = kept
+    assert panel.workflows == [name]
+    panel.open_workflow(kept)
     panel.wait(60)
-    assert (panel.version, panel.versions) == (2, [2, 1])
-    labels = [label for label, _ in panel._version_box.options]
-    assert labels[0].endswith(" · wider")
-    assert labels[1].startswith("v1 · 20")
-    panel._version_box.value = 1
-    until(lambda: panel.version == 1)
-    assert panel.workflow["1"].width == 64
-
-
-def test_the_last_choice_is_shown(
-    panel_of: Callable[..., WorkflowPanel], comfy: Comfy, kept: str
-) -> None:
+    assert (panel.version, panel.versions, panel.title) == (2, [2, 1], name)
+    assert panel.workflow["1"].width == 128
+    assert "<b>Sky</b>    EmptyImage    1   width=128" in panel._output.plain_text
+    assert "&lt;b&gt;Sky&lt;/b&gt;" in panel._output._html
     other = comfy.workflows.save(changed(width=32), f"other {uuid.uuid4().hex}").id
-    panel = panel_of(workflow_id=kept)
     for _ in range(5):
-        panel.open_workflow(kept)
         panel.open_workflow(other)
-    until(lambda: not [t for t in panel._threads if t.is_alive()])
-    assert panel.workflow["1"].width == 32
+        panel.open_workflow(kept, 1)
+    panel.wait(60)
+    assert (panel.workflow_id, panel.version, panel.workflow["1"].width) == (kept, 1, 64)
 
 
-def test_versions_are_compared_in_words(panel_of: Callable[..., WorkflowPanel], kept: str) -> None:
+def test_a_page_sees_changes_and_its_own_are_read(
+    panel_of: Callable[..., WorkflowPanel], kept: str
+) -> None:
     panel = panel_of(workflow_id=kept)
-    until(lambda: "width 64 → 128" in panel._changes._list.value)
-    assert "&lt;b&gt;Sky&lt;/b&gt;" in panel._changes._list.value
-    panel._changes.old.value = 2
-    until(lambda: "No differences" in panel._changes._list.value)
+    assert panel.source == {}
+    panel.workflow["1"].color = 2**64 - 1
+    assert json.loads(panel.source["workflow_api"])["1"]["inputs"]["color"] == 2**64 - 1
+    assert panel.workflow["1"].color == 2**64 - 1
+    # as the page does
+    panel.set_state({"version": 1, "source": {}})
+    assert (panel.workflow["1"].width, panel.workflow["1"].color) == (64, 0)
+    asked = []
+    other = panel_of(GRAPH, run=asked.append)
+    assert other.runs_elsewhere
+    other.set_state({"run_requests": 1})
+    until(lambda: asked == [other.workflow])
+    panel.run()
+    assert panel.tab == "Run"
 
 
-def test_findings_are_next_to_their_node(panel_of: Callable[..., WorkflowPanel]) -> None:
-    graph = changed(width=-5)
-    graph["3"] = {"class_type": "NoSuchClass", "inputs": {}}
-    graph["4"] = {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}}
+def test_a_workflow_is_validated(panel_of: Callable[..., WorkflowPanel]) -> None:
     panel = panel_of(changed(width=-5))
     panel.validate()
-    until(lambda: "refuse" in panel._nodes._verdict.value)
-    table = panel._nodes._table.value
-    bad = table.index("mod-bad")
-    assert "Value -5 smaller than min" in table[bad : table.index("</tr>", bad)]
-    assert "&lt;b&gt;Sky&lt;/b&gt;" in table
-    panel.open_file(graph)
-    until(lambda: len(panel.workflow) == 4)
-    panel.validate()
-    until(lambda: panel._nodes._table.value.count("mod-bad") >= 2)
-    first, second = panel._nodes._table.value.split("<tbody>")[1].split("</tr>")[:2]
-    assert "Value -5 smaller than min" in first
-    assert "ComfyUI has no node class NoSuchClass" in second
+    until(lambda: panel.validation is not None)
+    assert "Value -5 smaller than min" in panel.validation["by_node"]["1"][0]
     panel.open_file(GRAPH)
-    until(lambda: len(panel.workflow) == 2)
+    panel.wait(60)
+    assert panel.validation is None
     panel.validate()
-    until(lambda: "ComfyUI would run this workflow" in panel._nodes._verdict.value)
-    assert panel.error == ""
+    until(lambda: panel.validation is not None)
+    assert panel.validation["valid"] is True
 
 
 def test_a_new_workflow_and_a_new_version_with_the_values_changed_under_run(
@@ -136,88 +117,23 @@ def test_a_new_workflow_and_a_new_version_with_the_values_changed_under_run(
 ) -> None:
     name = f"new {uuid.uuid4().hex}"
     panel = panel_of(GRAPH)
-    assert (panel.version, panel._save.target.value) == (None, "")
-    with pytest.raises(InvalidRequestError, match="Name: a new workflow needs a name"):
+    with pytest.raises(InvalidRequestError, match="name: a new workflow needs a name"):
         panel.save("first", " ")
     panel.save("first", name)
     until(lambda: panel.version == 1)
-    assert name in panel.workflows
-    until(lambda: "Saved as version 1" in panel._save.state.value)
-    open_run_tab(panel)
-    panel._run_panel.set_input("1.width", 96)
+    panel.values = {"1.width": "96", "1.height": "nonsense"}
     panel.save("wider")
-    until(lambda: "Saved as version 2" in panel._save.state.value)
-    assert panel.version == 2
+    until(lambda: panel.version == 2)
     (stored,) = comfy.workflows.list(name)
     version = stored.version()
     assert (version.comment, version.graph["1"]["inputs"]["width"]) == ("wider", 96)
+    assert version.graph["1"]["inputs"]["height"] == GRAPH["1"]["inputs"]["height"]
     assert panel.workflow["1"].width == 96
     panel.save("again")
-    until(lambda: "Nothing has changed" in panel._save.state.value)
-    panel._save.force.value = True
-    panel.save("again")
+    panel.wait(60)
+    assert (panel.version, panel.error) == (2, "")
+    panel.save("again", force=True)
     until(lambda: panel.version == 3)
-
-
-def test_what_was_typed_stays_when_the_open_workflow_is_renamed_tagged_or_deleted(
-    panel_of: Callable[..., WorkflowPanel], comfy: Comfy, kept: str
-) -> None:
-    panel = panel_of(workflow_id=kept)
-    panel._version_box.value = 1
-    until(lambda: panel.version == 1)
-    open_run_tab(panel)
-    panel._run_panel.set_input("1.height", 96)
-    panel._save.comment.value = "half"
-    name = f"new {uuid.uuid4().hex}"
-    page = panel._list.list._handle_custom_msg
-    for message, state in (
-        ({"kind": "rename", "id": kept, "name": name}, "version 1 of 2"),
-        ({"kind": "tag", "id": kept, "tags": ["mine"]}, "version 1 of 2"),
-        ({"kind": "delete", "id": kept}, "not stored yet"),
-    ):
-        page(message, [])
-        panel.wait(30)
-        assert panel.error == ""
-        assert name in panel._head.value
-        assert state in panel._head.value
-        assert (panel.workflow.title, panel._save.name.value) == (name, name)
-        assert panel._run_panel.inputs == {"1.height": 96}
-        assert panel._save.comment.value == "half"
-    assert (panel.version, panel.versions, panel._save.target.value) == (None, [], "")
-    panel.save("half")
-    until(lambda: "Saved as version 1" in panel._save.state.value or panel.error)
-    (stored,) = comfy.workflows.list(name)
-    saved = stored.version().graph["1"]["inputs"]
-    assert (saved["width"], saved["height"]) == (64, 96)
-
-
-def test_a_workflow_with_an_empty_input_is_validated_saved_and_exported(
-    panel_of: Callable[..., WorkflowPanel], comfy: Comfy, tmp_path: Path
-) -> None:
-    photo = {"input_id": "photo", "display_name": "Photo"}
-    graph = {
-        "1": node("ComfyUIDeployExternalImage", **photo),
-        "2": node("ImageScaleBy", image=["1", 0], upscale_method="area", scale_by=2.0),
-        "3": shown("2"),
-    }
-    name = f"empty {uuid.uuid4().hex}"
-    panel = panel_of(graph)
-    open_run_tab(panel)
-    with pytest.raises(InvalidRequestError, match="Photo: must have a value"):
-        panel._run_panel.run()
-    panel._run_panel.set_input("2.scale_by", 3.0)
-    panel.validate()
-    until(lambda: panel._nodes._verdict.value or panel.error)
-    panel.export("out.json")
-    until(lambda: "Written" in panel._export.state.value or panel.error)
-    written = json.loads((tmp_path / "out.json").read_text())
-    panel.save(name=name)
-    until(lambda: panel.version == 1 or panel.error)
-    assert panel.error == ""
-    (stored,) = comfy.workflows.list(name)
-    for saved in (written, stored.version().graph):
-        assert saved["1"]["inputs"] == photo
-        assert saved["2"]["inputs"]["scale_by"] == 3.0
 
 
 def test_a_picture_that_was_set_is_uploaded_before_the_workflow_is_kept(
@@ -234,7 +150,7 @@ def test_a_picture_that_was_set_is_uploaded_before_the_workflow_is_kept(
 
 
 def test_the_editors_format_is_kept_as_it_was(
-    panel_of: Callable[..., WorkflowPanel], comfy: Comfy
+    panel_of: Callable[..., WorkflowPanel], comfy: Comfy, tmp_path: Path
 ) -> None:
     ui = comfy.load(GRAPH).to_ui()
     ui["extra"] = {"note": "mine"}
@@ -246,46 +162,34 @@ def test_the_editors_format_is_kept_as_it_was(
     (stored,) = comfy.workflows.list(name)
     assert stored.version().workflow["extra"] == {"note": "mine"}
     assert stored.version().workflow_api["1"]["inputs"]["width"] == 64
-    panel._export.format.value = "ui"
+    panel.format = "ui"
     panel.export("out.json")
-    until(lambda: "Written" in panel._export.state.value)
-    written = json.loads((panel._directory / "out.json").read_text())
-    assert written["extra"] == {"note": "mine"}
+    panel.wait(60)
+    assert json.loads((tmp_path / "out.json").read_text())["extra"] == {"note": "mine"}
 
 
-def test_export_in_each_format(panel_of: Callable[..., WorkflowPanel], tmp_path: Path) -> None:
-    panel = panel_of(GRAPH)
-    sent: list[Any] = []
-    panel._export.download.send_file = lambda *file: sent.append(file)
-    for kind, name, mark in (
-        ("api", "workflow.api.json", '"class_type": "EmptyImage"'),
-        ("ui", "workflow.json", '"widgets_values"'),
-        ("notebook", "workflow.ipynb", '"nbformat"'),
-        ("python", "workflow.py", "import comfydeploy_jupyter"),
-    ):
-        panel._export.format.value = kind
-        assert panel._export.path.value == name
-        panel.export(name)
-        panel.wait(60)
-        assert mark in (tmp_path / name).read_text()
-        panel._export.download._handle_custom_msg({"type": "wanted"}, [])
-        panel.wait(60)
-        assert sent[-1][0] == name
-        assert mark in sent[-1][1].decode()
-
-
-def test_no_file_is_replaced_without_a_question(
+def test_export_in_each_format_replaces_nothing_without_a_question(
     panel_of: Callable[..., WorkflowPanel], tmp_path: Path
 ) -> None:
-    (tmp_path / "mine.json").write_text("mine")
     panel = panel_of(GRAPH)
-    panel.export("mine.json")
-    until(lambda: "mine.json exists already" in panel.error)
-    assert (tmp_path / "mine.json").read_text() == "mine"
-    panel._export.replace.value = True
-    panel.export("mine.json")
-    until(lambda: (tmp_path / "mine.json").read_text() != "mine")
+    for kind, mark in (
+        ("api", '"class_type": "EmptyImage"'),
+        ("ui", '"widgets_values"'),
+        ("notebook", '"nbformat"'),
+        ("python", "import comfydeploy_jupyter"),
+    ):
+        panel.format = kind
+        panel.export(f"out.{kind}")
+        panel.wait(60)
+        assert mark in (tmp_path / f"out.{kind}").read_text()
+    panel.export("out.api")
+    panel.wait(60)
+    assert "out.api exists already" in panel.error
+    assert '"class_type"' in (tmp_path / "out.api").read_text()
+    panel.export("out.api", replace=True)
+    panel.wait(60)
     assert panel.error == ""
+    assert "import comfydeploy_jupyter" in (tmp_path / "out.api").read_text()
 
 
 def test_a_value_that_is_not_a_workflow_is_reported(panel_of: Callable[..., WorkflowPanel]) -> None:
@@ -294,28 +198,3 @@ def test_a_value_that_is_not_a_workflow_is_reported(panel_of: Callable[..., Work
     until(lambda: "is not JSON" in panel.error)
     panel.open_workflow("none")
     until(lambda: "none" in panel.error)
-
-
-def test_its_plain_form_is_the_graph(panel_of: Callable[..., WorkflowPanel], kept: str) -> None:
-    panel = panel_of(workflow_id=kept)
-    until(lambda: "version 2" in panel._record.plain_text)
-    assert "<b>Sky</b>    EmptyImage    1   width=128" in panel._record.plain_text
-    assert "&lt;b&gt;Sky&lt;/b&gt;" in panel._record._html
-
-
-def test_the_run_tab_opened_while_a_version_is_shown_is_made_once(
-    panel_of: Callable[..., WorkflowPanel], kept: str
-) -> None:
-    panel = panel_of(workflow_id=kept)
-    # the user clicks on the tab as soon as the title of the version is there
-    panel._head.observe(lambda _: panel.start(setattr, panel._tabs, "selected_index", RUN), "value")
-    for number in (1, 2) * 5:
-        panel._tabs.selected_index = 0
-        panel._version_box.value = number
-        panel.wait(30)
-        assert panel.version == number
-        shown = panel._run_panel.workflow or panel.workflow
-        assert shown.to_api() == panel.workflow.to_api()
-    panel.close()
-    names = [thread.name for thread in threading.enumerate()]
-    assert not [name for name in names if name.startswith("comfydeploy")]

@@ -42,10 +42,10 @@ async function fromServer() {
   const { baseUrl } = pageConfig();
   if (!baseUrl) return null;
   try {
-    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"0223827643810499"}`;
+    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"40c0de2089a99f7f"}`;
     const reply = await fetch(url, { headers: pageHeaders() });
     const text = reply.ok ? await reply.text() : "";
-    return text.startsWith(`// ${"0223827643810499"} `) ? text : null;
+    return text.startsWith(`// ${"40c0de2089a99f7f"} `) ? text : null;
   } catch {
     return null;
   }
@@ -74,9 +74,9 @@ function panels(model) {
   const page = globalThis;
   page[LOADED] ??= {};
   const loaded = page[LOADED];
-  loaded["0223827643810499"] ??= load(model);
-  loaded["0223827643810499"].catch(() => delete loaded["0223827643810499"]);
-  return loaded["0223827643810499"];
+  loaded["40c0de2089a99f7f"] ??= load(model);
+  loaded["40c0de2089a99f7f"].catch(() => delete loaded["40c0de2089a99f7f"]);
+  return loaded["40c0de2089a99f7f"];
 }
 function render({ model, el }) {
   let end = () => {

@@ -298,7 +298,7 @@ export class Drawing {
 
   /** Zoom with the wheel if Ctrl is pressed or the drawing has the focus; otherwise the page scrolls. */
   private wheel(event: WheelEvent): void {
-    const frame = this.root.parentElement;
+    const frame = this.root.closest("[tabindex]");
     if (!event.ctrlKey && !event.metaKey && document.activeElement !== frame) return;
     event.preventDefault();
     const { left, top } = this.root.getBoundingClientRect();

@@ -15,12 +15,14 @@ import { Straight, ThroughKernel, type Transport } from "../transport.ts";
 import { RunPanel } from "./run.tsx";
 import { TunnelPanel } from "./tunnel.tsx";
 import { UploadPanel } from "./upload.tsx";
+import { WorkflowPanel } from "./workflow.tsx";
 
 // biome-ignore lint/suspicious/noExplicitAny: each panel declares its own traits
 const PANELS: Record<string, ComponentType<PanelProps<any>>> = {
   RunPanel,
   TunnelPanel,
   UploadPanel,
+  WorkflowPanel,
 };
 
 /** The traits that each panel has. */
