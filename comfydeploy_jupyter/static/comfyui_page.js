@@ -5,19 +5,33 @@
   var FIELD = "comfydeploy_workflow";
   var INTERVAL = 200;
   var READY_WITHIN = 12e4;
+  var OFTEN = 50;
+  var LATE = 5e3;
+  var TEMPLATES = "global-workflow-template-selector";
   var SETTLED = 5;
+  function keepTemplatesClosed() {
+    const timer2 = setInterval(() => {
+      const root = document.getElementById("vue-app");
+      const stores = root?.__vue_app__?.config.globalProperties.$pinia?._s;
+      const dialogs = stores?.get("dialog");
+      if (dialogs?.dialogStack?.some(({ key }) => key === TEMPLATES)) {
+        dialogs.closeDialog({ key: TEMPLATES });
+      }
+    }, OFTEN);
+    return () => clearInterval(timer2);
+  }
   var pause = (time) => new Promise((resolve) => setTimeout(resolve, time));
   async function settledEditor() {
     const page = window;
-    let open;
+    let open2;
     let same = 0;
     for (let waited = 0; waited < READY_WITHIN; waited += INTERVAL) {
       await pause(INTERVAL);
       const editor = page.comfyAPI?.app?.app ?? page.app;
       const store = editor?.extensionManager?.workflow;
       const path = editor?.vueAppReady === false ? void 0 : store?.activeWorkflow?.path;
-      same = path !== void 0 && path === open ? same + 1 : 0;
-      open = path;
+      same = path !== void 0 && path === open2 ? same + 1 : 0;
+      open2 = path;
       if (editor && store && same >= SETTLED) return [editor, store];
     }
     return null;
@@ -28,6 +42,14 @@
     if (file === null) return;
     address2.searchParams.delete(FIELD);
     history.replaceState(history.state, "", address2.href);
+    const stopClosing = keepTemplatesClosed();
+    try {
+      await open(file);
+    } finally {
+      setTimeout(stopClosing, LATE);
+    }
+  }
+  async function open(file) {
     const found = await settledEditor();
     if (!found) return;
     const [editor, store] = found;

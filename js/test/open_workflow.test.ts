@@ -30,8 +30,21 @@ test("the workflow that the address names is opened once the editor is ready", a
   await openNamedWorkflow();
   assert.deepEqual(asked, [], "the address names none");
 
+  const root = Object.assign(document.createElement("div"), { id: "vue-app" });
+  const dialogStack = [{ key: "settings" }, { key: "global-workflow-template-selector" }];
+  const closeDialog = ({ key }: { key: string }) => {
+    dialogStack.splice(
+      dialogStack.findIndex((each) => each.key === key),
+      1,
+    );
+  };
+  const $pinia = { _s: new Map([["dialog", { dialogStack, closeDialog }]]) };
+  document.body.replaceChildren(
+    Object.assign(root, { __vue_app__: { config: { globalProperties: { $pinia } } } }),
+  );
   location.href = `${PAGE}?comfydeploy_workflow=a+b.json&x=1`;
   await openNamedWorkflow();
+  assert.deepEqual(dialogStack, [{ key: "settings" }], "only that of a first visit is closed");
   assert.deepEqual(asked, ["sync", "workflows/a b.json"]);
   assert.deepEqual(loads, [{ force: true }]);
   assert.deepEqual(opened, [[{ nodes: [1] }, true, true, workflow]]);

@@ -184,6 +184,8 @@ def test_saving_in_comfyui_makes_a_version(open_notebook: Any, lab: JupyterProce
         timeout=120_000,
     )
     assert "comfydeploy_workflow" not in editor.url
+    editor.wait_for_timeout(3000)
+    expect(editor.get_by_role("dialog")).to_have_count(0)  # such as the templates of a first visit
     editor.evaluate(
         """async () => {
             const node = window.app.graph.nodes.find(({type}) => type === "EmptyImage");

@@ -3,6 +3,9 @@
 const FIELD = "comfydeploy_workflow"; // of the query
 const INTERVAL = 200; // ms between two checks of the editor
 const READY_WITHIN = 120_000; // ms
+const OFTEN = 50; // ms between two looks for the dialog of a first visit
+const LATE = 5000; // ms after the workflow was opened in which that dialog may still come
+const TEMPLATES = "global-workflow-template-selector"; // the key of that dialog
 const SETTLED = 5; // checks in a row in which the editor has the same workflow open
 
 /** The parts of ComfyUI's frontend that are used here. */
@@ -26,6 +29,30 @@ type Editor = {
   ) => Promise<unknown>;
 };
 type EditorWindow = Window & { comfyAPI?: { app?: { app?: Editor } }; app?: Editor };
+
+/** The store of dialogs, which the frontend keeps by Pinia. */
+type Dialogs = {
+  dialogStack: { key: string }[];
+  closeDialog: (options: { key: string }) => void;
+};
+type VueRoot = HTMLElement & {
+  __vue_app__?: {
+    config: { globalProperties: { $pinia?: { _s: Map<string, unknown> } } };
+  };
+};
+
+/** Close the dialog with which the editor begins a first visit; return what ends this. */
+function keepTemplatesClosed(): () => void {
+  const timer = setInterval(() => {
+    const root = document.getElementById("vue-app") as VueRoot | null;
+    const stores = root?.__vue_app__?.config.globalProperties.$pinia?._s;
+    const dialogs = stores?.get("dialog") as Dialogs | undefined;
+    if (dialogs?.dialogStack?.some(({ key }) => key === TEMPLATES)) {
+      dialogs.closeDialog({ key: TEMPLATES });
+    }
+  }, OFTEN);
+  return () => clearInterval(timer);
+}
 
 const pause = (time: number) => new Promise((resolve) => setTimeout(resolve, time));
 
@@ -53,6 +80,15 @@ export async function openNamedWorkflow(): Promise<void> {
   if (file === null) return;
   address.searchParams.delete(FIELD);
   history.replaceState(history.state, "", address.href);
+  const stopClosing = keepTemplatesClosed();
+  try {
+    await open(file);
+  } finally {
+    setTimeout(stopClosing, LATE);
+  }
+}
+
+async function open(file: string): Promise<void> {
   const found = await settledEditor();
   if (!found) return;
   const [editor, store] = found;
