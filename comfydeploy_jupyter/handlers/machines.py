@@ -179,6 +179,16 @@ class MemoryFreed(Success):
     ram: MemoryChange = Field(examples=[{"before": 1024, "after": 2048, "freed": 1024}])
 
 
+class StartRequest(Model):
+    machine: fields.MachineField = None
+
+
+class ComfyUIStarted(Success):
+    """ComfyUI is being started; `check-status` tells its state."""
+
+    machine: str = Field(examples=["local"])
+
+
 class BackRequest(Model):
     machine: fields.MachineField = None
 
@@ -316,6 +326,19 @@ class MachinesHandler(Handler):
         found = machines.get(body.machine)
         freed = await hardware.free_memory_of(found, **what)
         return {"success": True, "machine": found.id, **freed}
+
+    @route.post("comfyui/start", "startComfyUI")
+    @route.takes(example=("machine",))
+    @route.replies(ComfyUIStarted, "It is being started.")
+    @route.errors(*MACHINE, ConflictError)
+    async def start_comfyui(self, body: StartRequest) -> Any:
+        """Start a ComfyUI of this server that does not run.
+
+        The reply does not wait for it. After an end of ComfyUI, this does not wait for the next
+        automatic restart either. If it runs, nothing happens.
+        """
+        machine = self.services.machine_service.start_comfyui(body.machine)
+        return {"success": True, "machine": machine.id}
 
     @route.post("comfyui/back", "goBackToKeptComfyUI")
     @route.takes(example=("machine",))

@@ -480,6 +480,13 @@ class Machine:
         """
         await asyncio.shield(self._start(self._restart(settings or self.settings)))
 
+    def start(self) -> None:
+        """Start ComfyUI at once if it does not run, also before its next automatic restart."""
+        if self.process is not None and self.state in ("backoff", "failed", "stopped"):
+            self._start(self._restart(self.settings))
+        elif not self._is_trying and not self.closed and not self.connected:
+            self._start(self._warm_up())
+
     async def while_stopped(self, work: Callable[[], Awaitable[None]]) -> None:
         """Stop ComfyUI if this server has started it, do some work, and start it again."""
         await asyncio.shield(self._start(self._while_stopped(work)))

@@ -416,6 +416,15 @@ class MachineService:
                 await asyncio.to_thread(shutil.rmtree, self._folder(machine_id), True)
         return machine_id
 
+    def start_comfyui(self, machine_id: str | None) -> Machine:
+        """Start the ComfyUI of a machine in the background; return the machine."""
+        machine = self._registry.get(machine_id)
+        if not machine.managed:
+            text = f"the ComfyUI of machine {machine.id!r} was not started by this server"
+            raise ConflictError.of_field("machine", text, machine=machine.id)
+        machine.start()
+        return machine
+
     async def go_back(self, machine_id: str | None) -> dict[str, Any]:
         """Use the ComfyUI that is kept beside that of a machine, and keep the present one.
 

@@ -147,7 +147,7 @@ class Panel(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
 
     kept = t.Tuple(t.Unicode(), t.Unicode(), default_value=("", ""))
 
-    def __init__(self, comfy: Comfy | Panel | None = None, **kwargs: Any) -> None:
+    def __init__(self, comfy: Any = None, **kwargs: Any) -> None:
         self._comfy = comfy
         self._connecting = threading.Lock()
         self._closing = threading.Event()
@@ -171,14 +171,16 @@ class Panel(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
     @property
     def comfy(self) -> Comfy:
         """The client; connects first where needed, which may take seconds."""
-        if isinstance(self._comfy, Panel):
-            return self._comfy.comfy
+        if self._comfy is not None and hasattr(self._comfy, "comfy"):
+            shared: Comfy = self._comfy.comfy
+            return shared
         with self._connecting:
             if self._comfy is None:
                 from ..client import connect
 
                 self._comfy = connect()
-            return self._comfy
+            client: Comfy = self._comfy
+            return client
 
     @property
     def closing(self) -> bool:
@@ -251,7 +253,7 @@ class Panel(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         """Whether no cell shows the panel any more, because its cells were run again."""
         if self._record.was_shown:
             return not self._record.cells
-        return isinstance(self._comfy, Panel) and self._comfy.resting
+        return bool(getattr(self._comfy, "resting", False))
 
     def idle(self, wake: threading.Event, seconds: float) -> None:
         """Wait between two requests to the server, and for as long as no cell shows the panel.

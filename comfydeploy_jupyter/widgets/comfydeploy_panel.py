@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import html
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-import ipywidgets as w
+import traitlets as t
 
-from .account_panel import AccountPanel
-from .base import Panel, in_turn
-from .machine_strip import MachineStrip
+from .base import in_turn
+from .panel import PagePanel
 from .run_panel import RunPanel
 from .tunnel_panel import TunnelPanel
 from .upload_panel import UploadPanel
@@ -21,25 +20,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..client import Comfy
+    from .base import Panel
     from .picker import GivenWorkflow
 
-P = TypeVar("P", bound=Panel)
-
-TABS = {
-    "Run": "run_panel",
-    "Workflows": "workflow_panel",
-    "Files": "upload_panel",
-    "Tunnel": "tunnel_panel",
-    "Account": "account_panel",
-}
-"""The tabs, and the properties that make their content."""
+TABS = ("Run", "Workflows", "Files", "Tunnel", "Account")
 
 
-class ComfyDeployPanel(Panel):
+class AccountPanel(PagePanel):
+    """Signs in to the Comfy account of partner nodes, or stores its key.
+
+    In Python, `Comfy.comfy_account` does this.
+    """
+
+
+class ComfyDeployPanel(PagePanel):
     """A panel with the state of the machine, and the other panels in tabs.
 
-    Each tab is made when it is first opened. Where there are several machines, one of them is
-    chosen on top: runs and files go to it.
+    Where there are several machines, one of them is chosen on top: runs and files go to it.
 
     Parameters
     ----------
@@ -53,7 +50,7 @@ class ComfyDeployPanel(Panel):
         The folder that is searched for workflow files, and that exported files are written to;
         default the folder of the notebook.
     **kwargs
-        Traits of `ipywidgets.VBox`, such as ``layout``.
+        Traits of `ipywidgets.DOMWidget`, such as ``layout``.
 
     Examples
     --------
@@ -62,6 +59,15 @@ class ComfyDeployPanel(Panel):
     """
 
     OWN_ARGUMENTS = ("workflow", "comfy", "machine", "directory")
+
+    tab = t.Enum(TABS, "Run").tag(sync=True)
+    """The name of the tab that is shown."""
+    machine = t.Unicode(None, allow_none=True).tag(sync=True)
+    """The machine that runs and files go to, None for the local one; can be set to an id."""
+    # the id of the widget in each tab
+    panels = t.Dict().tag(sync=True)
+    # the state of the machine in a few words, without numbers that change all the time
+    summary = t.Unicode().tag(sync=True)
 
     def __init__(
         self,
@@ -72,101 +78,92 @@ class ComfyDeployPanel(Panel):
         directory: str | os.PathLike[str] = ".",
         **kwargs: Any,
     ) -> None:
+        self._inner: dict[str, Any] = {}
+        folder = Path(directory)
+        self._make: dict[str, Callable[[], Panel | PagePanel]] = {
+            "Run": lambda: RunPanel(workflow, self, machine=self.machine, directory=folder),
+            "Workflows": lambda: WorkflowPanel(comfy=self, run=self.show, directory=folder),
+            # the machine is chosen on top
+            "Files": lambda: UploadPanel(self, machine=self.machine, choose_machine=False),
+            "Tunnel": lambda: TunnelPanel(comfy=self),
+            "Account": lambda: AccountPanel(self),
+        }
         super().__init__(comfy, **kwargs)
-        self._directory = Path(directory)
-        self._strip = MachineStrip(self, machine, self._direct, self._remember)
-        self._places = {name: w.VBox(layout=w.Layout(width="auto")) for name in TABS}
-        self._panels: dict[str, Any] = {}
-        self._tabs = w.Tab(
-            list(self._places.values()),
-            titles=tuple(TABS),
-            layout=w.Layout(width="auto", margin="0"),
-        )
-        run = self._made(
-            "Run", lambda: RunPanel(workflow, self, machine=machine, directory=self._directory)
-        )
-        run.observe(lambda _: self._remember(), "kept")
-        self._tabs.observe(lambda _: self.attempt(self._show_tab), "selected_index")
-        self.fill(self._strip, self._tabs)
+        with self.hold_trait_notifications():
+            self.machine = machine
+        self.run_panel.observe(lambda _: self._remember(), "kept")
+        for name in TABS[1:]:  # they are light, and then need no kernel
+            self._in_tab(name)
+        self.observe(lambda change: self.attempt(self._in_tab, change["new"]), "tab")
+        self.observe(lambda change: self._direct(change["new"]), "machine")
+        self.observe(lambda _: self._remember(), "summary")
         self._remember()
-        self.start(self._strip.watch, lasting=True)
+
+    @t.validate("machine")
+    def _check_machine(self, proposal: dict[str, Any]) -> str | None:
+        machine: str | None = proposal["value"]
+        # the page offers only what exists, and the constructor asks nobody
+        if machine is None or "machine" in self._property_lock or "Run" not in self._inner:
+            return machine
+        if machine not in self.machines:
+            known = ", ".join(self.machines)
+            raise ValueError(f"there is no machine {machine!r}; machines are {known}")
+        return machine
 
     @property
     def ready(self) -> bool:
-        """Whether the state of the machine and the form of the workflow are shown."""
-        return self._strip.ready and self.run_panel.ready
-
-    @property
-    def tab(self) -> str:
-        """The name of the tab that is shown, such as ``Run``; can be set."""
-        index: int = self._tabs.selected_index
-        return list(TABS)[index]
-
-    @tab.setter
-    def tab(self, name: str) -> None:
-        if name not in TABS:
-            raise ValueError(f"tab must be one of {', '.join(TABS)}, not {name!r}")
-        self._tabs.selected_index = list(TABS).index(name)
-
-    @property
-    def machine(self) -> str | None:
-        """The machine that runs and files go to, None for the local one; can be set to an id."""
-        return self._strip.machine
-
-    @machine.setter
-    def machine(self, machine: str) -> None:
-        self._strip.choose(machine)
+        """Whether the panel has found its server, and the form of the workflow is there."""
+        return super().ready and self.run_panel.ready
 
     @property
     def machines(self) -> list[str]:
         """The ids of the machines that can be chosen."""
-        return self._strip.machines
+        # those of ComfyDeploy run workflows that are deployed there, not those of a panel
+        return [one.id for one in self.comfy.machines.list() if one.kind != "cloud"]
 
     @property
     def report(self) -> str:
-        """The state of the machine as HTML."""
-        return self._strip.report
+        """The state of the machine as text."""
+        machine = self.comfy.machines.get(self.machine or "local")
+        return f"{machine.name}: {machine.status}"
 
     def free_memory(self) -> None:
         """Make ComfyUI free its memory, like the button *Free memory*; do not wait for it."""
-        self._strip.free_memory()
+        self.start(lambda: self.comfy.free(machine=self.machine))
 
     @property
     def run_panel(self) -> RunPanel:
         """The panel in the tab Run."""
-        panel: RunPanel = self._panels["Run"]
+        panel: RunPanel = self._in_tab("Run")
         return panel
 
     @property
     def workflow_panel(self) -> WorkflowPanel:
-        """The panel in the tab Workflows; makes it if needed."""
-        return self._made(
-            "Workflows",
-            lambda: WorkflowPanel(comfy=self, run=self.show, directory=self._directory),
-        )
+        """The panel in the tab Workflows."""
+        panel: WorkflowPanel = self._in_tab("Workflows")
+        return panel
 
     @property
     def upload_panel(self) -> UploadPanel:
-        """The panel in the tab Files; makes it if needed."""
-        # the machine is chosen on top
-        return self._made(
-            "Files", lambda: UploadPanel(self, machine=self.machine, choose_machine=False)
-        )
+        """The panel in the tab Files."""
+        panel: UploadPanel = self._in_tab("Files")
+        return panel
 
     @property
     def tunnel_panel(self) -> TunnelPanel:
-        """The panel in the tab Tunnel; makes it if needed."""
-        return self._made("Tunnel", lambda: TunnelPanel(comfy=self))
+        """The panel in the tab Tunnel."""
+        panel: TunnelPanel = self._in_tab("Tunnel")
+        return panel
 
     @property
     def account_panel(self) -> AccountPanel:
-        """The panel in the tab Account; makes it if needed."""
-        return self._made("Account", lambda: AccountPanel(self))
+        """The panel in the tab Account."""
+        panel: AccountPanel = self._in_tab("Account")
+        return panel
 
     def wait(self, timeout: float | None = None) -> None:
-        """Wait until the state of the machine is known and the panels have done their work."""
-        panels = [panel.wait for panel in list(self._panels.values())]
-        in_turn(timeout, self._strip.wait, *panels, super().wait)
+        """Wait until the panel is connected, and the panels in the tabs have done their work."""
+        in_turn(timeout, super().wait, *(panel.wait for panel in list(self._inner.values())))
 
     def show(self, workflow: GivenWorkflow) -> RunPanel:
         """Show a workflow in the tab Run, and that tab; does not wait for it.
@@ -180,36 +177,31 @@ class ComfyDeployPanel(Panel):
         self.tab = "Run"
         return self.run_panel
 
-    def stop(self) -> None:
-        """Stop requesting the state of the machine, and close the panels in the tabs."""
-        self._strip.stop()
-        for panel in self._panels.values():
+    def close(self) -> None:
+        """Close the panels in the tabs, then this one; runs, transfers and tunnels continue."""
+        for panel in self._inner.values():
             panel.close()
+        super().close()
 
-    def _made(self, name: str, make: Callable[[], P]) -> P:
+    def _in_tab(self, name: str) -> Any:
         """Return the panel in a tab; make it if needed."""
-        if name not in self._panels:
-            self._panels[name] = panel = make()
-            self._places[name].children = [panel]
-        made: P = self._panels[name]
-        return made
-
-    def _show_tab(self) -> None:
-        """Make the content of the tab if it is opened for the first time."""
-        getattr(self, TABS[self.tab])
+        if name not in self._inner:
+            self._inner[name] = panel = self._make[name]()
+            self.panels = {**self.panels, name: panel.model_id}
+        return self._inner[name]
 
     def _direct(self, machine: str | None) -> None:
         """Send runs and files to another machine from now on."""
-        self.run_panel.machine = machine
-        if "Files" in self._panels:
-            self.upload_panel.machine = machine
+        for name in ("Run", "Files"):
+            if name in self._inner:
+                self._inner[name].machine = machine
 
     def _remember(self) -> None:
         """Set the output that the saved notebook shows."""
         if self.closing:
             return
         shown, text = self.run_panel.kept
-        said = self._strip.summary
+        said = self.summary
         self.keep(
             f"<p>{html.escape(said)}</p>{shown}" if said else shown,
             f"<ComfyDeployPanel{': ' if said else ''}{said}>\n{text}".rstrip(),

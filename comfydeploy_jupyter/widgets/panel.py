@@ -62,6 +62,8 @@ class PagePanel(anywidget.AnyWidget):
     error = t.Unicode().tag(sync=True)
     # the class of the plain output
     record = t.Unicode().tag(sync=True)
+    # the last arguments of `keep`
+    kept = t.Tuple(t.Unicode(), t.Unicode(), default_value=("", ""))
 
     def __init__(self, comfy: Any = None, **kwargs: Any) -> None:
         name = type(self).__name__
@@ -71,6 +73,7 @@ class PagePanel(anywidget.AnyWidget):
         self._closing = threading.Event()
         self._threads: list[threading.Thread] = []
         self._output = Record(name)
+        self._own_look = "layout" not in kwargs
         self._bridge = Bridge(lambda: self.comfy, self.send)
         super().__init__(component=name, record=self._output.css_class, **kwargs)
         self.on_msg(self._receive)
@@ -176,6 +179,7 @@ class PagePanel(anywidget.AnyWidget):
             For a terminal.
         """
         self._output.set(html_text, plain_text)
+        self.kept = (html_text, plain_text)
 
     def close(self) -> None:
         """End the threads, then remove the panel; runs, transfers and tunnels continue."""
@@ -188,6 +192,8 @@ class PagePanel(anywidget.AnyWidget):
                 if thread is not threading.current_thread():
                     thread.join(max(0.0, deadline - time.monotonic()))
             self._output.close()
+            if self._own_look:
+                self.layout.close()
         super().close()
 
     def _connect(self) -> None:

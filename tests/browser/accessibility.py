@@ -78,4 +78,5 @@ def assert_accessible(panel: Locator) -> None:
     dim = panel.evaluate(DIM)
     assert dim == [], dim
     panel.page.keyboard.press("Tab")  # after a key press the browser marks the focus
-    assert panel.evaluate(UNMARKED) == []
+    unmarked = panel.evaluate(UNMARKED)
+    assert unmarked == [], unmarked

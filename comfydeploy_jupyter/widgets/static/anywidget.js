@@ -42,10 +42,10 @@ async function fromServer() {
   const { baseUrl } = pageConfig();
   if (!baseUrl) return null;
   try {
-    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"40c0de2089a99f7f"}`;
+    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"a4a4b321a72cf78c"}`;
     const reply = await fetch(url, { headers: pageHeaders() });
     const text = reply.ok ? await reply.text() : "";
-    return text.startsWith(`// ${"40c0de2089a99f7f"} `) ? text : null;
+    return text.startsWith(`// ${"a4a4b321a72cf78c"} `) ? text : null;
   } catch {
     return null;
   }
@@ -74,9 +74,9 @@ function panels(model) {
   const page = globalThis;
   page[LOADED] ??= {};
   const loaded = page[LOADED];
-  loaded["40c0de2089a99f7f"] ??= load(model);
-  loaded["40c0de2089a99f7f"].catch(() => delete loaded["40c0de2089a99f7f"]);
-  return loaded["40c0de2089a99f7f"];
+  loaded["a4a4b321a72cf78c"] ??= load(model);
+  loaded["a4a4b321a72cf78c"].catch(() => delete loaded["a4a4b321a72cf78c"]);
+  return loaded["a4a4b321a72cf78c"];
 }
 function render({ model, el }) {
   let end = () => {

@@ -382,12 +382,17 @@ type DialogProps = {
   onKeyDown?: (event: KeyboardEvent) => void;
 } & Children;
 
+/** Return the element with the focus in the document, or in the shadow root, of an element. */
+export function focusedBeside(element: Element): Element | null {
+  return (element.getRootNode() as Document | ShadowRoot).activeElement;
+}
+
 /** A dialog in front of the page. When it is gone, what had the focus before gets it again. */
 export function Dialog({ label, onClose, onKeyDown, children, class: name }: DialogProps) {
   const ref = useRef<HTMLDialogElement>(null);
   useLayoutEffect(() => {
     const dialog = ref.current;
-    const opener = document.activeElement;
+    const opener = dialog && focusedBeside(dialog);
     dialog?.showModal();
     return () => {
       if (dialog?.open) dialog.close();

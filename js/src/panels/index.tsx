@@ -2,9 +2,12 @@
 
 import { effect, type Signal, signal } from "@preact/signals";
 import { type ComponentType, render } from "preact";
+import { useErrorBoundary } from "preact/hooks";
 import css from "../../../comfydeploy_jupyter/widgets/static/panel.css";
+import { childrenOf } from "../children.ts";
 import { ErrorBox, Note } from "../components/ui.tsx";
 import { keepKeysIn, newId } from "../dom.ts";
+import { messageOf } from "../format.ts";
 import { iconStyle } from "../icons.ts";
 import { followKernel } from "../kernel.ts";
 import { type Model, Subscriptions } from "../model.ts";
@@ -12,6 +15,8 @@ import { pageServer, type ServerFacts } from "../server.ts";
 import { modelTraits, type PanelProps } from "../state/traits.ts";
 import { followTheme } from "../theme.ts";
 import { Straight, ThroughKernel, type Transport } from "../transport.ts";
+import { AccountPanel } from "./account.tsx";
+import { ComfyDeployPanel } from "./comfydeploy.tsx";
 import { RunPanel } from "./run.tsx";
 import { TunnelPanel } from "./tunnel.tsx";
 import { UploadPanel } from "./upload.tsx";
@@ -19,6 +24,8 @@ import { WorkflowPanel } from "./workflow.tsx";
 
 // biome-ignore lint/suspicious/noExplicitAny: each panel declares its own traits
 const PANELS: Record<string, ComponentType<PanelProps<any>>> = {
+  AccountPanel,
+  ComfyDeployPanel,
   RunPanel,
   TunnelPanel,
   UploadPanel,
@@ -41,6 +48,7 @@ const GONE =
   "The kernel of this panel was restarted or has ended. Run this cell again to use the panel;" +
   " queued runs continue.";
 const DEAF = "The kernel has ended: the panel goes on, but Python does not learn of it.";
+const BROKEN = "The panel cannot show what the server has sent; run this cell again";
 const SILENT =
   "The kernel does not answer: the panel waits until it is free. If it has ended, run this cell again.";
 
@@ -53,6 +61,7 @@ export function mount(model: Model, el: HTMLElement): () => void {
   const transport: Signal<Transport | null> = signal(null);
   // one within another panel leaves it to that one to say that the kernel has ended
   const isInner = () => Boolean(el.parentElement?.closest(".comfydeploy-panel"));
+  const child = childrenOf(model, mount);
   const Panel = PANELS[traits.component.value] ?? Unknown;
   el.id ||= newId();
   el.classList.add("comfydeploy-panel");
@@ -72,6 +81,7 @@ export function mount(model: Model, el: HTMLElement): () => void {
     });
   });
   function Root() {
+    const [broken] = useErrorBoundary();
     const way = transport.value;
     const isGone = kernel.value === "gone";
     const isSilent = way instanceof ThroughKernel && way.isSilent.value;
@@ -85,13 +95,14 @@ export function mount(model: Model, el: HTMLElement): () => void {
         {isGone && !way?.base && !isInner() && <ErrorBox text={GONE} />}
         {isGone && way?.base && !isInner() && <Note live>{DEAF}</Note>}
         {isSilent && !isInner() && <Note live>{SILENT}</Note>}
-        {way ? (
+        {broken ? null : way ? (
           <fieldset class="cd-panel comfydeploy-view" disabled={isGone && way.base === null}>
-            <Panel transport={way} traits={traits} kernel={kernel} />
+            <Panel transport={way} traits={traits} kernel={kernel} child={child} />
           </fieldset>
         ) : (
           <Note live>Connecting …</Note>
         )}
+        {broken && <ErrorBox text={`${BROKEN}: ${messageOf(broken)}`} />}
         <ErrorBox text={traits.error.value} />
       </>
     );

@@ -1,6 +1,7 @@
 /** The values that a panel shares with Python, as signals; and what a panel is given. */
 
 import { batch, type ReadonlySignal, type Signal, signal } from "@preact/signals";
+import type { Children } from "../children.ts";
 import type { Model, Subscriptions } from "../model.ts";
 import type { Transport } from "../transport.ts";
 
@@ -16,6 +17,8 @@ export type PanelProps<T> = {
   traits: Traits<T>;
   /** Whether a kernel listens: `none` outside a notebook, `gone` if it has ended. */
   kernel: ReadonlySignal<"there" | "gone" | "none">;
+  /** The widgets that belong to that of the panel; none without a widget. */
+  child?: Children;
 };
 
 /** Return traits whose signals are made when they are first used. */
