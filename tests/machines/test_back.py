@@ -144,3 +144,15 @@ class TestOptions:
             code, reply = await api.post("machine/update", {"launch_args": ["--offline"]})
             assert code == 400
             assert "the nearest here is --disable-api-nodes" in reply["error"]
+
+
+async def test_start_does_not_wait_for_the_next_automatic_restart(api, extension, updated):
+    await until_async(lambda: error_of(api))
+    (updated / "main.py").write_text("import time\ntime.sleep(60)\n")
+    code, reply = await api.post("comfyui/start", {})
+    assert (code, reply) == (200, {"success": True, "machine": "local"})
+
+    async def state() -> bool:
+        return bool(extension.services.machines.get().state == "starting")
+
+    await until_async(state)

@@ -1,4 +1,4 @@
-"""AccountPanel without a page, and `comfy.comfy_account`, with the real routes."""
+"""`comfy.comfy_account`, with the real routes."""
 
 from __future__ import annotations
 
