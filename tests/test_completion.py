@@ -37,6 +37,7 @@ wf = comfy.load("sunset.json")
 node = wf["Sky"]
 other = {"x": {}}
 """
+COMMANDS = ("status", "run", "panel", "runs", "back", "help")
 SKY = ["batch_size", "class_type", "color", "height", "id", "inputs", "title", "width"]
 
 
@@ -103,7 +104,10 @@ def complete(client: BlockingKernelClient, code: str) -> list[str]:
             ],
         ),
         ('comfy.sweep(wf, {"Caption.v', ['comfy.sweep(wf, {"Caption.value']),
-        ("%comfy ", [f"%comfy {name}" for name in ("status", "run", "panel", "runs", "help")]),
+        (
+            "%comfy ",
+            [f"%comfy {name}" for name in ("status", "run", "panel", "runs", "back", "help")],
+        ),
         ("%comfy ru", ["%comfy run", "%comfy runs"]),
         ("%comfy run s", ["%comfy run sub/", "%comfy run sunset.json"]),
         ("%comfy panel m", ['%comfy panel "my flow.json']),

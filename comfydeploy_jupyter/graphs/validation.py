@@ -963,6 +963,15 @@ def complaints(node_errors: object, name: Callable[[str, str], str]) -> Iterator
             yield f"node {name(str(node_id), class_type)}: {sentence(error, class_type)}"
 
 
+def explain(node_errors: object) -> None:
+    """Add a ``sentence`` for people to each of the errors of nodes."""
+    for entry in mapping(node_errors).values():
+        class_type = str(mapping(entry).get("class_type") or "")
+        for error in objects(mapping(entry).get("errors")):
+            if isinstance(error, dict):
+                error["sentence"] = sentence(error, class_type)
+
+
 def failure_of(error: Mapping[str, Any], name: Callable[[str, str, str], str]) -> str:
     """Return why a run failed, in one sentence that names the node; empty without an error.
 

@@ -254,6 +254,7 @@ class RunReply(ReplyModel):
     )
     progress: float = 0.0
     current_node: str | None = None
+    current_class: str | None = None
     time_left: float | None = None
 
 

@@ -1030,6 +1030,8 @@ class GraphsHandler(Handler):
             for name in names
             if name in self.request.body_arguments
         }
+        if "text" in fields:  # parts of a form are texts
+            fields["text"] = {"true": True, "false": False}.get(fields["text"], fields["text"])
         return {**fields, **await sources.read_upload(files[0]["body"])}
 
     async def _stored_graphs(

@@ -26,7 +26,7 @@ from ..errors import (
     RunTimeoutError,
     TooLargeError,
 )
-from ..graphs.validation import refusal, validate_prompt
+from ..graphs.validation import explain, refusal, validate_prompt
 from ..util import worker
 from ..util.http import reason_of
 from ..util.jsons import loads, rough_size
@@ -535,6 +535,7 @@ class Engine:
             self.tell(run, Cause.NOT_ANSWERED, type(exc).__name__)
             raise
         number = answer.get("number")
+        explain(answer["node_errors"])
         facts = {"number": number, "node_errors": answer["node_errors"]}
         detail = f"as number {number}" if number is not None else ""
         await self.tell_and_wait(run, Cause.ACCEPTED, detail, facts=facts, keep=keep)
@@ -552,6 +553,7 @@ class Engine:
             return
         facts: dict[str, Any] = {"elsewhere": await self._elsewhere(run, prompt)}
         node_errors = exc.extra.get("node_errors") or {}
+        explain(node_errors)
         node_id = next(iter(node_errors), None)
         if isinstance(exc, PromptInvalidError):
             exc.say(refusal(exc.details, node_errors, run.live_status.label))

@@ -376,7 +376,10 @@ class LiveStatus(Progress):
             self._end_node(node)
 
     def read(self) -> dict[str, Any]:
-        """Return one line, the progress (0 to 1), the node, and the seconds left, if known."""
+        """Return one line, the progress (0 to 1), the node, its class, and the seconds left.
+
+        What is not known is None.
+        """
         if self._stopped_at is not None:
             return self._stopped_at[0]
         node, left = self.current_node, self.seconds_left()
@@ -386,6 +389,7 @@ class LiveStatus(Progress):
             "live_status": f"Executing {self.name(node).title}{where}" if node else "Executing",
             "progress": round(self.fraction(), 4),
             "current_node": node,
+            "current_class": self.name(node).class_type if node else None,
             "time_left": None if left is None else round(left, 1),
         }
 

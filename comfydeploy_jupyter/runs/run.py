@@ -27,6 +27,7 @@ UPLOADING: dict[str, Any] = {
     "live_status": "Uploading outputs",
     "progress": 1.0,
     "current_node": None,
+    "current_class": None,
     "time_left": None,
 }
 

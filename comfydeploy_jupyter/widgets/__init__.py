@@ -1,11 +1,11 @@
-"""Panels for the notebook, made of ipywidgets."""
+"""Panels for the notebook: components in the page, and what Python has of them."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .base import Panel
 from .comfydeploy_panel import ComfyDeployPanel
+from .panel import Panel
 from .run_panel import RunPanel
 from .tunnel_panel import TunnelPanel
 from .upload_panel import UploadPanel

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import traitlets as t
 
-from .base import in_turn
-from .panel import PagePanel
+from .panel import Panel, in_turn
 from .run_panel import RunPanel
 from .tunnel_panel import TunnelPanel
 from .upload_panel import UploadPanel
@@ -20,20 +19,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..client import Comfy
-    from .base import Panel
-    from .picker import GivenWorkflow
+    from .run_panel import GivenWorkflow
 
 TABS = ("Run", "Workflows", "Files", "Tunnel", "Account")
 
 
-class AccountPanel(PagePanel):
+class AccountPanel(Panel):
     """Signs in to the Comfy account of partner nodes, or stores its key.
 
     In Python, `Comfy.comfy_account` does this.
     """
 
 
-class ComfyDeployPanel(PagePanel):
+class ComfyDeployPanel(Panel):
     """A panel with the state of the machine, and the other panels in tabs.
 
     Where there are several machines, one of them is chosen on top: runs and files go to it.
@@ -80,7 +78,7 @@ class ComfyDeployPanel(PagePanel):
     ) -> None:
         self._inner: dict[str, Any] = {}
         folder = Path(directory)
-        self._make: dict[str, Callable[[], Panel | PagePanel]] = {
+        self._make: dict[str, Callable[[], Panel]] = {
             "Run": lambda: RunPanel(workflow, self, machine=self.machine, directory=folder),
             "Workflows": lambda: WorkflowPanel(comfy=self, run=self.show, directory=folder),
             # the machine is chosen on top

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -11,8 +12,7 @@ import traitlets as t
 
 from ..display import in_notebook
 from ..display.page import STATIC, Record, script, server_facts
-from ..errors import ComfyDeployError
-from .base import not_done, refuse_unknown
+from ..errors import ComfyDeployError, RunTimeoutError, brief
 from .bridge import Bridge
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ JOIN_TIMEOUT = 5.0
 """How long a panel that is closed waits for its threads, s."""
 
 
-class PagePanel(anywidget.AnyWidget):
+class Panel(anywidget.AnyWidget):
     """Base of the panels.
 
     A panel is a component in the page (``js/src/panels``), which speaks with the routes of the
@@ -40,7 +40,7 @@ class PagePanel(anywidget.AnyWidget):
 
     Parameters
     ----------
-    comfy : Comfy or PagePanel, optional
+    comfy : Comfy or Panel, optional
         The client, or a panel whose client is used; by default the panel connects by itself.
     **kwargs
         Traits of the panel and of `ipywidgets.DOMWidget`, such as ``layout``.
@@ -227,3 +227,30 @@ class PagePanel(anywidget.AnyWidget):
         if data is None:
             return None
         return {**data, "text/plain": self._output.plain_text}, metadata
+
+
+def in_turn(timeout: float | None, *waits: Callable[[float | None], object]) -> None:
+    """Call functions that wait, one after another, with a common timeout in seconds."""
+    deadline = None if timeout is None else time.monotonic() + timeout
+    for wait in waits:
+        try:
+            wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        except RunTimeoutError:
+            raise not_done(timeout) from None
+
+
+def not_done(timeout: float | None) -> RunTimeoutError:
+    """Return the error of waiting for a panel for too long; the timeout is in s."""
+    return RunTimeoutError(f"the panel has not finished after {timeout or 0:g} s; it continues")
+
+
+def refuse_unknown(
+    panel: str, own: tuple[str, ...], traits: list[str], given: dict[str, Any]
+) -> None:
+    """Raise a TypeError that names the closest argument, if an argument is unknown."""
+    known = {*own, *(name for name in traits if not name.startswith("_"))}
+    for name in given:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"it takes {', '.join(own)}"
+            raise brief(TypeError(f"{panel} has no argument {name!r}; {hint}"))

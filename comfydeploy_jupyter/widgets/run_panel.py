@@ -2,63 +2,46 @@
 
 from __future__ import annotations
 
+import base64
+import html
+import json
+import os
+import random
 import threading
-from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ..client import Result, Run, Workflow
+import traitlets as t
+
+from ..client import Result, Run, StoredWorkflow, Workflow, WorkflowVersion
 from ..client.files import has_files, upload_all
-from ..client.graph import Source, in_api_format
-from ..display.page import server_facts
-from ..errors import (
-    ComfyDeployError,
-    InvalidInputError,
-    InvalidRequestError,
-    PromptInvalidError,
-)
-from ..graphs.definitions import NodeDefinitions, type_mismatches
-from ..graphs.examples import examples
-from ..graphs.form import workflow_form
-from ..graphs.prices import partner_nodes
-from ..graphs.shown_form import unlocked_seeds
-from ..graphs.validation import NOT_HERE
-from .base import Panel
-from .form import Form
-from .gallery import Gallery, plain_form
-from .history import History
-from .models_box import ModelsBox
-from .parts import box
-from .picker import Picker, Requests, StartBox
-from .presets_box import PresetsBox
-from .progress import Follower, Preview, ProgressView
-from .run_bar import MAX_AT_ONCE, RunBar, RunNotes, introduction
+from ..client.graph import Source, is_json
+from ..client.results import NAMED_FILES
+from ..client.server import plain
+from ..client.workflows import graphs_of
+from ..errors import ComfyDeployError, InvalidRequestError, NotFoundError, UnknownInputError
+from ..graphs.seeds import MAX_SEED
+from .panel import Panel
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
-    from ..client import Comfy, StoredWorkflow
-    from ..graphs.examples import Example
-    from ..graphs.form import WorkflowForm
-    from .picker import GivenWorkflow
+    from ..client import Comfy, FetchedModels
 
-OPEN_TIMEOUT = 60.0
-"""How long `RunPanel.set_input` and `RunPanel.run` wait for the form at most, s."""
+GivenWorkflow: TypeAlias = (
+    Workflow | StoredWorkflow | WorkflowVersion | dict[str, Any] | str | bytes | os.PathLike[str]
+)
+"""What a panel accepts as a workflow."""
 
-LOOK_INTERVAL = 3.0
-"""How often a panel checks whether a ComfyUI that did not answer does, s."""
+MAX_AT_ONCE = 100
+"""How many runs one call may queue."""
 
-ENDS = {
-    "success": " · the last run is done",
-    "failed": " · the last run failed",
-    "cancelled": " · the last run was cancelled",
-}
-"""The text of the bar about the last run, by its status: its result may be scrolled out of view."""
+MAX_STORED = 200
+"""How many stored workflows are searched for a name."""
 
 
 class RunPanel(Panel):
-    """A panel that runs workflows; the kernel stays free while they run.
+    """A panel that runs workflows.
 
     Runs belong to the server: after the page was closed or the kernel was restarted, a panel of the
     same workflow finds them again.
@@ -78,12 +61,15 @@ class RunPanel(Panel):
     directory : path
         The folder that is searched for workflow files; default the folder of the notebook.
     **kwargs
-        Traits of `ipywidgets.VBox`, such as ``layout``.
+        Traits of the panel and of `ipywidgets.DOMWidget`, such as ``layout``.
 
     Attributes
     ----------
     result : Result or None
-        The result of the last run that ended.
+        The result of the last run that ended; can be observed.
+    machine : str or None
+        The machine of the next runs; None for the local one; can be set. The form then keeps its
+        values, and offers the files and models of the new machine.
 
     Examples
     --------
@@ -92,6 +78,24 @@ class RunPanel(Panel):
     """
 
     OWN_ARGUMENTS = ("workflow", "comfy", "version", "machine", "directory")
+
+    # the workflow that is shown: {"title", "source", "warnings", "key"}; None for none. Its graphs
+    # are text, because a browser rounds large integers
+    shown_workflow: Any = t.Dict(default_value=None, allow_none=True).tag(sync=True)
+    # the inputs that differ from it: numbers may be texts, None removes an input
+    values = t.Dict().tag(sync=True)
+    # the seeds that every run keeps; None for those that the workflow says
+    locked: Any = t.List(default_value=None, allow_none=True).tag(sync=True)
+    machine = t.Unicode(None, allow_none=True).tag(sync=True)
+    directory = t.Unicode(".").tag(sync=True)
+    # the runs that Python has queued, and those that the page shows or that wait behind it
+    queued: t.List[str] = t.List().tag(sync=True)
+    runs: t.List[str] = t.List().tag(sync=True)
+    result = t.Any(None, allow_none=True).tag(
+        sync=True,
+        to_json=lambda result, _: None if result is None else dict(result),
+        from_json=lambda reply, panel: panel._result_of(reply),
+    )
 
     def __init__(
         self,
@@ -103,68 +107,90 @@ class RunPanel(Panel):
         directory: str | os.PathLike[str] = ".",
         **kwargs: Any,
     ) -> None:
-        super().__init__(comfy, **kwargs)
-        self.result: Result | None = None
+        self._shown: Workflow | None = None
+        self._opened = threading.Event()
+        self._request = 0
+        self._followed: set[str] = set()
+        self._following = threading.Lock()
         self._on_result: Callable[[Result], object] | None = None
-        self._workflow: Workflow | None = None
-        self._source: Source | None = None
-        self._title = ""
-        self._machine = machine
-        self._definitions: dict[str, Any] | None = None
-        self._defined_by: str | None = None
-        self._requests = Requests()
-        self._opening = threading.Lock()
-        self._updating = threading.RLock()
-        self._submissions: set[threading.Event] = set()  # set if they are to be cancelled
-        self._build(Path(directory))
-        self.start(self._open, workflow, version, self._requests.next())
-        self.start(self._history.watch, self, lasting=True)
-        self.start(self._wait_for_comfyui, lasting=True)
+        super().__init__(
+            comfy, machine=machine, directory=str(Path(directory).expanduser().absolute()), **kwargs
+        )
+        self.observe(self._take_runs, "runs")
+        self.observe(self._keep_result, "result")
+        self.observe(lambda _: setattr(self, "_shown", None), "shown_workflow")
+        if workflow is None:
+            self._opened.set()
+        else:
+            self.show(workflow, version)
 
     @property
-    def inputs(self) -> dict[str, Any]:
-        """The inputs that were changed in the form, by their keys."""
-        return self._form.changed()
-
-    @property
-    def valid_inputs(self) -> dict[str, Any]:
-        """Those of `inputs` whose values are valid; never an error."""
-        return self._form.valid()
-
-    @property
-    def error(self) -> str:
-        """The error that the panel shows, as HTML; empty if none."""
-        return super().error or self._picker.problem
+    def ready(self) -> bool:
+        """Whether the panel has found its server, and the workflow that it was given."""
+        return super().ready and self._opened.is_set()
 
     @property
     def workflow(self) -> Workflow | None:
         """The workflow whose form is shown, without the changes that were made there."""
-        return self._workflow
+        shown = self.shown_workflow
+        if self._shown is None and shown:
+            source = shown["source"]
+            if source.get("workflow_id"):
+                stored = self.comfy.workflows.get(source["workflow_id"])
+                graphs = graphs_of(stored.version(source.get("version") or "latest"))
+            else:
+                given = {name: json.loads(text) for name, text in source.items()}
+                graph = given.get("workflow_api") or given["workflow"]
+                graphs = Source(
+                    graph, ui=given.get("workflow") if graph is not given.get("workflow") else None
+                )
+            self._shown = Workflow(self.comfy.server, graphs, title=shown["title"])
+        return self._shown
 
     @property
-    def machine(self) -> str | None:
-        """The machine of the next runs; None for the local one; can be set.
+    def inputs(self) -> dict[str, Any]:
+        """The inputs that were changed in the form, by their keys.
 
-        The form then keeps its values, and offers the files and models of the new machine.
+        Raises
+        ------
+        InvalidRequestError
+            A value is not valid; the message names its field.
         """
-        return self._machine
+        return self._read()[0]
 
-    @machine.setter
-    def machine(self, machine: str | None) -> None:
-        if machine != self._machine:
-            self._machine = self._form.machine = self._gallery.machine = machine
-            self.clear_error()  # it may be that of the other machine
-            self.start(self._define_anew)
+    @property
+    def running(self) -> bool:
+        """Whether a run is being followed."""
+        return bool(self.runs or self._followed)
+
+    @property
+    def notes(self) -> list[str]:
+        """The warnings about the workflow."""
+        return [text for note in self._form().get("notes", ()) for text in note["texts"]]
+
+    @property
+    def missing(self) -> FetchedModels:
+        """The models and node packs that the workflow names, with those that ComfyUI lacks."""
+        return self.comfy.fetch_models(self._known(), machine=self.machine, dry_run=True)
+
+    def fetch_models(self) -> None:
+        """Download the missing models, like *Download all*; do not wait for them."""
+        workflow = self._known()
+        self.start(lambda: self.comfy.fetch_models(workflow, machine=self.machine))
+
+    def on_result(self, call: Callable[[Result], object]) -> None:
+        """Call a function with the `Result` of each run that ends, in place of the one before."""
+        self._on_result = call
 
     def show(self, workflow: GivenWorkflow, version: int | None = None) -> None:
         """Show another workflow, in any form that the panel accepts; do not wait for it."""
         self.clear_error()
-        self.start(self._begin, workflow, version, self._requests.next())
+        self._opened.clear()
+        self._request += 1
+        self.start(self._open, workflow, version, self._request)
 
     def set_input(self, key: str, value: object) -> None:
         """Set an input of the workflow, e.g. ``set_input("3.steps", 30)``; the form shows it.
-
-        If the form is not there yet, this waits for it for up to a minute.
 
         Parameters
         ----------
@@ -179,64 +205,24 @@ class RunPanel(Panel):
         ------
         UnknownInputError
             The name matches no input of the workflow, or several; the message lists candidates.
+        InvalidRequestError
+            No workflow is shown.
         RunTimeoutError
             The workflow is still being opened.
         """
-        self._requests.wait(OPEN_TIMEOUT)
-        uploaded: dict[str, Any] = {}
         if has_files(value):
-            uploaded = upload_all(self.comfy.server, {key: value}, machine=self._machine)
-        self._form.set(key, uploaded.get(key, value))
-
-    @property
-    def ready(self) -> bool:
-        """Whether the panel shows the form, or an error in its place."""
-        return self._requests.done.is_set()
-
-    @property
-    def running(self) -> bool:
-        """Whether a run is being started or followed."""
-        return bool(self._submissions or self._follower.runs)
-
-    @property
-    def shown(self) -> dict[str, Any]:
-        """The result that the panel shows: status, facts, problems, files, texts, timings."""
-        return dict(self._gallery.result)
-
-    @property
-    def missing(self) -> str:
-        """The list of models and nodes that ComfyUI lacks, as HTML; empty if it lacks none."""
-        return self._models.report
-
-    @property
-    def notes(self) -> str:
-        """The warnings about the workflow, as HTML."""
-        return str(self._notes.value)
-
-    def fetch_models(self) -> None:
-        """Download the missing models, like *Download all*; do not wait for them."""
-        self._bar.offer_download(False)
-        self._models.fetch()
-
-    @property
-    def workflows(self) -> list[str]:
-        """The names of the workflows that can be chosen."""
-        return self._picker.titles
-
-    def choose(self, name: str) -> None:
-        """Choose one of `workflows`.
-
-        Raises
-        ------
-        KeyError
-            No workflow has that name.
-        """
-        self._picker.pick(name)
+            uploaded = upload_all(self.comfy.server, {key: value}, machine=self.machine)
+            value = uploaded[key]
+        before = self.values
+        form = self._form({key: plain(value)})
+        if key in form["unknown"]:
+            raise _unknown(key, form["unknown"][key])
+        # the page may have changed others meanwhile
+        changed = {name: each for name, each in self.values.items() if before.get(name) != each}
+        self.values = {**form["given"], **changed}
 
     def run(self, times: int = 1) -> None:
         """Queue the workflow, like the button *Run*; do not wait for the run.
-
-        If a workflow is being opened, this waits for its form for up to a minute.
 
         Parameters
         ----------
@@ -251,90 +237,30 @@ class RunPanel(Panel):
         RunTimeoutError
             The workflow is still being opened.
         """
-        self._requests.wait(OPEN_TIMEOUT)
-        workflow = self._workflow
-        if workflow is None:
-            raise InvalidRequestError.of_field("workflow", "none is open; choose one first")
+        if times not in range(1, MAX_AT_ONCE + 1):
+            raise InvalidRequestError.of_field("times", f"must be 1 to {MAX_AT_ONCE}")
         self.clear_error()
-        self._gallery.mark_outdated()
-        try:
-            if times not in range(1, MAX_AT_ONCE + 1):
-                self._bar.run.problem = f"must be 1 to {MAX_AT_ONCE}"
-                raise InvalidRequestError.of_field("times", self._bar.run.problem)
-            fixed = self._form.to_send()
-        except InvalidRequestError as error:
-            self.show_error(error)
-            raise
-        runs = [{**fixed, **self._form.draw()} for _ in range(times)]
-        self.start(self._submit, workflow, runs, self._new_submission())
-
-    def follow_nodes(
-        self, on_node: Callable[[str | None], object], on_result: Callable[[Result], object]
-    ) -> None:
-        """Call functions with the id of the node that runs, and with each result.
-
-        Parameters
-        ----------
-        on_node : callable
-            Called with the id whenever another node runs, and with None when none does.
-        on_result : callable
-            Called with the `Result` of each run that ended, in place of the one given before.
-        """
-        self._progress.observe(lambda change: on_node(change["new"]), "node_id")
-        self._on_result = on_result
-
-    def press_run(self, times: Any, typed: Iterable[dict[str, Any]] = ()) -> None:
-        """Run the workflow as `run` does; on an error, move the focus to the field that has it.
-
-        If another workflow is being opened, a thread waits for it: the messages of the page, of
-        which this is one, would wait, too.
-
-        Parameters
-        ----------
-        times : int
-            The number of runs.
-        typed : iterable of dict
-            The messages of the page about typed values that it does not know to have arrived.
-        """
-        self._form.take_typed(typed)
-        request = self._requests.last
-        if self.ready:
-            self._press_now(times)
-        else:
-            self.start(self._press_opened, times, request, self._new_submission())
-
-    def _press_now(self, times: Any) -> None:
-        try:
-            self.run(times)
-        except InvalidRequestError:
-            self._form.focus_problem()
-
-    def show_error(self, error: Exception | str) -> None:
-        """Show an error beside the Run button, and mark the result as that of an earlier run."""
-        super().show_error(error)
-        text = error.message if isinstance(error, ComfyDeployError) else str(error)
-        self._bar.offer_download(NOT_HERE in text and self._models.can_fetch)
-        self._gallery.mark_outdated()
-        self._update()
-
-    def clear_error(self) -> None:
-        """Remove the errors of the panel and of its fields."""
-        super().clear_error()
-        self._bar.offer_download(False)
-        self._bar.run.problem = ""
-        self._form.problems = {}
+        changed, form = self._read()
+        for row in form["rows"]:
+            if _is_missing(row, form["values"].get(row["key"])):
+                problem = "must have a value, because the workflow has none"
+                raise InvalidRequestError.of_field(row["label"], problem)
+        locked = self.locked
+        seeds = [
+            row
+            for row in form["rows"]
+            if row["kind"] == "seed"
+            and (row["key"] in form["unlocked"] if locked is None else row["key"] not in locked)
+        ]
+        runs = [{**changed, **_drawn(seeds)} for _ in range(times)]
+        self.start(self._submit, self._known(), runs)
 
     def cancel(self) -> None:
-        """Cancel the run that is shown, like the button *Cancel*; without one, what is queued."""
-        if not self._follower.runs:
-            self._cancel_submissions()
-        self._bar.cancelling(everything=False)
+        """Cancel the run that is shown, like the button *Cancel*."""
         self.start(self._cancel, 1)
 
     def cancel_all(self) -> None:
-        """Cancel the run that is shown and all that wait behind it, or are being queued."""
-        self._cancel_submissions()
-        self._bar.cancelling(everything=True)
+        """Cancel the run that is shown and all that wait behind it."""
         self.start(self._cancel, None)
 
     def reuse(self, prompt_id: str) -> str:
@@ -352,324 +278,242 @@ class RunPanel(Panel):
         NotFoundError
             There is no run with that id.
         """
-        record, graph = self._history.record(prompt_id), self._history.graph(prompt_id)
-        untold = self._form.reuse(record.get("inputs") or {}, record.get("seeds") or {}, graph)
+        form = self._form(prompt_id=prompt_id)
+        self.locked = [row["key"] for row in form["rows"] if row["kind"] == "seed"]
+        self.values = form["given"]
         told = "The values and seeds of this run are in the form now"
-        if not untold:
+        if not form["untold"]:
             return f"{told}."
-        return f"{told}, but the run does not tell: {', '.join(untold)}."
-
-    def stop(self) -> None:
-        """Stop following runs; the runs continue."""
-        self._follower.stop()
-        self._history.stop()
-
-    # -- widgets -------------------------------------------------------------------------------
-
-    def _build(self, directory: Path) -> None:
-        self._picker = Picker(self, directory, self._take, self._requests)
-        self._form = Form(self)
-        self._form.machine = self._machine
-        self._presets = PresetsBox(self, self._form, self._keep_workflow)
-        self._notes = RunNotes()
-        self._models = ModelsBox(self, self._offer_models)
-        self._preview = Preview(self)
-        self._progress = ProgressView(self, self._preview)
-        self._bar = RunBar(self, self._errors, self._progress)
-        self._start = StartBox(self, self.choose, self._show_example)
-        self._gallery = Gallery(self, self.reuse)
-        self._gallery.machine = self._machine
-        self._history = History(self, self._gallery.show, self.reuse, self.set_input)
-        self._follower = Follower(self, self._progress, self._update, self._ended)
-        inputs = box("cd-inputs", self._presets, self._form)
-        result = box("cd-result", self._preview, self._gallery)
-        work = box("cd-work", inputs, result)
-        self.fill(
-            self._picker.box,
-            self._notes,
-            self._models,
-            self._start,
-            box("cd-body", self._bar, work, self._history),
-        )
-        self.add_class("cd-wide")
-        self._form.observe(self._fields_changed, "problems")
-        self._form.on_change = self._show_price
-        self._bar.show_text("Connecting …")
-
-    def _fields_changed(self, change: dict[str, Any]) -> None:
-        """Remove the error of the panel once no field has a problem any more."""
-        if change["old"] and not change["new"]:
-            super().clear_error()
-            self._bar.offer_download(False)
-            self._update()
-
-    def _show_price(self) -> None:
-        """Show what the partner nodes cost with the present values."""
-        costs = partner_nodes(self._form.graph(), self._definitions)
-        self._bar.show_price(costs["text"] if costs else "")
-
-    def _update(self) -> None:
-        """Enable or disable the buttons to match the state."""
-        with self._updating:  # else a thread could show what another one has read before
-            if not self.closing:
-                self._show_state()
-
-    def _show_state(self) -> None:
-        runs, submissions = self._follower.runs, list(self._submissions)
-        uncancelled = [each for each in submissions if not each.is_set()]
-        self._gallery.busy = self.running
-        self._bar.match(ready=self._workflow is not None, runs=len(runs) + len(uncancelled))
-        if submissions:
-            self._bar.show_text("Queueing …" if uncancelled else "Cancelling …")
-        elif runs or self.error:
-            self._bar.show_text("")
-        else:
-            end = ENDS.get(self._gallery.result.get("status", ""), "")
-            self._bar.show_text(f"Ready{end}" if self._workflow else "Choose a workflow")
+        return f"{told}, but the run does not tell: {', '.join(form['untold'])}."
 
     # -- in threads ----------------------------------------------------------------------------
 
-    def _open(self, workflow: GivenWorkflow | None, version: int | None, request: int) -> None:
-        """Connect, show the given workflow, and search for others."""
-        if workflow is None:
-            self.attempt(self._connect)
-        else:
-            self.attempt(self._picker.begin, workflow, version, request)
-        self._update()
-        if not self.closing:
-            self.attempt(self._picker.refresh)
-        if self._workflow is None and not self.closing:
-            self._offer_ways()
-        self._requests.carry_out(request, self._requests.done.set)
-
-    def _offer_ways(self) -> None:
-        """Offer ways to begin."""
-        files, stored = map(self._picker.titles_of, ("file", "stored"))
-        self._start.offer(files, stored, examples(self._definitions))
-
-    def _wait_for_comfyui(self) -> None:
-        """Offer examples, or make the form anew, when a ComfyUI that did not answer does."""
-        while self.pause(LOOK_INTERVAL):
-            server_answered, is_defined = bool(self._form.server), self._is_defined
-            if is_defined or not (server_answered and self.ready) or self.resting:
-                continue
-            with suppress(ComfyDeployError):
-                if self.comfy.status(machine=self._machine)["comfyui"]["reachable"]:
-                    self._define_anew()
-                    self._errors.clear()
-                    if self._workflow is None and not self.closing:
-                        self._offer_ways()
-                    self._update()
-
-    def _show_example(self, example: Example) -> None:
-        self.show(Workflow(self.comfy.server, Source(example.graph), title=example.title))
-
-    def _begin(self, workflow: GivenWorkflow, version: int | None, request: int) -> None:
-        self._picker.begin(workflow, version, request)
-        self._update()
-
-    @property
-    def _is_defined(self) -> bool:
-        """Whether the node definitions of the machine are known."""
-        return self._definitions is not None and self._machine == self._defined_by
-
-    def _connect(self) -> None:
-        """Connect, and request the node definitions of the machine if they are not known."""
-        machine = self._machine
-        if self._is_defined:
+    def _open(self, given: GivenWorkflow, version: int | None, request: int) -> None:
+        try:
+            shown, values = self._resolved(given, version)
+        except Exception as error:
+            if request == self._request:
+                self.shown_workflow = None
+                self.show_error(error)
+                self._opened.set()
             return
-        comfy = self.comfy
-        status = comfy.status(machine=machine)
-        facts = server_facts(comfy, status)
-        for view in (self._form, self._progress, self._gallery, self._history):
-            view.server = facts
-        if not status["comfyui"]["reachable"]:
-            self._bar.show_text("Waiting for ComfyUI …")
-        self._definitions = comfy.object_info(machine=machine)
-        self._defined_by = machine
+        if request == self._request and not self.closing:
+            with self.hold_sync():
+                self.values, self.locked, self.result = values, None, None
+                self.shown_workflow = shown
+            self._opened.set()
 
-    def _define_anew(self) -> None:
-        """Make the form anew for another machine, with the same values."""
-        with self._opening:
-            machine, were_known = self._machine, self._definitions is not None
-            try:
-                self._connect()
-            except ComfyDeployError:
-                if machine == self._machine:
-                    raise
-                return  # another one was chosen in the meantime
-            finally:
-                self._update()
-            if self._workflow is None or self._source is None or self.closing:
-                return
-            with self._form.keeping():
-                made = self._show_form(self._workflow, self._source)
-            if not were_known:
-                self._find_runs(self._workflow, made)
-            self.start(self._models.show_missing, self._workflow, self._machine)
+    def _resolved(
+        self, given: GivenWorkflow, version: int | None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return a workflow as the page takes it, and its inputs."""
+        if isinstance(given, str) and not is_json(given) and not Path(given).expanduser().is_file():
+            given = self._stored(given)
+        if isinstance(given, StoredWorkflow):
+            chosen = given.version("latest" if version is None else version)
+            return _shown(given.name, workflow_id=given.id, version=chosen.number), {}
+        if isinstance(given, WorkflowVersion):
+            name = self.comfy.workflows.get(given.workflow_id).name
+            place = {"workflow_id": given.workflow_id, "version": given.number}
+            return _shown(f"{name}, version {given.number}", **place), {}
+        if isinstance(given, Workflow):
+            files = upload_all(self.comfy.server, given.source.files, machine=self.machine)
+            shown = _shown(given.title or "Given workflow", **given.source.body())
+            inputs = plain({**given.source.given, **files})
+            return shown, self._form_of(shown, inputs)["given"] if inputs else {}
+        if not isinstance(given, (dict, str, bytes, os.PathLike)):
+            raise InvalidRequestError.of_field(
+                "workflow",
+                "must be a path, a dict, JSON text, a Workflow, or the name or id of a stored one, "
+                f"not a {type(given).__name__}",
+            )
+        shown = _shown("Given workflow", **Source(given).body())
+        if isinstance(given, os.PathLike) or (isinstance(given, str) and not is_json(given)):
+            path = Path(given).expanduser().resolve()
+            folder = Path(self.directory).resolve()
+            below = path.is_relative_to(folder)
+            shown["title"] = str(path.relative_to(folder) if below else path)
+            shown["key"] = f"file:{path}"  # of its entry in the page's list
+        return shown, {}
 
-    def _offer_models(self) -> None:
-        """Make the form anew, so that it offers models that were downloaded."""
-        self._defined_by, self._definitions = None, None
-        self._define_anew()
-
-    def _take(self, source: Source, title: str, settle: Callable[[], bool]) -> None:
-        """Show another workflow, unless one was chosen since; see `Picker`."""
-        with self._opening:
-            if not settle():
-                return
-            try:
-                self._notes.show()
-                try:
-                    self._connect()
-                except ComfyDeployError as error:
-                    # The form is shown nevertheless; it guesses kinds from the values.
-                    self.show_error(error)
-                source, warnings = in_api_format(self.comfy.server, source)
-                workflow = Workflow(self.comfy.server, source, title=title)
-                if self.closing or not settle():
-                    return
-                self._show(workflow, source, warnings)
-            except Exception:
-                self._workflow = None
-                self._models.show_missing(None)
-                self._form.show([], {})
-                self._presets.hide()
-                self._history.clear()
-                raise
-            finally:
-                self._update()
-
-    def _show(self, workflow: Workflow, source: Source, warnings: list[str]) -> None:
-        made = self._show_form(workflow, source)
-        self._start.shown = False
-        self._gallery.clear()
-        self._gallery.chosen = made.outputs
-        self._workflow, self._source, self._title = workflow, source, workflow.title
-        self.keep(*introduction(self._title))
-        found = type_mismatches(workflow.to_api(), self._definitions or {})
-        mismatches = [str(each) for each in found]
-        self._form.mark_inputs(
-            {f"{each.node}.{each.input}": f"must be {each.expected}" for each in found}
-        )
-        inexact = [text for text in warnings if text not in mismatches]
-        self._notes.show(
-            ("Some values do not fit their inputs", mismatches),
-            ("The conversion from the editor's format is not exact", inexact),
-            ("Some inputs that the workflow's author chose do not exist", made.warnings),
-        )
-        self._show_price()
-        self._update()
-        self._find_runs(workflow, made)
-        self.start(self._models.show_missing, workflow, self._machine)
-        self.start(self._show_presets, workflow, self._picker.stored)
-
-    def _find_runs(self, workflow: Workflow, made: WorkflowForm) -> None:
-        """Show the earlier runs, and follow those that have not ended."""
-        self._history.offer(made.fields, self._definitions)
-        if self._definitions is not None:
-            for run in self._history.of(workflow):
-                self._follower.add(run)
-
-    def _show_presets(self, workflow: Workflow, stored: StoredWorkflow | None) -> None:
-        """Offer the presets of the stored workflow, or of one with the same name."""
-        if stored is None and workflow.title:
-            found = self.comfy.workflows.list(workflow.title)
-            stored = next((each for each in found if each.name == workflow.title), None)
-        if workflow is self._workflow:
-            self._presets.show(stored)
-
-    def _keep_workflow(self) -> StoredWorkflow:
-        """Store the workflow on the server, so that it can have presets."""
-        assert self._workflow is not None
-        return self.comfy.workflows.save(self._workflow, self._title or "Workflow")
-
-    def _show_form(self, workflow: Workflow, source: Source) -> WorkflowForm:
-        graph, definitions = workflow.to_api(), NodeDefinitions.of(self._definitions)
-        made = workflow_form(graph, definitions, source.ui)
-        self._form.show(
-            made.fields,
-            graph,
-            unlocked_seeds(made.fields, graph, source.ui, definitions),
-            groups=made.groups,
-            definitions=definitions,
-            make=lambda changed: workflow_form(changed, definitions, source.ui),
-        )
-        return made
-
-    def _new_submission(self) -> threading.Event:
-        """Show that runs are being queued; `_end_submission` ends this."""
-        cancelled = threading.Event()
-        self._submissions.add(cancelled)
-        self._update()
-        return cancelled
-
-    def _end_submission(self, cancelled: threading.Event) -> None:
-        self._submissions.discard(cancelled)
-        self._update()
-
-    def _cancel_submissions(self) -> None:
-        for cancelled in list(self._submissions):
-            cancelled.set()
-        self._update()
-
-    def _press_opened(self, times: Any, request: int, cancelled: threading.Event) -> None:
-        """Run the workflow that is being opened, unless that fails or another one is chosen."""
-
-        def press() -> None:
-            if not (self.closing or cancelled.is_set() or self._picker.problem):
-                self._press_now(times)
-
-        self._requests.done.wait()
+    def _stored(self, name: str) -> StoredWorkflow:
+        workflows = self.comfy.workflows
+        found = [each for each in workflows.list(name, limit=MAX_STORED) if each.name == name]
+        if found:
+            return found[0]
         try:
-            self._requests.carry_out(request, press)
-        finally:
-            self._end_submission(cancelled)
+            return workflows.get(name)
+        except (NotFoundError, InvalidRequestError):
+            raise InvalidRequestError.of_field(
+                "workflow", f"there is neither a file nor a stored workflow {name!r}"
+            ) from None
 
-    def _submit(
-        self, workflow: Workflow, runs: list[dict[str, Any]], cancelled: threading.Event
-    ) -> None:
-        machine = self._machine
-        try:
-            for inputs in runs:
-                if self.closing or cancelled.is_set():
-                    return
-                stream = self.comfy.stream(workflow, inputs, machine=machine, previews=True)
-                accepted = next(stream).data
-                run = Run(self.comfy.server, {"status": "queued", **accepted}, workflow.source)
-                # ComfyUI may have left out the part of the workflow that is wrong.
-                self._form.mark_errors(accepted.get("node_errors") or {})
-                self._form.show_drawn(inputs)
-                self._follower.add(run, stream)
-                self._update()
-                if cancelled.is_set():  # while the server had not replied yet
-                    run.cancel()
-        except PromptInvalidError as error:
-            self._form.mark_errors(error.extra.get("node_errors") or {})
-            self._form.focus_problem()
-            raise
-        except InvalidInputError as error:
-            error.say(self._form.mark_inputs(error.details["invalid"]))
-            self._form.focus_problem()
-            raise
-        finally:
-            self._end_submission(cancelled)
+    def _known(self) -> Workflow:
+        if threading.current_thread() not in self._threads:
+            self.wait(OPEN_TIMEOUT)
+        workflow = self.workflow
+        if workflow is None:
+            raise InvalidRequestError.of_field("workflow", "none is open; choose one first")
+        return workflow
+
+    def _form(self, inputs: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+        """Return the form with the present values, and these."""
+        self._known()
+        return self._form_of(self.shown_workflow, {**self.values, **(inputs or {})}, **more)
+
+    def _form_of(
+        self, shown: dict[str, Any], inputs: dict[str, Any], **more: Any
+    ) -> dict[str, Any]:
+        body = {**shown["source"], "inputs": inputs, **more}
+        form: dict[str, Any] = self.comfy.server.post("workflow/form", body, machine=self.machine)
+        return form
+
+    def _read(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the inputs that were changed, and the form."""
+        form = self._form()
+        rows = {row["key"]: row for row in form["rows"] if row["kind"] != "group"}
+        changed = {}
+        for key, value in self.values.items():
+            row = rows.get(key)
+            if key in form["problems"]:
+                label = key if row is None else row["label"]
+                raise InvalidRequestError.of_field(label, form["problems"][key])
+            for name in [key] if row is None else row["keys"]:
+                changed[name] = value if row is None else _read(row, value)
+        return changed, form
+
+    def _submit(self, workflow: Workflow, runs: list[dict[str, Any]]) -> None:
+        for inputs in runs:
+            if self.closing:
+                return
+            run = self.comfy.submit(workflow, inputs, machine=self.machine)
+            self.queued = [*self.queued[-MAX_AT_ONCE:], run.prompt_id]
+            self._follow(run)
 
     def _cancel(self, number: int | None) -> None:
-        try:
-            # The last one first, so that none of them starts in between.
-            for run in self._follower.runs[:number][::-1]:
-                run.cancel()
-        finally:
-            self._update()
+        known = [*self.runs, *(each for each in self._followed if each not in self.runs)]
+        for prompt_id in known[:number][::-1]:
+            self.comfy.interrupt(prompt_id)
 
-    def _ended(self, result: Result) -> None:
-        self._gallery.show(result)
-        self.result = result
+    def _take_runs(self, change: dict[str, Any]) -> None:
+        """Follow the runs that the page has queued, so that their results arrive without it."""
+        for prompt_id in change["new"]:
+            if prompt_id not in self._followed:
+                self._follow(Run(self.comfy.server, {"prompt_id": prompt_id, "status": "queued"}))
+
+    def _follow(self, run: Run) -> None:
+        with self._following:
+            if run.prompt_id in self._followed or self.closing:
+                return
+            self._followed.add(run.prompt_id)
+        self.start(self._wait_for, run)
+
+    def _wait_for(self, run: Run) -> None:
+        try:
+            with run.events() as stream:
+                for _ in stream:
+                    if self.closing:
+                        return
+            self.result = self._result_of(dict(run.record))
+        finally:
+            with self._following:
+                self._followed.discard(run.prompt_id)
+
+    def _result_of(self, reply: dict[str, Any] | None) -> Result | None:
+        if reply is None:
+            return None
+        last: Result | None = self.result
+        if last is not None and last.prompt_id == reply.get("prompt_id"):
+            return last
+        workflow = self._shown
+        return Result(self.comfy.server, reply, None if workflow is None else workflow.source)
+
+    def _keep_result(self, change: dict[str, Any]) -> None:
+        result, old = change["new"], change["old"]
+        if result is None or (old is not None and old.prompt_id == result.prompt_id):
+            return
         if self._on_result is not None:
-            self._on_result(result)
-        self._history.chosen = result.prompt_id
-        self._history.refresh()
+            self.attempt(self._on_result, result)
+        self.start(self._keep, result)
+
+    def _keep(self, result: Result) -> None:
         shown, text = plain_form(result)
-        heading, words = introduction(self._title)
-        self.keep(f"{heading}{shown}", f"{words}\n{text}")
+        title = (self.shown_workflow or {}).get("title", "")
+        name = f"RunPanel: {title}" if title else "RunPanel"
+        self.keep(f"<p><b>{html.escape(name)}</b></p>{shown}", f"<{name}>\n{text}")
+
+
+def _shown(title: str, **source: Any) -> dict[str, Any]:
+    """Return a workflow as the page takes it; graphs are texts."""
+    texts = {k: json.dumps(v) if isinstance(v, dict) else v for k, v in source.items()}
+    return {"title": title, "source": texts, "warnings": []}
+
+
+KEPT_PICTURES = 24
+"""How many pictures of a run the saved notebook has at most."""
+
+KEPT_SIDE = 512
+"""The longest side of each of them, pixels."""
+
+OPEN_TIMEOUT = 60.0
+"""How long `RunPanel.set_input` and `RunPanel.run` wait for the workflow at most, s."""
+
+
+def _unknown(key: str, candidates: list[str]) -> UnknownInputError:
+    hint = f"; did you mean {', '.join(candidates)}?" if candidates else ""
+    return UnknownInputError(f"the workflow has no input {key!r}, or several{hint}")
+
+
+def _read(row: dict[str, Any], written: Any) -> Any:
+    """Return the value that a field has if it shows this."""
+    kind = row["kind"]
+    if written is None or not isinstance(written, str) or row["choices"] is not None:
+        return written
+    if kind in {"int", "seed"}:
+        return int(written)
+    if kind == "float":
+        return float(written)
+    return int(written[1:], 16) if kind == "color" else written
+
+
+def _is_missing(row: dict[str, Any], written: Any) -> bool:
+    """Return whether a field must have a value, and has none."""
+    if not row.get("required") or row["may_be_empty"] or written not in (None, ""):
+        return False
+    # an empty text is no value of these
+    return row["original"] != "" or not (row["remote"] or row["kind"] == "video_edit")
+
+
+def _drawn(rows: list[dict[str, Any]]) -> dict[str, int]:
+    """Return random seeds in the ranges of fields, by the keys that these set."""
+    drawn = {}
+    for row in rows:
+        low = max(0, int(row["least"] or 0))
+        high = max(low, min(MAX_SEED, int(row["most"] or MAX_SEED)))
+        drawn.update(dict.fromkeys(row["keys"], random.randint(low, high)))
+    return drawn
+
+
+def plain_form(result: Result) -> tuple[str, str]:
+    """Return a result as HTML and as text for the saved notebook: small pictures, no URLs.
+
+    It requests the pictures from the server, so call it in a thread.
+    """
+    parts = []
+    pictures = [file for file in result.files if file.is_image or file.is_hdr]
+    for file in pictures[:KEPT_PICTURES]:
+        try:
+            content = base64.b64encode(file.thumbnail(KEPT_SIDE)).decode()
+        except ComfyDeployError:
+            continue  # it was deleted, or is not a picture; its name is in the text
+        parts.append(
+            f'<img alt="{html.escape(file.filename, quote=True)}" '
+            f'src="data:image/webp;base64,{content}" style="max-width:min(100%,384px);margin:0">'
+        )
+    shown = (
+        '<div style="display:flex;flex-wrap:wrap;gap:8px;align-items:flex-start">'
+        f"{''.join(parts)}</div>"
+    )
+    unnamed = result.files[NAMED_FILES:]  # not in the first line
+    lines = [repr(result), *(file.filename for file in unnamed), *result.texts]
+    return shown + result.to_html(files=False), "\n".join(lines)

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Any, cast
 import traitlets as t
 
 from ..client.tunnel import NAMES, TunnelStatus
-from .panel import PagePanel
+from .panel import Panel
 
 if TYPE_CHECKING:
     from ..client import Comfy
     from ..client.tunnel import Target
-    from .base import Panel
 
 
-class TunnelPanel(PagePanel):
+class TunnelPanel(Panel):
     """A panel that starts and stops a tunnel, shows its link, and says who can use it.
 
     The tunnel belongs to the Jupyter server: it stays open when the panel or the kernel is closed.

@@ -9,17 +9,16 @@ import traitlets as t
 
 from ..client.files import UploadedFile
 from ..client.text import html_table, text_table
-from .panel import PagePanel
+from .panel import Panel
 
 if TYPE_CHECKING:
     from ..client import Comfy
-    from .base import Panel
 
 ADVICE = "No files were sent. Without widgets: connect().upload('picture.png')"
 HEADS = ("file", "destination", "size", "state", "SHA-256")
 
 
-class UploadPanel(PagePanel):
+class UploadPanel(Panel):
     """A panel that sends files to ComfyUI, and shows transfers and models.
 
     The browser sends files of any size directly to the Jupyter server, also while the kernel is

@@ -17,7 +17,7 @@ from ..client.workflow import Workflow
 from ..client.workflows import graphs_of
 from ..errors import ConflictError, InvalidRequestError
 from ..graphs.outline import graph_rows
-from .panel import PagePanel
+from .panel import Panel
 
 if TYPE_CHECKING:
     import os
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from ..client import Comfy
     from ..client.server import Server
     from ..client.workflows import Workflows
-    from .base import Panel
     from .run_panel import RunPanel
 
 MAX_VERSIONS = 1000
@@ -53,7 +52,7 @@ class _OpenWorkflow(Workflow):
         self._on_change(self)
 
 
-class WorkflowPanel(PagePanel):
+class WorkflowPanel(Panel):
     """A panel for the workflows that are stored on the server, and their versions.
 
     Parameters
@@ -102,7 +101,7 @@ class WorkflowPanel(PagePanel):
     def __init__(
         self,
         workflow: dict[str, Any] | str | bytes | os.PathLike[str] | None = None,
-        comfy: Comfy | Panel | PagePanel | None = None,
+        comfy: Comfy | Panel | None = None,
         *,
         workflow_id: str | None = None,
         cloud: bool = False,
@@ -275,14 +274,14 @@ class WorkflowPanel(PagePanel):
                 self.source = graphs
 
     def _current(self) -> Workflow:
-        """Return the open workflow with the valid values that were changed under Run."""
+        """Return the open workflow with the values that were changed under Run."""
         workflow = self.workflow
         if workflow is None:
             raise ConflictError("open a workflow first")
         shown = self._runner.workflow if self._runner is not None else None
         if shown is not None and shown.source.graph == workflow.source.graph:
             assert self._runner is not None
-            return Workflow(self.comfy.server, workflow).set(self._runner.valid_inputs)
+            return Workflow(self.comfy.server, workflow).set(self._runner.inputs)
         if not self.values:
             return workflow
         body = {"workflow_api": workflow.to_api(), "inputs": self.values, "to": "api"}

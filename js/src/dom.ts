@@ -33,21 +33,6 @@ export function h<Tag extends keyof HTMLElementTagNameMap>(
   return element;
 }
 
-/**
- * Make elements the children of a parent. Those that are its children already are not removed for it,
- * so they keep the focus, and a click that has begun on one of them is not lost.
- */
-export function setChildren(parent: Element, wanted: Element[]): void {
-  const kept = new Set(wanted);
-  for (const child of [...parent.children]) {
-    if (!kept.has(child)) child.remove();
-  }
-  wanted.forEach((child, place) => {
-    const there = parent.children[place];
-    if (there !== child) parent.insertBefore(child, there ?? null);
-  });
-}
-
 let idsMade = 0;
 
 /** Return an id that no other element of the page has. */
@@ -144,14 +129,6 @@ export function isAccepted(file: File, accept: string): boolean {
     if (kind.startsWith(".")) return file.name.toLowerCase().endsWith(kind);
     return kind.endsWith("/*") ? file.type.startsWith(kind.slice(0, -1)) : file.type === kind;
   });
-}
-
-/** Return the parts of a text; options in it, such as `--lowvram`, are not broken into lines. */
-export function unbroken(text: string): Child[] {
-  const parts = text.split(/(--\w[\w-]*)/);
-  return parts.map((part, place) =>
-    place % 2 ? h("span", { className: "cd-unbroken" }, part) : part,
-  );
 }
 
 /** Set the text of an element, unless the element already has that text. */

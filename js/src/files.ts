@@ -1,9 +1,8 @@
 /** Shows ComfyUI's files in the page, and sends the user's files to the kernel. */
 
 import { newId } from "./dom.ts";
-import { messageOf, parseJson } from "./format.ts";
 import type { Buffers, Model, Subscriptions } from "./model.ts";
-import { pageHeaders, pageServer, type ServerFacts } from "./server.ts";
+import { pageServer, type ServerFacts } from "./server.ts";
 
 export const CHUNK = 1 << 20; // bytes of a file in one message; a server may refuse more than 10 MB
 export const AHEAD = 4; // messages that are sent before the kernel has confirmed the first of them
@@ -19,11 +18,10 @@ type FileMessage = {
   id: string;
   query: string;
   error?: string;
-  size?: number;
   mime?: string;
 };
 type Waiting = {
-  resolve: (answer: string | number) => void;
+  resolve: (url: string) => void;
   reject: (error: Error) => void;
   /** The query of the picture, if a small copy is wanted. */
   copyOf: string;
@@ -59,7 +57,6 @@ export class Files {
       if (message.kind !== "file" || !waiting) return;
       this.waiting.delete(message.id);
       if (message.error) return waiting.reject(new Error(message.error));
-      if (message.size !== undefined) return waiting.resolve(message.size);
       waiting.resolve(this.blobUrl(message, buffers));
     });
   }
@@ -94,9 +91,7 @@ export class Files {
   async url(query: string, side = 0): Promise<string> {
     const base = await pageServer(this.model.get("server"));
     if (base === null) {
-      return isSmall(side)
-        ? this.smallCopy(query, side)
-        : String(await this.askForFile(query, side));
+      return isSmall(side) ? this.smallCopy(query, side) : this.askForFile(query, side);
     }
     return `${base}comfyui-deploy/view?${query}${side ? `&thumbnail=${side}` : ""}`;
   }
@@ -111,7 +106,7 @@ export class Files {
     const request =
       this.requested.get(key) ??
       this.askForFile(query, side)
-        .then((url) => this.keep(key, String(url)))
+        .then((url) => this.keep(key, url))
         .finally(() => this.requested.delete(key));
     this.requested.set(key, request);
     return request;
@@ -129,51 +124,12 @@ export class Files {
     return url;
   }
 
-  /** Request a file, for a script that needs its content. */
-  async read(query: string, side = 0): Promise<Response> {
-    const url = await this.url(query, side);
-    try {
-      return await fetch(url, { headers: pageHeaders() });
-    } finally {
-      if (!isSmall(side)) this.revoke(url);
-    }
-  }
-
-  /** Return the size of a file in bytes; -1 if the server does not return it. */
-  async size(query: string): Promise<number> {
-    const base = await pageServer(this.model.get("server"));
-    if (base === null) return Number(await this.askForFile(query, 0, true));
-    const url = `${base}comfyui-deploy/view?${query}`;
-    const reply = await fetch(url, { method: "HEAD", headers: pageHeaders() });
-    if (!reply.ok) throw new Error(`HTTP ${reply.status}`);
-    return Number(reply.headers.get("Content-Length") ?? -1);
-  }
-
-  /** Return why there is no small copy of a picture, empty if unknown; and whether it is missing. */
-  async whyNoCopy(query: string, side: number): Promise<{ reason: string; isMissing: boolean }> {
-    let message = "";
-    let isMissing = false;
-    try {
-      const reply = await this.read(query, side);
-      isMissing = reply.status === 404;
-      if (!reply.ok) message = parseJson<{ message?: string }>(await reply.text())?.message ?? "";
-    } catch (error) {
-      message = messageOf(error);
-    }
-    return { reason: message.replace(/^thumbnail:/, "A preview"), isMissing };
-  }
-
-  private askForFile(query: string, side: number, only_size = false): Promise<string | number> {
-    return this.ask({ kind: "file", query, side, only_size }, side ? query : "");
-  }
-
-  /** Send a message, and return the reply of the kernel: a blob URL, or a number. */
-  ask(message: object, copyOf = ""): Promise<string | number> {
+  private askForFile(query: string, side: number): Promise<string> {
     const id = newId();
-    const answer = new Promise<string | number>((resolve, reject) => {
-      this.waiting.set(id, { resolve, reject, copyOf });
+    const answer = new Promise<string>((resolve, reject) => {
+      this.waiting.set(id, { resolve, reject, copyOf: side ? query : "" });
     });
-    this.model.send({ ...message, id });
+    this.model.send({ kind: "file", id, query, side });
     return answer;
   }
 
@@ -264,18 +220,4 @@ export async function sendFile(
   }
   model.off("msg:custom", onMessage);
   return id;
-}
-
-/** Have the kernel upload a file of the user's computer to ComfyUI; return the name that it got. */
-export async function uploadByKernel(model: Model, file: File): Promise<string> {
-  const id = await sendFile(model, file, {});
-  return new Promise((resolve, reject) => {
-    const onMessage = (message: { kind: string; id: string; name: string; error?: string }) => {
-      if (message.kind !== "stored" || message.id !== id) return;
-      model.off("msg:custom", onMessage);
-      if (message.error) reject(new Error(message.error));
-      else resolve(message.name);
-    };
-    model.on("msg:custom", onMessage);
-  });
 }

@@ -309,6 +309,11 @@ export function Tile({ media, file, children }: FileProps & { children?: Compone
   const [isOpen, setOpen] = useState(false);
   const [problem, setProblem] = useState("");
   const isSeen = useSeen(ref);
+  const wasOpen = useRef(false);
+  useEffect(() => {
+    if (wasOpen.current && !isOpen) ref.current?.querySelector("button")?.focus();
+    wasOpen.current = isOpen;
+  }, [isOpen]);
   useEffect(() => {
     if (!isSeen) return;
     media.size(file.query).then(

@@ -31,7 +31,10 @@ export type Upload = {
 /** A reply whose body is not parsed. */
 type Raw = { status: number; type: string; size: number; content: BlobPart[] };
 
-type ErrorReply = { code?: string; message?: string; error?: string; details?: Details };
+type ErrorReply = { code?: string; message?: string; error?: string; details?: Details } & Record<
+  string,
+  unknown
+>;
 type Details = { field?: string; reason?: string } & Record<string, unknown>;
 
 /** An error that a route answered with, or why there is no answer (`status` 0). */
@@ -122,12 +125,16 @@ export abstract class Transport {
   protected errorOf(status: number, text: string): RouteError {
     const reply = parseJson<ErrorReply>(text);
     const message = reply?.message ?? reply?.error;
-    const { code, details } = reply ?? {};
+    // Some errors say more beside their details, for example ComfyUI's `node_errors`.
+    const { code, details: own, ...more } = reply ?? {};
+    const details = { ...more, ...own };
     const isRefused = status === 401 || status === 403;
     if (isRefused && (!code || details?.reason === "login")) {
       return new RouteError(status, this.signedOut, "signed_out");
     }
-    if (code && message) return new RouteError(status, message, code, details);
+    if (code && message) {
+      return new RouteError(status, message, code, details);
+    }
     if (status === 404) return new RouteError(status, MISSING, "no_route");
     return new RouteError(status, message ?? `The Jupyter server answered ${status}`);
   }
@@ -251,7 +258,8 @@ export class Straight extends Transport {
   }
 
   async script(name: string): Promise<string> {
-    return `${this.base}static/comfydeploy/${name}`;
+    // the panels are a script without an address, so the path alone would lead nowhere
+    return new URL(`${this.base}static/comfydeploy/${name}`, location.href).href;
   }
 
   async send<Reply>(path: string, upload: Upload): Promise<Reply> {

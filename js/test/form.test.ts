@@ -1,153 +1,121 @@
 import assert from "node:assert/strict";
-import { test } from "node:test";
-import { h } from "../src/dom.ts";
+import { type TestContext, test } from "node:test";
 import { viewQuery } from "../src/form/media_control.ts";
-import form from "../src/views/form.ts";
-import runButton from "../src/views/run_button.ts";
-import {
-  answerRequests,
-  asModel,
-  FakeModel,
-  FakeRequest,
-  find,
-  press,
-  scrollEverywhere,
-  show,
-  type,
-  until,
-} from "./page.ts";
-
-const NO_PROBLEMS = {
-  problems: {},
-  others: [],
-  opened: false,
-  locked: [],
-  server: {},
-  machine: null,
-  form_number: 1,
-};
-
-function field(key: string, kind: string, original: unknown, more: object = {}) {
-  return { key, label: key, kind, hint: kind, original, options: null, more: false, ...more };
-}
-
-function showForm(fields: ReturnType<typeof field>[], state: object = {}) {
-  const values = Object.fromEntries(fields.map(({ key, original }) => [key, original]));
-  return show(form, { ...NO_PROBLEMS, fields, values, ...state });
-}
+import { Straight } from "../src/transport.ts";
+import { FakeRequest, find, press, scrollEverywhere, type, until } from "./page.ts";
+import type { Answer } from "./recorded.ts";
+import { field, settled, showForm } from "./shown_form.ts";
 
 function inputIn(el: HTMLElement): HTMLInputElement {
   return find<HTMLInputElement>(el, ".cd-control input");
 }
 
-function confirm(model: FakeModel): void {
-  for (const { kind, id } of model.takeSent()) {
-    if (kind === "typed") model.receive({ kind: "took", id });
-  }
-}
-
-test("what is typed goes to the kernel, and can be taken back", () => {
-  const { model, el } = showForm([field("3.steps", "int", "20", { min: 1, max: 100 })]);
+test("what is typed is the value, and can be taken back", async (t) => {
+  const fields = [field("3.steps", "int", "20", { min: 1, max: 100 })];
+  const { el, state } = await showForm(t, fields);
   const input = inputIn(el);
   assert.deepEqual([input.type, input.min, input.max, input.step], ["number", "1", "100", "any"]);
   const undo = find<HTMLButtonElement>(el, ".cd-back");
   assert.equal(undo.disabled, true);
   type(input, "30");
-  assert.deepEqual(
-    model.sent.map(({ kind, values }) => [kind, values]),
-    [["typed", { "3.steps": "30" }]],
-  );
+  assert.deepEqual(state.changed.value, { "3.steps": "30" });
   assert.equal(find(el, ".cd-field").classList.contains("cd-changed"), true);
   undo.click();
   assert.equal(input.value, "20");
-  assert.deepEqual(model.sent.at(-1)?.values, { "3.steps": "20" });
-  assert.deepEqual(
-    model.sent.map(({ number }) => number),
-    [1, 2],
-  );
+  assert.deepEqual(state.changed.value, {});
+  assert.equal(undo.disabled, true);
 });
 
-test("values of the kernel do not replace what was typed since", () => {
-  const { model, el } = showForm([field("a", "text", "one"), field("b", "text", "one")]);
-  const [a, b] = el.querySelectorAll<HTMLInputElement>(".cd-control input");
-  assert.ok(a && b);
-  type(a, "two");
-  model.set("values", { a: "one", b: "three" });
-  assert.deepEqual([a.value, b.value], ["two", "three"]);
-  confirm(model);
-  model.set("values", { a: "four", b: "three" });
-  assert.equal(a.value, "four");
+test("a form that arrives does not replace what was typed since it was asked for", async (t) => {
+  const { el, state, remake } = await showForm(t, [
+    field("a", "text", "1"),
+    field("b", "text", "1"),
+  ]);
+  const inputs = () => [...el.querySelectorAll<HTMLInputElement>(".cd-control input")];
+  const values = () => inputs().map((input) => input.value);
+  const made = remake();
+  type(inputs()[0] as HTMLInputElement, "two");
+  await made;
+  assert.deepEqual(values(), ["two", "1"]);
+  await state.use({ b: "three" }, []);
+  assert.deepEqual(values(), ["1", "three"]);
 });
 
-test("a click on Run sends again what was typed and not confirmed", () => {
-  const panel = h("div", { className: "comfydeploy-panel" });
-  const state = { fields: [field("a", "text", ""), field("b", "text", "")], values: {} };
-  const { model, el } = show(form, { ...NO_PROBLEMS, ...state }, (el) => {
-    document.body.replaceChildren(panel);
-    panel.append(el);
+test("of a large form only the row of the field that is typed into is changed", async (t) => {
+  const fields = Array.from({ length: 3000 }, (_, n) => field(`f${n}`, "text", ""));
+  const { el, state, focus } = await showForm(t, fields);
+  focus("f2999");
+  const inputs = el.querySelectorAll<HTMLInputElement>(".cd-control input");
+  assert.equal(inputs.length, 3000);
+  const changed = new Set<string>();
+  const observer = new MutationObserver((records) => {
+    for (const { target } of records) {
+      const element = target instanceof Element ? target : target.parentElement;
+      changed.add(
+        element?.closest(".cd-field, .cd-form-head")?.querySelector("label")?.title ?? "",
+      );
+    }
   });
-  const bar = panel.appendChild(h("div"));
-  const runs = new FakeModel({ disabled: false, most: 100, problem: "" });
-  runButton.render({ model: asModel(runs), el: bar });
-  const run = find(bar, "button");
-  const [a, b] = el.querySelectorAll<HTMLInputElement>(".cd-control input");
-  assert.ok(a && b);
-  type(a, "two");
-  confirm(model);
-  type(b, "three");
-  run.click();
-  const [sent] = model.takeSent();
-  assert.deepEqual(sent?.values, { b: "three" });
-  assert.deepEqual(runs.takeSent(), [{ kind: "run", times: 1, typed: [sent] }]);
-  model.receive({ kind: "took", id: sent?.id });
-  run.click();
-  assert.deepEqual(runs.takeSent(), [{ kind: "run", times: 1, typed: [] }]);
+  observer.observe(el, { attributes: true, childList: true, subtree: true, characterData: true });
+  type(inputs[1500] as HTMLInputElement, "a");
+  await settled();
+  assert.deepEqual([...changed].sort(), ["", "f1500 (f1500)"], "and the number of changes");
+  changed.clear();
+  state.change("f7", "b");
+  await settled();
+  assert.equal(inputs[7]?.value, "b");
+  assert.deepEqual([...changed].sort(), ["", "f7 (f7)"]);
+  observer.disconnect();
 });
 
-test("a seed is kept or drawn", () => {
-  const { model, el } = showForm([field("3.seed", "seed", "18446744073709551615")]);
+test("a seed is kept or drawn", async (t) => {
+  const fields = [field("3.seed", "seed", "18446744073709551615")];
+  const { el, state } = await showForm(t, fields, { more: { unlocked: ["3.seed"] } });
   const [draw, lock] = el.querySelectorAll<HTMLButtonElement>(".cd-control .cd-line button");
   assert.equal(inputIn(el).value, "18446744073709551615", "a number would lose its last digits");
   draw?.click();
+  assert.match(inputIn(el).value, /^\d+$/);
+  assert.deepEqual(state.changed.value, { "3.seed": inputIn(el).value });
+  assert.match(el.textContent ?? "", /new for each run/);
   lock?.click();
   assert.equal(lock?.getAttribute("aria-pressed"), "true");
   assert.match(el.textContent ?? "", /kept/);
-  assert.deepEqual(model.sent, [
-    { kind: "draw", key: "3.seed" },
-    { kind: "lock", key: "3.seed", locked: true },
-  ]);
+  assert.deepEqual(state.locked.value, ["3.seed"]);
+  lock?.click();
+  assert.deepEqual(state.locked.value, []);
 });
 
-test("choices keep their type; a long list can be searched", () => {
-  const { model, el } = showForm([field("a", "combo", 2, { options: [1, 2] })]);
+test("choices keep their type; a long list can be searched", async (t) => {
+  const { el, state } = await showForm(t, [field("a", "combo", 2, { options: [1, 2] })]);
   const select = find<HTMLSelectElement>(el, "select");
   assert.equal(select.selectedIndex, 1);
   select.selectedIndex = 0;
   select.dispatchEvent(new Event("change"));
-  assert.deepEqual(model.sent[0]?.values, { a: 1 });
+  assert.deepEqual(state.changed.value, { a: 1 });
   const many = Array.from({ length: 11 }, (_, number) => `model ${number}`);
-  assert.ok(
-    showForm([field("a", "combo", "model 1", { options: many })]).el.querySelector(".cd-combo"),
-  );
+  const long = await showForm(t, [field("a", "combo", "model 1", { options: many })]);
+  assert.ok(long.el.querySelector(".cd-combo"));
 });
 
-test("choices can be searched from eight on", () => {
+test("choices can be searched from eight on", async (t) => {
   const first = (count: number) => Array.from({ length: count }, (_, n) => `model ${n}`);
-  const form = (options: string[]) => showForm([field("a", "combo", "model 1", { options })]);
-  assert.ok(form(first(7)).el.querySelector("select"));
-  const { model, el } = form(first(8));
+  const form = (options: string[]) => showForm(t, [field("a", "combo", "model 1", { options })]);
+  assert.ok((await form(first(7))).el.querySelector("select"));
+  const { el, state } = await form(first(8));
   assert.equal(el.querySelector("select"), null);
   const input = find<HTMLInputElement>(el, "input[role=combobox]");
   assert.equal(input.value, "model 1");
   type(input, "7");
   press(input, "Enter");
   assert.equal(input.value, "model 7");
-  assert.deepEqual(model.sent.at(-1)?.values, { a: "model 7" });
+  assert.deepEqual(state.changed.value, { a: "model 7" });
 });
 
-test("the placeholder of an empty number is its range and unit", () => {
+test("the placeholder of an empty number is its range and unit", async (t) => {
   const range = { min: 16, max: 4096, range: "16 to 4096 pixels" };
-  const { el } = showForm([field("5.width", "int", "64", { ...range, hint: range.range })]);
+  const { el } = await showForm(t, [
+    field("5.width", "int", "64", { ...range, hint: range.range }),
+  ]);
   const input = inputIn(el);
   assert.equal(input.placeholder, "16 to 4096 pixels");
   const hint = document.getElementById(input.getAttribute("aria-describedby") ?? "");
@@ -155,15 +123,15 @@ test("the placeholder of an empty number is its range and unit", () => {
   assert.equal(hint?.hidden, false);
 });
 
-test("a value that is not a choice is shown nevertheless", () => {
-  const { el } = showForm([field("a", "combo", "gone", { options: ["here"] })]);
+test("a value that is not a choice is shown nevertheless", async (t) => {
+  const { el } = await showForm(t, [field("a", "combo", "gone", { options: ["here"] })]);
   const texts = [...find<HTMLSelectElement>(el, "select").children].map((each) => each.textContent);
   assert.deepEqual(texts, ["gone", "here"]);
 });
 
-test("an input that needs a value is marked, and nothing is chosen for it", () => {
+test("an input that needs a value is marked, and nothing is chosen for it", async (t) => {
   const required = { required: true };
-  const { el } = showForm([
+  const { el } = await showForm(t, [
     field("a", "combo", null, { ...required, options: ["one", "two"] }),
     field("b", "bool", false, required),
     field("c", "text", ""),
@@ -185,38 +153,39 @@ test("an input that needs a value is marked, and nothing is chosen for it", () =
   assert.equal(select.selectedIndex, 0);
 });
 
-test("a colour is picked or typed", () => {
-  const { model, el } = showForm([field("a", "color", "#102030")]);
+test("a colour is picked or typed", async (t) => {
+  const { el, state } = await showForm(t, [field("a", "color", "#102030")]);
   const [picker, text] = el.querySelectorAll<HTMLInputElement>(".cd-control input");
   assert.ok(picker && text);
   type(text, "#zz");
   assert.equal(picker.value, "#102030");
+  assert.deepEqual(state.changed.value, { a: "#zz" });
   type(text, "#aabbcc");
   assert.equal(picker.value, "#aabbcc");
   type(picker, "#000000");
   assert.equal(text.value, "#000000");
-  assert.equal(model.sent.length, 3);
+  assert.deepEqual(state.changed.value, { a: "#000000" });
 });
 
-test("a problem is shown at its field, and goes away", () => {
-  const { model, el } = showForm([field("a", "int", "1")]);
-  model.set("problems", { a: "must be at least 1" });
+test("a problem is shown at its field, and goes away", async (t) => {
+  const { el, state } = await showForm(t, [field("a", "int", "1")]);
+  state.problems.value = { a: "must be at least 1" };
   const problem = find(el, ".cd-problem");
   assert.equal(problem.textContent, "must be at least 1");
   assert.equal(inputIn(el).getAttribute("aria-invalid"), "true");
   assert.ok(inputIn(el).getAttribute("aria-describedby")?.includes(problem.id));
-  model.set("problems", {});
+  type(inputIn(el), "2");
   assert.equal(problem.hidden, true);
   assert.equal(inputIn(el).hasAttribute("aria-invalid"), false);
 });
 
-test("more inputs are made when they are opened, and the kernel can go to one", () => {
+test("more inputs are made when they are opened, and the focus can go to one", async (t) => {
   const more = Array.from({ length: 9 }, (_, number) =>
     field(`f${number}`, "text", "", { more: true }),
   );
-  const { model, el } = showForm([field("a", "text", ""), ...more]);
+  const { el, focus } = await showForm(t, [field("a", "text", ""), ...more]);
   assert.equal(el.querySelectorAll(".cd-field").length, 1);
-  model.receive({ kind: "focus", key: "f3" });
+  focus("f3");
   assert.equal(el.querySelectorAll(".cd-field").length, 10);
   assert.equal(document.activeElement, el.querySelectorAll(".cd-control input")[4]);
   type(find<HTMLInputElement>(el, ".cd-search input"), "f3");
@@ -226,34 +195,35 @@ test("more inputs are made when they are opened, and the kernel can go to one", 
   assert.equal(shown.length, 1);
 });
 
-test("the field with the focus keeps it when the fields change", () => {
+test("the field with the focus keeps it when the fields change", async (t) => {
   const fields = [field("a", "text", ""), field("b", "text", "")];
-  const { model, el } = showForm(fields);
+  const { el, remake } = await showForm(t, fields);
   el.querySelectorAll<HTMLInputElement>(".cd-control input")[1]?.focus();
-  model.set("fields", [field("new", "text", ""), ...fields]);
+  await remake([field("new", "text", ""), ...fields]);
   assert.equal(document.activeElement, el.querySelectorAll(".cd-control input")[2]);
+  const many = Array.from({ length: 200 }, (_, n) => field(`f${n}`, "text", ""));
+  await remake([...many, ...fields]);
+  assert.equal(document.activeElement, el.querySelectorAll(".cd-control input")[201], "far away");
 });
 
-test("a small range has a slider, which never shows the error of binary fractions", () => {
+test("a small range has a slider, which never shows the error of binary fractions", async (t) => {
   const range = { min: 0, max: 1, step: 0.01, slider: true, range: "0 to 1" };
-  const { model, el } = showForm([field("a", "float", "0.5", range)]);
+  const { el, state } = await showForm(t, [field("a", "float", "0.5", range)]);
   const number = find<HTMLInputElement>(el, "input[type=number]");
   const slider = find<HTMLInputElement>(el, "input[type=range]");
   assert.equal(number.placeholder, "0 to 1");
   type(slider, "0.30000000000000004");
   assert.equal(number.value, "0.3");
-  assert.deepEqual(model.sent.at(-1)?.values, { a: "0.3" });
+  assert.deepEqual(state.changed.value, { a: "0.3" });
   type(number, "0.75");
   assert.equal(slider.value, "0.75");
-  model.set("values", { a: "0.75" });
-  confirm(model);
-  model.set("values", { a: "0.1" });
+  state.change("a", "0.1");
   assert.equal(slider.value, "0.1");
 });
 
-test("a width and a height have aspect ratios and a swap", () => {
+test("a width and a height have aspect ratios and a swap", async (t) => {
   const size = { min: 16, max: 4096, step: 8 };
-  const { model, el } = showForm([
+  const { el, state } = await showForm(t, [
     field("5.width", "int", "640", size),
     field("5.height", "int", "640", { ...size, width: "5.width" }),
     field("6.width", "int", "640", size),
@@ -267,13 +237,13 @@ test("a width and a height have aspect ratios and a swap", () => {
   assert.deepEqual(shown(), ["856", "480", "640"]);
   find<HTMLButtonElement>(tools, "button").click();
   assert.deepEqual(shown(), ["480", "856", "640"]);
-  assert.deepEqual(Object.assign({}, ...model.sent.map(({ values }) => values)), {
-    "5.width": "480",
-    "5.height": "856",
-  });
+  assert.deepEqual(state.changed.value, { "5.width": "480", "5.height": "856" });
+  const [width, height] = el.querySelectorAll<HTMLInputElement>("input");
+  for (const side of [width, height]) type(side as HTMLInputElement, "512");
+  assert.equal(ratio.selectedOptions[0]?.textContent, "1:1", "the tools follow what is typed");
 });
 
-test("rows of a group are moved, removed and added, and the focus goes with them", () => {
+test("rows of a group are moved, removed and added, and the focus goes with them", async (t) => {
   const row = (place: number) => ({
     group: "7.loras",
     place,
@@ -292,8 +262,17 @@ test("rows of a group are moved, removed and added, and the focus goes with them
       hint: `${count} rows`,
     }),
   ];
-  const { model, el } = showForm(rowFields(2));
-  document.body.append(el);
+  const { el, now, server, remake } = await showForm(t, rowFields(2));
+  /** Click a button, after which the form has so many rows; return the rows that were asked for. */
+  const click = async (button: HTMLElement, count: number) => {
+    now.fields = rowFields(count);
+    server.take("workflow/form");
+    button.click();
+    await settled();
+    const [asked] = server.take("workflow/form");
+    const inputs = Reflect.get(Object(asked?.body), "inputs");
+    return Reflect.get(inputs, "7.loras").map(({ name }: { name?: string }) => name);
+  };
   const boxes = () => [...el.querySelectorAll<HTMLElement>(".cd-group-row")];
   const button = (place: number, label: string) =>
     find<HTMLButtonElement>(boxes()[place] as HTMLElement, `[aria-label$="${label}"]`);
@@ -304,34 +283,22 @@ test("rows of a group are moved, removed and added, and the focus goes with them
   assert.equal(button(0, "move up").disabled, true);
   assert.equal(button(1, "move down").disabled, true);
   type(inputIn(boxes()[1] as HTMLElement), "b");
-  button(1, "move up").click();
-  const { kind, key, order, typed } = model.sent.at(-1) as Record<string, unknown>;
-  assert.deepEqual([kind, key, order], ["arrange", "7.loras", [1, 0]]);
-  assert.deepEqual(
-    (typed as { values: object }[]).map(({ values }) => values),
-    [{ "7.loras.1.name": "b" }],
-  );
-  model.set("fields", rowFields(2));
+  assert.deepEqual(await click(button(1, "move up"), 2), ["b", "a"]);
   assert.equal(document.activeElement, button(0, "move down"), "the first one cannot move up");
-  button(0, "move down").click();
-  assert.deepEqual(model.sent.at(-1)?.order, [1, 0]);
-  model.set("fields", rowFields(2));
+  assert.deepEqual(await click(button(0, "move down"), 2), ["a", "a"], "as the server says");
   assert.equal(document.activeElement, button(1, "move up"));
-  find<HTMLButtonElement>(el, '[aria-label="7.loras: add a row"]').click();
-  assert.deepEqual(model.sent.at(-1)?.order, [0, 1, null]);
-  model.set("fields", rowFields(3));
-  assert.equal(find<HTMLButtonElement>(el, '[aria-label$="add a row"]').disabled, true);
-  button(2, "remove").click();
-  assert.deepEqual(model.sent.at(-1)?.order, [0, 1]);
-  model.set("fields", rowFields(2));
+  const add = () => find<HTMLButtonElement>(el, '[aria-label="7.loras: add a row"]');
+  assert.deepEqual(await click(add(), 3), ["a", "a", undefined]);
+  assert.equal(add().disabled, true);
+  assert.deepEqual(await click(button(2, "remove"), 2), ["a", "a"]);
   assert.equal(document.activeElement, button(1, "remove"));
-  model.set("fields", rowFields(1));
+  await remake(rowFields(1));
   assert.equal(button(0, "remove").disabled, true);
 });
 
-test("the width of a height may be an input of another node", () => {
+test("the width of a height may be an input of another node", async (t) => {
   const of = (key: string, label: string) => field(key, "int", "640", { label });
-  const { model, el } = showForm([
+  const { el, state } = await showForm(t, [
     of("1.value", "Width"),
     field("2.value", "int", "640", { label: "Height", width: "1.value" }),
     of("3.value", "Line height"),
@@ -343,14 +310,12 @@ test("the width of a height may be an input of another node", () => {
   assert.ok(width);
   type(width, "320");
   find<HTMLButtonElement>(tools, "button").click();
-  assert.deepEqual(Object.assign({}, ...model.sent.map(({ values }) => values)), {
-    "1.value": "640",
-    "2.value": "320",
-  });
+  const { "1.value": wide, "2.value": high } = state.values.value;
+  assert.deepEqual([wide, high], ["640", "320"]);
 });
 
-test("a text begins at the right if its first letters do", () => {
-  const { el } = showForm([
+test("a text begins at the right if its first letters do", async (t) => {
+  const { el } = await showForm(t, [
     field("a", "multiline", ""),
     field("b", "text", ""),
     field("c", "int", ""),
@@ -362,23 +327,24 @@ test("a text begins at the right if its first letters do", () => {
   );
 });
 
-test("changed values are counted, and all are taken back with one click", () => {
-  const { model, el } = showForm([field("a", "text", "x"), field("b", "text", "y")]);
+test("changed values are counted, and all are taken back with one click", async (t) => {
+  const { el, remake } = await showForm(t, [field("a", "text", "x"), field("b", "text", "y")]);
   const reset = find<HTMLButtonElement>(el, ".cd-form-head button");
   assert.equal(reset.disabled, true);
   const [a] = el.querySelectorAll<HTMLInputElement>(".cd-control input");
   assert.ok(a);
   type(a, "z");
   assert.match(find(el, ".cd-form-head").textContent ?? "", /1 changed/);
-  model.set("others", [{ key: "3.x", value: "[1]" }]);
+  await remake(undefined, { others: { "3.x": "[1]" } });
   assert.match(find(el, ".cd-form-head").textContent ?? "", /2 changed/);
   reset.click();
-  assert.deepEqual(model.sent.at(-1), { kind: "reset" });
+  await settled();
+  assert.equal(inputIn(el.querySelectorAll<HTMLElement>(".cd-field")[0] as HTMLElement).value, "x");
 });
 
-test("fields of one node are below its name, and labels stay whole for screen readers", () => {
+test("fields of one node are below its name, and labels stay whole for screen readers", async (t) => {
   const section = { id: 0, title: "Sampler" };
-  const { el } = showForm([
+  const { el } = await showForm(t, [
     field("3.steps", "int", "2", { section, parts: ["Sampler: ", "steps", ""] }),
     field("3.cfg", "float", "1", { section, parts: ["Sampler: ", "cfg", ""] }),
     field("4.text", "text", ""),
@@ -392,39 +358,43 @@ test("fields of one node are below its name, and labels stay whole for screen re
   assert.equal(group.querySelectorAll(".cd-field").length, 2);
 });
 
-test("of many inputs only those near the screen are made", () => {
+test("of many inputs only those near the screen are made", async (t) => {
   const fields = Array.from({ length: 700 }, (_, n) => field(`f${n}`, "text", "", { more: true }));
-  const { model, el } = showForm(fields, { opened: true });
+  const { el, focus } = await showForm(t, fields);
+  const more = find<HTMLDetailsElement>(el, "details");
+  more.open = true;
+  await settled();
   const made = () => el.querySelectorAll(".cd-field").length;
   assert.equal(made(), 100);
   scrollEverywhere();
   assert.equal(made(), 200);
   type(find<HTMLInputElement>(el, "input[type=search]"), "f69");
   assert.equal(made(), 11);
-  model.receive({ kind: "focus", key: "f555" });
+  focus("f555");
   assert.equal(made(), 600);
   assert.equal(document.activeElement?.closest(".cd-field")?.textContent?.includes("f555"), true);
 });
 
-test("groups grow and shrink", () => {
-  const group = field("g", "group", null, { can_grow: true, can_shrink: false });
-  const { model, el } = showForm([group]);
+test("groups grow and shrink", async (t) => {
+  const next = { "g.1": "x" };
+  const group = field("g", "group", null, { can_grow: true, can_shrink: false, next });
+  const { el, server } = await showForm(t, [group]);
   const [add, remove] = el.querySelectorAll<HTMLButtonElement>(".cd-group button");
-  add?.click();
   assert.equal(remove?.disabled, true);
-  assert.deepEqual(model.sent, [{ kind: "grow", key: "g", more: true }]);
+  add?.click();
+  assert.deepEqual(Reflect.get(Object(server.asked.at(-1)?.body), "inputs"), next);
 });
 
-test("inputs without a field are listed", () => {
-  const { model, el } = showForm([]);
+test("inputs without a field are listed", async (t) => {
+  const { el, remake } = await showForm(t, []);
   const others = find(el, ".cd-unshown");
   assert.equal(others.hidden, true);
-  model.set("others", [{ key: "3.x", value: "[1]" }]);
+  await remake(undefined, { others: { "3.x": "[1]" } });
   assert.equal(others.textContent, "Also set: 3.x = [1]");
 });
 
-test("a file of the wrong kind is refused with a reason", () => {
-  const { model, el } = showForm([field("1.image", "image", "", { options: ["a.png"] })]);
+test("a file of the wrong kind is refused with a reason", async (t) => {
+  const { el, server } = await showForm(t, [field("1.image", "image", "", { options: ["a.png"] })]);
   const drop = (name: string) => {
     const event = new Event("drop", { bubbles: true, cancelable: true });
     const dataTransfer = { files: [new File([""], name)] };
@@ -433,7 +403,7 @@ test("a file of the wrong kind is refused with a reason", () => {
   };
   assert.equal(drop("notes.txt"), "notes.txt is not a picture");
   assert.match(drop("mine.json") ?? "", /^mine.json is not a picture; to open it as a workflow, /);
-  assert.deepEqual(model.sent, []);
+  assert.deepEqual(server.take("upload-file"), []);
 });
 
 test("names of files as ComfyUI writes them", () => {
@@ -444,10 +414,15 @@ test("names of files as ComfyUI writes them", () => {
   );
 });
 
-test("no event listener remains after the form is closed", () => {
-  const { model, end } = showForm([field("3.seed", "seed", "1"), field("a", "image", "")]);
+test("a form that is closed does not change any more", async (t) => {
+  const { el, state, end, remake } = await showForm(t, [field("3.seed", "seed", "1")]);
+  const before = el.innerHTML;
   end();
-  assert.equal(model.listenerCount, 0);
+  state.change("3.seed", "2");
+  state.lock("3.seed", false);
+  await remake([]);
+  assert.equal(el.innerHTML, before);
+  assert.equal(inputIn(el).value, "1");
 });
 
 /** Drop a picture on the field of a form. */
@@ -459,97 +434,150 @@ function dropPicture(el: HTMLElement, name: string): void {
 
 const PHOTO = field("1.image", "image", "photo.png", { options: ["photo.png"] });
 
-/** Return the messages of a kind that were sent, and forget all. */
-function sentOf(model: FakeModel, wanted: string) {
-  return model.takeSent().filter(({ kind }) => kind === wanted);
+/** Show a form whose server stores files when the test says so: `stored[place]` are the uploads. */
+async function showUploads(t: TestContext, fields = [PHOTO]) {
+  type Stored = { name: string; resolve: (name: string) => void; fail: (text: string) => void };
+  const stored: Stored[] = [];
+  const store: Answer = ({ body }) =>
+    new Promise((resolve, reject) => {
+      stored.push({
+        name: (body as File).name,
+        resolve: (name) => resolve({ name }),
+        fail: (text) => reject(new Error(text)),
+      });
+    });
+  const view = () => new Blob(["x"], { type: "image/png" });
+  const shown = await showForm(t, fields, {
+    answers: { "upload-file": store, view },
+    machine: "studio",
+  });
+  const told = () => find(shown.el, ".cd-picture [role=status]").textContent;
+  const problem = () => find(shown.el, ".cd-image .cd-problem").textContent;
+  const value = () => shown.state.values.value["1.image"];
+  const drop = (name: string) => {
+    dropPicture(shown.el, name);
+    assert.equal(told(), `Sending ${name} …`);
+    const sent = stored.at(-1);
+    assert.equal(sent?.name, name);
+    return sent as Stored;
+  };
+  return { ...shown, told, problem, value, drop };
 }
 
-test("the kernel stores an uploaded picture, also under the name that the field has", async () => {
-  const { model, el, end } = showForm([PHOTO]);
-  const state = find(el, ".cd-picture [role=status]");
-  const listeners = model.listenerCount;
-  const drop = async (name: string) => {
-    dropPicture(el, name);
-    await until(() => model.sent.some(({ kind }) => kind === "piece"));
-    assert.equal(state.textContent, `Sending ${name} …`);
-    return sentOf(model, "piece")[0]?.id;
-  };
-  const stored = { kind: "stored", name: "photo.png" };
-  model.receive({ ...stored, id: await drop("photo.png") });
-  await until(() => model.sent.length > 0);
-  const uploaded = { kind: "uploaded", form_number: 1, key: "1.image", name: "photo.png" };
-  assert.deepEqual(model.takeSent(), [uploaded]);
-  assert.equal(state.textContent, "");
-  model.receive({ kind: "stored", id: await drop("b.png"), error: "disk full" });
-  await until(() => state.textContent === "");
-  assert.equal(find(el, ".cd-problem").textContent, "Not uploaded: disk full");
-  assert.equal(model.listenerCount, listeners);
+test("a picture is uploaded, also under the name that the field has", async (t) => {
+  const { el, server, told, problem, value, drop } = await showUploads(t);
+  await settled();
+  server.take("view");
+  drop("photo.png").resolve("photo.png");
+  await settled();
+  const [sent] = server.take("upload-file");
+  assert.deepEqual(sent?.query, { machine: "studio" });
+  const fields = { type: "input", subfolder: "", overwrite: "false" };
+  assert.deepEqual(Reflect.get(Object(sent?.body), "fields"), fields);
+  assert.deepEqual([value(), told()], ["photo.png", ""]);
+  drop("b.png").fail("disk full");
+  await settled();
+  assert.deepEqual([value(), told(), problem()], ["photo.png", "", "Not uploaded: disk full"]);
+  drop("c.png");
+  assert.equal(problem(), "");
 
   // Only the last of several counts, and none after another value was entered.
-  const early = await drop("early.png");
-  const late = await drop("late.png");
-  model.receive({ kind: "stored", id: early, name: "early.png" });
-  await until(() => model.listenerCount === listeners + 2); // those of the later one
-  assert.equal(state.textContent, "Sending late.png …");
-  model.receive({ kind: "stored", id: late, name: "late.png" });
-  await until(() => model.sent.length > 0);
-  assert.deepEqual(model.takeSent(), [{ ...uploaded, name: "late.png" }]);
+  const early = drop("early.png");
+  const late = drop("late.png");
+  early.resolve("early.png");
+  await settled();
+  assert.equal(told(), "Sending late.png …");
+  late.resolve("late.png");
+  await settled();
+  assert.deepEqual([value(), told()], ["late.png", ""]);
   const input = find<HTMLInputElement>(el, "[role=combobox]");
-  const replaced = await drop("replaced.png");
+  assert.equal(input.value, "late.png");
+  const replaced = drop("replaced.png");
   type(input, "typed.png");
   input.dispatchEvent(new Event("blur"));
-  assert.equal(state.textContent, "");
-  model.receive({ kind: "stored", id: replaced, name: "replaced.png" });
-  await until(() => model.listenerCount === listeners);
-  assert.deepEqual(sentOf(model, "uploaded"), []);
-  end();
-  assert.equal(model.listenerCount, 0);
+  assert.equal(told(), "");
+  replaced.resolve("replaced.png");
+  await settled();
+  assert.equal(value(), "typed.png");
+  input.click();
+  const options = [...el.querySelectorAll("[role=option]")].map((each) => each.textContent);
+  assert.deepEqual(options, ["photo.png", "late.png"], "what was uploaded can be chosen again");
 });
 
-test("the page uploads pictures itself; one that ends late does not replace a later one", async () => {
-  answerRequests(() => ({ instance: "one" }));
+test("a picture that was missing is shown once it is uploaded under its name", async (t) => {
+  let isThere = false;
+  const view: Answer = () =>
+    isThere ? new Blob(["x"], { type: "image/png" }) : { status: 404, code: "x", message: "gone" };
+  const answers = { view, "upload-file": () => ({ name: "photo.png" }) };
+  const { el } = await showForm(t, [PHOTO], { answers });
+  await settled();
+  const picture = find<HTMLImageElement>(el, ".cd-frame img");
+  assert.equal(find(el, ".cd-problem").textContent, "gone");
+  assert.equal(picture.hasAttribute("src"), false);
+  isThere = true;
+  dropPicture(el, "photo.png");
+  await settled();
+  assert.match(picture.src, /^blob:/);
+  assert.equal(find(el, ".cd-problem").textContent, "");
+});
+
+test("a picture that is there can be painted on", async (t) => {
+  const { el, painted, state } = await showUploads(t);
+  const paint = find<HTMLButtonElement>(el, "[aria-label='1.image: paint a mask, or crop it']");
+  assert.equal(paint.hidden, true, "it is not loaded yet");
+  find(el, ".cd-frame img").dispatchEvent(new Event("load"));
+  assert.equal(paint.hidden, false);
+  paint.click();
+  assert.deepEqual(painted, [["1.image", "photo.png"]]);
+  state.change("1.image", "other.png");
+  assert.equal(paint.hidden, true);
+});
+
+test("the page uploads pictures itself, and gives one up for a later one", async (t) => {
   globalThis.XMLHttpRequest = FakeRequest as unknown as typeof XMLHttpRequest;
-  const { model, el } = showForm([PHOTO], { server: { base: "/", instance: "one" } });
-  const state = find(el, ".cd-picture [role=status]");
-  for (const name of ["early.png", "photo.png"]) {
-    const { length } = FakeRequest.made;
-    dropPicture(el, name);
-    await until(() => FakeRequest.made.length > length);
-  }
-  const [early, late] = FakeRequest.made.splice(0);
-  late?.succeed({ name: "photo.png" });
-  await until(() => model.sent.length > 0);
-  assert.equal(state.textContent, "");
-  early?.succeed({ name: "early.png" });
-  await new Promise((resolve) => setImmediate(resolve));
-  assert.deepEqual(
-    sentOf(model, "uploaded").map(({ name }) => name),
-    ["photo.png"],
-  );
-  assert.equal(state.textContent, "");
+  FakeRequest.made = [];
+  const { el, state } = await showForm(t, [PHOTO], { transport: new Straight("/") });
+  const told = () => find(el, ".cd-picture [role=status]").textContent;
+  dropPicture(el, "early.png");
+  dropPicture(el, "photo.png");
+  const [early, late] = FakeRequest.made;
+  assert.equal(early?.isAborted, true);
+  assert.equal(late?.url, "/comfyui-deploy/upload-file");
+  late?.upload.onprogress({ loaded: 1, total: 3 });
+  assert.equal(told(), "Sending photo.png: 33 %");
+  late?.upload.onload();
+  assert.equal(told(), "Sending photo.png: storing …");
+  late?.succeed({ name: "stored.png" });
+  await settled();
+  assert.deepEqual([state.values.value["1.image"], told()], ["stored.png", ""]);
 });
 
-test("a file that is being uploaded when another workflow is chosen is not for its form", async () => {
-  const { model, el } = showForm([PHOTO]);
-  const listeners = model.listenerCount;
-  const state = () => find(el, ".cd-picture [role=status]").textContent;
-  for (const answer of [{ name: "late.png" }, { error: "disk full" }]) {
-    for (const fields of [model.get("fields"), [PHOTO, field("b", "text", "")]]) {
-      dropPicture(el, "late.png");
-      await until(() => model.sent.some(({ kind }) => kind === "piece"));
-      await new Promise((resolve) => setImmediate(resolve));
-      const [piece] = sentOf(model, "piece");
-      assert.equal(state(), "Sending late.png …");
-      model.set("fields", fields);
-      model.set("form_number", Number(model.get("form_number")) + 1);
-      assert.equal(state(), "");
-      model.receive({ kind: "stored", id: piece?.id, ...answer });
-      await until(() => model.listenerCount === listeners);
-      assert.deepEqual(sentOf(model, "uploaded"), []);
-      assert.equal(find(el, ".cd-image .cd-problem").textContent, "");
-      assert.equal(state(), "");
+test("a file that is being uploaded when another workflow is chosen is not for its form", async (t) => {
+  const { state, now, told, problem, drop } = await showUploads(t);
+  for (const fields of [[PHOTO], [PHOTO, field("b", "text", "")]]) {
+    for (const end of ["resolve", "fail"] as const) {
+      const upload = drop("late.png");
+      now.fields = fields;
+      const opened = state.open({ workflow_id: "other" });
+      assert.equal(told(), "");
+      await opened;
+      upload[end]("late.png");
+      await settled();
+      assert.deepEqual([told(), problem(), state.values.value["1.image"]], ["", "", "photo.png"]);
+      assert.deepEqual(state.changed.value, {});
     }
   }
+});
+
+test("an upload goes on, and is shown, while a value changes which fields there are", async (t) => {
+  const { el, remake, told, value, drop } = await showUploads(t);
+  const upload = drop("new.png");
+  await remake([PHOTO, field("b", "text", "")]);
+  assert.equal(told(), "Sending new.png …");
+  upload.resolve("new.png");
+  await settled();
+  assert.deepEqual([told(), value()], ["", "new.png"]);
+  assert.equal(find<HTMLInputElement>(el, "[role=combobox]").value, "new.png");
 });
 
 const REMOTE = "class_type=Talk&input=voice";
@@ -562,49 +590,49 @@ const VOICES = {
   refresh: null,
 };
 
-/** Show a field with a remote list to a page that reaches its server; `answer` is the list. */
-function showRemote(answer: () => unknown, more: object = {}) {
-  const requests = answerRequests((url) =>
-    url.includes("node-options") ? answer() : { instance: "remote" },
-  );
-  const server = { base: "/", instance: "remote" };
-  const fields = [field("3.voice", "combo", "old", { remote: REMOTE, ...more })];
-  const shown = showForm(fields, { server, machine: "studio" });
-  const lists = () => requests.filter(({ url }) => url.includes("node-options"));
+/** Show a field with a remote list; `answer` is the list. */
+async function showRemote(t: TestContext, answer: () => unknown) {
+  const fields = [field("3.voice", "combo", "old", { remote: REMOTE })];
+  const answers = { "node-options": answer };
+  const shown = await showForm(t, fields, { answers, machine: "studio" });
+  const lists = () => shown.server.asked.filter(({ path }) => path === "node-options");
   return { ...shown, input: inputIn(shown.el), lists };
 }
 
-test("a remote list is loaded when it is opened, and takes any text before and after", async () => {
+test("a remote list is loaded when it is opened, and takes any text before and after", async (t) => {
   let reply: object = VOICES;
-  const { model, el, input, lists } = showRemote(() => reply);
+  const { state, el, input, lists } = await showRemote(t, () => reply);
   type(input, "typed");
   press(input, "Enter");
-  assert.deepEqual(model.sent.at(-1)?.values, { "3.voice": "typed" }, "without the list");
+  assert.deepEqual(state.changed.value, { "3.voice": "typed" }, "without the list");
   input.click();
+  assert.equal(find(el, ".cd-remote").textContent, "Loading the list …");
   await until(() => el.querySelectorAll("[role=option]").length === 2);
   assert.deepEqual(
-    lists().map(({ url }) => url),
-    [`/comfyui-deploy/node-options?${REMOTE}&machine=studio`],
+    lists().map(({ query }) => query),
+    [{ class_type: "Talk", input: "voice", machine: "studio" }],
   );
   assert.equal(input.value, "typed", "a value that the list does not have stays");
   el.querySelector<HTMLElement>("[role=option]")?.click();
-  assert.deepEqual(model.sent.at(-1)?.values, { "3.voice": "v1" });
+  assert.deepEqual(state.changed.value, { "3.voice": "v1" });
   assert.equal(input.value, "Ada");
   assert.equal(lists().length, 1, "it is kept");
   reply = { ...VOICES, options: [], left_out: 3 };
   find(el, "[aria-label='3.voice: load the list again']").click();
-  await until(() => find(el, ".cd-remote").textContent?.includes("3 more cannot be shown"));
+  await until(
+    () => find(el, ".cd-remote").textContent?.includes("3 more cannot be shown") ?? false,
+  );
   assert.equal(input.value, "v1");
 });
 
-test("a remote list that fails says so once, and is tried again", async () => {
+test("a remote list that fails says so once, and is tried again", async (t) => {
   let fails = true;
-  const { el, input, lists } = showRemote(() => {
-    if (fails) throw new Error("it answered 404 to GET /voices.");
-    return VOICES;
+  const { el, input, lists } = await showRemote(t, () => {
+    const message = "it answered 404 to GET /voices.";
+    return fails ? { status: 502, code: "x", message } : VOICES;
   });
   input.click();
-  await until(() => find(el, ".cd-remote").textContent?.includes("404"));
+  await until(() => find(el, ".cd-remote").textContent?.includes("404") ?? false);
   const said = "it answered 404 to GET /voices. Any value can be typed.";
   assert.equal(find(el, ".cd-remote").textContent, said);
   assert.equal(find(el, "[role=listbox]").textContent, said, "also in the open list");
@@ -616,21 +644,16 @@ test("a remote list that fails says so once, and is tried again", async () => {
   assert.equal(lists().length, 2);
 });
 
-test("a page without the server asks the kernel for a remote list", async () => {
-  answerRequests(() => ({ instance: "another" }));
+test("a picture has the files of its list and those of a route, which stay if it fails", async (t) => {
+  let reply: object = VOICES;
   const pictures = [field("3.image", "image", "", { remote: REMOTE, options: ["own.png"] })];
-  const { model, el } = showForm(pictures);
+  const { el } = await showForm(t, pictures, { answers: { "node-options": () => reply } });
   find(el, "[role=combobox]").click();
-  await until(() => model.sent.some(({ kind }) => kind === "options"));
-  const { id, key } = model.sent.find(({ kind }) => kind === "options") ?? {};
-  assert.equal(key, "3.image");
-  assert.equal(find(el, ".cd-remote").textContent, "Loading the list …");
-  model.receive({ kind: "options", id, reply: VOICES });
   await until(() => el.querySelectorAll("[role=option]").length === 3);
+  reply = { status: 502, code: "x", message: "ComfyUI does not answer" };
   find(el, "[aria-label='3.image: load the list again']").click();
-  await until(() => model.sent.filter(({ kind }) => kind === "options").length === 2);
-  const again = model.sent.filter(({ kind }) => kind === "options")[1];
-  model.receive({ kind: "options", id: again?.id, error: "ComfyUI does not answer" });
-  await until(() => find(el, ".cd-remote").textContent?.startsWith("ComfyUI does not answer."));
+  await until(
+    () => find(el, ".cd-remote").textContent?.startsWith("ComfyUI does not answer.") ?? false,
+  );
   assert.equal(el.querySelectorAll("[role=option]").length, 3, "the list from before");
 });

@@ -35,3 +35,30 @@ test("a value that the workflow does not have is not sent unless it is set", asy
   state.change("1.voice", "");
   assert.deepEqual(state.inputs(), { "1.edit": edit, "1.text": "" });
 });
+
+test("a value that the workflow lacks is asked for, also that of an external input", async () => {
+  const missing = { more: false, hint: "", choices: null, required: true, may_be_empty: false };
+  const row = (key: string, more: object) => {
+    const place = { key, keys: [key], node: "1", input: key.split(".").at(-1), label: key };
+    return { ...missing, ...place, kind: "image", original: null, ...more };
+  };
+  const rows = [
+    row("photo", {}),
+    row("1.image", {}),
+    row("face", { required: false, may_be_empty: true }),
+    row("1.voice", { kind: "combo", original: "", remote: "class_type=Talk&input=voice" }),
+    row("size", { kind: "text", original: "large" }),
+  ];
+  const values = { photo: null, "1.image": null, face: null, "1.voice": "", size: "large" };
+  const lists = { choices: [], unlocked: [], outputs: [], notes: [] };
+  const facts = { given: {}, problems: {}, others: {}, unknown: {}, title: "", structure: "" };
+  const reply = { ...lists, ...facts, rows, values, defined: true };
+  const state = new FormState({ post: async () => reply } as unknown as Transport);
+  await state.open({});
+  assert.equal(state.inputs(), null);
+  const problem = "must have a value, because the workflow has none";
+  assert.deepEqual(state.problems.value, { photo: problem, "1.image": problem });
+  state.change("photo", "me.png");
+  state.change("1.image", "you.png");
+  assert.deepEqual(state.inputs(), { photo: "me.png", "1.image": "you.png" });
+});

@@ -203,7 +203,9 @@ export class FakeRequest {
   send(form: FormData) {
     this.form = form;
   }
+  isAborted = false;
   abort() {
+    this.isAborted = true;
     this.onabort();
   }
   succeed(reply: object) {

@@ -9,10 +9,12 @@ type Asked = { method: string; path: string; query: Query; body: unknown };
 export type Answer = (asked: Asked) => unknown;
 
 export class Recorded extends Transport {
-  readonly base = null;
   readonly asked: Asked[] = [];
 
-  constructor(readonly answers: Record<string, Answer>) {
+  constructor(
+    readonly answers: Record<string, Answer>,
+    readonly base: string | null = null,
+  ) {
     super();
   }
 

@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
 import test, { type TestContext } from "node:test";
 import { crc32, inflateSync } from "node:zlib";
+import { signal } from "@preact/signals";
 import { type ComponentChildren, render } from "preact";
 import type { Query } from "../src/transport.ts";
-import { blobUrls, press, scrollEverywhere, type } from "./page.ts";
+import { blobUrls, find, press, scrollEverywhere, type } from "./page.ts";
 import { card, details, file, output, Recorded, serverOf } from "./recorded.ts";
 
 const { Gallery } = await import("../src/components/gallery.tsx");
@@ -65,6 +66,12 @@ test("outputs are grouped by their nodes, those that the author chose first", as
   assert.match(el.textContent, /seed 18446744073709551615/);
   const sized = el.querySelector<HTMLElement>(".cd-sized");
   assert.equal(sized?.style.getPropertyValue("--cd-ratio"), "2", "its place is reserved");
+  const pictures = el.querySelectorAll<HTMLElement>(".cd-picture-button");
+  pictures[0]?.focus();
+  for (const place of [1, 2, 2]) {
+    press(document.activeElement as HTMLElement, "ArrowRight");
+    assert.equal(document.activeElement, pictures[place], "the keys go on to other nodes");
+  }
   await draw(<Gallery transport={transport} run={run} chosen={["9", "2"]} />);
   assert.deepEqual(titles(), ["Final", "Draft <i>"]);
   assert.match(el.textContent, /Other outputs \(1\)/);
@@ -177,6 +184,7 @@ test("runs are searched, selected, compared, pinned and deleted", async (t) => {
   const runs = [3, 2, 1].map((number) => card(number));
   const transport = new Recorded(serverOf(runs));
   const shown: string[] = [];
+  const edits = signal(0);
   const { el, press: pressButton } = await show(
     t,
     <History
@@ -184,6 +192,7 @@ test("runs are searched, selected, compared, pinned and deleted", async (t) => {
       structure="s"
       onShow={(id) => shown.push(id)}
       onReuse={(id) => `Values of ${id}`}
+      edits={edits}
     />,
   );
   const boxes = () => [...el.querySelectorAll<HTMLInputElement>(".cd-select")];
@@ -196,6 +205,9 @@ test("runs are searched, selected, compared, pinned and deleted", async (t) => {
   await select(0);
   await pressButton("Use these values");
   assert.match(el.textContent, /Values of p3/);
+  edits.value += 1;
+  await settle();
+  assert.doesNotMatch(el.textContent, /Values of p3/, "the form has others now");
   await select(1);
   await select(2);
   assert.match(el.textContent, /Two runs can be compared/);
@@ -219,6 +231,31 @@ test("runs are searched, selected, compared, pinned and deleted", async (t) => {
   await wait(350);
   await settle();
   assert.match(el.textContent, /No runs match/);
+});
+
+test("what is typed into one filter soon after another is used, too", async (t) => {
+  const transport = new Recorded(serverOf([card(1)]));
+  const { el } = await show(t, <History transport={transport} structure="s" />);
+  const search = find<HTMLInputElement>(el, "input[type=search]");
+  const time = find<HTMLSelectElement>(el, "select[aria-label=Time]");
+  type(search, "red ");
+  await wait(350);
+  assert.equal(search.value, "red ", "a word may follow");
+  time.value = "dates";
+  time.dispatchEvent(new Event("change", { bubbles: true }));
+  await settle();
+  transport.take("runs/cards");
+  const [from, to] = el.querySelectorAll<HTMLInputElement>("input[type=date]");
+  assert.ok(from && to);
+  type(from, "2020-01-31");
+  type(search, "red harbour");
+  type(to, "2020-01-30");
+  await wait(350);
+  assert.match(el.textContent, /The first date is after the second/);
+  assert.deepEqual([from.value, to.value], ["2020-01-31", "2020-01-30"]);
+  const [asked] = transport.take("runs/cards");
+  assert.equal(asked?.query?.search, "red harbour");
+  assert.equal(asked?.query?.after, undefined, "dates that contradict each other are not used");
 });
 
 test("keys move in the list, and a new run of others appears", async (t) => {

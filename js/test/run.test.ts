@@ -3,7 +3,7 @@ import test from "node:test";
 import { toJson } from "../src/exact.ts";
 import { drawSeed, FormState, readNumber } from "../src/state/form.ts";
 import { RunQueue } from "../src/state/runs.ts";
-import { RouteError, type ServerEvent, Transport } from "../src/transport.ts";
+import { RouteError, type ServerEvent, Straight, Transport } from "../src/transport.ts";
 import "./page.ts";
 
 const tick = () => new Promise((resolve) => setTimeout(resolve, 5));
@@ -279,4 +279,25 @@ test("a broken stream is joined again until the run has ended", async (t) => {
   runs.follow("r");
   for (let turn = 0; turn < 400 && !told.length; turn += 1) await tick();
   assert.deepEqual(told, ["ended success"]);
+});
+
+test("a refused run marks the fields that ComfyUI names", async (t) => {
+  const rows = [row("1.ckpt_name", { kind: "text" }), row("2.image", { kind: "text" })];
+  const facts = { sentence: "is not here", extra_info: { input_name: "ckpt_name" } };
+  const refusal = {
+    code: "prompt_invalid",
+    message: "no",
+    node_errors: { 1: { errors: [facts] } },
+  };
+  t.mock.method(globalThis, "fetch", async (url: string) =>
+    url.includes("workflow/form")
+      ? Response.json(formReply(rows, { "1.ckpt_name": "a", "2.image": "b" }))
+      : Response.json(refusal, { status: 400 }),
+  );
+  const transport = new Straight("/");
+  const form = new FormState(transport);
+  await form.open({ workflow_id: "w" });
+  const error = await transport.post("run", {}).catch((problem) => problem);
+  assert.equal(form.mark(error), true);
+  assert.deepEqual(form.problems.value, { "1.ckpt_name": "is not here" });
 });

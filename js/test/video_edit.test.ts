@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { test } from "node:test";
+import { type TestContext, test } from "node:test";
 import {
   between,
   drawn,
@@ -9,8 +9,8 @@ import {
   timeText,
   withParts,
 } from "../src/form/video_edit.ts";
-import form from "../src/views/form.ts";
-import { answerRequests, find, press, show, type, until } from "./page.ts";
+import { find, press, type, until } from "./page.ts";
+import { field, showForm } from "./shown_form.ts";
 
 const VIDEO = { width: 320, height: 180, duration: 8 };
 const TRIM = '{"trim":{"start_time":1.5,"duration":2}}';
@@ -75,35 +75,16 @@ test("a value that does not fit its video is told", () => {
   assert.equal(timeText(61.239), "1:01.24");
 });
 
-function showEdit(features: string[], original: string) {
-  answerRequests(() => ({ instance: "film" }));
-  const plain = { hint: "", options: null, more: false };
+async function showEdit(t: TestContext, features: string[], original: string) {
   const fields = [
-    { ...plain, key: "1.file", label: "Film", kind: "video", original: "a.webm" },
-    {
-      ...plain,
-      key: "1.edit",
-      label: "Edit",
-      kind: "video_edit",
-      original,
-      edit: { features, video: "1.file" },
-    },
+    field("1.file", "video", "a.webm", { label: "Film" }),
+    field("1.edit", "video_edit", original, { label: "Edit", edit: { features, video: "1.file" } }),
   ];
-  const values = { "1.file": "a.webm", "1.edit": original };
-  const more = {
-    problems: {},
-    others: [],
-    opened: false,
-    locked: [],
-    machine: null,
-    form_number: 1,
-  };
-  const server = { base: "/", instance: "film" };
-  const shown = show(form, { ...more, fields, values, server });
+  const shown = await showForm(t, fields, { base: "/" });
   const root = find(shown.el, ".cd-video-edit");
   const number = (label: string) =>
     root.querySelector(`input[aria-label^="Edit: ${label}"]`) as HTMLInputElement;
-  const value = () => (shown.model.get("values") as Record<string, string>)["1.edit"];
+  const value = () => shown.state.values.value["1.edit"];
   return { ...shown, root, number, value };
 }
 
@@ -119,28 +100,28 @@ async function loaded(root: HTMLElement, facts: object = {}) {
   return film;
 }
 
-test("the numbers of an edit work without the video, and wrong ones are refused", () => {
-  const { el, root, number, value, model } = showEdit(["trim", "crop"], TRIM);
+test("the numbers of an edit work without the video, and wrong ones are refused", async (t) => {
+  const { el, root, number, value, state } = await showEdit(t, ["trim", "crop"], TRIM);
   assert.equal(find(root, ".cd-filming").hidden, true);
   assert.equal(number("start").value, "1.5");
   type(number("start"), "2.25");
   const crop = { x: 0, y: 0, width: 0, height: 0 };
   assert.equal(value(), JSON.stringify({ trim: { start_time: 2.25, duration: 2 }, crop }));
-  const before = model.sent.length;
+  const before = value();
   for (const wrong of ["-1", "", "1e999"]) type(number("duration"), wrong);
   type(number("width"), "10.5");
-  assert.equal(model.sent.length, before);
+  assert.equal(value(), before);
   assert.match(el.textContent ?? "", /width must be a whole number of pixels, from 0/);
   number("width").dispatchEvent(new Event("change"));
   assert.equal(number("width").value, "0");
   find(root, "button.cd-button").click();
   assert.equal(value(), JSON.stringify({ trim: { start_time: 0, duration: 0 }, crop }));
-  model.set("values", { "1.file": "a.webm", "1.edit": '{"trim":{"start_time":4}}' });
-  assert.equal(number("start").value, "0", "the kernel does not know what was typed last");
+  state.change("1.edit", '{"trim":{"start_time":4}}');
+  assert.equal(number("start").value, "4");
 });
 
-test("an edit shows its video, and its ends are moved by keys", async () => {
-  const { root, number, value } = showEdit(["trim"], TRIM);
+test("an edit shows its video, and its ends are moved by keys", async (t) => {
+  const { root, number, value } = await showEdit(t, ["trim"], TRIM);
   assert.equal(number("width"), null, "only what the input has");
   const film = await loaded(root);
   assert.equal(find(root, ".cd-filming").hidden, false);
@@ -158,14 +139,14 @@ test("an edit shows its video, and its ends are moved by keys", async () => {
   assert.match(find(root, "[role=status]").textContent ?? "", /The video ends before/);
 });
 
-test("a video that the browser cannot show leaves the numbers", async () => {
-  const { root, model } = showEdit(["trim", "crop"], TRIM);
+test("a video that the browser cannot show leaves the numbers", async (t) => {
+  const { root, state } = await showEdit(t, ["trim", "crop"], TRIM);
   const film = await loaded(root, { videoWidth: 0 });
   assert.equal(find(root, ".cd-filming").hidden, true);
   assert.match(find(root, "[role=status]").textContent ?? "", /the numbers work without it/);
   film.onerror?.(new Event("error"));
   assert.match(find(root, "[role=status]").textContent ?? "", /cannot show the video/);
-  model.set("values", { "1.file": "", "1.edit": TRIM });
+  state.change("1.file", "");
   assert.equal(find(root, "[role=status]").textContent, "");
   assert.equal(film.getAttribute("src"), null);
 });

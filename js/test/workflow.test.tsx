@@ -115,6 +115,7 @@ test("the list has stored workflows and files, and keys choose in it", async (t)
   assert.equal(traits.workflow_id.value, "a");
   assert.equal(traits.version.value, 2);
   assert.match(find(el, ".comfydeploy-versions").textContent ?? "", /v2 · .* · wider/);
+  assert.equal(find<HTMLSelectElement>(el, ".comfydeploy-versions select").value, "2");
 });
 
 test("a stored workflow is renamed, tagged, deleted and restored; what was open stays", async (t) => {

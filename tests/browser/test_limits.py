@@ -116,9 +116,10 @@ def test_a_picture_of_a_hundred_megapixels(open_run_panel: Any, huge: str) -> No
     expect(tile).to_contain_text("at most 178 megapixels")
     assert_neat(panel)
     result.locator(".cd-picture-button").first.click()
-    full = opened.page.get_by_role("dialog").locator("img")
-    expect(full).to_have_js_property("complete", True)
-    assert full.evaluate("image => image.naturalWidth") >= 1024
+    viewer = opened.page.get_by_role("dialog", name="Picture in full size")
+    expect(viewer.locator("img")).to_have_js_property("naturalWidth", 1024)
+    expect(viewer.get_by_text("the picture has 100 million pixels")).to_be_visible()
+    expect(viewer.get_by_role("button", name="Show all pixels")).to_be_visible()
     opened.page.keyboard.press("Escape")
 
 

@@ -221,9 +221,8 @@ def test_sweeps(looks: Looks, lab: JupyterProcess, empty: Comfy) -> None:
 
 
 def test_an_account(looks: Looks, empty: Comfy) -> None:
-    panel = (
-        "from comfydeploy_jupyter.widgets.account_panel import AccountPanel\nAccountPanel(comfy)"
-    )
+    kinds = "from comfydeploy_jupyter.widgets import comfydeploy_panel as kinds"
+    panel = f"{kinds}\nkinds.AccountPanel(comfy)"
     looks.opened.run(connected(empty) + panel)
     expect(looks.opened.panel.get_by_role("button", name="Sign in")).to_be_enabled()
     looks.take("account")
@@ -254,10 +253,12 @@ def test_a_workflow_panel(looks: Looks, empty: Comfy) -> None:
         "Compare": panel.locator(".comfydeploy-changes li"),
         "Save": panel.get_by_label("Comment"),
         "Export": panel.get_by_label("Format"),
-        "Run": panel.locator(".comfydeploy-history li img"),
+        "Run": panel.get_by_role("button", name="Use these values again"),
     }
     for tab, part in shown.items():
         panel.get_by_role("tab", name=tab, exact=True).click()
+        if tab == "Run":  # what is not seen is not requested
+            panel.locator(".comfydeploy-history").evaluate("each => each.scrollIntoView()")
         expect(part.first).to_be_visible()
         looks.take(f"workflows-{tab.lower()}")
 
@@ -282,6 +283,7 @@ def test_a_machine_and_a_pool(
     try:
         opened.run(f"{connected(empty)}cd.ComfyDeployPanel('look-machine.json', comfy=comfy)")
         expect(panel.first.get_by_text("Memory", exact=True)).to_be_visible()
+        expect(panel.get_by_text("Ready").first).to_be_visible()
         looks.take("machine")
         graph = {
             "1": node("UNETLoader", unet_name="flux1-dev.safetensors", weight_dtype="default"),

@@ -12,7 +12,7 @@ import requests
 from distributed import LocalCluster
 from distributed.security import Security
 
-from comfydeploy_jupyter import ComfyDeployPanel, connect
+from comfydeploy_jupyter import connect
 from comfydeploy_jupyter.errors import InvalidRequestError
 from tests.helpers.clusters import make_certificates
 from tests.helpers.jupyter import RestartableJupyter
@@ -272,23 +272,19 @@ def test_runs_wait_while_workers_have_other_versions(start_cluster, jupyter, cre
     assert jupyter.get("machine", machine_id="hpc")[1]["error"] is None
 
 
-def test_the_panel_shows_errors_of_a_cluster(start_cluster, jupyter, create):
+def test_errors_of_a_cluster_are_told_while_runs_wait(start_cluster, jupyter, create):
     cluster = start_cluster()
     assert create(cluster, comfyui_path="/nowhere/<ComfyUI>")[0] == 200
-    run(jupyter, "waiting")
-    panel = ComfyDeployPanel(comfy=connect(jupyter.url, token=jupyter.token), machine="hpc")
-    try:
-        until(lambda: "1 waiting" in panel.report)
-        cluster.add_worker()
-        until(lambda: "there is no ComfyUI in /nowhere/&lt;ComfyUI&gt;" in panel.report)
-        cluster.scheduler.kill()
-        until(
-            lambda: "cannot be reached" in panel.report and "scheduler" in panel.report,
-            what=lambda: panel.report,
-        )
-        assert "1 waiting" in panel.report
-    finally:
-        panel.close()
+    prompt_id = run(jupyter, "waiting")
+
+    def error() -> str:
+        return jupyter.get("machine", machine_id="hpc")[1]["error"] or ""
+
+    cluster.add_worker()
+    until(lambda: "there is no ComfyUI in /nowhere/<ComfyUI>" in error(), timeout=60)
+    cluster.scheduler.kill()
+    until(lambda: "cannot be reached" in error() and "scheduler" in error(), what=error)
+    assert jupyter.get("check-status", prompt_id=prompt_id)[1]["status"] == "queued"
 
 
 def test_python_makes_a_pool_of_a_cluster_object(jupyter, lease_settings, tmp_path):

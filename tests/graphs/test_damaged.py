@@ -31,12 +31,12 @@ def queued(ui: dict[str, Any]) -> dict[str, Any]:
     return {key: {k: node[k] for k in ("class_type", "inputs")} for key, node in graph.items()}
 
 
-@pytest.mark.parametrize("name", ROWS.keys() - BY_NAME - {"out2_v149"})
+@pytest.mark.parametrize("name", sorted(ROWS.keys() - BY_NAME - {"out2_v149"}))
 def test_queues_what_the_newest_frontend_does(name: str) -> None:
     assert queued(ROWS[name]["ui"]) == ROWS[name]["api"]
 
 
-@pytest.mark.parametrize("name", ROWS.keys() - BY_NAME - REPAIRED_IN_1_49)
+@pytest.mark.parametrize("name", sorted(ROWS.keys() - BY_NAME - REPAIRED_IN_1_49))
 def test_what_1_49_saved_is_read_as_it_reads_it(name: str) -> None:
     row = ROWS[name]
     ui = {**row["ui"], "extra": {"frontendVersion": "1.49.6"}}

@@ -34,7 +34,7 @@ def test_each_widget_has_a_script_that_needs_no_other() -> None:
     for widget, script in scripts.items():
         assert not imports(script, r"^\s*import\b(?!\()|\brequire\("), widget
     later = {one.__name__ for one, script in scripts.items() if imports(script, r"\bimport\(")}
-    assert later == {"Gallery", "PagePanel"}, "the view of 3D models, and the panels"
+    assert later == {"Panel"}, "the panels"
 
 
 def test_the_viewer_of_models_is_light_and_has_its_licence() -> None:

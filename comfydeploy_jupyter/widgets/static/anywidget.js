@@ -42,10 +42,10 @@ async function fromServer() {
   const { baseUrl } = pageConfig();
   if (!baseUrl) return null;
   try {
-    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"a4a4b321a72cf78c"}`;
+    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"4ecb0a78192007cb"}`;
     const reply = await fetch(url, { headers: pageHeaders() });
     const text = reply.ok ? await reply.text() : "";
-    return text.startsWith(`// ${"a4a4b321a72cf78c"} `) ? text : null;
+    return text.startsWith(`// ${"4ecb0a78192007cb"} `) ? text : null;
   } catch {
     return null;
   }
@@ -74,24 +74,21 @@ function panels(model) {
   const page = globalThis;
   page[LOADED] ??= {};
   const loaded = page[LOADED];
-  loaded["a4a4b321a72cf78c"] ??= load(model);
-  loaded["a4a4b321a72cf78c"].catch(() => delete loaded["a4a4b321a72cf78c"]);
-  return loaded["a4a4b321a72cf78c"];
+  loaded["4ecb0a78192007cb"] ??= load(model);
+  loaded["4ecb0a78192007cb"].catch(() => delete loaded["4ecb0a78192007cb"]);
+  return loaded["4ecb0a78192007cb"];
 }
 function render({ model, el }) {
   let end = () => {
   };
   let isOver = false;
   el.classList.add("comfydeploy-panel");
-  panels(model).then(
-    ({ mount }) => {
-      if (!isOver) end = mount(model, el);
-    },
-    (error) => {
-      const text = `The panel cannot be shown: ${error}`;
-      el.replaceChildren(h("div", { className: "comfydeploy-error", role: "alert" }, text));
-    }
-  );
+  panels(model).then(({ mount }) => {
+    if (!isOver) end = mount(model, el);
+  }).catch((error) => {
+    const text = `The panel cannot be shown: ${error}`;
+    el.replaceChildren(h("div", { className: "comfydeploy-error", role: "alert" }, text));
+  });
   return () => {
     isOver = true;
     end();

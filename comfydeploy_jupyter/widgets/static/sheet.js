@@ -53,9 +53,6 @@ function parseJson(text) {
     return null;
   }
 }
-function messageOf(error) {
-  return error instanceof Error ? error.message : String(error);
-}
 
 // src/server.ts
 var REACH_TIMEOUT = 5e3;
@@ -102,7 +99,6 @@ var Files = class {
       if (message.kind !== "file" || !waiting) return;
       this.waiting.delete(message.id);
       if (message.error) return waiting.reject(new Error(message.error));
-      if (message.size !== void 0) return waiting.resolve(message.size);
       waiting.resolve(this.blobUrl(message, buffers));
     });
   }
@@ -146,7 +142,7 @@ var Files = class {
   async url(query, side = 0) {
     const base = await pageServer(this.model.get("server"));
     if (base === null) {
-      return isSmall(side) ? this.smallCopy(query, side) : String(await this.askForFile(query, side));
+      return isSmall(side) ? this.smallCopy(query, side) : this.askForFile(query, side);
     }
     return `${base}comfyui-deploy/view?${query}${side ? `&thumbnail=${side}` : ""}`;
   }
@@ -157,7 +153,7 @@ var Files = class {
     if (known) return this.keep(key, known);
     const sent = this.copies.get(query);
     if (sent) return sent;
-    const request = this.requested.get(key) ?? this.askForFile(query, side).then((url) => this.keep(key, String(url))).finally(() => this.requested.delete(key));
+    const request = this.requested.get(key) ?? this.askForFile(query, side).then((url) => this.keep(key, url)).finally(() => this.requested.delete(key));
     this.requested.set(key, request);
     return request;
   }
@@ -172,47 +168,12 @@ var Files = class {
     }
     return url;
   }
-  /** Request a file, for a script that needs its content. */
-  async read(query, side = 0) {
-    const url = await this.url(query, side);
-    try {
-      return await fetch(url, { headers: pageHeaders() });
-    } finally {
-      if (!isSmall(side)) this.revoke(url);
-    }
-  }
-  /** Return the size of a file in bytes; -1 if the server does not return it. */
-  async size(query) {
-    const base = await pageServer(this.model.get("server"));
-    if (base === null) return Number(await this.askForFile(query, 0, true));
-    const url = `${base}comfyui-deploy/view?${query}`;
-    const reply = await fetch(url, { method: "HEAD", headers: pageHeaders() });
-    if (!reply.ok) throw new Error(`HTTP ${reply.status}`);
-    return Number(reply.headers.get("Content-Length") ?? -1);
-  }
-  /** Return why there is no small copy of a picture, empty if unknown; and whether it is missing. */
-  async whyNoCopy(query, side) {
-    let message = "";
-    let isMissing = false;
-    try {
-      const reply = await this.read(query, side);
-      isMissing = reply.status === 404;
-      if (!reply.ok) message = parseJson(await reply.text())?.message ?? "";
-    } catch (error) {
-      message = messageOf(error);
-    }
-    return { reason: message.replace(/^thumbnail:/, "A preview"), isMissing };
-  }
-  askForFile(query, side, only_size = false) {
-    return this.ask({ kind: "file", query, side, only_size }, side ? query : "");
-  }
-  /** Send a message, and return the reply of the kernel: a blob URL, or a number. */
-  ask(message, copyOf = "") {
+  askForFile(query, side) {
     const id = newId();
     const answer = new Promise((resolve, reject) => {
-      this.waiting.set(id, { resolve, reject, copyOf });
+      this.waiting.set(id, { resolve, reject, copyOf: side ? query : "" });
     });
-    this.model.send({ ...message, id });
+    this.model.send({ kind: "file", id, query, side });
     return answer;
   }
   /**
@@ -425,12 +386,11 @@ var AboutPoint = class {
   }
 };
 
-// src/gallery/model_view.ts
-var LARGEST = 64 << 20;
-
-// src/gallery/outputs.ts
+// src/gallery/move_focus.ts
 function moveFocus(root, event) {
-  const all = [...root.querySelectorAll(".cd-picture-button")];
+  const all = [...root.querySelectorAll(".cd-picture-button")].filter(
+    (each) => !each.closest("details:not([open])")
+  );
   const place = all.indexOf(event.target);
   const targets = {
     ArrowLeft: place - 1,

@@ -77,16 +77,28 @@ export function Filters({ filter, labels, onChange }: FiltersProps) {
   const [typed, setTyped] = useState(filter.search);
   const [isDated, setDated] = useState(Boolean(filter.first || filter.last));
   const timer = useRef<ReturnType<typeof setTimeout>>(undefined);
+  const pending = useRef<Partial<Filter>>({}); // typed, and not used yet
   const latest = useRef(filter);
   latest.current = filter;
   const id = useId();
-  const change = (changed: Partial<Filter>) => onChange({ ...latest.current, ...changed });
+  const change = (changed: Partial<Filter>) => {
+    clearTimeout(timer.current);
+    const next = { ...latest.current, ...pending.current, ...changed };
+    pending.current = {};
+    onChange(next);
+  };
   const later = (changed: Partial<Filter>) => {
     clearTimeout(timer.current);
-    timer.current = setTimeout(() => change(changed), WAIT);
+    pending.current = { ...pending.current, ...changed };
+    timer.current = setTimeout(() => change({}), WAIT);
   };
   useEffect(() => () => clearTimeout(timer.current), []);
-  useEffect(() => setTyped(filter.search), [filter.search]);
+  useEffect(() => {
+    // a space at the end is no part of the search, but more may be typed behind it
+    setTyped((text) =>
+      text.trim() === (pending.current.search ?? filter.search) ? text : filter.search,
+    );
+  }, [filter.search]);
   const problem = problemOf(filter);
   const choice = (
     name: string,
@@ -107,7 +119,7 @@ export function Filters({ filter, labels, onChange }: FiltersProps) {
       <span>{text}</span>
       <input
         type="date"
-        value={filter[name]}
+        value={pending.current[name] ?? filter[name]}
         aria-invalid={problem ? true : undefined}
         aria-describedby={id}
         // A date that is typed is one after each digit of its year.
@@ -167,10 +179,9 @@ export function Filters({ filter, labels, onChange }: FiltersProps) {
           icon="times"
           label="Show all runs again"
           onClick={() => {
-            clearTimeout(timer.current);
             setDated(false);
             setTyped("");
-            onChange(EVERYTHING);
+            change(EVERYTHING);
           }}
         />
       )}

@@ -1,7 +1,9 @@
 /** The outputs of a run by node: pictures, videos, sounds, texts, files; why it failed; its timings. */
 
-import { useEffect, useRef, useState } from "preact/hooks";
+import type { ReadonlySignal } from "@preact/signals";
+import { useEffect, useState } from "preact/hooks";
 import { counted, formatBytes, messageOf } from "../format.ts";
+import { moveFocus } from "../gallery/move_focus.ts";
 import { type Media, mediaOf, Picture, Player, Tile } from "../media.tsx";
 import {
   describe,
@@ -62,9 +64,12 @@ type GalleryProps = {
   isEarlier?: boolean;
   /** Put the values of the run into the form; returns what to say about it. */
   onReuse?: (promptId: string) => Promise<string> | string;
+  /** Changes with the form: what was said about its values is no longer true then. */
+  edits?: ReadonlySignal<unknown>;
 };
 
-export function Gallery({ transport, run, chosen = [], isEarlier = false, onReuse }: GalleryProps) {
+export function Gallery(props: GalleryProps) {
+  const { transport, run, chosen = [], isEarlier = false, onReuse, edits } = props;
   const media = mediaOf(transport);
   const [reused, setReused] = useState("");
   const [opened, setOpened] = useState<ShownFile | null>(null);
@@ -72,6 +77,7 @@ export function Gallery({ transport, run, chosen = [], isEarlier = false, onReus
     setReused("");
     setOpened(null);
   }, [run.prompt_id]);
+  useEffect(() => edits?.subscribe(() => setReused("")), [edits]);
   const [shown, others] = inOrder(run.outputs, chosen);
   const all = [...shown, ...others].flatMap(({ files }) => files.filter(isPicture));
   const files = run.outputs.flatMap((output) => output.files);
@@ -84,9 +90,11 @@ export function Gallery({ transport, run, chosen = [], isEarlier = false, onReus
   ];
   const title = isEarlier ? "Earlier run" : statusOf(run);
   return (
+    // biome-ignore lint/a11y/noStaticElementInteractions: the keys are those of its pictures
     <div
       class={`comfydeploy-view comfydeploy-gallery${isEarlier ? " cd-busy" : ""}`}
       aria-busy={isEarlier}
+      onKeyDown={(event) => moveFocus(event.currentTarget, event)}
     >
       <span class="cd-unseen" role="status">
         {isEarlier ? "" : `${title}: ${counted(files.length, "file")}`}
@@ -217,7 +225,6 @@ type PicturesProps = Parts & { pictures: ShownFile[]; players: ShownFile[] };
 
 /** Small copies of pictures; videos and sounds are beside them if they are few together. */
 function Pictures({ media, pictures, players, count, onOpen }: PicturesProps) {
-  const root = useRef<HTMLDivElement>(null);
   const own = pictures.length + players.length;
   const isTogether = own <= FEW;
   const size = own === 1 ? " cd-single" : own <= FEW ? " cd-few" : "";
@@ -226,12 +233,7 @@ function Pictures({ media, pictures, players, count, onOpen }: PicturesProps) {
   return (
     <>
       {pictures.length > 0 && (
-        // biome-ignore lint/a11y/noStaticElementInteractions: the keys are those of its buttons
-        <div
-          ref={root}
-          class={`cd-pictures${size}`}
-          onKeyDown={(event) => root.current && moveFocus(root.current, event)}
-        >
+        <div class={`cd-pictures${size}`}>
           {pictures.map((file) => (
             <PictureButton
               key={file.query}
@@ -310,34 +312,6 @@ function PictureButton({ media, file, side, onOpen }: PictureButtonProps) {
       )}
     </button>
   );
-}
-
-/** Move the focus to another picture with the arrow keys, Home and End. */
-function moveFocus(root: HTMLElement, event: KeyboardEvent): void {
-  const all = [...root.querySelectorAll<HTMLElement>(".cd-picture-button")];
-  const place = all.indexOf(event.target as HTMLElement);
-  const targets: Record<string, number> = {
-    ArrowLeft: place - 1,
-    ArrowRight: place + 1,
-    ArrowUp: above(all, place, -1),
-    ArrowDown: above(all, place, 1),
-    Home: 0,
-    End: all.length - 1,
-  };
-  const target = targets[event.key];
-  if (place < 0 || target === undefined) return;
-  event.preventDefault();
-  event.stopPropagation();
-  all[Math.max(0, Math.min(all.length - 1, target))]?.focus();
-}
-
-/** Return the position of the picture in the row above (-1) or below (1). */
-function above(all: HTMLElement[], place: number, step: number): number {
-  const leftOf = (at: number) => Math.round(all[at]?.getBoundingClientRect().left ?? 0);
-  for (let at = place + step; at >= 0 && at < all.length; at += step) {
-    if (leftOf(at) === leftOf(place)) return at;
-  }
-  return place;
 }
 
 /** A text; a long one is folded, and is in the page only while it is unfolded. */

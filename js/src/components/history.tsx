@@ -1,5 +1,6 @@
 /** The earlier runs of a workflow, or of all workflows, newest first. */
 
+import type { ReadonlySignal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { counted, formatBytes, formatDuration, messageOf } from "../format.ts";
@@ -17,7 +18,16 @@ import type { Transport } from "../transport.ts";
 import { AboutRun, type RunActions } from "./about_run.tsx";
 import { Comparison } from "./comparison.tsx";
 import { Filters, isFiltered } from "./filters.tsx";
-import { Button, Checkbox, Dialog, ErrorBox, Icon, IconButton, usePolling } from "./ui.tsx";
+import {
+  Button,
+  Checkbox,
+  Dialog,
+  ErrorBox,
+  Icon,
+  IconButton,
+  Question,
+  usePolling,
+} from "./ui.tsx";
 import { Viewer } from "./viewer.tsx";
 import { Wall } from "./wall.tsx";
 
@@ -36,6 +46,8 @@ type HistoryProps = {
   inputs?: [string, string][];
   /** Changes when a run has ended, which is then shown at once. */
   revision?: unknown;
+  /** Changes with the form: what was said about its values is no longer true then. */
+  edits?: ReadonlySignal<unknown> | undefined;
   onShow?: (promptId: string) => void;
   /** Put the values of a run into the form; returns what to say about it. */
   onReuse?: (promptId: string) => Promise<string> | string;
@@ -43,7 +55,7 @@ type HistoryProps = {
   onUse?: (file: ShownFile, key: string) => Promise<string> | string;
 };
 
-type Notice = { text: string; isProblem: boolean };
+type Notice = { text: string; isProblem: boolean; isOfForm?: boolean };
 type Opened = { promptId: string; query: string };
 
 /** The reply of `runs/delete`. */
@@ -56,7 +68,7 @@ type Deletion = {
 };
 
 export function History(props: HistoryProps) {
-  const { transport, structure, chosen = null, inputs = [], revision } = props;
+  const { transport, structure, chosen = null, inputs = [], revision, edits } = props;
   const media = mediaOf(transport);
   const root = useRef<HTMLDivElement>(null);
   const list = useMemo(() => new RunList(transport, structure), [transport, structure]);
@@ -66,7 +78,7 @@ export function History(props: HistoryProps) {
   const [selected, setSelected] = useState(new Map<string, RunCard>());
   const [notice, setNotice] = useState<Notice | null>(null);
   const [opened, setOpened] = useState<Opened | null>(null);
-  const [asked, setAsked] = useState<Question | null>(null);
+  const [asked, setAsked] = useState<Asked | null>(null);
   const [compared, setCompared] = useState<[RunCard, RunCard] | null>(null);
   useEffect(() => {
     setSelected(new Map());
@@ -83,12 +95,16 @@ export function History(props: HistoryProps) {
     if (!isFirst.current) list.refresh();
     isFirst.current = false;
   }, [revision]);
+  useEffect(
+    () => edits?.subscribe(() => setNotice((said) => (said?.isOfForm ? null : said))),
+    [edits],
+  );
   list.revision.value; // this is shown again when it changes
 
   /** Do something that takes a while, and say what came of it. */
-  const act = async (action: () => Promise<string> | string) => {
+  const act = async (action: () => Promise<string> | string, isOfForm = false) => {
     try {
-      setNotice({ text: await action(), isProblem: false });
+      setNotice({ text: await action(), isProblem: false, isOfForm });
     } catch (error) {
       setNotice({ text: messageOf(error), isProblem: true });
     }
@@ -136,8 +152,8 @@ export function History(props: HistoryProps) {
   };
   const { onReuse, onUse, onShow } = props;
   const actions: RunActions = {
-    reuse: onReuse && ((run) => act(() => onReuse(run.prompt_id))),
-    use: onUse && ((file, key) => act(() => onUse(file, key))),
+    reuse: onReuse && ((run) => act(() => onReuse(run.prompt_id), true)),
+    use: onUse && ((file, key) => act(() => onUse(file, key), true)),
     show: onShow && ((run) => onShow(run.prompt_id)),
     pin: (run) => pin([run], !run.pinned),
     remove: (run) => askAbout([run]),
@@ -514,10 +530,10 @@ function RunViewer({ transport, list, inputs, actions, opened, onClose }: RunVie
 }
 
 /** What is to be deleted, in words and as fields of `runs/delete`. */
-type Question = { text: string; which: object };
+type Asked = { text: string; which: object };
 
 type DeleteProps = {
-  question: Question;
+  question: Asked;
   onDelete: (which: object, files: boolean) => void;
   onClose: () => void;
 };
@@ -525,8 +541,16 @@ type DeleteProps = {
 function DeleteDialog({ question, onDelete, onClose }: DeleteProps) {
   const [files, setFiles] = useState(false);
   return (
-    <Dialog label={question.text} onClose={onClose}>
-      <div class="cd-question">{question.text}</div>
+    <Question
+      title={question.text}
+      action="Delete"
+      danger
+      onConfirm={() => {
+        onClose();
+        onDelete(question.which, files);
+      }}
+      onClose={onClose}
+    >
       <Checkbox
         label="Delete their output files from the disk, too"
         checked={files}
@@ -535,20 +559,7 @@ function DeleteDialog({ question, onDelete, onClose }: DeleteProps) {
       <div class="cd-faint">
         Pinned runs stay. Files stay if another run, a workflow or an upload uses them.
       </div>
-      <div class="cd-line cd-end">
-        <Button label="Cancel" onClick={onClose} />
-        <button
-          type="button"
-          class="cd-button cd-danger"
-          onClick={() => {
-            onClose();
-            onDelete(question.which, files);
-          }}
-        >
-          Delete
-        </button>
-      </div>
-    </Dialog>
+    </Question>
   );
 }
 

@@ -1,6 +1,7 @@
 /** What a workflow lacks on a machine: models, with one button that downloads them, and nodes. */
 
-import { useSignal } from "@preact/signals";
+import { type Signal, useSignal } from "@preact/signals";
+import type { RefObject } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import { counted, formatBytes, messageOf } from "../format.ts";
 import type { Source } from "../state/form.ts";
@@ -39,13 +40,17 @@ const CAN_FETCH = new Set(["missing", "failed", "cancelled"]);
 
 type Props = {
   transport: Transport;
+  /** The panel, if downloads are followed while any part of it is seen. */
+  panel?: RefObject<HTMLElement | null>;
   source: Source;
   machine: string | null;
   /** Called when a model was downloaded: the form then offers it. */
   onFetched: () => void;
+  /** What downloads the missing models, for other parts of the panel; null if nothing can be. */
+  download?: Signal<(() => void) | null>;
 };
 
-export function Missing({ transport, source, machine, onFetched }: Props) {
+export function Missing({ transport, panel, source, machine, onFetched, download }: Props) {
   const root = useRef<HTMLDivElement>(null);
   const found = useSignal<Found | null>(null);
   const problem = useSignal("");
@@ -75,7 +80,7 @@ export function Missing({ transport, source, machine, onFetched }: Props) {
     return () => wanted.current?.abort();
   }, [source, machine, transport]);
 
-  const server = useServerTransfers(transport, root, () =>
+  const server = useServerTransfers(transport, panel ?? root, () =>
     Boolean(found.value?.models.some(({ state }) => state === "fetching")),
   );
   const { value: transfers } = server.transfers;
@@ -113,14 +118,20 @@ export function Missing({ transport, source, machine, onFetched }: Props) {
   const isFetching = models.some(({ state }) => state === "fetching");
   const canFetch = models.some(({ state }) => CAN_FETCH.has(state)) && !isFetching && !isBusy.value;
   const size = lacking.reduce((sum, model) => sum + (model.size ?? 0), 0);
-  if (!models.length && !nodes.length) return <div ref={root} hidden />;
+  const canDownload = canFetch && !offline;
+  useEffect(() => {
+    if (!download) return undefined;
+    download.value = canDownload ? fetchAll : null;
+    return () => {
+      download.value = null;
+    };
+  }, [canDownload, source, machine, transport, download]);
+  if (!lacking.length && !nodes.length) return <div ref={root} hidden />;
   const said = [
     lacking.length
       ? `${counted(lacking.length, "model")} ${lacking.length === 1 ? "is" : "are"} missing` +
         (size ? `, ${formatBytes(size)}` : "")
-      : models.length
-        ? "All models are available"
-        : "",
+      : "",
     nodes.length ? `${nodes.length} node ${nodes.length === 1 ? "class" : "classes"} missing` : "",
   ];
   return (
@@ -134,7 +145,7 @@ export function Missing({ transport, source, machine, onFetched }: Props) {
             <Button
               label="Sizes"
               hint="Request the sizes of the missing models from their sites"
-              disabled={!canFetch || offline}
+              disabled={!canDownload}
               onClick={() => ask({ dry_run: true, sizes: true })}
             />
             <Button
@@ -146,7 +157,7 @@ export function Missing({ transport, source, machine, onFetched }: Props) {
                   : "Download the missing models into their folders"
               }
               primary
-              disabled={!canFetch || offline}
+              disabled={!canDownload}
               onClick={fetchAll}
             />
           </>

@@ -8,7 +8,7 @@ import { ProgressView } from "./progress.tsx";
 import { Button, ErrorBox, Icon, IconButton, Note } from "./ui.tsx";
 
 const LEAST_ROOM = 240; // the least height of a picture, in pixels
-const AROUND = 90; // pixels of height that a result needs beside its picture
+const AROUND = 120; // pixels of height that a result needs beside its pictures: facts and a title
 const MOST_ABOVE = 0.3; // of the height of the view, for what is above the bar
 
 const KEYS: [keys: string[], what: string][] = [
@@ -28,16 +28,20 @@ type Props = {
   isReady: boolean;
   state: string;
   error: string;
-  /** Why the number of runs is not valid. */
-  problem: string;
+  /** Downloads the missing models that the error names; null if there are none. */
+  onDownload: (() => void) | null;
   /** Said beside the number of runs. */
   note: string;
-  onRun: () => void;
+  onRun: (times: number) => void;
 };
 
-export function RunBar({ runs, times, isReady, state, error, problem, note, onRun }: Props) {
+export function RunBar(props: Props) {
+  const { runs, times, isReady, state, error, onDownload, note, onRun } = props;
   const box = useRef<HTMLDivElement>(null);
+  const input = useRef<HTMLInputElement>(null);
   const isAsking = useSignal(false);
+  /** Why the number of runs is not valid. */
+  const problem = useSignal("");
   const help = useRef<HTMLDialogElement>(null);
   const opener = useRef<HTMLElement | null>(null);
   const number = runs.followed.value.length + runs.submitting.value;
@@ -48,14 +52,22 @@ export function RunBar({ runs, times, isReady, state, error, problem, note, onRu
     isAsking.value = false;
     opener.current?.focus();
   };
-  const latest = useRef({ onRun, isBusy, dismiss });
-  latest.current = { onRun, isBusy, dismiss };
+  const run = () => {
+    if (!isReady) return;
+    const number = Number(times.value);
+    const isNumber = Number.isInteger(number) && number >= 1 && number <= MAX_AT_ONCE;
+    problem.value = isNumber ? "" : `must be 1 to ${MAX_AT_ONCE}`;
+    if (isNumber) onRun(number);
+    else input.current?.focus();
+  };
+  const latest = useRef({ run, isBusy, dismiss });
+  latest.current = { run, isBusy, dismiss };
   useEffect(() => {
     const panel = box.current?.closest<HTMLElement>(".comfydeploy-panel");
     const onKey = (event: KeyboardEvent) => {
       const target = event.target as HTMLElement;
       if (event.defaultPrevented && event.key !== "Enter") return;
-      if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) latest.current.onRun();
+      if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) latest.current.run();
       else if (event.key === "Escape" && !target.closest("dialog")) {
         if (isAsking.value) latest.current.dismiss();
         else if (latest.current.isBusy) {
@@ -80,21 +92,23 @@ export function RunBar({ runs, times, isReady, state, error, problem, note, onRu
             class="cd-button cd-primary"
             title="Run the workflow with these values (Ctrl+Enter)"
             disabled={!isReady}
-            onClick={onRun}
+            onClick={run}
           >
             <Icon name="play" /> Run
           </button>
           <label class="cd-line cd-times">
             times
             <input
+              ref={input}
               type="number"
               min={1}
               max={MAX_AT_ONCE}
               step={1}
               value={times.value}
-              title={problem || HINT}
-              aria-invalid={problem ? "true" : undefined}
+              title={problem.value || HINT}
+              aria-invalid={problem.value ? "true" : undefined}
               onInput={(event) => {
+                problem.value = "";
                 times.value = event.currentTarget.value;
               }}
             />
@@ -148,7 +162,18 @@ export function RunBar({ runs, times, isReady, state, error, problem, note, onRu
           </div>
         </div>
       )}
-      <ErrorBox text={error} />
+      <ErrorBox text={problem.value ? `times: ${problem.value}` : error}>
+        {onDownload && !problem.value && (
+          <div class="cd-line">
+            <Button
+              label="Download"
+              icon="download"
+              hint="Download the missing models into their folders"
+              onClick={onDownload}
+            />
+          </div>
+        )}
+      </ErrorBox>
       <ProgressView runs={runs} />
     </div>
   );

@@ -262,7 +262,8 @@ export function Question(props: QuestionProps) {
   const { title, action, onConfirm, onClose, danger = false, disabled = false, children } = props;
   const buttons = useRef<HTMLDivElement>(null);
   useLayoutEffect(() => {
-    const field = buttons.current?.parentElement?.querySelector("input");
+    const fields = buttons.current?.parentElement?.querySelectorAll("input");
+    const field = [...(fields ?? [])].find(({ type }) => type !== "checkbox");
     if (field) field.select();
     else buttons.current?.querySelector("button")?.focus();
   }, []);

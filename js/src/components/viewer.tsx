@@ -48,6 +48,7 @@ export function Viewer({ media, pictures, start, onClose, name, beside }: Viewer
   };
   const isCut = size.width * size.height > MANY_PIXELS && wanted !== place;
   const isCopy = file.kind === "hdr" || isCut;
+  const sized = size.width ? { ...file, ...size } : file;
   const nameAt = (at: number) => name?.(at) ?? nameOf(pictures[at] ?? file);
   const compare = () => {
     if (pinned !== null) return setPinned(null);
@@ -100,7 +101,7 @@ export function Viewer({ media, pictures, start, onClose, name, beside }: Viewer
     <Dialog label="Picture in full size" class="cd-viewer" onClose={onClose} onKeyDown={onKeyDown}>
       <div class="cd-line cd-tools">
         <span class="cd-grow cd-cut" role="status" aria-live="polite">
-          {describe(file)}
+          {describe(sized)}
           {position}
           {said && ` · ${said}`}
         </span>
@@ -180,7 +181,7 @@ export function Viewer({ media, pictures, start, onClose, name, beside }: Viewer
             )}
           </Stage>
         )}
-        {beside && <div class="cd-side">{beside(file, place)}</div>}
+        {beside && <div class="cd-side">{beside(sized, place)}</div>}
       </div>
     </Dialog>
   );

@@ -1,19 +1,9 @@
 /** The data of fields for the form's controls. */
 
-import type { Files, FilesTraits } from "../files.ts";
-import type { Model, Subscriptions } from "../model.ts";
+import type { Media } from "../media.tsx";
 import type { RemoteOptions } from "./remote_list.ts";
 
 export type Value = string | number | boolean | null;
-
-/** The message about a changed value; the numbers of a page increase. */
-export type Typed = {
-  kind: "typed";
-  id: string;
-  page: string;
-  number: number;
-  values: Record<string, Value>;
-};
 
 /** A row of the form, as `graphs/shown_form.py` describes it. */
 export type Field = {
@@ -55,41 +45,37 @@ export type Field = {
   can_shrink?: boolean;
 };
 
-export type FormTraits = FilesTraits & {
-  /** Another one for each workflow. */
-  form_number: number;
-  fields: Field[];
-  values: Record<string, Value>;
-  locked: string[];
-  problems: Record<string, string>;
-  others: { key: string; value: string }[];
-  opened: boolean;
-  machine: string | null;
-  /** Whether the page itself paints masks on pictures. */
-  can_paint?: boolean;
-  /** Sends a file to ComfyUI's input folder, if the page itself does that; returns its name. */
-  send_file?: (
-    file: File,
-    progress: (share: number) => void,
-    signal: AbortSignal,
-  ) => Promise<string>;
-};
-
-/** The form that contains a control. */
+/** What a form does for the control of one of its fields. */
 export type Form = {
-  model: Model<FormTraits>;
-  events: Subscriptions;
-  files: Files;
-  /** Send a value that the user has set to the kernel. */
-  change: (key: string, value: Value) => void;
+  /** The id of the control, and that of the text that describes it. */
+  id: string;
+  hintId: string;
+  /** The value at first; later ones come by `set`. */
+  value: Value;
+  /** The user has set a value. */
+  change: (value: Value) => void;
+  /** Show why the page does not accept a value; an empty text removes this message. */
+  refuse: (text: string) => void;
+  /** Whether every run keeps the value of a seed. An effect that calls it follows it. */
+  isLocked: () => boolean;
+  lock: (isLocked: boolean) => void;
+  /** Have a random seed drawn. */
+  draw: () => void;
+  /** Load the options that a route gives. */
+  options: () => Promise<RemoteOptions>;
+  /** Send a file to ComfyUI; return the name that is the value then, null if there is none. */
+  upload: (file: File) => Promise<string | null>;
+  /** Stop sending it. */
+  giveUp: () => void;
+  /** How sending a file goes; empty without one. An effect that calls it follows it. */
+  sending: () => string;
+  /** Let the user paint a mask on the picture that a value names, or crop it. */
+  paint: (name: string) => void;
+  /** The files of ComfyUI, and the query by which they have the file that a value names. */
+  media: Media;
+  query: (name: string) => string;
   /** Call an action with the value of a field, now and after each change; return how to end it. */
   watch: (key: string, action: (value: Value) => void) => () => void;
-  /** Load a whole file, if the page reaches the server: it is too large for the kernel. */
-  play: (query: string, media: HTMLMediaElement, failed: () => void) => void;
-  /** Load the options that a route gives for a field. */
-  options: (field: Field) => Promise<RemoteOptions>;
-  /** Show why the page does not accept a value; an empty text removes this message. */
-  refuse: (key: string, text: string) => void;
 };
 
 /** The element that shows the value of a field, and with which users change it. */
@@ -98,6 +84,3 @@ export type Control = {
   set: (value: Value) => void;
   end?: () => void;
 };
-
-/** The ids of a control and of the text that describes it. */
-export type Ids = { id: string; hintId: string };

@@ -1,12 +1,13 @@
 /** The control of an input that accepts a picture, a video or a sound. */
 
+import { effect } from "@preact/signals";
 import { comboBox } from "../combo_box.ts";
-import { fileButton, h, iconButton, isAccepted } from "../dom.ts";
-import { uploadByKernel } from "../files.ts";
+import { fileButton, h, iconButton, isAccepted, setText } from "../dom.ts";
 import { messageOf } from "../format.ts";
-import { pageServer, postFile } from "../server.ts";
-import type { Control, Field, Form, Ids, Value } from "./field.ts";
+import { RouteError } from "../transport.ts";
+import type { Control, Field, Form, Value } from "./field.ts";
 import { RemoteList } from "./remote_list.ts";
+import { ShownFile } from "./shown_file.ts";
 
 const SIDE = 128; // pixels of a small copy
 
@@ -41,103 +42,92 @@ export function viewQuery(name: string, machine: string | null): string {
   return query.toString();
 }
 
-export function mediaControl(
-  form: Form,
-  field: Field,
-  kind: Kind,
-  { id, hintId }: Ids,
-  value: Value,
-): Control {
-  const { model, files } = form;
+export function mediaControl(form: Form, field: Field, kind: Kind): Control {
+  const { media, refuse } = form;
   const { word, accept, tag, ready } = MEDIA[kind];
-  const shown =
+  const element =
     tag === "img" ? h("img", { alt: "" }) : h(tag, { controls: true, preload: "metadata" });
-  const frame = h("div", { className: `cd-frame cd-${tag}` }, shown);
-  shown.addEventListener(ready, () => frame.classList.add("cd-there"));
+  const frame = h("div", { className: `cd-frame cd-${tag}` }, element);
+  const isPicture = element instanceof HTMLImageElement;
+  const paint = iconButton(
+    "paint-brush",
+    `${field.label}: paint a mask, or crop it`,
+    () => form.paint(String(present ?? "")),
+    { hidden: true },
+  );
+  element.addEventListener(ready, () => {
+    frame.classList.add("cd-there");
+    paint.hidden = !isPicture;
+  });
+  const shown = new ShownFile(media, element, isPicture ? SIDE : 0);
   const state = h("span", { className: "cd-faint", role: "status" });
-  const refuse = (text: string) => form.refuse(field.key, text);
-
-  /** The upload whose file will be the value; null if the user has entered another value since. */
-  let sending: AbortController | null = null;
-  const giveUp = () => {
-    sending?.abort();
-    sending = null;
-    state.textContent = "";
-    cancel.hidden = true;
+  let reason = ""; // why the picture is not shown
+  const cancel = iconButton("times", `${field.label}: do not send it`, form.giveUp);
+  const showState = () => {
+    setText(state, form.sending() || reason);
+    cancel.hidden = !form.sending();
   };
-  let wanted = "";
-  let present = value;
-  const preview = async (now: Value) => {
+
+  let present = form.value;
+  const preview = (now: Value) => {
     present = now;
-    const name = String(now ?? "");
-    wanted = name;
+    reason = "";
+    showState();
     frame.classList.remove("cd-there");
-    edit.hidden = true;
-    state.textContent = "";
-    files.free(shown);
+    paint.hidden = true;
+    shown.clear();
+    const name = String(now ?? "");
     if (!name || /^[a-z]+:/i.test(name)) return;
-    const isPicture = shown instanceof HTMLImageElement;
-    // A whole video is too large to be sent through the kernel for a preview.
-    if (!isPicture && (await pageServer(model.get("server"))) === null) return;
-    if (wanted !== name) return;
     const label = `${field.label}: ${name}`;
-    if (isPicture) shown.alt = label;
-    else shown.setAttribute("aria-label", label);
-    const query = viewQuery(name, model.get("machine"));
-    const explain = async () => {
-      const { reason, isMissing } = await files.whyNoCopy(query, SIDE);
-      if (wanted !== name) return;
-      if (isMissing) refuse(reason);
-      else state.textContent = reason;
+    if (isPicture) element.alt = label;
+    else element.setAttribute("aria-label", label);
+    const query = form.query(name);
+    const explain = async (error?: unknown) => {
+      const read = () => media.read(`${query}&thumbnail=${SIDE}`);
+      const problem =
+        error ??
+        (await read().then(
+          () => null,
+          (failure) => failure,
+        ));
+      if (present !== now || !problem) return;
+      const text = messageOf(problem).replace(/^thumbnail:/, "A preview");
+      if (problem instanceof RouteError && problem.status === 404) return refuse(text);
+      reason = text;
+      showState();
     };
-    files.show(shown, query, isPicture ? SIDE : 0, isPicture ? explain : undefined);
+    shown.show(query, isPicture ? explain : () => {});
   };
 
+  /** The list of the field, which files that were uploaded since are in, and that of a route. */
   const options = () => {
-    const now = model.get("fields").find(({ key }) => key === field.key);
-    const fixed = (now?.options ?? []).map((option) => ({ value: option, text: String(option) }));
+    const fixed = (field.options ?? []).map((option) => ({ value: option, text: String(option) }));
     return [...fixed, ...(remote?.options ?? [])];
   };
   const remote = field.remote
     ? new RemoteList(form, field, () => combo.setOptions(options(), present))
     : null;
   const combo = comboBox({
-    id,
+    id: form.id,
     label: field.label,
-    value,
+    value: present,
     options: options(),
     free: true,
     hint: "a file of ComfyUI's input folder, or an address",
-    describedBy: hintId,
+    describedBy: form.hintId,
     choose: (chosen) => {
       const now = chosen as Value;
-      giveUp();
       refuse("");
-      form.change(field.key, now);
+      form.change(now);
       preview(now);
     },
-    opened: () => remote?.opened(),
+    opened: () => {
+      combo.setOptions(options(), present);
+      remote?.opened();
+    },
   });
   remote?.for(combo);
 
-  /** Upload a file to ComfyUI; return the name that it got. */
-  const store = async (
-    file: File,
-    showState: (text: string) => void,
-    signal: AbortSignal,
-  ): Promise<string> => {
-    const progress = (fraction: number) => {
-      const stage = fraction < 1 ? `${Math.floor(100 * fraction)} %` : "storing …";
-      showState(`Sending ${file.name}: ${stage}`);
-    };
-    const sendFile = model.get("send_file");
-    if (sendFile) return sendFile(file, progress, signal);
-    const base = await pageServer(model.get("server"));
-    if (base === null) return uploadByKernel(model, file);
-    const machine = model.get("machine");
-    const destination = { type: "input", subfolder: "", overwrite: false, machine };
-    return (await postFile(base, file, destination, progress).done).name;
-  };
   const upload = async (file: File) => {
     if (!isAccepted(file, accept)) {
       const workflow = /\.json$/i.test(file.name)
@@ -145,51 +135,14 @@ export function mediaControl(
         : "";
       return refuse(`${file.name} is not a ${word}${workflow}`);
     }
-    giveUp();
-    const stop = new AbortController();
-    sending = stop;
-    const isAwaited = () => sending === stop;
-    const showState = (text: string) => {
-      if (isAwaited()) state.textContent = text;
-    };
-    const drop = () => {
-      if (isAwaited()) giveUp();
-    };
-    const form_number = model.get("form_number");
     refuse("");
-    showState(`Sending ${file.name} …`);
-    cancel.hidden = !model.get("send_file");
-    model.on("change:form_number", drop);
-    try {
-      const name = await store(file, showState, stop.signal);
-      if (!isAwaited()) return;
-      giveUp(); // the value may be the same as before
-      model.send({ kind: "uploaded", form_number, key: field.key, name });
-    } catch (error) {
-      if (!isAwaited()) return;
-      giveUp();
-      refuse(`Not uploaded: ${messageOf(error)}`);
-    } finally {
-      model.off("change:form_number", drop);
-    }
+    const before = present;
+    const name = await form.upload(file);
+    if (name === before && name === present) preview(name); // there may have been no such file
   };
-  const cancel = iconButton("times", `${field.label}: do not send it`, () => giveUp(), {
-    hidden: true,
-  });
   const [button, input] = fileButton("Upload", accept, upload, {
     title: `Upload a ${word} for ${field.label}, or drop one here`,
     "aria-label": `${field.label}: upload a ${word}`,
-  });
-
-  // A page that speaks with the routes itself paints the mask; see `components/mask_painter.tsx`.
-  const edit = iconButton(
-    "paint-brush",
-    `${field.label}: paint a mask, or crop it`,
-    () => model.send({ kind: "paint", key: field.key, name: String(present ?? "") }),
-    { hidden: true },
-  );
-  shown.addEventListener(ready, () => {
-    edit.hidden = kind !== "image" || !model.get("can_paint");
   });
 
   const root = h(
@@ -212,19 +165,22 @@ export function mediaControl(
     frame,
     h("div", { className: "cd-grow" }, combo.root),
     remote?.button,
-    edit,
+    paint,
     button,
     input,
     state,
     cancel,
     remote?.state,
   );
-  preview(value);
+  preview(present);
+  const unwatch = effect(showState);
   return {
     root,
     end: () => {
+      unwatch();
       remote?.end();
       combo.end();
+      shown.clear();
     },
     set(now) {
       combo.setOptions(options(), now);

@@ -3,7 +3,7 @@
 import { type ComboBox, comboBox, type Option } from "../combo_box.ts";
 import { h, iconButton, setText } from "../dom.ts";
 import { messageOf } from "../format.ts";
-import type { Control, Field, Form, Ids, Value } from "./field.ts";
+import type { Control, Field, Form, Value } from "./field.ts";
 
 /** The reply of the route `node-options`. */
 export type RemoteOptions = {
@@ -25,7 +25,7 @@ export class RemoteList {
 
   constructor(
     private readonly form: Form,
-    private readonly field: Field,
+    field: Field,
     /** Called with a list that was loaded. */
     private readonly show: () => void,
   ) {
@@ -48,7 +48,7 @@ export class RemoteList {
   }
 
   private async load(): Promise<void> {
-    const request = this.form.options(this.field);
+    const request = this.form.options();
     this.last = request;
     this.tell("Loading the list …");
     this.button.setAttribute("aria-busy", "true");
@@ -88,22 +88,22 @@ export class RemoteList {
 }
 
 /** The control of such an input: any text can be typed, too. */
-export function remoteChoice(form: Form, field: Field, ids: Ids, value: Value): Control {
+export function remoteChoice(form: Form, field: Field): Control {
   const fixed = (field.options ?? []).map((option) => ({ value: option, text: String(option) }));
-  let now = value;
+  let now = form.value;
   const all = () => [...fixed, ...list.options];
   const list = new RemoteList(form, field, () => combo.setOptions(all(), now));
   const combo = comboBox({
-    id: ids.id,
+    id: form.id,
     label: field.label,
-    value,
+    value: now,
     options: all(),
     free: true,
     hint: "choose or type",
-    describedBy: ids.hintId,
+    describedBy: form.hintId,
     choose: (chosen) => {
       now = chosen as Value;
-      form.change(field.key, now);
+      form.change(now);
     },
     opened: () => list.opened(),
   });

@@ -2,8 +2,8 @@
 
 import { h, iconButton, setText } from "../dom.ts";
 import { parseJson } from "../format.ts";
-import type { Control, Field, Form, Ids, Value } from "./field.ts";
-import { viewQuery } from "./media_control.ts";
+import type { Control, Field, Form, Value } from "./field.ts";
+import { ShownFile } from "./shown_file.ts";
 
 export type Trim = { start_time: number; duration: number };
 export type Crop = { x: number; y: number; width: number; height: number };
@@ -123,11 +123,11 @@ function follow(element: HTMLElement, pressed: PointerEvent, move: (at: PointerE
   element.setPointerCapture?.(pressed.pointerId);
 }
 
-export function videoEdit(form: Form, field: Field, ids: Ids, value: Value): Control {
+export function videoEdit(form: Form, field: Field): Control {
   const features = field.edit?.features ?? ["trim", "crop"];
   const canTrim = features.includes("trim");
   const canCrop = features.includes("crop");
-  let now = value;
+  let now = form.value;
   let video = UNKNOWN;
   let unseen = ""; // why the video is not shown
 
@@ -135,8 +135,8 @@ export function videoEdit(form: Form, field: Field, ids: Ids, value: Value): Con
     const present = partsOf(now);
     const all = Object.fromEntries(features.map((part) => [part, present[part]]));
     now = withParts(now, { ...all, ...parts });
-    form.refuse(field.key, "");
-    form.change(field.key, now);
+    form.refuse("");
+    form.change(now);
     show();
   };
 
@@ -146,24 +146,24 @@ export function videoEdit(form: Form, field: Field, ids: Ids, value: Value): Con
     const [word, meaning] = NAMES[name] ?? [name, name];
     const unit = part === "trim" ? "a number of seconds" : "a whole number of pixels";
     const input = h("input", {
-      id: inputs.size ? undefined : ids.id,
+      id: inputs.size ? undefined : form.id,
       type: "number",
       min: 0,
       step: part === "trim" ? TIME_STEP : 1,
       className: "cd-short",
       title: meaning,
       "aria-label": `${field.label}: ${meaning}`,
-      "aria-describedby": ids.hintId,
+      "aria-describedby": form.hintId,
       oninput: () => {
         const wanted = Number(input.value);
         const isRight = input.value !== "" && wanted >= 0 && Number.isFinite(wanted);
         if (!isRight || (part === "crop" && !Number.isInteger(wanted))) {
-          return form.refuse(field.key, `${word} must be ${unit}, from 0`);
+          return form.refuse(`${word} must be ${unit}, from 0`);
         }
         set({ [part]: { ...partsOf(now)[part], [name]: wanted } });
       },
       onchange: () => {
-        form.refuse(field.key, "");
+        form.refuse("");
         show(); // what is not a number is not kept
       },
     });
@@ -352,19 +352,20 @@ export function videoEdit(form: Form, field: Field, ids: Ids, value: Value): Con
     unseen = why;
     show();
   };
+  const shown = new ShownFile(form.media, film);
   let file = "";
   const load = (name: Value) => {
     const wanted = String(name ?? "");
     if (wanted === file) return;
     file = wanted;
     film.pause();
-    form.files.free(film);
+    shown.clear();
     forget("");
     if (!wanted || /^[a-z]+:/i.test(wanted)) return;
     film.setAttribute("aria-label", `${field.label}: ${wanted}`);
-    form.play(viewQuery(wanted, form.model.get("machine")), film, () => {
-      if (file === wanted) forget("This page cannot show the video; the numbers work without it.");
-    });
+    shown.show(form.query(wanted), () =>
+      forget("This page cannot show the video; the numbers work without it."),
+    );
   };
   film.addEventListener("loadedmetadata", () => {
     const { videoWidth, videoHeight, duration } = film;
@@ -389,13 +390,13 @@ export function videoEdit(form: Form, field: Field, ids: Ids, value: Value): Con
     root,
     set(wanted) {
       now = wanted;
-      form.refuse(field.key, "");
+      form.refuse("");
       show();
     },
     end() {
       unwatch();
       film.pause();
-      form.files.free(film);
+      shown.clear();
     },
   };
 }

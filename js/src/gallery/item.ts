@@ -1,8 +1,4 @@
-/** The output files of a run, as `widgets/gallery.py` describes them. */
-
-import type { Files } from "../files.ts";
-import type { WhenSeen } from "../when_seen.ts";
-import type { OpenModel } from "./model_view.ts";
+/** The output files of a run. */
 
 export type Item = {
   name: string;
@@ -17,9 +13,6 @@ export type Item = {
   /** Whether it is below "Other outputs". */
   waits: boolean;
 };
-
-/** The data that the parts of a gallery need to show a file. */
-export type Page = { files: Files; seen: WhenSeen; models: OpenModel };
 
 export const LARGEST_COPY = 1024; // pixels of a picture that browsers cannot show themselves
 

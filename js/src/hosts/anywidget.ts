@@ -65,15 +65,14 @@ function render({ model, el }: Context<Record<string, unknown>>) {
   let end = () => {};
   let isOver = false;
   el.classList.add("comfydeploy-panel");
-  panels(model).then(
-    ({ mount }) => {
+  panels(model)
+    .then(({ mount }) => {
       if (!isOver) end = mount(model, el);
-    },
-    (error) => {
+    })
+    .catch((error) => {
       const text = `The panel cannot be shown: ${error}`;
       el.replaceChildren(h("div", { className: "comfydeploy-error", role: "alert" }, text));
-    },
-  );
+    });
   return () => {
     isOver = true;
     end();

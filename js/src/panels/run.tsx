@@ -12,15 +12,19 @@ import { RunBar } from "../components/run_bar.tsx";
 import { Button, ErrorBox, Note, usePolling } from "../components/ui.tsx";
 import type { ServerFacts } from "../server.ts";
 import type { ShownFile } from "../shown_runs.ts";
-import { type FormNote, FormState, type Inputs, type Source } from "../state/form.ts";
-import { MAX_AT_ONCE, RunQueue, type RunRecord } from "../state/runs.ts";
+import { type FormNote, FormState, type Inputs } from "../state/form.ts";
+import { RunQueue, type RunRecord } from "../state/runs.ts";
 import type { PanelProps } from "../state/traits.ts";
+import { useChoices, WorkflowPicker, WorkflowStart } from "../workflows/picker.tsx";
+import type { Opened } from "../workflows/source.ts";
 
 /** What page and Python share. */
 export type RunTraits = {
   server: ServerFacts;
   /** The workflow that is shown; null for none. */
-  shown_workflow: { title: string; source: Source } | null;
+  shown_workflow: Opened | null;
+  /** The folder of the notebook, whose workflow files are offered. */
+  directory: string;
   /** The inputs that differ from the workflow: numbers are texts, null removes an input. */
   values: Inputs;
   /** The seeds that every run keeps; null for those that the workflow says. */
@@ -34,6 +38,7 @@ export type RunTraits = {
   result: RunRecord | null;
 };
 
+const NOT_HERE = "is not on this ComfyUI"; // in what the server says of a missing model
 const LOOK = 3000; // ms between two looks for a ComfyUI that does not answer
 const ENDS: Record<string, string> = {
   success: " · the last run is done",
@@ -44,7 +49,11 @@ const ENDS: Record<string, string> = {
 export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
   const root = useRef<HTMLDivElement>(null);
   const times = useSignal("1");
-  const wrongTimes = useSignal("");
+  /** The key of the field whose value was refused when the user wanted to run it. */
+  const wrong = useSignal("");
+  /** How many runs are wanted of a workflow that is being opened. */
+  const awaited = useRef(0);
+  const download = useSignal<(() => void) | null>(null);
   const focus = useRef(() => {});
   const down = useSignal("");
   /** The run whose result is shown: the last one, or one that the user has chosen. */
@@ -82,12 +91,18 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
         const { value } = traits.shown_workflow;
         if (!value) return form.close();
         if (value.source === form.source.peek()) return;
+        wrong.value = "";
+        runs.error.value = "";
         shownRun.value = traits.result.peek()?.prompt_id ?? null;
         form.machine = traits.machine.peek();
         form.open(value.source, traits.values.peek(), traits.locked.peek()).then(() => {
           const isCurrent = () => form.source.peek() === value.source;
           const structure = form.structure.peek();
-          if (!isCurrent() || !structure) return;
+          if (!isCurrent()) return;
+          const number = awaited.current;
+          awaited.current = 0;
+          if (!structure || form.problem.peek()) return;
+          if (number) run(number);
           runs.find(structure, isCurrent).then(
             ([running]) => {
               // A form beside a run that goes on has the values of that run.
@@ -160,24 +175,19 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
     return LOOK;
   });
 
-  const run = () => {
-    const workflow = traits.shown_workflow.value;
-    if (!workflow || !form.rows.value) return;
-    const number = Number(times.value);
-    const isNumber = Number.isInteger(number) && number >= 1 && number <= MAX_AT_ONCE;
-    wrongTimes.value = isNumber ? "" : `must be 1 to ${MAX_AT_ONCE}`;
-    runs.error.value = isNumber ? "" : `times: must be 1 to ${MAX_AT_ONCE}`;
-    if (!isNumber) return;
-    const fixed = form.inputs();
-    if (!fixed) {
-      const [problem] = Object.entries(form.problems.value);
-      const label = form.row(problem?.[0] ?? "")?.label;
-      runs.error.value = `${label}: ${problem?.[1]}`;
-      focus.current();
+  const run = (number: number) => {
+    const workflow = traits.shown_workflow.peek();
+    if (!workflow) return;
+    if (form.isOpening.peek()) {
+      awaited.current = number;
       return;
     }
+    runs.error.value = "";
+    const fixed = form.inputs();
+    wrong.value = fixed ? "" : (Object.keys(form.problems.peek())[0] ?? "");
+    if (!fixed) return focus.current();
     const each = Array.from({ length: number }, () => ({ ...fixed, ...form.drawAll() }));
-    runs.submit(workflow.source, each, traits.machine.value);
+    runs.submit(workflow.source, each, traits.machine.peek());
   };
 
   /** Use a picture of a run as the value of an input. */
@@ -193,51 +203,75 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
     return `${file.name} is the picture of “${form.row(key)?.label ?? key}” now.`;
   };
 
+  const choices = useChoices(transport, traits.directory.value || null);
+  const show = (opened: Opened) =>
+    traits.set({ shown_workflow: opened, values: {}, locked: null, result: null });
+
   const workflow = traits.shown_workflow.value;
   const result = runs.result.value ?? traits.result.value;
   const { run: details, problem: unread } = useDetails(transport, shownRun.value);
   const pictures = form.rows.value
     .filter(({ kind }) => kind === "image")
     .map(({ key, label }): [string, string] => [key, label]);
+  // what is wrong with a value is said until the value is another one
+  const refused = form.problems.value[wrong.value];
+  const error =
+    (refused && `${form.row(wrong.value)?.label}: ${refused}`) ||
+    runs.error.value ||
+    form.problem.value;
   const isReady = workflow !== null && !form.isOpening.value && !form.problem.value;
   const end = result ? (ENDS[result.status] ?? "") : "";
   const state = runs.submitting.value
     ? "Queueing …"
-    : runs.isBusy.value || runs.error.value
+    : runs.isBusy.value || error
       ? ""
       : form.isOpening.value
         ? "Opening …"
         : isReady
           ? `Ready${end}`
-          : "Choose a workflow";
+          : "";
+  const lost = {
+    about: "opening",
+    title: "The conversion from the editor's format is not exact",
+    texts: workflow?.warnings ?? [],
+  };
+  const notes = lost.texts.length ? [...form.notes.value, lost] : form.notes.value;
   const repeats = Number(times.value) > 1 && sameSeeds(form);
   return (
-    <div class="cd-body cd-run" ref={root}>
-      <Notes notes={form.notes.value} />
+    <div class="cd-body" ref={root}>
+      <WorkflowPicker transport={transport} choices={choices} shown={workflow} onOpen={show} />
+      <Notes notes={notes} />
       {down.value && <Note live>{down.value}</Note>}
       {workflow && (
         <Missing
           transport={transport}
           source={workflow.source}
           machine={traits.machine.value}
-          onFetched={() => form.remake(true)}
+          panel={root}
+          download={download}
+          onFetched={() => {
+            if (runs.error.value.includes(NOT_HERE)) runs.error.value = "";
+            form.remake(true);
+          }}
         />
       )}
-      <RunBar
-        runs={runs}
-        times={times}
-        isReady={isReady}
-        state={state}
-        error={runs.error.value || form.problem.value}
-        problem={wrongTimes.value}
-        note={[
-          repeats ? `The seeds are kept: the ${times.value} runs will be equal.` : "",
-          form.price.value,
-        ]
-          .filter(Boolean)
-          .join(" ")}
-        onRun={run}
-      />
+      {(workflow || runs.isBusy.value) && (
+        <RunBar
+          runs={runs}
+          times={times}
+          isReady={workflow !== null && !form.problem.value}
+          state={state}
+          error={error}
+          onDownload={error.includes(NOT_HERE) ? download.value : null}
+          note={[
+            repeats ? `The seeds are kept: the ${times.value} runs will be equal.` : "",
+            form.price.value,
+          ]
+            .filter(Boolean)
+            .join(" ")}
+          onRun={run}
+        />
+      )}
       {repeats && (
         <div>
           <Button
@@ -249,7 +283,8 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
           />
         </div>
       )}
-      <div class="cd-work">
+      {!workflow && <WorkflowStart transport={transport} choices={choices} onOpen={show} />}
+      <div class="cd-work" hidden={!workflow}>
         <div class="cd-column cd-inputs">
           {isReady && (
             <Presets
@@ -263,7 +298,7 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
               }}
             />
           )}
-          <FormView state={form} transport={transport} server={traits.server.value} focus={focus} />
+          <FormView state={form} transport={transport} focus={focus} />
         </div>
         <div class="cd-column cd-result">
           <Preview preview={runs.preview.value} />

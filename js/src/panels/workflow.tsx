@@ -270,6 +270,7 @@ function useRunTraits(traits: Traits<WorkflowTraits>, open: Details | null) {
         values: {},
         locked: null,
         machine: null,
+        directory: "",
         queued: [],
         runs: [],
         result: null,
@@ -281,7 +282,7 @@ function useRunTraits(traits: Traits<WorkflowTraits>, open: Details | null) {
     const source = open?.source;
     if (!source || JSON.stringify(source) === shown.current) return;
     shown.current = JSON.stringify(source);
-    run.set({ values: {}, shown_workflow: { title: traits.title.peek(), source } });
+    run.set({ values: {}, shown_workflow: { title: traits.title.peek(), source, warnings: [] } });
   }, [open]);
   useEffect(() => effect(() => traits.set({ values: run.values.value })), [run, traits]);
   return run;
@@ -323,11 +324,14 @@ function Versions(props: {
       <select
         id={id}
         size={Math.min(Math.max(2, versions.length), 6)}
-        value={String(chosen ?? "")}
         onChange={(event) => onChoose(Number(event.currentTarget.value))}
       >
         {versions.map((each) => (
-          <option key={each.version} value={String(each.version)}>
+          <option
+            key={each.version}
+            value={String(each.version)}
+            selected={each.version === chosen}
+          >
             {versionLabel(each)}
           </option>
         ))}

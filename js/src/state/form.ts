@@ -4,7 +4,7 @@ import { batch, computed, signal } from "@preact/signals";
 import { type Exact, exact } from "../exact.ts";
 import type { Field, Value } from "../form/field.ts";
 import { messageOf } from "../format.ts";
-import { RouteError, type Transport } from "../transport.ts";
+import { RouteError, type Transport, type Upload } from "../transport.ts";
 
 /**
  * The graph of a workflow, or where the server has it, as the routes take it. Graphs are texts:
@@ -123,11 +123,15 @@ export class FormState {
   /** The inputs that differ from the workflow: numbers are texts, null removes an input. */
   readonly changed = signal<Inputs>({});
   readonly changes = computed(() => Object.keys(this.changed.value).length);
+  /** The files that are being sent, by the key of their field. */
+  readonly uploads = signal<Record<string, { text: string; stop: AbortController }>>({});
   machine: string | null = null;
 
   private saved = new Set<string>(); // the keys of the workflow's own fields
   private drawn = new Set<string>(); // seeds that were drawn and that no user has set since
   private asked: AbortController | null = null;
+  private making: Promise<void> | null = null; // while the form of a change is awaited
+  private newer: Record<string, Value> = {}; // what was set since that form was asked for
 
   constructor(
     private readonly transport: Transport,
@@ -141,6 +145,7 @@ export class FormState {
 
   /** Show another workflow, with these values in place of its own. */
   async open(source: Source, inputs: Inputs = {}, locked: string[] | null = null): Promise<void> {
+    this.stopSending(...Object.keys(this.uploads.value));
     batch(() => {
       this.source.value = source;
       this.changed.value = inputs;
@@ -171,6 +176,7 @@ export class FormState {
   /** Show nothing. */
   close(): void {
     this.asked?.abort();
+    this.stopSending(...Object.keys(this.uploads.value));
     batch(() => {
       this.source.value = null;
       this.rows.value = [];
@@ -184,11 +190,17 @@ export class FormState {
   /** Make the form again with the present values: for another machine, or when ComfyUI answers. */
   async remake(fresh = false): Promise<void> {
     if (!this.source.value) return;
-    const reply = await this.ask(fresh).catch((error) => {
-      this.problem.value = messageOf(error);
-      return null;
-    });
-    if (reply) batch(() => this.take(reply));
+    const making = this.ask(fresh).then(
+      (reply) => {
+        if (reply) batch(() => this.take(reply));
+      },
+      (error) => {
+        this.problem.value = messageOf(error);
+      },
+    );
+    this.making = making;
+    await making;
+    if (this.making === making) this.making = null;
   }
 
   /** Ask for the form of the present values; null if something else was asked for since. */
@@ -196,6 +208,7 @@ export class FormState {
     this.asked?.abort();
     const asked = new AbortController();
     this.asked = asked;
+    this.newer = {};
     const body = {
       ...this.source.value,
       machine: this.machine,
@@ -233,20 +246,16 @@ export class FormState {
     this.price.value = reply.price;
     this.isDefined.value = reply.defined;
     this.changed.value = reply.given; // by the keys of fields
+    for (const [key, value] of Object.entries(this.newer)) {
+      if (key in reply.values) this.put(key, value);
+    }
   }
 
   /** The user, or code, has set a value. */
   change(key: string, value: Value): void {
-    const row = this.row(key);
-    this.drawn.delete(key);
-    const { [key]: _, ...problems } = this.problems.value;
-    const isAsSaved = row !== undefined && value === row.original && this.saved.has(key);
-    const { [key]: __, ...others } = this.changed.value;
-    batch(() => {
-      this.values.value = { ...this.values.value, [key]: value };
-      if (key in this.problems.value) this.problems.value = problems;
-      this.changed.value = isAsSaved ? others : { ...others, [key]: value };
-    });
+    this.stopSending(key);
+    if (this.making) this.newer[key] = value;
+    const row = this.put(key, value);
     if (row?.dynamic && row.options?.includes(value)) {
       const kept = Object.entries(this.changed.value).filter(([name]) => !isWithin(name, key));
       this.changed.value = Object.fromEntries(kept);
@@ -255,13 +264,88 @@ export class FormState {
     this.onChange();
   }
 
-  /** Set the file of an input that was uploaded for it, and make the list of files anew. */
-  uploaded(key: string, name: string): void {
-    this.change(key, name);
+  private put(key: string, value: Value): Row | undefined {
+    const row = this.row(key);
+    this.drawn.delete(key);
+    const isAsSaved = row !== undefined && value === row.original && this.saved.has(key);
+    const { [key]: _, ...others } = this.changed.value;
+    batch(() => {
+      this.values.value = { ...this.values.value, [key]: value };
+      this.setProblem(key, "");
+      this.changed.value = isAsSaved ? others : { ...others, [key]: value };
+    });
+    return row;
+  }
+
+  private setProblem(key: string, text: string): void {
+    const { [key]: before = "", ...others } = this.problems.value;
+    if (text !== before) this.problems.value = text ? { ...others, [key]: text } : others;
+  }
+
+  /** Store a file of the user in ComfyUI's input folder; return the name that it got. */
+  async store(file: File, more: Pick<Upload, "progress" | "signal"> = {}): Promise<string> {
+    const query = { machine: this.machine };
+    const fields = { type: "input", subfolder: "", overwrite: "false" };
+    const reply = await this.transport.send<{ name: string }>("upload-file", {
+      ...more,
+      file,
+      query,
+      fields,
+    });
+    return reply.name;
+  }
+
+  /**
+   * Store a file as the value of a field; return its name, or null if the field has no such value:
+   * the user has entered another one since, or chosen another workflow.
+   */
+  async upload(key: string, file: File): Promise<string | null> {
+    this.stopSending(key);
+    const stop = new AbortController();
+    const { signal } = stop;
+    const say = (stage: string) => {
+      if (signal.aborted) return;
+      const text = `Sending ${file.name}${stage}`;
+      this.uploads.value = { ...this.uploads.value, [key]: { text, stop } };
+    };
+    const progress = (share: number) =>
+      say(share < 1 ? `: ${Math.floor(100 * share)} %` : ": storing …");
+    this.setProblem(key, "");
+    say(" …");
+    try {
+      const name = await this.store(file, { progress, signal });
+      if (signal.aborted) return null;
+      this.stopSending(key);
+      const row = this.row(key);
+      if (!row) return null; // a value has removed the field
+      // Fields with the same list share it.
+      if (row.options && !row.options.includes(name)) row.options.push(name);
+      this.change(key, name);
+      return name;
+    } catch (error) {
+      if (signal.aborted) return null;
+      this.stopSending(key);
+      this.setProblem(key, `Not uploaded: ${messageOf(error)}`);
+      return null;
+    }
+  }
+
+  /** The files that are being sent for these fields are not wanted any more. */
+  stopSending(...keys: string[]): void {
+    for (const key of keys) {
+      const { [key]: sending, ...others } = this.uploads.value;
+      if (!sending) continue;
+      sending.stop.abort();
+      this.uploads.value = others;
+    }
   }
 
   /** Add an input to a group, or remove the last one. */
   grow(key: string, more: boolean): void {
+    if (this.making) {
+      this.making.then(() => this.grow(key, more));
+      return;
+    }
     const row = this.row(key);
     if (row) {
       const changed = { ...this.changed.value };
@@ -281,6 +365,10 @@ export class FormState {
 
   /** Show the rows of a group in this order: their places so far, and null for a new row. */
   arrange(key: string, order: (number | null)[]): void {
+    if (this.making) {
+      this.making.then(() => this.arrange(key, order));
+      return;
+    }
     const row = this.row(key);
     if (!row?.rows) return;
     const rows = this.rowsOf(row);
@@ -398,11 +486,12 @@ export class FormState {
       const isOwn = row.key === `${row.node}.${row.input}`;
       // An empty text is no value of these; the workflow has none.
       const isUnset = row.original === "" && (row.remote || row.kind === "video_edit");
-      const isLeftOut = !isOwn || row.original === null || isUnset;
-      if (!(row.key in this.changed.value) && isLeftOut) continue;
+      const isAsSaved = !(row.key in this.changed.value);
+      const isLeftOut = isAsSaved && (!isOwn || row.original === null || isUnset);
+      if (isLeftOut && (isUnset || !row.required)) continue;
       const [value, problem] = this.read(row);
       if (problem) problems[row.key] = problem;
-      else if (row.kind !== "color" || row.key in this.changed.value)
+      else if (!isLeftOut && !(isAsSaved && row.kind === "color"))
         for (const key of row.keys) inputs[key] = value;
     }
     this.problems.value = problems;
@@ -442,23 +531,20 @@ export class FormState {
       invalid?: Record<string, string>;
       node_errors?: NodeErrors;
     };
-    return this.markInvalid(invalid ?? {}) || this.markNodes(node_errors ?? {});
+    return this.markNodes(node_errors ?? {}, invalid ?? {});
   }
 
-  private markInvalid(invalid: Record<string, string>): boolean {
-    return this.markRows((row) => invalid[row.key]);
-  }
-
-  /** Mark the fields that ComfyUI's `node_errors` name. */
-  markNodes(nodeErrors: NodeErrors): boolean {
+  /** Mark the fields that ComfyUI's `node_errors` name, and those that are `invalid`. */
+  markNodes(nodeErrors: NodeErrors, invalid: Record<string, string> = {}): boolean {
     return this.markRows((row) => {
+      if (invalid[row.key]) return invalid[row.key];
       // The node that loads the file of an input has the name of that input.
       const loader = `${row.node}.${row.input}`;
       for (const id of [row.node, loader]) {
-        for (const { message, details, extra_info: facts } of nodeErrors[id]?.errors ?? []) {
+        for (const { sentence, extra_info: facts } of nodeErrors[id]?.errors ?? []) {
           const name = facts?.input_name;
           if (name && (id === loader || name === row.input)) {
-            return [message, details].filter(Boolean).join(": ");
+            return sentence;
           }
         }
       }
@@ -480,6 +566,6 @@ export class FormState {
 export type NodeErrors = Record<
   string,
   {
-    errors?: { message?: string; details?: string; extra_info?: { input_name?: string } }[];
+    errors?: { sentence?: string; extra_info?: { input_name?: string } }[];
   }
 >;

@@ -284,13 +284,15 @@ export class RunQueue {
     } else if (event === "progress") {
       change({ step: Number(data.value) || 0, steps: Number(data.max) || 0 });
     } else if (event === "live_status") {
+      const kind = typeof data.current_class === "string" ? data.current_class : "";
+      const doing = String(data.live_status ?? "");
       const left = typeof data.time_left === "number" ? data.time_left : null;
       change({
         fraction: Math.min(1, Math.max(value.fraction, Number(data.progress) || 0)),
         left,
         leftAt: Date.now(),
-        ...(value.status !== "queued" && data.live_status
-          ? { text: String(data.live_status) }
+        ...(value.status !== "queued" && doing
+          ? { text: kind && !doing.includes(kind) ? `${doing} (${kind})` : doing }
           : {}),
       });
     } else if (event === "preview") {

@@ -2,7 +2,7 @@
 
 import { h, iconButton } from "../dom.ts";
 import type { Files } from "../files.ts";
-import { moveFocus } from "../gallery/outputs.ts";
+import { moveFocus } from "../gallery/move_focus.ts";
 import type { WhenSeen } from "../when_seen.ts";
 import type { Heads, PointFacts } from "./point.ts";
 

@@ -25,6 +25,7 @@ import {
   type Target,
 } from "./source.ts";
 
+const ENDING = /\.(json|png|webp|flac|mp3|opus|mp4|webm|latent)$/i; // of files with workflows
 const SIDE = 96; // pixels of a small copy
 const LOOKED_AT = 5; // of the last runs that are searched for a picture
 const TYPING = 300; // ms without a key after which the server searches
@@ -148,7 +149,8 @@ export function WorkflowList(props: ListProps) {
       return { text: `${title} is deleted.`, undo };
     });
   const keep = async (opened: Opened): Promise<Notice> => {
-    const body = { ...opened.source, name: opened.title || "Workflow", target };
+    const name = opened.title.replace(ENDING, "") || "Workflow";
+    const body = { ...opened.source, name, target };
     const saved = await transport.post<Saved>("workflow", body);
     await opening.take(storedOf(saved));
     const undo = () =>

@@ -2,7 +2,7 @@
 
 import { parseJson } from "../format.ts";
 import type { Source } from "../state/form.ts";
-import type { Transport } from "../transport.ts";
+import { RouteError, type Transport } from "../transport.ts";
 
 /** A workflow that is open. */
 export type Opened = {
@@ -135,14 +135,25 @@ export async function open(
   return { ...opened(found), title, key: keyOf(entry) };
 }
 
-/** Open a file of the user's computer. */
+const MAX_PARSED = 20 << 20; // bytes of a JSON file that the page reads itself
+
+/** Open a file of the user's computer; errors name it. */
 export async function openFile(
   transport: Transport,
   file: File,
   signal?: AbortSignal,
 ): Promise<Opened> {
+  const isText = /\.json$/i.test(file.name) && file.size <= MAX_PARSED;
+  if (isText && !parseJson(await file.text())) throw new Error(`${file.name} is not JSON`);
   const upload = { file, fields: { to: "api", text: "true" }, ...(signal && { signal }) };
-  return opened(await transport.send<Converted>("workflow/convert", upload));
+  try {
+    const reply = await transport.send<Converted>("workflow/convert", upload);
+    return { ...opened(reply), title: file.name }; // as files are called in the list
+  } catch (error) {
+    if (!(error instanceof RouteError)) throw error;
+    const { status, message, code, details } = error;
+    throw new RouteError(status, message.replace(/^file: /, `${file.name} `), code, details);
+  }
 }
 
 /** Open the workflow in a text that was pasted; null if the text is not JSON. */

@@ -1,16 +1,16 @@
-/** The form of a workflow's inputs. */
+/** Draws the form of a workflow's inputs. */
 
-import { h, icon, iconButton, newId, setAttribute, setText, setUpRoot } from "../dom.ts";
-import { Files } from "../files.ts";
-import { Batches } from "../form/batches.ts";
-import { makeControl } from "../form/controls.ts";
-import type { Control, Field, Form, FormTraits, Typed, Value } from "../form/field.ts";
-import type { RemoteOptions } from "../form/remote_list.ts";
-import { sizeTools } from "../form/size_tools.ts";
-import { offerUnconfirmed } from "../form/unconfirmed.ts";
+import { computed, effect, untracked } from "@preact/signals";
+import { h, icon, iconButton, newId, setAttribute, setText } from "../dom.ts";
 import { containsWords, searchWords } from "../format.ts";
-import { type Context, Subscriptions } from "../model.ts";
-import { getJson, pageServer } from "../server.ts";
+import { mediaOf } from "../media.tsx";
+import type { FormState } from "../state/form.ts";
+import type { Transport } from "../transport.ts";
+import { Batches } from "./batches.ts";
+import { makeControl } from "./controls.ts";
+import type { Control, Field, Form, Value } from "./field.ts";
+import { viewQuery } from "./media_control.ts";
+import { sizeTools } from "./size_tools.ts";
 
 const SEARCHED = 8; // "More inputs" with more fields than this have a search
 
@@ -26,80 +26,68 @@ type Row = Control & {
   showChanged: () => void;
 };
 
-type Message = { kind: string; id: string; key: string; reply?: RemoteOptions; error?: string };
-
-function render({ model, el }: Context<FormTraits>) {
-  setUpRoot(el, "form");
-  const events = new Subscriptions(model);
-  const files = new Files(model, events);
+/** Draw a form, and what changes in it; `focus` moves the focus to a field, wherever that is. */
+export function drawForm(
+  el: HTMLElement,
+  state: FormState,
+  transport: Transport,
+  /** Called when the user wants to paint on the picture with this name, the value of a field. */
+  paint: (key: string, name: string) => void = () => {},
+): { focus: (key: string) => void; end: () => void } {
   const rows = new Map<string, Row>();
+  /** What shows the tools for a size, by the keys of its width and its height. */
+  const tools = new Map<string, () => void>();
+  const media = mediaOf(transport);
 
-  // Values go to the kernel as messages: changes of the model's state may be delayed. The messages
-  // have numbers, because JupyterLab sends some to the kernel's main thread, others to a subshell.
-  const page = newId();
-  let typed = 0;
-  const unconfirmed = new Map<string, Typed>(); // by the id of the message
-  const setValues = (values: Record<string, Value>) =>
-    model.set("values", { ...model.get("values"), ...values });
-  const change = (key: string, value: Value) => {
-    const row = rows.get(key);
-    if (row) row.shown = value;
-    const values = { [key]: value };
-    typed += 1;
-    const message: Typed = { kind: "typed", id: newId(), page, number: typed, values };
-    unconfirmed.set(message.id, message);
-    setValues(values);
-    model.send(message);
-  };
-  offerUnconfirmed(el, unconfirmed);
-  const refuse = (key: string, text: string) => {
-    const row = rows.get(key);
-    if (!row) return;
-    row.refused = text;
-    row.showProblem();
-  };
-  /** The requests for options that the kernel has not answered yet. */
-  const asked = new Map<string, (message: Message) => void>();
-  const options = async ({ key, remote }: Field): Promise<RemoteOptions> => {
-    const machine = model.get("machine");
-    const base = await pageServer(model.get("server"));
-    if (base !== null) {
-      const query = machine ? `${remote}&${new URLSearchParams({ machine })}` : remote;
-      return getJson(`${base}comfyui-deploy/node-options?${query}`);
-    }
-    const id = newId();
-    const { reply, error } = await new Promise<Message>((resolve) => {
-      asked.set(id, resolve);
-      model.send({ kind: "options", id, key });
-    });
-    if (!reply) throw new Error(error);
-    return reply;
-  };
-  const watched = new Map<string, Set<(value: Value) => void>>();
   const watch = (key: string, action: (value: Value) => void) => {
-    const actions = watched.get(key) ?? new Set();
-    watched.set(key, actions.add(action));
-    action(model.get("values")[key] ?? null);
-    return () => actions.delete(action);
+    const value = computed(() => state.values.value[key] ?? null);
+    return effect(() => {
+      const now = value.value;
+      untracked(() => action(now));
+    });
   };
-  const play = async (query: string, media: HTMLMediaElement, failed: () => void) => {
-    if ((await pageServer(model.get("server"))) === null) failed();
-    else files.show(media, query, 0, failed);
-  };
-  const form: Form = { model, events, files, change, options, play, refuse, watch };
+  /** What the form does for the control of a field. */
+  const formOf = ({ key, remote = "" }: Field): Form => ({
+    id: newId(),
+    hintId: newId(),
+    value: state.values.peek()[key] ?? null,
+    change: (value) => {
+      const row = rows.get(key);
+      if (row) row.shown = value;
+      state.change(key, value);
+    },
+    refuse: (text) => {
+      const row = rows.get(key);
+      if (!row || row.refused === text) return;
+      row.refused = text;
+      row.showProblem();
+    },
+    isLocked: () => state.locked.value.includes(key),
+    lock: (isLocked) => state.lock(key, isLocked),
+    draw: () => state.draw(key),
+    options: () => {
+      const query = Object.fromEntries(new URLSearchParams(remote));
+      return transport.get("node-options", { ...query, machine: state.machine });
+    },
+    upload: (file) => state.upload(key, file),
+    giveUp: () => state.stopSending(key),
+    sending: () => state.uploads.value[key]?.text ?? "",
+    paint: (name) => paint(key, name),
+    media,
+    query: (name) => viewQuery(name, state.machine),
+    watch,
+  });
 
   /** Where the focus goes when the rows of a group are shown in another order. */
   let focused: { key: string; place: number } | null = null;
-  const arrange = (key: string, order: (number | null)[]) =>
-    model.send({ kind: "arrange", key, order, typed: [...unconfirmed.values()] });
 
   /** The buttons that add an input to a group, and remove the last one; rows have their own. */
   const groupRow = (field: Field): HTMLElement => {
     const button = (icon: string, label: string, action: () => void, isPossible = false) =>
       iconButton(icon, `${field.label}: ${label}`, action, { disabled: !isPossible });
-    const grow = (more: boolean) => () => model.send({ kind: "grow", key: field.key, more });
+    const grow = (more: boolean) => () => state.grow(field.key, more);
     const { rows: present } = field;
-    const addRow = () => arrange(field.key, [...(present ?? []).keys(), null]);
+    const addRow = () => state.arrange(field.key, [...(present ?? []).keys(), null]);
     const add = present
       ? button("plus", "add a row", addRow, field.can_grow)
       : button("plus", "add a value", grow(true), field.can_grow);
@@ -141,11 +129,11 @@ function render({ model, el }: Context<FormTraits>) {
     const others = [...Array(count).keys()].filter((each) => each !== place);
     const move = (to: number, button: number) => () => {
       focused = { key: `${group} ${to}`, place: button };
-      arrange(group, [...others.slice(0, to), place, ...others.slice(to)]);
+      state.arrange(group, [...others.slice(0, to), place, ...others.slice(to)]);
     };
     const remove = () => {
       focused = { key: `${group} ${Math.min(place, count - 2)}`, place: 2 };
-      arrange(group, others);
+      state.arrange(group, others);
     };
     const button = (icon: string, label: string, action: () => void, disabled: boolean) =>
       iconButton(icon, `${title}: ${label}`, action, { disabled });
@@ -166,13 +154,12 @@ function render({ model, el }: Context<FormTraits>) {
   };
 
   const fieldRow = (field: Field): HTMLElement => {
-    const id = newId();
-    const hintId = newId();
-    const control = makeControl(form, field, { id, hintId });
-    const undo = iconButton("undo", `${field.label}: back to the value of the workflow`, () => {
-      control.set(field.original);
-      change(field.key, field.original);
-    });
+    const form = formOf(field);
+    const { id, hintId } = form;
+    const control = makeControl(form, field);
+    const undo = iconButton("undo", `${field.label}: back to the value of the workflow`, () =>
+      state.change(field.key, field.original),
+    );
     undo.classList.add("cd-back");
     const help = [field.tooltip ?? "", field.hint].filter(Boolean);
     const hint = h(
@@ -205,10 +192,11 @@ function render({ model, el }: Context<FormTraits>) {
       ...control,
       root,
       input: root.querySelector<HTMLElement>(`#${id}`) ?? root,
-      shown: model.get("values")[field.key],
+      shown: form.value,
       refused: "",
       showProblem() {
-        const text = row.refused || (model.get("problems")[field.key] ?? "");
+        const text = row.refused || (state.problems.peek()[field.key] ?? "");
+        if (text === problem.textContent) return;
         problem.textContent = text;
         problem.hidden = !text;
         root.classList.toggle("cd-wrong", Boolean(text));
@@ -216,7 +204,7 @@ function render({ model, el }: Context<FormTraits>) {
         row.input.setAttribute("aria-describedby", text ? `${problem.id} ${hintId}` : hintId);
       },
       showChanged() {
-        const isChanged = model.get("values")[field.key] !== field.original;
+        const isChanged = state.values.peek()[field.key] !== field.original;
         root.classList.toggle("cd-changed", isChanged);
         undo.disabled = !isChanged;
       },
@@ -238,21 +226,17 @@ function render({ model, el }: Context<FormTraits>) {
     return [unseen(before), shown, unseen(after)];
   };
 
-  /** The tools for sizes, by the key of the width. */
-  const tools = new Map<string, () => void>();
   const sizeRow = (width: Field, height: Field): HTMLElement => {
     const read = (): [number, number] => {
-      const values = model.get("values");
+      const values = state.values.peek();
       return [Number(values[width.key]), Number(values[height.key])];
     };
     const made = sizeTools([width, height], read, (size) => {
       for (const [place, { key }] of [width, height].entries()) {
-        const value = String(size[place]);
-        rows.get(key)?.set(value);
-        change(key, value);
+        state.change(key, String(size[place]));
       }
     });
-    tools.set(width.key, made.show);
+    for (const { key } of [width, height]) tools.set(key, made.show);
     return made.root;
   };
 
@@ -304,18 +288,18 @@ function render({ model, el }: Context<FormTraits>) {
       type: "button",
       className: "cd-button",
       title: "Set all inputs to the values of the workflow",
-      onclick: () => model.send({ kind: "reset" }),
+      onclick: () => state.reset(),
     },
     icon("undo"),
     " Reset all",
   );
   const head = h("div", { className: "cd-line cd-form-head" }, count, reset);
   const showCount = () => {
-    const values = model.get("values");
-    const changed = model
-      .get("fields")
-      .filter(({ key, kind, original }) => kind !== "group" && values[key] !== original).length;
-    const number = changed + model.get("others").length;
+    const values = state.values.value;
+    const changed = state.rows.value.filter(
+      ({ key, kind, original }) => kind !== "group" && values[key] !== original,
+    ).length;
+    const number = changed + Object.keys(state.others.value).length;
     setText(count, number ? `${number} changed` : "As in the workflow");
     reset.disabled = !number;
   };
@@ -323,9 +307,9 @@ function render({ model, el }: Context<FormTraits>) {
   /** The inputs without a field that code has set. */
   const others = h("div", { className: "cd-unshown cd-faint" });
   const showOthers = () => {
-    const set = model.get("others");
+    const set = Object.entries(state.others.value);
     others.hidden = !set.length;
-    others.textContent = `Also set: ${set.map(({ key, value }) => `${key} = ${value}`).join(" · ")}`;
+    others.textContent = `Also set: ${set.map(([key, value]) => `${key} = ${value}`).join(" · ")}`;
   };
 
   const lists: Batches<Field>[] = [];
@@ -336,6 +320,7 @@ function render({ model, el }: Context<FormTraits>) {
     made.show(fields);
     return made;
   };
+  let isOpened = false; // "More inputs"
   /** Show a field that is below "More inputs", or that is not in the page yet. */
   let reach = (_: Field) => {};
 
@@ -350,7 +335,7 @@ function render({ model, el }: Context<FormTraits>) {
     const found = h("div", { className: "cd-faint", role: "status" });
     const details = h(
       "details",
-      { className: "cd-others", open: model.get("opened") },
+      { className: "cd-others", open: isOpened },
       h("summary", {}, `More inputs (${fields.length})`),
     );
     let rest: Batches<Field> | null = null;
@@ -370,8 +355,7 @@ function render({ model, el }: Context<FormTraits>) {
     };
     details.addEventListener("toggle", () => {
       fill();
-      model.set("opened", details.open);
-      model.send({ kind: "open", opened: details.open });
+      isOpened = details.open;
     });
     fill();
     reach = (field) => {
@@ -386,7 +370,15 @@ function render({ model, el }: Context<FormTraits>) {
     return details;
   };
 
-  const build = () => {
+  const controlsIn = (root: HTMLElement) => [
+    ...root.querySelectorAll<HTMLElement>("input, select, textarea, button"),
+  ];
+  const reachIn = (field: Field) => (field.more ? reach(field) : lists[0]?.reach(field));
+
+  let built: Field[] | null = null;
+  let shown: Record<string, Value> = {};
+
+  const build = (fields: Field[]) => {
     // A value may determine which fields exist. The field that has the focus keeps it.
     const active = document.activeElement as HTMLElement;
     const [found, row] = [...rows].find(([, { root }]) => root.contains(active)) ?? [];
@@ -398,7 +390,6 @@ function render({ model, el }: Context<FormTraits>) {
     tools.clear();
     for (const each of lists.splice(0)) each.end();
     reach = () => {};
-    const fields = model.get("fields");
     byKey = new Map(fields.map((field) => [field.key, field]));
     const more = fields.filter((field) => field.more);
     const first = list(fields.filter((field) => !field.more));
@@ -406,74 +397,58 @@ function render({ model, el }: Context<FormTraits>) {
     head.hidden = !fields.length;
     if (more.length) el.append(moreInputs(more));
     el.append(others);
-    showOthers();
-    showCount();
-    const again = key === undefined ? undefined : rows.get(key);
+    if (key === undefined) return;
+    const isIts = ({ row }: Field) => row && `${row.group} ${row.place}` === key;
+    const field = byKey.get(key) ?? fields.find(isIts);
+    if (field && !rows.has(key)) reachIn(field);
+    const again = rows.get(key);
     if (!again) return;
     const usable = (control: HTMLElement) => !control.matches(":disabled");
     const controls = controlsIn(again.root);
     const same = controls[place];
     (same && usable(same) ? same : (controls.find(usable) ?? again.input)).focus();
   };
-  const controlsIn = (root: HTMLElement) => [
-    ...root.querySelectorAll<HTMLElement>("input, select, textarea, button"),
-  ];
 
-  const showValues = () => {
-    // Later input of the user is newer than these values of the kernel.
-    const newer: Record<string, Value> = {};
-    for (const { values } of unconfirmed.values()) Object.assign(newer, values);
-    const values = model.get("values");
-    if (Object.keys(newer).some((key) => key in values && values[key] !== newer[key])) {
-      return setValues(newer);
-    }
+  const showValues = (values: Record<string, Value>) => {
     for (const [key, row] of rows) {
-      const value = values[key];
+      const value = values[key] ?? null;
+      if (value === (shown[key] ?? null)) continue;
       // A control that already shows the value is not changed, so that the cursor stays.
-      if (row.shown !== value) row.set(value ?? null);
+      if (row.shown !== value) row.set(value);
       row.shown = value;
       row.showChanged();
+      tools.get(key)?.();
     }
-    for (const show of tools.values()) show();
-    for (const [key, actions] of watched) {
-      for (const action of actions) action(values[key] ?? null);
-    }
-    showCount();
-  };
-  const focus = (key: string) => {
-    const field = byKey.get(key);
-    if (field?.more) reach(field);
-    else if (field) lists[0]?.reach(field);
-    const row = rows.get(key);
-    if (!row) return;
-    row.root.scrollIntoView({ block: "center" });
-    row.input.focus({ preventScroll: true });
   };
 
-  events.on("change:fields", build);
-  events.on("change:values", showValues);
-  events.on("change:problems", () => {
+  const show = () => {
+    const fields = state.rows.value;
+    const values = state.values.value;
+    untracked(() => {
+      if (fields === built) showValues(values);
+      else build(fields);
+    });
+    built = fields;
+    shown = values;
+  };
+  const showProblems = () => {
+    state.problems.value; // each row reads its own
     for (const row of rows.values()) row.showProblem();
-  });
-  events.on("change:others", () => {
-    showOthers();
-    showCount();
-  });
-  events.on("msg:custom", (message: Message) => {
-    if (message.kind === "took") unconfirmed.delete(message.id);
-    if (message.kind === "options") {
-      asked.get(message.id)?.(message);
-      asked.delete(message.id);
-    }
-    if (message.kind === "focus") focus(message.key);
-  });
-  build();
-  return () => {
-    for (const row of rows.values()) row.end?.();
-    for (const each of lists) each.end();
-    events.end();
-    files.end();
+  };
+  const ends = [show, showProblems, showCount, showOthers].map((part) => effect(part));
+  return {
+    focus(key) {
+      const field = byKey.get(key);
+      if (field) reachIn(field);
+      const row = rows.get(key);
+      if (!row) return;
+      row.root.scrollIntoView({ block: "center" });
+      row.input.focus({ preventScroll: true });
+    },
+    end() {
+      for (const end of ends) end();
+      for (const row of rows.values()) row.end?.();
+      for (const each of lists) each.end();
+    },
   };
 }
-
-export default { render };
