@@ -10,6 +10,12 @@ from ..util.times import timestamp_of
 from .loops import outputs_of_nodes
 from .records import RunRecord
 
+# ComfyUI 0.38 accepts a prompt of which only some outputs belong to a loop that is not whole. It
+# then prepares none of its loops, and says so by the key that it misses.
+BROKEN_LOOP = (
+    "ComfyUI cannot execute this loop, because another loop of the workflow is not whole; validate"
+    " the workflow to see which one"
+)
 TOO_LARGE = (
     "ComfyUI's outputs are too large to be stored: the files are in ComfyUI's output folder, and"
     " texts are missing"
@@ -62,6 +68,8 @@ def node_error(data: dict[str, Any]) -> dict[str, Any]:
     message = str(data.get("exception_message") or "ComfyUI gave no reason").strip()
     if is_out_of_memory(str(kind), message):
         message = with_advice(message)
+    if (kind, message) == ("KeyError", "'_loop_body'"):
+        message = BROKEN_LOOP
     error = {
         "type": kind,
         "message": message,

@@ -16,7 +16,7 @@ from comfydeploy_jupyter.comfyui.client import ComfyUIClient
 from comfydeploy_jupyter.comfyui.socket import STATES_INTERVAL, Connection, Event
 from comfydeploy_jupyter.graphs.loops import loop_bodies
 from comfydeploy_jupyter.request_models import RunRequest
-from comfydeploy_jupyter.runs.history import read_history
+from comfydeploy_jupyter.runs.history import node_error, read_history
 from comfydeploy_jupyter.runs.prepare import Prepared, compose
 from comfydeploy_jupyter.runs.progress import NodeName
 from comfydeploy_jupyter.runs.records import RunRecord
@@ -256,3 +256,11 @@ def test_what_to_expect_of_loops_is_told_with_the_run() -> None:
     prepared = compose(RunRequest(workflow_api=graph), None, False)
     assert isinstance(prepared, Prepared)
     assert prepared.warnings == []
+
+
+def test_a_good_loop_beside_a_broken_one_fails_in_words() -> None:
+    data = {"exception_type": "KeyError", "exception_message": "'_loop_body'\n", "node_id": "1"}
+    error = node_error(data)
+    assert "another loop of the workflow is not whole" in error["message"]
+    assert error["type"] == "KeyError"
+    assert node_error({**data, "exception_message": "'other'"})["message"] == "'other'"
