@@ -125,6 +125,9 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrowserContext
         browser.close()
 
 
+FORGET = "() => localStorage.removeItem('comfydeploy-workflows')"
+"""Forgets the workflows that other tests have opened."""
+
 REPLACE = """async code => {
     const { content, sessionContext } = window.jupyterapp.shell.currentWidget;
     const closing = "import ipywidgets; ipywidgets.Widget.close_all()";
@@ -166,6 +169,7 @@ class LabPage:
 
     def run(self, code: str) -> None:
         """Execute other code in place of all cells, in the same kernel without its widgets."""
+        self.page.evaluate(FORGET)
         self.page.evaluate(REPLACE, code)
         expect(self.panel).to_have_count(0)
         self.page.evaluate("() => void window.jupyterapp.commands.execute('notebook:run-cell')")
@@ -290,6 +294,7 @@ class Pages:
         where = "notebooks" if app == "notebook" else "lab/tree"
         reset = "&reset" if app == "lab" else ""
         page.goto(f"{self._lab.url}{where}/{path.name}?token={self._lab.token}{reset}")
+        page.evaluate(FORGET)
         opened = LabPage(page, path)
         opened.run_first_cell()
         return opened
