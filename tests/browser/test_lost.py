@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 
 from comfydeploy_jupyter.client import Comfy
 from tests.browser.conftest import LabPage, Pages
-from tests.browser.test_reload import KILL, SHUT_DOWN
+from tests.browser.test_reload import SHUT_DOWN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.timeout(300)
 
+KILL = """async () => {
+    const { session } = window.jupyterapp.shell.currentWidget.sessionContext;
+    session.kernel.requestExecute({ code: "import os; os.kill(os.getpid(), 9)" });
+}"""
 PANEL = "import comfydeploy_jupyter as cd\ncd.TunnelPanel('jupyter')"
 ADD_BUSY_CELL = """() => {
     const { content } = window.jupyterapp.shell.currentWidget;
