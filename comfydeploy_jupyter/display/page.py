@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import html
-import tempfile
-import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import wraps
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qsl, urlsplit
 
 import anywidget
@@ -20,6 +16,7 @@ from ..client.server import READ_TIMEOUT
 from ..errors import ComfyDeployError, printable
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable, Mapping, Sequence
 
     from ..client import Comfy
@@ -118,9 +115,6 @@ def _current_cell(shell: Any) -> str | None:
 FETCHERS = 3
 """How many files a view fetches for its page at the same time."""
 
-VIEWERS = {path.stem: path for path in (STATIC / "viewers").glob("*.js")}
-"""Scripts that views load only at times, by their names: they are large."""
-
 _VIEW_FIELDS = frozenset({"filename", "subfolder", "type", "machine"})
 
 
@@ -142,15 +136,6 @@ class Host(Protocol):
         """Call a task in this thread, and show its error if it raises one."""
 
 
-@dataclass
-class _ArrivingFile:
-    """A file of which the page has sent a part: where it is, and how many bytes are missing."""
-
-    folder: tempfile.TemporaryDirectory[str]
-    path: Path
-    missing: int
-
-
 class View(anywidget.AnyWidget):
     """Base of the views.
 
@@ -168,23 +153,14 @@ class View(anywidget.AnyWidget):
     def __init__(self, panel: Host, **traits: Any) -> None:
         self._panel = panel
         self._fetchers: ThreadPoolExecutor | None = None
-        self._arriving: dict[str, _ArrivingFile] = {}
-        self._arriving_lock = threading.Lock()
         super().__init__(**traits)
         self.on_msg(self._receive)
 
     def close(self) -> None:
-        """Remove the view, and files that have not arrived completely."""
+        """Remove the view, and fetch no more files for it."""
         if self._fetchers is not None:
             self._fetchers.shutdown(wait=False, cancel_futures=True)
-        with self._arriving_lock:
-            for file in self._arriving.values():
-                file.folder.cleanup()
-            self._arriving.clear()
         super().close()
-
-    def received(self, path: Path, message: dict[str, Any]) -> None:
-        """Handle a file that the browser sent; runs in a thread."""
 
     def _receive(self, _: object, content: object, buffers: Sequence[memoryview]) -> None:
         if isinstance(content, dict):
@@ -197,13 +173,8 @@ class View(anywidget.AnyWidget):
             self._fetchers = ThreadPoolExecutor(FETCHERS, thread_name_prefix="comfydeploy-files")
         self._fetchers.submit(self._fetch, message)
 
-    def _on_script(self, message: dict[str, Any], _: object) -> None:
-        """Send one of `VIEWERS` to the page, which imports it."""
-        answer = {"kind": "file", "id": message["id"], "mime": "text/javascript"}
-        self.send(answer, [VIEWERS[message["name"]].read_bytes()])
-
     def _fetch(self, message: dict[str, Any]) -> None:
-        """Send a file to the page, or only its size if the message has ``only_size``."""
+        """Send a file to the page."""
         answer = {"kind": "file", "id": message["id"]}
         query = dict(parse_qsl(str(message["query"])))
         fields: dict[str, Any] = {key: query[key] for key in _VIEW_FIELDS & query.keys()}
@@ -213,60 +184,11 @@ class View(anywidget.AnyWidget):
             with server.request(
                 "GET", server.address("view", fields), timeout=READ_TIMEOUT
             ) as response:
-                if message.get("only_size"):
-                    self.send({**answer, "size": int(response.headers.get("Content-Length", -1))})
-                    return
                 content, mime = response.content, response.headers["Content-Type"]
         except ComfyDeployError as error:
             self.send({**answer, "error": str(error)})
             return
         self.send({**answer, "mime": mime}, [content])
-
-    def _on_piece(self, message: dict[str, Any], buffers: Sequence[memoryview]) -> None:
-        """Write a piece of a file.
-
-        JupyterLab sends the first messages of a view to the kernel's main thread and later ones to
-        a subshell, so the pieces come in any order, and two at the same time.
-        """
-        key = str(message["id"])
-        with self._arriving_lock:
-            if key not in self._arriving:
-                folder = tempfile.TemporaryDirectory(prefix="comfydeploy-")
-                name = PurePosixPath(str(message["name"]).replace("\\", "/")).name or "file"
-                path = Path(folder.name, name)
-                path.touch()
-                self._arriving[key] = _ArrivingFile(folder, path, int(message["size"]))
-            file = self._arriving[key]
-            with file.path.open("r+b") as opened:
-                opened.seek(int(message["offset"]))
-                opened.write(buffers[0])
-            file.missing -= len(buffers[0])
-            if file.missing <= 0:
-                del self._arriving[key]
-        self.send({"kind": "took", "id": key})
-        if file.missing <= 0:
-            self._panel.start(self._finish, file.folder, file.path, message)
-
-    def _finish(
-        self, folder: tempfile.TemporaryDirectory[str], path: Path, message: dict[str, Any]
-    ) -> None:
-        with folder:
-            self.received(path, message)
-
-
-V = TypeVar("V", bound=View)
-
-
-def in_thread(
-    handle: Callable[[V, dict[str, Any]], object],
-) -> Callable[[V, dict[str, Any], object], None]:
-    """Let such messages of the page be handled in a thread, since that takes time."""
-
-    @wraps(handle)
-    def start(view: V, message: dict[str, Any], _: object) -> None:
-        view._panel.start(handle, view, message)
-
-    return start
 
 
 def server_facts(comfy: Comfy, status: Mapping[str, Any] | None = None) -> dict[str, str]:

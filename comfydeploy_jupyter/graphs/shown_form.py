@@ -672,44 +672,6 @@ class FormStructure:
         fewer = [k for k in self._saved if k not in fields and is_within(k, own)]
         return [k for k in more if not is_within(k, lists)], fewer
 
-    def grown(self, group: InputGroup, by: int, values: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Return the inputs with one more in a group, or without its last one, for `rebuild`."""
-        inputs = self.chosen(values)
-        keys = list(group.next) if by > 0 else group.last
-        for key in keys:
-            if by > 0 and key not in inputs:
-                inputs[key] = group.next[key]
-            else:  # it was removed before, or was added and is removed now
-                inputs.pop(key, None)
-                if by < 0 and key in self._saved:
-                    inputs[key] = None
-        return inputs if keys else None
-
-    def rows(self, group: InputGroup, values: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Return the rows of a group with these values of its fields."""
-        return [
-            {name: values.get(f"{group.key}.{index}.{name}", value) for name, value in row.items()}
-            for index, row in (group.rows or {}).items()
-        ]
-
-    def completed(self, group: InputGroup, rows: object) -> list[dict[str, Any]]:
-        """Return rows with the defaults of what they lack; raise InvalidInputError if wrong."""
-        return self._rows_in(self.applied({group.key: rows}).graph, group)
-
-    def rearranged(self) -> list[InputGroup]:
-        """Return the groups whose rows, apart from values, are not those of the workflow."""
-
-        def fixed(group: InputGroup | None) -> list[dict[str, Any]] | None:
-            if group is None or group.rows is None:
-                return None
-            return [
-                {name: v for name, v in row.items() if not isinstance(v, (str, int, float))}
-                for row in group.rows.values()
-            ]
-
-        groups = [group for group in self.groups.values() if group.rows is not None]
-        return [group for group in groups if fixed(group) != fixed(self._groups.get(group.key))]
-
     def told_by(self, graph: Graph, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Return the inputs with which the workflow has the values of a run, by their keys.
 
@@ -816,12 +778,3 @@ class FormStructure:
         targets = self.targets(key)
         shown = (f for f in self.fields.values() if (f.node_id, f.input_name) in targets)
         return next((f for f in shown if {n for n, _ in self.targets(f.key)} == {f.node_id}), None)
-
-    def twin_of(self, key: str) -> FormField | None:
-        """Return the field that sets several inputs, and those of a name among them, or None."""
-        targets = self.targets(key)
-        shared = (field for field in self.fields.values() if field.twins)
-        return next(
-            (f for f in shared if targets <= {t for twin in f.keys for t in self.targets(twin)}),
-            None,
-        )

@@ -91,16 +91,6 @@ export function iconButton(
   );
 }
 
-/** Return a button with a text that looks like a button of ipywidgets. */
-export function textButton(
-  text: string,
-  onclick: (event: MouseEvent) => void,
-  ...classes: string[]
-): HTMLButtonElement {
-  const names = ["jupyter-widgets", "jupyter-button", "comfydeploy-button", ...classes];
-  return h("button", { type: "button", textContent: text, className: names.join(" "), onclick });
-}
-
 /** Return a button that opens the browser's file dialog, and the hidden input that it needs. */
 export function fileButton(
   label: string,

@@ -1,11 +1,9 @@
-/** Shows ComfyUI's files in the page, and sends the user's files to the kernel. */
+/** Shows ComfyUI's files in the page. */
 
 import { newId } from "./dom.ts";
 import type { Buffers, Model, Subscriptions } from "./model.ts";
 import { pageServer, type ServerFacts } from "./server.ts";
 
-export const CHUNK = 1 << 20; // bytes of a file in one message; a server may refuse more than 10 MB
-export const AHEAD = 4; // messages that are sent before the kernel has confirmed the first of them
 const SMALL = 768; // pixels of the largest copies that the page keeps; larger ones are like whole files
 export const KEPT = 200; // small copies that the page keeps
 
@@ -185,39 +183,4 @@ export class Files {
 
 function isSmall(side: number): boolean {
   return side > 0 && side <= SMALL;
-}
-
-/**
- * Send a file of the user's computer to the kernel in chunks, no faster than the kernel stores them.
- *
- * Return the id that the kernel's messages about the file have.
- */
-export async function sendFile(
-  model: Model,
-  file: File,
-  facts: Record<string, unknown>,
-): Promise<string> {
-  const id = newId();
-  const total = Math.max(1, Math.ceil(file.size / CHUNK));
-  let taken = 0;
-  let wake = () => {};
-  const onMessage = (message: { kind: string; id: string }) => {
-    if (message.kind !== "took" || message.id !== id) return;
-    taken += 1;
-    wake();
-  };
-  model.on("msg:custom", onMessage);
-  for (let piece = 0; piece < total; piece += 1) {
-    while (piece - taken >= AHEAD) {
-      await new Promise<void>((resolve) => {
-        wake = resolve;
-      });
-    }
-    const offset = piece * CHUNK;
-    const content = await file.slice(offset, offset + CHUNK).arrayBuffer();
-    const { name, size } = file;
-    model.send({ kind: "piece", id, name, size, offset, ...facts }, undefined, [content]);
-  }
-  model.off("msg:custom", onMessage);
-  return id;
 }

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { beforeEach, type TestContext, test } from "node:test";
-import { AHEAD, CHUNK, Files, KEPT, sendFile } from "../src/files.ts";
+import { Files, KEPT } from "../src/files.ts";
 import { downloadLink } from "../src/gallery/download_link.ts";
 import { Subscriptions } from "../src/model.ts";
 import { forgetPageServer, pageHeaders, pageServer } from "../src/server.ts";
@@ -160,37 +160,4 @@ test("without a known server no request is sent", async () => {
   assert.equal(await pageServer({}), null);
   assert.equal(await pageServer({ base: "/" }), null);
   assert.deepEqual(requests, []);
-});
-
-test("a file goes to the kernel in pieces, only a few ahead of those it has taken", async () => {
-  const model = new FakeModel({});
-  const pieces = 2 * AHEAD + 1;
-  const file = new File([new Uint8Array((pieces - 1) * CHUNK + 1)], "large.bin");
-  const sending = sendFile(asModel(model), file, { key: "1.image" });
-  for (let taken = 0; taken < pieces; taken += 1) {
-    const most = Math.min(pieces, taken + AHEAD);
-    await until(() => model.sent.length === most);
-    await new Promise((resolve) => setImmediate(resolve));
-    assert.equal(model.sent.length, most);
-    model.receive({ kind: "took", id: model.sent[0]?.id });
-  }
-  await sending;
-  const sizes = model.sent.map(({ buffers }) => buffers?.[0]?.byteLength);
-  assert.deepEqual(sizes, [...Array(pieces - 1).fill(CHUNK), 1]);
-  assert.deepEqual(
-    model.sent.map(({ offset }) => offset),
-    sizes.map((_, piece) => piece * CHUNK),
-  );
-  assert.ok(model.sent.every(({ size }) => size === file.size));
-  assert.equal(model.sent[0]?.key, "1.image");
-  assert.equal(model.listenerCount, 0);
-});
-
-test("an empty file is one piece", async () => {
-  const model = new FakeModel({});
-  await sendFile(asModel(model), new File([], "empty"), {});
-  assert.deepEqual(
-    model.sent.map(({ name, size, offset }) => [name, size, offset]),
-    [["empty", 0, 0]],
-  );
 });

@@ -141,6 +141,17 @@ test("a file is sent in pieces, no faster than the kernel takes them", async () 
   assert.equal(shares.at(-1), 1);
 });
 
+test("an empty file is sent without a piece", async () => {
+  const { model, transport } = throughKernel();
+  const sending = transport.send("upload-file", { file: new File([], "empty") });
+  const [head] = model.takeSent();
+  assert.deepEqual([head?.name, head?.size], ["empty", 0]);
+  model.receive({ kind: "took", id: head?.id });
+  model.receive({ kind: "reply", id: head?.id, status: 200 }, bytes('{"name": "empty"}'));
+  assert.deepEqual(await sending, { name: "empty" });
+  assert.deepEqual(model.takeSent(), []);
+});
+
 test("a straight request has the XSRF token of this moment, and says why it failed", async () => {
   const asked: [string, RequestInit][] = [];
   let answer = () => Promise.resolve(new Response('{"ok": true}'));

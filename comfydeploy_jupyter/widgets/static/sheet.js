@@ -87,7 +87,6 @@ function pageServer({ base: given, instance }) {
 }
 
 // src/files.ts
-var CHUNK = 1 << 20;
 var SMALL = 768;
 var KEPT = 200;
 var Files = class {
