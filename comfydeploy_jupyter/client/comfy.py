@@ -174,8 +174,8 @@ class Comfy:
         inputs : dict, optional
             New values by ``"<node id>.<input>"``, ``"<node title>.<input>"``, the ``input_id`` of
             an external-input node, the bare name of an input that only one node has, or the title
-            of a node that has one value. A path, a PIL image or an array is uploaded, and the input
-            is set to its name.
+            of a node that has one value. A path, a PIL image or an array, also in rows, is
+            uploaded, and the input is set to its name.
         seed : int, optional
             The value of all seeds of the workflow: each ``seed`` and ``noise_seed`` that is not a
             link and not in `inputs`. In the editor's format, and for a stored workflow, it sets the

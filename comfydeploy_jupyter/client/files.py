@@ -17,7 +17,7 @@ from ..util.media_types import media_type
 from .server import json_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from .server import Server
 
@@ -175,12 +175,13 @@ class Uploader:
         self._names: dict[int, str] = {}
 
     def stored(self, value: Any) -> Any:
-        """Return the name of a file that is uploaded, or the names in a list of files."""
-        if not is_file(value):
-            return [self.stored(file) for file in value]
-        if id(value) not in self._names:
-            self._names[id(value)] = str(upload(self._server, value, machine=self._machine))
-        return self._names[id(value)]
+        """Return a value with the names of uploads in place of the files in it."""
+        return with_files(value, self._name)
+
+    def _name(self, file: Any) -> str:
+        if id(file) not in self._names:
+            self._names[id(file)] = str(upload(self._server, file, machine=self._machine))
+        return self._names[id(file)]
 
 
 def upload_all(
@@ -191,11 +192,28 @@ def upload_all(
     return {key: uploader.stored(value) for key, value in values.items() if has_files(value)}
 
 
-def has_files(value: Any) -> bool:
-    """Return whether a value of an input is a file that is uploaded, or a list of them."""
+def with_files(value: Any, replace: Callable[[Any], Any]) -> Any:
+    """Return the value of an input with each file in it, also in lists and rows, replaced."""
     if isinstance(value, (list, tuple)):
-        return bool(value) and all(map(is_file, value))
-    return is_file(value)
+        return [with_files(each, replace) for each in value]
+    if isinstance(value, dict):
+        return {key: with_files(each, replace) for key, each in value.items()}
+    return replace(value) if is_file(value) else value
+
+
+def files_in(value: Any, *path: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield each file, and list of files, in the value of an input, with its path in the value."""
+    listed = isinstance(value, (list, tuple))
+    if is_file(value) or (listed and value and all(map(is_file, value))):
+        yield path, value
+    elif listed or isinstance(value, dict):
+        for key, each in enumerate(value) if listed else value.items():
+            yield from files_in(each, *path, str(key))
+
+
+def has_files(value: Any) -> bool:
+    """Return whether the value of an input is a file that is uploaded, or has some in it."""
+    return any(True for _ in files_in(value))
 
 
 def is_file(value: Any) -> bool:

@@ -28,7 +28,7 @@ from ..graphs.formats import check_api_graph, class_of, inputs_of, is_link, titl
 from ..graphs.inputs import InputNames, apply_inputs, stored_value
 from ..graphs.outline import graph_rows, inputs_text, node_names, shown
 from ..graphs.validation import findings, missing_class, missing_model
-from .files import is_file, upload_all, write_text
+from .files import files_in, has_files, upload_all, with_files, write_text
 from .graph import Source, file_title, in_api_format
 from .server import Reply, plain
 from .text import counted, html_table, text_table
@@ -355,6 +355,8 @@ class Workflow:
         self._files: dict[tuple[str, str], Any] = {}
         if isinstance(source, Workflow):
             self._files.update(source._files)
+            if source._server is server:
+                self._definitions, self._nodes = source._definitions, source._nodes
         known = source.title if isinstance(source, Workflow) else file_title(source)
         self.title: str = title or known
         """Its title, which notebooks and scripts that are made of it have as well."""
@@ -440,8 +442,7 @@ class Workflow:
             The same, for names that are identifiers.
         """
         given = {**(inputs or {}), **named}
-        files = {key: value for key, value in given.items() if is_file(value)}
-        values = plain({**given, **{key: _file_name(file) for key, file in files.items()}})
+        values = plain(with_files(given, _file_name))
         applied = apply_inputs(self._graph, values, strict=False)
         # A text may be an option of a dynamic combo and None may remove an input. Whether it does
         # depends on the definitions of the node classes.
@@ -455,9 +456,11 @@ class Workflow:
             for name, value in after.items():
                 if (node_id, name) in applied.given or name not in before or before[name] != value:
                     self._put(node_id, name, value)
+        files = {key: list(files_in(value)) for key, value in given.items()}
         for (node_id, name), key in applied.given.items():
-            if key in files:
-                self._files[node_id, name] = files[key]
+            for path, file in files[key]:  # those in rows belong to the fields of the rows
+                if (target := ".".join((name, *path))) in inputs_of(self._graph[node_id]):
+                    self._files[node_id, target] = file
         return self
 
     def put(self, node_id: str, name: str, value: object) -> None:
@@ -471,11 +474,9 @@ class Workflow:
             The value. A list that is no link to a node is wrapped as ``{"__value__": [...]}``, so
             that ComfyUI takes it for a list. A file is uploaded when it is needed.
         """
-        if is_file(value):
-            self._put(node_id, name, _file_name(value))
+        self._put(node_id, name, stored_value(plain(with_files(value, _file_name)), self._graph))
+        if has_files(value):
             self._files[node_id, name] = value
-        else:
-            self._put(node_id, name, stored_value(plain(value), self._graph))
 
     def file(self, node_id: str, name: str) -> Any:
         """Return the file that an input was set to, or None."""
@@ -635,7 +636,7 @@ class Workflow:
         """Upload the files that inputs were set to; set the inputs to the names of the uploads."""
         files = dict(self._files)
         for (node_id, name), stored in upload_all(self._server, files).items():
-            self._put(node_id, name, stored)
+            self._put(node_id, name, stored_value(stored, self._graph))
         self._files = files
 
 

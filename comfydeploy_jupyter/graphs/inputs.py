@@ -444,7 +444,9 @@ class InputNames:
 
     def _of_nodes(self, node_ids: Sequence[str] | None, tail: str) -> list[str]:
         """Return the names of inputs of these nodes: those similar to ``tail``, else all values."""
+        groups = [(i, name) for name, nodes in self._groups.items() for i in nodes]
         targets = [(i, n) for i in node_ids or () for n in inputs_of(self._graph[i])]
+        targets += [target for target in groups if target[0] in (node_ids or ())]
         close = difflib.get_close_matches(tail, {name for _, name in targets}, n=5)
         similar = [target for name in close for target in targets if target[1] == name]
         return [self.name(*target) for target in similar or self._values_of(node_ids or ())]

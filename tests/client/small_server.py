@@ -104,7 +104,7 @@ class SmallServer:
                     parts.path,
                     {key: values[0] for key, values in parse_qs(parts.query).items()},
                     dict(self.headers),
-                    json.loads(content) if content else None,
+                    json.loads(content) if content[:1] in (b"{", b"[") else None,
                 )
                 small.requests.append(request)
                 answer(request, Reply(self))

@@ -14,9 +14,10 @@ from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 from ...errors import InvalidRequestError
+from ...graphs.definitions import AnyDefinitions, NodeDefinitions
 from ...graphs.dependencies import executed_anew, nodes_behind, readers_of
 from ...graphs.formats import END, START, class_of
-from ...graphs.inputs import apply_inputs
+from ...graphs.inputs import AppliedInputs, apply_inputs
 from ...graphs.loops import executions, loop_notices
 from ..graph import Source
 from ..workflow import Workflow
@@ -316,6 +317,17 @@ class Plan:
         self._sets_every_seed = swept and bool(
             apply_inputs(self.source.graph or {}, {"seed": 0}, strict=False).unknown
         )
+        self._definitions: AnyDefinitions = None  # of ComfyUI, as soon as they are needed
+
+    def _applied(self, inputs: Mapping[str, Any], *, strict: bool = True) -> AppliedInputs:
+        """Return the graph with these inputs, which may also name what only definitions have."""
+        graph = self.source.graph or {}
+        if self._definitions is None:
+            applied = apply_inputs(graph, inputs, strict=False)
+            if not applied.unknown:
+                return applied
+            self._definitions = NodeDefinitions(self.workflow.definitions())
+        return apply_inputs(graph, inputs, strict=strict, definitions=self._definitions)
 
     def inputs_at(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return the ``inputs`` of the run at a point with these values."""
@@ -336,6 +348,9 @@ class Plan:
         keys = []
         for point in self.grid.points:
             names = frozenset(point)
+            if any(map(_is_rows, point.values())):  # they replace other inputs at each point
+                keys.append(digest(self._applied(self.inputs_at(point)).graph))
+                continue
             if names not in hashed:
                 hashed[names] = self._hash_without_values(point)
             graph_hash, targets = hashed[names]
@@ -360,7 +375,7 @@ class Plan:
     @cached_property
     def notes(self) -> list[str]:
         """A sentence for each thing that people should know before it runs."""
-        graph = apply_inputs(self.source.graph or {}, self.inputs, strict=False).graph
+        graph = self._applied(self.inputs, strict=False).graph
         anew = {class_of(graph[node_id]) for node_id in executed_anew(graph)} - {START, END}
         always = ["ComfyUI executes its loops anew at each point"] if anew else []
         return [*always, *(notice.rstrip(".") for notice in loop_notices(graph))]
@@ -370,19 +385,18 @@ class Plan:
         graph = self.source.graph or {}
         if all(class_of(node) != START for node in graph.values()):
             return 1
-        counts = executions(apply_inputs(graph, self.inputs_at(values), strict=False).graph)
+        counts = executions(self._applied(self.inputs_at(values), strict=False).graph)
         return max(1, sum(counts.values()) + len(graph.keys() - counts.keys()))
 
     def targets(self, points: Sequence[Mapping[str, Any]]) -> dict[str, list[Target]]:
         """Return for each swept name the inputs of the graph that it sets."""
-        graph = self.source.graph or {}
         targets: dict[str, dict[Target, None]] = defaultdict(dict)
         for point in {frozenset(point): point for point in points}.values():
             set_by: dict[str, str] = {}
             if self._sets_every_seed and "seed" in point:
                 set_by = dict.fromkeys(self.source.seed_inputs(point["seed"]), "seed")
             set_by |= {name: name for name in point}  # a seed that is named has its own value
-            for target, key in apply_inputs(graph, self.inputs_at(point)).given.items():
+            for target, key in self._applied(self.inputs_at(point)).given.items():
                 if key in set_by:
                     targets[set_by[key]][target] = None
         return {name: list(found) for name, found in targets.items()}
@@ -416,11 +430,15 @@ class Plan:
 
     def _hash_without_values(self, point: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
         """Return the hash of the graph without the inputs that are set, and where those are."""
-        applied = apply_inputs(self.source.graph or {}, self.inputs_at(point))
+        applied = self._applied(self.inputs_at(point))
         for node_id, name in applied.given:
             applied.graph[node_id]["inputs"][name] = None
         targets = {f"{node_id}.{name}": key for (node_id, name), key in applied.given.items()}
         return digest(applied.graph), targets
+
+
+def _is_rows(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(row, dict) for row in value)
 
 
 def digest(value: object) -> str:

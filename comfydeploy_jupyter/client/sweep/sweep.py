@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from ...errors import InvalidRequestError, NotFoundError, RunTimeoutError, brief, printable
-from ..files import Uploader, has_files, write_bytes, write_text
+from ..files import Uploader, has_files, with_files, write_bytes, write_text
 from ..runs import check_options
 from ..server import check_timeout, plain
 from ..workflow import Workflow
@@ -484,8 +484,8 @@ class Sweeps:
             A dict of inputs, by the names that `Comfy.run` takes, to their values. Every
             combination runs; the last input changes fastest. Inputs that change together are one
             key: ``{("width", "height"): [(512, 768), (768, 512)]}``. Or a list of points, each a
-            dict. Values may be files and pictures. If no input is called ``seed``, or several are,
-            ``seed`` sets every seed of the workflow.
+            dict. Values may be files, pictures and lists of rows. If no input is called ``seed``,
+            or several are, ``seed`` sets every seed of the workflow.
         inputs : dict, optional
             Inputs that are the same at all points.
         seed : int, optional
@@ -546,7 +546,7 @@ class Sweeps:
         uploader = Uploader(self._comfy.server, machine)
 
         def sent(value: Any) -> Any:
-            return uploader.stored(value) if has_files(value) else plain(value)
+            return plain(uploader.stored(value))
 
         plan = Plan(
             self._comfy.server,
@@ -577,4 +577,4 @@ class Sweeps:
 
 
 def _without_files(value: Any) -> Any:
-    return "file" if has_files(value) else plain(value)
+    return plain(with_files(value, lambda _: "file"))

@@ -1,0 +1,151 @@
+"""Groups of rows in Python: files in them are uploaded, and sweeps vary them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from comfydeploy_jupyter.client import Comfy
+from comfydeploy_jupyter.errors import InvalidInputError, UnknownInputError
+from tests.helpers.graphs import declared, node, rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.client.small_server import Reply, Request, SmallServer
+
+STRENGTH = ["FLOAT", {"default": 1.0}]
+INNER = rows(0, 2, picture=["COMBO", {"options": ["x.png"], "image_upload": True}])
+DEFINITIONS = {
+    "Mix": declared(rows=rows(0, 3, image=["IMAGE", {}], strength=STRENGTH, inner=INNER)),
+}
+GRAPH = {"1": node("Mix", "LoRA"), "2": node("PreviewImage", images=["1", 0])}
+
+
+@pytest.fixture
+def server(small_server: Callable[..., SmallServer]) -> SmallServer:
+    uploads = iter(range(99))
+
+    def answer(request: Request, reply: Reply) -> None:
+        route = request.path.rpartition("comfyui-deploy/")[2]
+        if route == "object_info":
+            reply.json(DEFINITIONS)
+        elif route == "upload-file":
+            name = f"up{next(uploads)}.png"
+            reply.json({"name": name, "subfolder": "", "type": "input", "size": 1, "file_hash": ""})
+        elif (prompt_id := (request.body or {}).get("prompt_id")) is None:
+            reply.json({"status": "ok", "machines": []})
+        else:
+            reply.start_stream()
+            record = {"prompt_id": prompt_id, "status": "success", "outputs": {}}
+            reply.event(1, {"event": "result", "data": record})
+            reply.event(2, {"event": "status", "data": {"status": "success"}})
+            reply.end_stream()
+
+    return small_server(answer)
+
+
+@pytest.fixture
+def comfy(server: SmallServer) -> Comfy:
+    return Comfy(server.url, "sesame")
+
+
+def inputs(server: SmallServer) -> list[Any]:
+    return [
+        request.body.get("inputs")
+        for request in server.requests
+        if request.path.endswith("run/streaming")
+    ]
+
+
+def test_files_in_rows_are_uploaded_once_each(
+    comfy: Comfy, server: SmallServer, tmp_path: Path
+) -> None:
+    path, picture = tmp_path / "a.png", Image.new("RGB", (2, 2))
+    path.write_bytes(b"a picture")
+    given = [
+        {"image": path, "strength": np.float32(0.5)},
+        {"image": "there.png", "inner": [{"picture": picture}, {"picture": picture}]},
+        {"image": tmp_path / "only-on-the-machine.png"},
+    ]
+    sent = [
+        {"image": "up0.png", "strength": 0.5},
+        {"image": "there.png", "inner": [{"picture": "up1.png"}, {"picture": "up1.png"}]},
+        {"image": str(tmp_path / "only-on-the-machine.png")},
+    ]
+    comfy.run(GRAPH, {"LoRA.rows": given}, progress=False)
+    assert inputs(server) == [{"LoRA.rows": sent}]
+
+
+def test_files_in_rows_of_a_workflow_are_uploaded_by_each_run(
+    comfy: Comfy, server: SmallServer
+) -> None:
+    first, second = Image.new("RGB", (2, 2)), Image.new("RGB", (3, 3))
+    workflow = comfy.load(GRAPH)
+    workflow.set({"LoRA.rows": [{"image": first}, {"inner": [{"picture": second}]}]})
+    assert workflow["LoRA"]["rows.0.image"] is first
+    assert workflow["LoRA"]["rows.1.inner.0.picture"] is second
+    comfy.run(workflow, progress=False)
+    assert workflow.to_api()["1"]["inputs"] == {
+        "rows.0.image": "up2.png",
+        "rows.0.strength": 1.0,
+        "rows.1.inner.0.picture": "up3.png",
+        "rows.1.strength": 1.0,
+    }
+    assert inputs(server)[0]["1.rows.0.image"] == "up0.png"
+    assert inputs(server)[0]["1.rows.1.inner.0.picture"] == "up1.png"
+    workflow.set({"LoRA.rows": []})
+    comfy.run(workflow, progress=False)
+    assert inputs(server)[1] is None
+
+
+def test_a_sweep_varies_rows(comfy: Comfy, server: SmallServer) -> None:
+    picture = Image.new("RGB", (2, 2))
+    ways = [[{"image": picture}], [{"image": picture}, {"strength": 3}], [], [{"image": picture}]]
+    sweep = comfy.sweep(GRAPH, {"LoRA.rows": ways}, save=False, progress=False)
+    assert [point.status for point in sweep] == ["success"] * 4
+    sent = [[{"image": "up0.png"}], [{"image": "up0.png"}, {"strength": 3}], []]
+    assert sorted(inputs(server), key=str) == sorted(
+        ({"LoRA.rows": each} for each in sent), key=str
+    )
+    assert sweep.find({"LoRA.rows": sent[1]}) == [sweep[1]]
+    assert '"strength": 3' in sweep.words.label(sweep[1].values)
+
+
+def test_a_sweep_takes_up_points_whose_rows_it_knows(
+    comfy: Comfy, server: SmallServer, tmp_path: Path
+) -> None:
+    small, large = [{"strength": 1}], [{"strength": 2}, {"strength": 3}]
+    file = tmp_path / "it.json"
+    comfy.sweep(GRAPH, {"LoRA.rows": [small]}, save=file, progress=False)
+    comfy.sweep(GRAPH, {"LoRA.rows": [large, small]}, save=file, progress=False)
+    comfy.sweep(GRAPH, {"LoRA.rows.0.strength": [1, 2]}, save=file, progress=False)
+    assert inputs(server) == [
+        {"LoRA.rows": small},
+        {"LoRA.rows": large},
+        {"LoRA.rows.0.strength": 1},
+        {"LoRA.rows.0.strength": 2},
+    ]
+
+
+def test_wrong_rows_of_a_sweep_are_told_before_it_begins(
+    comfy: Comfy, server: SmallServer, tmp_path: Path
+) -> None:
+    for ways, told in (
+        (
+            [{"strength": 1}],
+            "must be a list with an object for each row, not " + r'\{"strength": 1}',
+        ),
+        ([[{"strenth": 1}]], "row 0 has no field 'strenth'"),
+        ([[{}] * 4], "must have 0 to 3 rows, not 4"),
+    ):
+        with pytest.raises(InvalidInputError, match=told):
+            comfy.sweep(GRAPH, {"LoRA.rows": ways}, progress=False)
+    with pytest.raises(UnknownInputError, match=r"did you mean LoRA\.rows\?"):
+        comfy.sweep(GRAPH, {"LoRA.rws": [[]]}, progress=False)
+    assert inputs(server) == []
+    assert [*tmp_path.iterdir()] == []
