@@ -65,9 +65,16 @@ def loop_fault(
     return None
 
 
-def loop_bodies(classes: Mapping[str, str], sources: Mapping[str, Collection[str]]) -> set[str]:
-    """Return the nodes that are executed in loops, of a graph whose loops are valid."""
-    return set().union(*(body for _, _, body in _bodies(classes, sources)))
+def loop_bodies(
+    classes: Mapping[str, str], sources: Mapping[str, Collection[str]]
+) -> dict[str, str]:
+    """Return the nodes that are executed in loops, each with the Start of the outermost one.
+
+    Empty if the loops of the graph are not valid.
+    """
+    found = [(start, body) for start, _, body in _bodies(classes, sources)]
+    inner = {node_id for _, body in found for node_id in body}
+    return {node_id: start for start, body in found if start not in inner for node_id in body}
 
 
 def _bodies(

@@ -163,7 +163,7 @@ class RunCreator:
         ready, prepared = await self._prepare(request, destination)
         machine = ready.machine
         await ready.wait()
-        steps = await steps_of(prepared.workload, machine, prepared.targets)
+        steps, looped = await steps_of(prepared.workload, machine, prepared.targets)
         own_keys = request.extra_data.keys if request.extra_data is not None else {}
         keys = own_keys or await self._account.keys()
         prompt_id = request.prompt_id or str(uuid.uuid4())
@@ -211,12 +211,13 @@ class RunCreator:
             preview_method=request.preview_method,
             own_keys=bool(own_keys),
             metadata=request.metadata or {},
-            node_count=len(steps),
+            node_count=len(steps) + len(looped),
         )
         run = Run(
             record,
             prepared.nodes,
             steps=steps,
+            looped=looped,
             events_complete=placement.client is not None if chosen is None else machine.connected,
         )
         self._engine.tell(run, Cause.RECEIVED)

@@ -17,7 +17,7 @@ from .progress import FINISHED
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .progress import NodeName
+    from .progress import Iterations, NodeName
 
 _NUMBERS = re.compile(r"[0-9]+")
 _ITERATION = re.compile(r"Iteration ([0-9]{1,18}) / ([0-9]{1,18})")
@@ -63,9 +63,15 @@ class NodeEvents:
         self._nodes = nodes
         self._shown: dict[str, str] = {}  # nodes of the graph by executing copy
         self._states: dict[str, dict[str, Any]] = {}  # the last states that were given
-        # by the node that starts a loop, innermost last: the iterations that ended, and their
-        # number
-        self.iterations: dict[str, tuple[int, int]] = {}
+        # by the node that starts an outermost loop, and for this and the loops in it that are
+        # executing, innermost last: the iterations that ended, and their number
+        self.iterations: dict[str, Iterations] = {}
+        self._around = ""  # the outermost loop in which a node is executing, if there is one
+
+    @property
+    def present(self) -> Iterations:
+        """The iterations of the loops around the node that is executing."""
+        return self.iterations.get(self._around, {})
 
     def node_of(self, node: str) -> str:
         """Return the node of the graph that a copy stands for."""
@@ -81,33 +87,42 @@ class NodeEvents:
         """Return the data for the graph's nodes; None if it says nothing new about them."""
         if kind == "progress_state":
             return self._changes(data)
-        if isinstance(data.get("executed"), list):  # the end of a failed or interrupted run
-            executed = [self.node_of(str(node)) for node in data["executed"]]
-            return {**data, "executed": [*dict.fromkeys(executed)]}
+        for key in ("executed", "current_outputs"):  # of the end of a failed or interrupted run
+            if isinstance(data.get(key), list):
+                nodes = [self.node_of(str(node)) for node in data[key]]
+                data = {**data, key: [*dict.fromkeys(nodes)]}
         node = data.get("node")
         if not isinstance(node, str):
             return data
         shown = data.get("display_node")
         own = shown if isinstance(shown, str) and shown in self._nodes else self.node_of(node)
+        head = node.split(".", 1)[0]
+        outermost = head if head in self._nodes else own
         if kind == "executing":
             self._shown = {node: own}
+            self._around = outermost
         if kind == "progress_text":
-            self._note_iteration(own, data.get("text"))
+            self._note_iteration(own, outermost, data.get("text"))
         return data if own == node else {**data, "node": own, "display_node": own}
 
-    def _note_iteration(self, node: str, text: Any) -> None:
+    def _note_iteration(self, node: str, outermost: str, text: Any) -> None:
         named = self._nodes.get(node)
         is_loop = named is not None and named.class_type == START and isinstance(text, str)
         found = _ITERATION.fullmatch(text) if is_loop else None
         if found is not None:
-            self.iterations.pop(node, None)
+            loops = self.iterations.setdefault(outermost, {})
+            loops.pop(node, None)
             if (done := int(found[1])) < (total := int(found[2])):
-                self.iterations[node] = done, total
+                loops[node] = done, total
+            if not loops:
+                del self.iterations[outermost]
 
     def _changes(self, data: dict[str, Any]) -> dict[str, Any] | None:
-        """Return the states that differ from the last ones, if there are copies among them."""
+        """Return the states that differ from the last ones, if a loop or copies are executed."""
         states = data.get("nodes")
-        if not isinstance(states, dict) or all(node in self._nodes for node in states):
+        if not isinstance(states, dict):
+            return data
+        if not self.iterations and all(node in self._nodes for node in states):
             return data
         now: dict[str, dict[str, Any]] = {}
         for node, state in states.items():
@@ -119,9 +134,10 @@ class NodeEvents:
             if running or now.get(own, state).get("state") == FINISHED:
                 ids = {"node_id": own, "display_node_id": own, "real_node_id": own}
                 now[own] = {**state, **ids, "parent_node_id": None}
-        for node, (done, total) in self.iterations.items():
-            if node in now:
-                now[node].update(state="running", value=done, max=total)
+        for loops in self.iterations.values():
+            for node, (done, total) in loops.items():
+                if node in now:
+                    now[node].update(state="running", value=done, max=total)
         changed = {node: state for node, state in now.items() if self._states.get(node) != state}
         self._states.update(changed)
         return {**data, "nodes": changed} if changed else None

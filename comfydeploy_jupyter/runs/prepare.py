@@ -463,19 +463,20 @@ def _facts_of(
 
 async def steps_of(
     work: Workload, machine: Machine | None, targets: Collection[str] | None
-) -> dict[str, int]:
+) -> tuple[dict[str, int], dict[str, str]]:
     """Return the nodes that ComfyUI will execute, with the expected number of steps of each.
 
-    Nodes that are executed in a loop are not among them: the loop is one node with a step for each
-    iteration.
+    Those that are executed in a loop are returned apart, each with the node that starts the
+    outermost one around it: that node has a step for each iteration.
     """
     known = None if machine is None else machine.known_definitions
     nodes = None if known is None else known.nodes
 
-    def needed() -> dict[str, int]:
+    def needed() -> tuple[dict[str, int], dict[str, str]]:
         found = work.only_needed(nodes, targets)
-        inside = loop_bodies(found.classes, found.sources)
-        return {node: steps for node, steps in found.steps.items() if node not in inside}
+        looped = loop_bodies(found.classes, found.sources)
+        steps = {node: steps for node, steps in found.steps.items() if node not in looped}
+        return steps, looped
 
     long = len(work.steps) > MANY_NODES or START in work.classes.values()
     return await asyncio.to_thread(needed) if long else needed()
@@ -521,11 +522,12 @@ class Loader:
         machine = self._machines.find(record.machine)
         definitions = None if machine is None else machine.known_definitions
         graph = await read_stored(prompt, definitions, record.targets)
-        steps = await steps_of(graph.workload, machine, record.targets)
+        steps, looped = await steps_of(graph.workload, machine, record.targets)
         run = Run(
             record,
             graph.nodes,
             steps=steps,
+            looped=looped,
             state=state,
             events_complete=False,
         )

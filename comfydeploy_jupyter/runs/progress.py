@@ -6,7 +6,7 @@ import contextlib
 import time
 from dataclasses import dataclass, replace
 from statistics import median
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from ..graphs.formats import START, node_label
 
@@ -49,6 +49,7 @@ class _Node:
     origin: float = 0.0  # value of the first step in the present phase
     begun: tuple[float, float] | None = None  # time and value of the first report of a step
     stepped: float = 0.0
+    loops: bool = False  # whether its steps are iterations of a loop
 
     @property
     def follows_time(self) -> bool:
@@ -91,7 +92,9 @@ class _Node:
             return None
         at, value = self.begun
         steps, seconds = self.value - value, self.stepped - at
-        known = steps >= PACE_STEPS and seconds >= PACE_SECONDS
+        if self.loops and self.started is not None and not (steps and seconds >= PACE_SECONDS):
+            steps, seconds = self.value, self.stepped - self.started  # with what is loaded first
+        known = (self.loops or steps >= PACE_STEPS) and seconds >= PACE_SECONDS
         return seconds / steps if known else None
 
 
@@ -103,13 +106,18 @@ class Progress:
     If a weight changes, or nodes need not be executed, the remaining part of the progress bar is
     distributed over the remaining weights: the bar continues from its present value.
 
-    ``clock`` returns seconds.
+    ``clock`` returns seconds. ``looped`` are nodes that are executed in loops, each with the node
+    that starts the outermost one around it: the work on them is that of this node.
     """
 
     def __init__(
-        self, steps: Mapping[str, int], clock: Callable[[], float] = time.monotonic
+        self,
+        steps: Mapping[str, int],
+        clock: Callable[[], float] = time.monotonic,
+        looped: Mapping[str, str] | None = None,
     ) -> None:
         self.clock = clock
+        self._looped = looped or {}
         self._predicted = dict(steps)
         self._steps = dict(steps)
         self._pace: float | None = None  # pace of the last node that reported steps
@@ -158,13 +166,15 @@ class Progress:
             self._running[node] = found
             self._forget(found)
 
-    def reach(self, node: str, value: float, steps: int) -> None:
-        """Record the step that a node has reached, and its number of steps."""
+    def reach(self, node: str, value: float, steps: int, *, loops: bool = False) -> None:
+        """Record the step or the iteration that a node has reached, and their number."""
         self.begin(node)
         found = self._running.get(node)
-        if found is None or steps < 2:
+        if found is None or (steps < 2 and not loops):
             return
         value = min(max(value, 0.0), float(steps))
+        if loops:  # what is between two loops in an iteration is no new beginning
+            found.loops, value = True, max(value, found.value)
         again = value < found.value
         if not found.phases or again or steps != found.steps:
             self._base = self.fraction()
@@ -189,7 +199,7 @@ class Progress:
             self._forget(found)
         found = self._running.pop(node, None)
         if found is not None:
-            self._pace = found.pace or self._pace
+            self._pace = (None if found.loops else found.pace) or self._pace
 
     def steps_of(self, node: str) -> tuple[int, int, int]:
         """Return ``steps``, ``phases`` and ``predicted`` of `NodeWork` for a running node."""
@@ -198,8 +208,9 @@ class Progress:
 
     def nodes(self) -> tuple[int, int]:
         """Return the number of nodes that are done, and of all nodes."""
-        total = len(self._steps)
-        return total - len(self._waiting) - len(self._running), total
+        left = {*self._waiting, *self._running}
+        done = sum(node not in left for node in (*self._steps, *self._looped.values()))
+        return done, len(self._steps) + len(self._looped)
 
     def fraction(self) -> float:
         if self._whole > 0:
@@ -218,10 +229,11 @@ class Progress:
             if len(known) < len(running):
                 return None
             return max(known, default=0.0) + max(self._waiting_weight, 0.0)
-        pace = next((node.pace for node in self._running.values() if node.pace), self._pace)
-        if pace is None or not (known or self._waiting_steps):
+        paces = (node.pace for node in self._running.values() if not node.loops)
+        pace = next(filter(None, paces), self._pace)
+        if not (known or self._waiting_steps) or (pace is None and self._waiting_steps):
             return None
-        return max(known, default=0.0) + self._waiting_steps * pace
+        return max(known, default=0.0) + self._waiting_steps * (pace or 0.0)
 
     def _outstanding(self) -> float:
         now = self.clock()
@@ -259,8 +271,10 @@ def _seconds_left(node: _Node, now: float) -> float | None:
     """Return the remaining duration of an executing node in seconds, None if unknown."""
     pace, usual = node.pace, node.usual_seconds
     if pace is not None and not node.follows_time:
-        left = node.steps - node.value
-        return max(pace * left - (now - node.stepped), pace * max(left - 1, 0))
+        left, waited = node.steps - node.value, now - node.stepped
+        if node.loops and waited > LATE * pace + 1.0:
+            return None
+        return max(pace * left - waited, pace * max(left - 1, 0))
     if usual is None or node.started is None:
         return None
     left = usual - (now - node.started)
@@ -271,6 +285,10 @@ LIVE_STEP = 0.01  # smallest change of the overall progress that is worth an eve
 DRIFT = 0.2, 2.0  # relative and absolute (s) error of the reported time left that is tolerated
 _NODE_STARTED = "running"
 FINISHED = "finished"  # the state of a node in ``progress_state``
+
+
+Iterations: TypeAlias = "dict[str, tuple[int, int]]"
+"""By the node that starts a loop, innermost last: the iterations that ended, and their number."""
 
 
 class NodeName(NamedTuple):
@@ -287,14 +305,20 @@ class LiveStatus(Progress):
     """Follows the nodes of a run while it executes; fills in times and steps in its record."""
 
     def __init__(
-        self, record: RunRecord, nodes: dict[str, NodeName], steps: Mapping[str, int]
+        self,
+        record: RunRecord,
+        nodes: dict[str, NodeName],
+        steps: Mapping[str, int],
+        looped: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(steps)
+        super().__init__(steps, looped=looped)
         self.current_node: str | None = None
         self._names = nodes
         self._times, self._works = record.node_times, record.node_steps
         self._started: dict[str, float] = {}
-        self._iterations: dict[str, tuple[int, int]] = {}
+        self._iterations: Iterations = {}  # of the loops around the node that is executing
+        self._outermost: set[str] = set()  # outermost loops that are executing
+        self._step: tuple[int, int] | None = None  # of that node
         self._stopped_at: tuple[dict[str, Any], tuple[int, int]] | None = None
         self._last_news: tuple[float, float | None, float] = -1.0, None, 0.0
 
@@ -329,33 +353,38 @@ class LiveStatus(Progress):
         self.current_node = None
         self._stopped_at = None
         self.reset()
-        for before in (self._started, self._times, self._works, self._iterations):
+        self._iterations, self._step = {}, None
+        for before in (self._started, self._times, self._works, self._outermost):
             before.clear()
 
-    def start(self, node: str) -> None:
-        self.current_node = node
+    def start(self, node: str, loops: Iterations) -> None:
+        """Record that a node is executing, in these loops."""
+        self.current_node, self._iterations, self._step = node, dict(loops), None
         self.begin(node)
 
     def step(self, node: str, data: dict[str, Any]) -> None:
         value, maximum = data.get("value"), data.get("max")
         if isinstance(value, (int, float)) and isinstance(maximum, (int, float)):
             with contextlib.suppress(OverflowError, ValueError):  # numbers without a meaning
-                self.reach(node, float(value), int(maximum))
+                self.reach(node, float(value), steps := int(maximum))
+                if node == self.current_node and steps > 1:
+                    self._step = min(max(int(value), 0), steps), steps
 
-    def iterate(self, loops: Mapping[str, tuple[int, int]]) -> None:
-        """Record how many iterations of the loops that are executing have ended, outermost first.
+    def iterate(self, outermost: Mapping[str, Iterations], present: Iterations) -> None:
+        """Record the iterations of all outermost loops, each with those in it.
 
-        The outermost loop has a step for each of its iterations; the others are parts of these.
+        An outermost loop has a step for each of its iterations; the others are parts of these.
         """
-        self._iterations = dict(loops)
-        if loops:
-            (node, (done, total)), *inner = loops.items()
-            part = 1.0
-            value = float(done)
-            for ended, number in (found for _, found in inner):
-                part /= max(number, 1)
-                value += ended * part
-            self.reach(node, value, total)
+        for node in self._outermost - outermost.keys():
+            self._end_node(node)  # what ComfyUI says of its state may come late, or much too early
+        self._outermost = {*outermost}
+        self._iterations = dict(present)
+        for node, loops in outermost.items():
+            value, total, part = 0.0, next(iter(loops.values()))[1], 1.0
+            for number, (done, count) in enumerate(loops.values()):
+                part = part / count if number else 1.0
+                value += done * part
+            self.reach(node, value, total, loops=True)
 
     def note_states(self, states: object) -> None:
         if not isinstance(states, dict):
@@ -398,8 +427,7 @@ class LiveStatus(Progress):
 
     def current_step(self) -> tuple[int, int] | None:
         """Return the step of the current node and its number of steps; None without steps."""
-        found = self._running.get(self.current_node or "")
-        return None if found is None or not found.phases else (int(found.value), found.steps)
+        return None if self._stopped_at is not None else self._step
 
     def news(self, *, force: bool) -> dict[str, Any] | None:
         """Return the progress of the run if it has changed enough, or by ``force``."""

@@ -36,7 +36,7 @@ class Run(RunState):
     """A run that is followed, and for which clients may wait.
 
     ``steps`` are the nodes that will be executed, with the expected number of steps of each; by
-    default all ``nodes`` of the graph, without expected steps.
+    default all ``nodes`` of the graph, without expected steps. ``looped``: see `Progress`.
     """
 
     def __init__(
@@ -45,10 +45,13 @@ class Run(RunState):
         nodes: dict[str, NodeName],
         *,
         steps: Mapping[str, int] | None = None,
+        looped: Mapping[str, str] | None = None,
         state: State = State.RECEIVED,
         events_complete: bool = True,
     ) -> None:
-        live = LiveStatus(record, nodes, dict.fromkeys(nodes, 0) if steps is None else steps)
+        if steps is None:
+            steps = dict.fromkeys(nodes, 0)
+        live = LiveStatus(record, nodes, steps, looped)
         super().__init__(record, live, state=state, events_complete=events_complete)
         self.nodes = nodes
         self.awaited = False  # the request for it is answered at its end: it stays in memory
@@ -110,13 +113,13 @@ class Run(RunState):
             self.record.cached_nodes = nodes
             live.skip(nodes)
         elif event.type == "executing" and node is not None:
-            live.start(str(node))
+            live.start(str(node), self._loops.present)
         elif event.type == "progress" and node is not None:
             live.step(str(node), data)
         elif event.type == "progress_state":
             live.note_states(data.get("nodes"))
         elif event.type == "progress_text":
-            live.iterate(self._loops.iterations)
+            live.iterate(self._loops.iterations, self._loops.present)
         elif isinstance(output, dict):
             again = event.data.get("node") != node  # an iteration: its outputs are added
             merged: dict[str, Any] = {}

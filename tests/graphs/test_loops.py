@@ -196,7 +196,7 @@ def test_a_graph_with_very_many_loops_takes_no_long_time() -> None:
         key: [link[0] for link in each["inputs"].values() if isinstance(link, list)]
         for key, each in prompt.items()
     }
-    assert loop_bodies(classes, sources) == set()
+    assert loop_bodies(classes, sources) == {}
 
 
 def test_any_prompt_is_judged() -> None:

@@ -49,11 +49,20 @@ class ComfyUI:
         self.meta: dict[str, Any] = {}
         self.culprit = ""
 
-    def node(self, node: str, shown: str, pictures: int | None = None) -> Iterator[Event]:
+    def node(
+        self,
+        node: str,
+        shown: str,
+        pictures: int | None = None,
+        done: tuple[str, int, int] | None = None,
+    ) -> Iterator[Event]:
         ids = {"node_id": node, "display_node_id": shown, "real_node_id": "1"}
         self.states[node] = {"value": 0.0, "max": 1.0, "state": "running", **ids}
         yield self.message("progress_state", nodes=json.loads(json.dumps(self.states)))
         yield self.message("executing", node=node, display_node=shown)
+        if done is not None:
+            start, ended, total = done
+            yield self.message("progress_text", node=start, text=f"Iteration {ended} / {total}")
         if shown == "2":
             yield self.message("progress", node=node, value=1, max=2)
         if pictures is not None:
@@ -66,19 +75,14 @@ class ComfyUI:
     def message(self, kind: str, **data: Any) -> Event:
         return Event(kind, {"prompt_id": "p", **data}, len(json.dumps(data)))
 
-    def text(self, node: str, done: int, total: int) -> Event:
-        return self.message("progress_text", node=node, text=f"Iteration {done} / {total}")
-
     def messages(self) -> Iterator[Event]:
         yield self.message("execution_start")
         yield self.message("execution_cached", nodes=[])
-        yield from self.node("1", "1")
-        yield self.text("1", 0, self.outer)
+        yield from self.node("1", "1", done=("1", 0, self.outer))
         for i in range(self.outer):
             yield from self.node(f"1.0.0.iteration_{i}", "1")
             loop = f"1.0.0.{i}_5"
-            yield from self.node(loop, "5")
-            yield self.text(loop, 0, self.inner)
+            yield from self.node(loop, "5", done=(loop, 0, self.inner))
             for k in range(self.inner):
                 copy = f"{loop}.0.0.{k}_1.0.0.{i}"
                 for message in self.node(f"{copy}_2", "2"):
@@ -86,29 +90,34 @@ class ComfyUI:
                     if (i, k) == self.fails_at and message.type == "executing":
                         done = ["1.0.0.iteration_0", f"{loop}.0.0.0_1.0.0.{i}_3"]
                         error = {"node_id": "1", "node_type": "StartLoop", "executed": done}
+                        error["current_outputs"] = [*self.states]
                         yield self.message("execution_error", exception_message="no", **error)
                         return
                 yield from self.node(f"{copy}_3", "3", i * self.inner + k)
-                yield from self.node(f"{loop}.0.0.progress_{k}", "5")
-                yield self.text(loop, k + 1, self.inner)
+                ended = (loop, k + 1, self.inner)
+                yield from self.node(f"{loop}.0.0.progress_{k}", "5", done=ended)
             yield from self.node(f"1.0.0.{i}_6", "6")
-            yield from self.node(f"1.0.0.progress_{i}", "1")
-            yield self.text("1", i + 1, self.outer)
+            yield from self.node(f"1.0.0.progress_{i}", "1", done=("1", i + 1, self.outer))
         yield from self.node("1.0.0.result", "1")
         yield from self.node("4", "4")
         yield from self.node("9", "9", 99)
         yield self.message("execution_success")
 
 
-def follow(comfyui: ComfyUI, *, steps: dict[str, int] | None = None) -> tuple[Run, list[Any]]:
-    """Return a run that has received all messages, and its progress after each of them."""
-    nodes = {key: NodeName(f"The {kind}", kind) for key, kind in CLASSES.items()}
-    inside = loop_bodies(CLASSES, SOURCES)
-    assert inside == {"5", "2", "3", "6"}
-    steps = {node: 0 for node in CLASSES if node not in inside}
+def run_of(classes: dict[str, str], sources: dict[str, list[str]], **steps: int) -> Run:
+    nodes = {key: NodeName(f"The {kind}", kind) for key, kind in classes.items()}
+    looped = loop_bodies(classes, sources)
+    expected = {node: steps.get(f"n{node}", 0) for node in classes if node not in looped}
     record = RunRecord("p", "local", "s", created_at="2026-01-01T00:00:00.000Z", status="running")
-    run = Run(record, nodes, steps=steps)
+    run = Run(record, nodes, steps=expected, looped=looped)
     run.send(Notification.FIRST)
+    return run
+
+
+def follow(comfyui: ComfyUI) -> tuple[Run, list[Any]]:
+    """Return a run that has received all messages, and its progress after each of them."""
+    assert loop_bodies(CLASSES, SOURCES) == dict.fromkeys(("5", "2", "3", "6"), "1")
+    run = run_of(CLASSES, SOURCES)
     seen = []
     for message in comfyui.messages():
         run.show(message)
@@ -125,9 +134,12 @@ async def test_iterations_are_those_of_the_graphs_nodes() -> None:
     assert texts[-1] == "Executing The PreviewImage"
     fractions = [live["progress"] for live in seen]
     assert fractions == sorted(fractions)
-    middle = fractions[texts.index("Executing The Sampler (iteration 2 of 3, 6 of 11)")]
-    assert 0.3 < middle < 0.7
-    assert run.live_status.nodes() == (3, 3)
+    in_loop = {
+        text.split("(")[-1]: fraction for text, fraction in zip(texts, fractions, strict=True)
+    }
+    assert in_loop["iteration 1 of 3)"] < 0.3, "what is between the loops"
+    assert in_loop["iteration 2 of 3, 6 of 11)"] == pytest.approx(0.9 * 16 / 33, abs=0.01)
+    assert run.live_status.nodes() == (7, 7)
     names = [f"{n}.png" for n in range(33)]
     assert [each["filename"] for each in run.record.outputs["3"]["images"]] == names
     assert set(run.record.outputs) == {"3", "9"}
@@ -148,6 +160,8 @@ async def test_no_reader_sees_the_id_of_a_copy() -> None:
     last = [entry.data for entry in run.log.after(0) if entry.event == "execution_error"][-1]
     assert (last["node_id"], last["node_type"]) == ("2", "Sampler")
     assert last["executed"] == ["1", "3"]
+    assert last["current_outputs"] == ["1", "5", "2", "3", "6"]
+    assert run.live_status.current_step() is None
     error = {"type": "X", "message": "no", "node_id": "1", "node_type": "StartLoop"}
     assert run.live_status.with_culprit(error)["node_id"] == "2"
     other = {**error, "node_id": "9", "node_type": "PreviewImage"}
@@ -166,6 +180,102 @@ async def test_the_next_attempt_begins_again() -> None:
     assert run.live()["live_status"] == "Executing The StartLoop"
     run.show(Event("progress_text", {"node": "2", "text": "Iteration 1 / 9"}))  # of a sampler
     assert run.live()["live_status"] == "Executing The StartLoop"
+
+
+class Timed:
+    """A run whose events come at given times; loops are only told by their nodes and texts."""
+
+    def __init__(self, classes: dict[str, str], sources: dict[str, list[str]], **steps: int):
+        self.run, self.now = run_of(classes, sources, **steps), 0.0
+        self.run.live_status.clock = lambda: self.now
+
+    def at(self, now: float, node: str, text: str | None = None) -> dict[str, Any]:
+        self.now = now
+        self.run.show(Event("executing", {"node": node}))
+        if text is not None:
+            start = node.rpartition(".0.0.progress")[0] or node
+            self.run.show(Event("progress_text", {"node": start, "text": f"Iteration {text}"}))
+            early = {start: {"state": "finished"}}  # what ComfyUI says of the Start itself
+            self.run.show(Event("progress_state", {"nodes": early}))
+        return self.run.live()
+
+
+ONE = {"1": "StartLoop", "2": "Sampler", "4": "EndLoop", "8": "Upscale", "9": "SaveImage"}
+IN_ONE: dict[str, list[str]] = {"1": [], "2": ["1"], "4": ["2"], "8": ["4"], "9": ["8"]}
+
+
+async def test_the_time_left_is_learned_from_the_first_iterations() -> None:
+    timed = Timed(ONE, IN_ONE)
+    assert timed.at(0, "1", "0 / 10")["time_left"] is None
+    assert timed.at(40, "1.0.0.0_2")["time_left"] is None
+    assert timed.at(60, "1.0.0.progress_0", "1 / 10")["time_left"] == 540
+    assert timed.at(70, "1.0.0.progress_1", "2 / 10")["time_left"] == 80, "without what was loaded"
+    assert timed.run.live_status.nodes() == (0, 5)
+    for done in range(3, 10):
+        live = timed.at(50 + 10 * done, f"1.0.0.progress_{done - 1}", f"{done} / 10")
+        assert live["time_left"] == 100 - 10 * done
+    left = [timed.at(140 + wait, "1.0.0.9_2")["time_left"] for wait in (5, 9, 12, 30)]
+    assert left == [5, 1, 0, None], "a last iteration that takes longer is not about to end"
+    assert timed.at(175, "1.0.0.progress_9", "10 / 10")["time_left"] is None
+    live = timed.at(180, "8")
+    assert live["live_status"] == "Executing The Upscale"
+    assert live["progress"] > 0.2, "the whole loop is done, whatever is said of its Start later"
+    assert timed.run.live_status.nodes() == (2, 5)
+    assert timed.run.record.node_times["1"] == 175
+    assert timed.run.record.node_steps["1"] == [10, 1, 0]
+
+
+async def test_a_sampler_behind_a_loop_has_its_own_pace() -> None:
+    timed = Timed(ONE, IN_ONE, n8=20)
+    timed.at(0, "1", "0 / 10")
+    assert timed.at(60, "1.0.0.progress_0", "1 / 10")["time_left"] is None
+
+
+async def test_loops_beside_each_other_are_not_nested() -> None:
+    classes = {**ONE, "11": "StartLoop", "12": "Sampler", "14": "EndLoop"}
+    sources = {**IN_ONE, "11": [], "12": ["11"], "14": ["12"], "8": ["4", "14"]}
+    timed = Timed(classes, sources)
+    timed.at(0, "1", "0 / 4")
+    timed.at(1, "11", "0 / 2")
+    assert timed.at(2, "1.0.0.0_2")["live_status"] == "Executing The Sampler (iteration 1 of 4)"
+    timed.at(12, "1.0.0.progress_0", "1 / 4")
+    assert timed.at(13, "11.0.0.0_12")["live_status"] == "Executing The Sampler (iteration 1 of 2)"
+    timed.at(33, "11.0.0.progress_0", "1 / 2")
+    live = timed.at(34, "1.0.0.1_2")
+    assert live["live_status"] == "Executing The Sampler (iteration 2 of 4)"
+    half = live["progress"]
+    assert timed.at(53, "11.0.0.progress_1", "2 / 2")["progress"] > half
+    assert timed.run.live_status.nodes() == (2, 8)
+
+
+async def test_one_outer_iteration_advances_with_those_in_it() -> None:
+    inner = {"1": "StartLoop", "5": "StartLoop", "2": "Sampler", "6": "EndLoop", "15": "StartLoop"}
+    classes = {**inner, "12": "Sampler", "16": "EndLoop", "4": "EndLoop", "9": "SaveImage"}
+    sources = {"1": [], "5": ["1"], "2": ["5"], "6": ["2"], "15": ["6"], "12": ["15"]}
+    timed = Timed(classes, {**sources, "16": ["12"], "4": ["16"], "9": ["4"]})
+    timed.at(0, "1", "0 / 1")
+    timed.at(0, "1.0.0.0_5", "0 / 4")
+    seen = [timed.at(10, "1.0.0.0_5.0.0.progress_0", "1 / 4")]
+    seen += [timed.at(20, "1.0.0.0_5.0.0.progress_1", "2 / 4")]
+    assert (seen[0]["progress"], seen[0]["time_left"]) == (0.225, 30)
+    assert (seen[1]["progress"], seen[1]["time_left"]) == (0.45, 20)
+    timed.at(40, "1.0.0.0_5.0.0.progress_3", "4 / 4")
+    live = timed.at(41, "1.0.0.0_15", "0 / 2")  # another loop in the same iteration
+    assert live["live_status"] == "Executing The StartLoop (iteration 1 of 1, 1 of 2)"
+    timed.at(51, "1.0.0.0_15.0.0.progress_0", "1 / 2")
+    timed.at(61, "1.0.0.progress_0", "1 / 1")
+    assert timed.run.record.node_steps["1"] == [1, 1, 0], "no second beginning"
+
+
+async def test_the_steps_of_a_node_in_a_loop_are_those_of_its_iteration() -> None:
+    timed = Timed(ONE, IN_ONE)
+    timed.at(0, "1", "0 / 3")
+    assert timed.run.live_status.current_step() is None
+    timed.at(1, "1.0.0.0_2")
+    timed.run.show(Event("progress", {"node": "1.0.0.0_2", "value": 7, "max": 20}))
+    assert timed.run.live_status.current_step() == (7, 20)
+    timed.at(2, "1.0.0.1_2")
+    assert timed.run.live_status.current_step() is None
 
 
 async def test_hostile_ids_and_outputs_do_no_harm() -> None:
