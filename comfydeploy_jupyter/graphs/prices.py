@@ -179,9 +179,9 @@ def _evaluated(expression: str, context: str) -> Any:
         return json.loads(expression)  # a price that does not depend on values
     except (ValueError, RecursionError):
         pass
-    try:
-        from jsonata.jsonata import Jsonata
+    from jsonata.jsonata import Jsonata  # takes 0.3 s
 
+    try:
         if len(expression) > MAX_EXPRESSION or ".." in expression:
             return None
         compiled = Jsonata(expression, regex_engine=_linear_pattern)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import Any
 
@@ -211,3 +212,9 @@ def test_a_text_of_a_badge_is_limited_and_an_unknown_language_is_not_read():
     for badge in (5, [], {"expr": 5}, {"expr": LITERAL, "depends_on": {"widgets": [5, {}]}}):
         known["Paid"]["price_badge"] = badge
         assert partner_nodes(graph, known) is not None
+
+
+def test_a_missing_dependency_is_no_unknown_price(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "jsonata.jsonata", None)
+    with pytest.raises(ImportError, match="jsonata"):
+        prices('{"usd": widgets.n * 3}', ("n", "INT"), given={"n": 1})
