@@ -182,14 +182,45 @@ test("rows are added, moved and removed with what was typed in them", async () =
   await form.open({ workflow_id: "w" });
   const sent = () => Reflect.get(routes.asked.at(-1)?.[1].inputs ?? {}, "5.rows");
   form.change("5.rows.1.name", "typed");
-  form.arrange("5.rows", [0, 1, null]);
+  form.arrange("5.rows", () => [0, 1, null]);
   assert.deepEqual(sent(), [{ name: "a" }, { name: "typed" }, {}]);
   await tick();
-  form.arrange("5.rows", [1, 0]);
+  form.arrange("5.rows", () => [1, 0]);
   assert.deepEqual(sent(), [{ name: "b" }, { name: "a" }]);
   await tick();
-  form.arrange("5.rows", [1]);
+  form.arrange("5.rows", () => [1]);
   assert.deepEqual(sent(), [{ name: "b" }]);
+});
+
+test("rows are moved again before they are shown, and take along what is typed meanwhile", async () => {
+  const rows = ["a", "b", "c"].map((name) => ({ name }));
+  const group = row("5.rows", { kind: "group", rows });
+  const fields = rows.map((_, place) => {
+    const where = { group: "5.rows", place, index: place, title: "" };
+    return row(`5.rows.${place}.name`, { kind: "text", row: where });
+  });
+  const shown = (...names: string[]) =>
+    formReply(
+      [...fields, group],
+      Object.fromEntries(names.map((name, place) => [`5.rows.${place}.name`, name])),
+    );
+  const answers: ((reply: object) => void)[] = [];
+  const routes = new Routes(() => new Promise((resolve) => answers.push(resolve)));
+  const form = new FormState(routes);
+  const opened = form.open({ workflow_id: "w" });
+  answers[0]?.(shown("a", "b", "c"));
+  await opened;
+  const sent = () => Reflect.get(routes.asked.at(-1)?.[1].inputs ?? {}, "5.rows");
+  form.arrange("5.rows", ([a = 0, ...others]) => [...others, a]);
+  form.arrange("5.rows", (order) => order.filter((place) => place !== 1));
+  assert.deepEqual(sent(), [{ name: "c" }, { name: "a" }]);
+  form.arrange("5.rows", (order) => order);
+  form.change("5.rows.0.name", "typed");
+  form.change("5.rows.1.name", "of the removed one");
+  assert.equal(answers.length, 3, "what changes nothing asks for nothing");
+  answers[2]?.(shown("c", "a"));
+  await tick();
+  assert.deepEqual(form.values.value, { "5.rows.0.name": "c", "5.rows.1.name": "typed" });
 });
 
 const event = (name: string, data: object): ServerEvent => ({

@@ -42,10 +42,10 @@ async function fromServer() {
   const { baseUrl } = pageConfig();
   if (!baseUrl) return null;
   try {
-    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"4ecb0a78192007cb"}`;
+    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"03eb0c5c22a1af87"}`;
     const reply = await fetch(url, { headers: pageHeaders() });
     const text = reply.ok ? await reply.text() : "";
-    return text.startsWith(`// ${"4ecb0a78192007cb"} `) ? text : null;
+    return text.startsWith(`// ${"03eb0c5c22a1af87"} `) ? text : null;
   } catch {
     return null;
   }
@@ -74,9 +74,9 @@ function panels(model) {
   const page = globalThis;
   page[LOADED] ??= {};
   const loaded = page[LOADED];
-  loaded["4ecb0a78192007cb"] ??= load(model);
-  loaded["4ecb0a78192007cb"].catch(() => delete loaded["4ecb0a78192007cb"]);
-  return loaded["4ecb0a78192007cb"];
+  loaded["03eb0c5c22a1af87"] ??= load(model);
+  loaded["03eb0c5c22a1af87"].catch(() => delete loaded["03eb0c5c22a1af87"]);
+  return loaded["03eb0c5c22a1af87"];
 }
 function render({ model, el }) {
   let end = () => {

@@ -87,7 +87,10 @@ export function drawForm(
       iconButton(icon, `${field.label}: ${label}`, action, { disabled: !isPossible });
     const grow = (more: boolean) => () => state.grow(field.key, more);
     const { rows: present } = field;
-    const addRow = () => state.arrange(field.key, [...(present ?? []).keys(), null]);
+    const addRow = () =>
+      state.arrange(field.key, (order) =>
+        order.length < Number(field.most ?? Infinity) ? [...order, null] : order,
+      );
     const add = present
       ? button("plus", "add a row", addRow, field.can_grow)
       : button("plus", "add a value", grow(true), field.can_grow);
@@ -126,20 +129,28 @@ export function drawForm(
   const rowBox = ({ group, place, title }: NonNullable<Field["row"]>): HTMLElement => {
     const facts = byKey.get(group);
     const count = facts?.rows?.length ?? 0;
-    const others = [...Array(count).keys()].filter((each) => each !== place);
-    const move = (to: number, button: number) => () => {
-      focused = { key: `${group} ${to}`, place: button };
-      state.arrange(group, [...others.slice(0, to), place, ...others.slice(to)]);
-    };
-    const remove = () => {
-      focused = { key: `${group} ${Math.min(place, count - 2)}`, place: 2 };
-      state.arrange(group, others);
-    };
+    const least = Number(facts?.least ?? 0);
+    // The row may have been moved or removed since it was drawn.
+    const move = (by: number, button: number) => () =>
+      state.arrange(group, (order) => {
+        const to = order.indexOf(place) + by;
+        if (!order.includes(place) || to < 0 || to >= order.length) return order;
+        focused = { key: `${group} ${to}`, place: button };
+        const others = order.filter((each) => each !== place);
+        return [...others.slice(0, to), place, ...others.slice(to)];
+      });
+    const remove = () =>
+      state.arrange(group, (order) => {
+        const others = order.filter((each) => each !== place);
+        if (others.length === order.length || others.length < least) return order;
+        const next = Math.min(order.indexOf(place), others.length - 1);
+        focused = others.length ? { key: `${group} ${next}`, place: 2 } : { key: group, place: 0 };
+        return others;
+      });
     const button = (icon: string, label: string, action: () => void, disabled: boolean) =>
       iconButton(icon, `${title}: ${label}`, action, { disabled });
-    const up = button("arrow-up", "move up", move(place - 1, 0), place === 0);
-    const down = button("arrow-down", "move down", move(place + 1, 1), place >= count - 1);
-    const least = Number(facts?.least ?? 0);
+    const up = button("arrow-up", "move up", move(-1, 0), place === 0);
+    const down = button("arrow-down", "move down", move(1, 1), place >= count - 1);
     const away = button("times", "remove", remove, count <= least);
     const head = h(
       "div",
@@ -375,6 +386,16 @@ export function drawForm(
   ];
   const reachIn = (field: Field) => (field.more ? reach(field) : lists[0]?.reach(field));
 
+  /** Let a button that does nothing more have the focus: the next key press must not use another. */
+  const rest = (button: HTMLButtonElement) => {
+    const is = (disabled: boolean) => {
+      button.disabled = disabled;
+      setAttribute(button, "aria-disabled", disabled ? null : "true");
+    };
+    is(false);
+    button.addEventListener("blur", () => is(true), { once: true });
+  };
+
   let built: Field[] | null = null;
   let shown: Record<string, Value> = {};
 
@@ -384,6 +405,7 @@ export function drawForm(
     const [found, row] = [...rows].find(([, { root }]) => root.contains(active)) ?? [];
     const key = focused?.key ?? found;
     const place = focused?.place ?? (row ? controlsIn(row.root).indexOf(active) : -1);
+    const isPressed = focused !== null;
     focused = null;
     for (const each of rows.values()) each.end?.();
     rows.clear();
@@ -406,6 +428,7 @@ export function drawForm(
     const usable = (control: HTMLElement) => !control.matches(":disabled");
     const controls = controlsIn(again.root);
     const same = controls[place];
+    if (isPressed && same && !usable(same)) rest(same as HTMLButtonElement);
     (same && usable(same) ? same : (controls.find(usable) ?? again.input)).focus();
   };
 

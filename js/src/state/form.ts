@@ -17,6 +17,9 @@ export type Source = {
   workflow?: string;
 };
 
+/** An order of the rows of a group: the places where they are shown, and null for a new row. */
+export type Order = (number | null)[];
+
 /** A row of the form as the server describes it. */
 type Row = Field & {
   node: string;
@@ -132,6 +135,7 @@ export class FormState {
   private asked: AbortController | null = null;
   private making: Promise<void> | null = null; // while the form of a change is awaited
   private newer: Record<string, Value> = {}; // what was set since that form was asked for
+  private orders: Record<string, Order> = {}; // of rows, asked for and not shown yet, by groups
 
   constructor(
     private readonly transport: Transport,
@@ -233,6 +237,10 @@ export class FormState {
       const added = new Set(Object.keys(this.changed.value));
       for (const { key } of rows) if (!added.has(key)) this.saved.add(key);
     }
+    const newer = Object.entries(this.newer).map(
+      ([key, value]) => [this.moved(key), value] as const,
+    );
+    this.orders = {};
     this.isOpening.value = false;
     this.problem.value = "";
     this.values.value = reply.values;
@@ -246,9 +254,14 @@ export class FormState {
     this.price.value = reply.price;
     this.isDefined.value = reply.defined;
     this.changed.value = reply.given; // by the keys of fields
-    for (const [key, value] of Object.entries(this.newer)) {
-      if (key in reply.values) this.put(key, value);
-    }
+    for (const [key, value] of newer) if (key in reply.values) this.put(key, value);
+  }
+
+  /** The key that a shown field gets with the order of rows that was asked for. */
+  private moved(key: string): string {
+    const { group, place, index } = this.row(key)?.row ?? { group: "", place: 0, index: 0 };
+    const order = this.orders[group];
+    return order ? `${group}.${order.indexOf(place)}${key.slice(`${group}.${index}`.length)}` : key;
   }
 
   /** The user, or code, has set a value. */
@@ -363,14 +376,19 @@ export class FormState {
     this.onChange();
   }
 
-  /** Show the rows of a group in this order: their places so far, and null for a new row. */
-  arrange(key: string, order: (number | null)[]): void {
-    if (this.making) {
-      this.making.then(() => this.arrange(key, order));
+  /** Change the order of the rows of a group, also before the last change of it is shown. */
+  arrange(key: string, change: (order: Order) => Order): void {
+    const asked = this.orders[key];
+    if (this.making && !asked) {
+      this.making.then(() => this.arrange(key, change));
       return;
     }
     const row = this.row(key);
     if (!row?.rows) return;
+    const before = asked ?? [...row.rows.keys()];
+    const order = change(before);
+    if (order === before) return;
+    this.orders[key] = order;
     const rows = this.rowsOf(row);
     this.setRows(
       key,
