@@ -28,6 +28,7 @@ from .client.text import duration, html_table, text_table
 from .client.workflow import Node, UnknownNameError, Workflow
 from .errors import ComfyDeployError
 from .graphs.inputs import InputNames
+from .graphs.metadata import is_workflow_file
 from .graphs.outputs import files_of
 from .util.times import parse_timestamp
 
@@ -299,14 +300,12 @@ def _in_magic(line: str, names: dict[str, Any]) -> tuple[str, list[str]]:
 
 def _files_in(folder: Path) -> list[str]:
     """Return the names of the folders and of the workflow files in a folder, as they are typed."""
-    from .widgets.picker import is_workflow
-
     shown = [path for path in sorted(folder.expanduser().iterdir()) if path.name[0] != "."]
     begin = "" if folder == Path() else f"{folder.as_posix().rstrip('/')}/"
     return [
         f"{begin}{path.name}{'/' if path.is_dir() else ''}"
         for path in shown
-        if path.is_dir() or is_workflow(path)
+        if path.is_dir() or is_workflow_file(path)
     ]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import stat
 import struct
 import zlib
 from contextlib import suppress
@@ -19,10 +20,13 @@ from .formats import Graph, class_of, mapping
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 _NAMES = ("workflow", "prompt")
 _EXIF_ASCII = 2
 _MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
+WORKFLOW_SUFFIXES = (".json", ".png", ".webp", ".flac", ".mp3", ".opus", ".mp4", ".webm", ".latent")
+_MAX_JSON_FILE = 20 * 1024 * 1024  # bytes of a JSON file that may be a workflow
 _KINDS = "PNG, WebP, JPEG, SVG, MP4, MOV, WebM, MKV, FLAC, Ogg, Opus, MP3, GLB, latent, JSON"
 
 
@@ -59,6 +63,23 @@ def embedded_workflow(source: bytes | BinaryIO, *, field: str = "file") -> Embed
     if found["workflow"] is None and found["prompt"] is None:
         raise InvalidRequestError.of_field(field, f"contains no workflow of ComfyUI{problem}")
     return found
+
+
+def is_workflow_file(path: Path) -> bool:
+    """Return whether a file is a workflow, or a file of ComfyUI with the one that made it."""
+    suffix = path.suffix.lower()
+    if suffix not in WORKFLOW_SUFFIXES:
+        return False
+    try:
+        found = path.stat()
+        too_large = suffix == ".json" and found.st_size > _MAX_JSON_FILE
+        if too_large or not stat.S_ISREG(found.st_mode):
+            return False
+        with path.open("rb") as file:
+            embedded_workflow(file)
+    except (OSError, ValueError, RecursionError, InvalidRequestError):
+        return False
+    return True
 
 
 def _texts_of(head: bytes) -> Callable[[BoundedReader], Iterator[tuple[str, str]]] | None:

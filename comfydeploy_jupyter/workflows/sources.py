@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import stat
 import tempfile
 import time
 import uuid
@@ -21,7 +20,7 @@ from ..errors import (
     NotFoundError,
 )
 from ..graphs.examples import examples
-from ..graphs.metadata import embedded_workflow
+from ..graphs.metadata import WORKFLOW_SUFFIXES, embedded_workflow, is_workflow_file
 from ..util import worker
 from ..util.jsons import PROCESS_ABOVE
 from ..util.system import closing_fd, rename_without_replacing
@@ -40,11 +39,8 @@ SPOOL = 16 * 1024 * 1024  # bytes of a file from ComfyUI that are kept in memory
 MAX_FILES = 200
 MAX_LOOKED_AT = 2000
 MAX_SEARCH = 5.0  # seconds
-MAX_FILE_SIZE = 20 * 1024 * 1024  # bytes of a JSON file that may be a workflow
 MAX_DEPTH = 4
 SKIPPED_FOLDERS = frozenset({"node_modules", "__pycache__", "site-packages"})
-# Of files in which ComfyUI saves the workflow that made them.
-MEDIA = frozenset({".png", ".webp", ".flac", ".mp3", ".opus", ".mp4", ".webm", ".latent"})
 EXAMPLES = "Examples"
 WRITTEN = (".json", ".ipynb", ".py")
 
@@ -198,26 +194,12 @@ def workflow_files(directory: Path) -> Iterator[Path]:
             if not name.startswith(".") and name not in SKIPPED_FOLDERS and depth < MAX_DEPTH
         )
         for name in sorted(names):
-            path = Path(folder, name)
-            if name.startswith(".") or path.suffix.lower() not in (".json", *MEDIA):
+            if name.startswith(".") or not name.lower().endswith(WORKFLOW_SUFFIXES):
                 continue
+            path = Path(folder, name)
             looked_at += 1
-            if _is_workflow(path):
+            if is_workflow_file(path):
                 yield path
                 count += 1
             if count >= MAX_FILES or looked_at >= MAX_LOOKED_AT or time.monotonic() > until:
                 return
-
-
-def _is_workflow(path: Path) -> bool:
-    """Return whether a file is a workflow, or carries one."""
-    is_json = path.suffix.lower() == ".json"
-    try:
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode) or (is_json and found.st_size > MAX_FILE_SIZE):
-            return False
-        with path.open("rb") as file:
-            read_file(file)
-    except (OSError, ValueError, RecursionError, InvalidRequestError):
-        return False
-    return True
