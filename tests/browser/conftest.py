@@ -317,7 +317,8 @@ class Pages:
         opened.page.close()
         for found in self._request("GET", "api/sessions").json():
             if found["path"] == opened.path.name:
-                self._request("DELETE", f"api/sessions/{found['id']}")
+                # 500 while the kernel is being restarted; it ends with its server at the latest
+                self._session.delete(f"{self._lab.url}api/sessions/{found['id']}", timeout=60)
 
     def _request(self, method: str, path: str, **options: Any) -> requests.Response:
         answer = self._session.request(method, f"{self._lab.url}{path}", timeout=60, **options)
