@@ -80,6 +80,16 @@ class JupyterLog(logging.Handler):
         self._log.handle(shown)
 
 
+def _written_from(log: logging.Logger) -> int:
+    """Return the level from which on a log writes records: Jupyter's own takes all levels."""
+    handlers, at = [*log.handlers], log
+    while at.propagate and at.parent is not None:
+        at = at.parent
+        handlers += at.handlers
+    level = log.getEffectiveLevel()
+    return max(level, min((handler.level for handler in handlers), default=level))
+
+
 class ComfyDeploy(ExtensionApp):
     """ComfyUI workflows at Jupyter's own address.
 
@@ -411,7 +421,7 @@ class ComfyDeploy(ExtensionApp):
         package_log.addHandler(self._to_log)
         package_log.propagate = False
         if package_log.level == logging.NOTSET:
-            package_log.setLevel(self.serverapp.log.getEffectiveLevel())
+            package_log.setLevel(_written_from(self.serverapp.log))
         assert self.serverapp.event_logger is not None
         for name in EVENTS:
             self.serverapp.event_logger.register_event_schema(EVENT_SCHEMAS / f"{name}.yaml")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 from traitlets import TraitError
 
-from comfydeploy_jupyter.extension import ComfyDeploy, _key_of, package_log
+from comfydeploy_jupyter.extension import ComfyDeploy, _key_of, _written_from, package_log
 
 
 @pytest.mark.parametrize(
@@ -43,6 +45,25 @@ def test_a_wrong_key_of_the_environment_is_ignored(monkeypatch, caplog):
     assert "HF_TOKEN is ignored" in caplog.text
     monkeypatch.delenv("HF_TOKEN")
     assert _key_of("HF_TOKEN") is None
+
+
+def test_lines_that_no_handler_of_jupyters_log_writes_are_not_made():
+    log = logging.getLogger("jupyter-in-a-test.server")
+    log.setLevel(logging.DEBUG)
+    log.propagate = False
+    assert _written_from(log) == logging.DEBUG
+    handlers = [logging.StreamHandler(), logging.StreamHandler()]
+    for handler in handlers:
+        handler.setLevel(logging.WARNING)
+    log.addHandler(handlers[0])
+    assert _written_from(log) == logging.WARNING
+    log.propagate = True
+    assert log.parent is not None
+    log.parent.addHandler(handlers[1])
+    handlers[1].setLevel(logging.INFO)
+    assert _written_from(log) <= logging.INFO
+    log.setLevel(logging.ERROR)
+    assert _written_from(log) == logging.ERROR
 
 
 def test_configuration_wins_over_the_environment(monkeypatch):
