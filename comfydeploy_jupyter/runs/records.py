@@ -203,10 +203,10 @@ class RunRecord:
         return {"prompt_id": self.prompt_id, "machine": self.machine}
 
 
-_COLUMNS = (
-    *("prompt_id", "machine", "session", "client_id", "status", "number"),
-    *("created_at", "started_at", "finished_at", "execution_time", "structure", "pool"),
-)
+# Columns that no update sets: SQLite would write their indexes again.
+_FIXED = ("prompt_id", "client_id", "created_at", "structure", "pool")
+_CHANGED = ("machine", "session", "status", "number", "started_at", "finished_at", "execution_time")
+_COLUMNS = (*_FIXED, *_CHANGED)
 _DEFAULTS = vars(RunRecord("", "", "", ""))
 # All other fields are JSON in one column, but for those that `save` leaves as they are.
 _DETAILS = [n for n in _DEFAULTS if n not in {*_COLUMNS, "metadata", "story", "pinned"}]
@@ -217,7 +217,7 @@ _RECORD = (
     f" json_set(:record, '$.webhook_status', json_extract({DETAILS}, '$.webhook_status')) END"
 )
 _SAVE = (
-    f"UPDATE runs SET {', '.join(f'{name} = :{name}' for name in (*_COLUMNS, 'story'))},"  # noqa: S608 - our own names
+    f"UPDATE runs SET {', '.join(f'{name} = :{name}' for name in (*_CHANGED, 'story'))},"  # noqa: S608 - our own names
     f" record = CASE WHEN :status IN {FINAL} THEN {_RECORD} ELSE :record END"
     f" WHERE prompt_id = :prompt_id AND status NOT IN {FINAL}"
 )
