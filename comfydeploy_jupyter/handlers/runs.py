@@ -8,7 +8,7 @@ import binascii
 import hashlib
 import hmac
 import re
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -501,7 +501,8 @@ async def _encoded(batch: list[RunEvent], previews: bool) -> bytes:
     """Return events as ``text/event-stream``, without previews if they are not wanted."""
     wanted = [event for event in batch if previews or event.preview is None]
     for event in wanted:
-        await event.encode()
+        if event.size > LARGE:
+            await event.encode()
     return b"".join(event.sse for event in wanted)
 
 
@@ -624,11 +625,9 @@ class StreamHandler(Handler):
         """Run a workflow and return its events."""
         arrived = asyncio.get_running_loop().time()
         request = await run_request(self, await self.json_body(graphs=True))
-        submitting = self.services.runs.submit(request, streamed=True, arrived=arrived)
-        starting = asyncio.ensure_future(submitting)
-        await self._wait_for(starting)
         try:
-            run = starting.result()
+            with self._kept_open():
+                run = await self.services.runs.submit(request, streamed=True, arrived=arrived)
         except Exception as exc:
             if not self.has_begun:
                 raise
@@ -661,7 +660,8 @@ class StreamHandler(Handler):
         last_id = int(seen or 0)
         creation = self.services.runs.creation(query.prompt_id)
         if creation is not None:
-            await self._wait_for(creation)
+            with self._kept_open():
+                await asyncio.wait({creation})
         run = await self.services.runs.load(query.prompt_id)
         if run is not None:
             await self.stream(run, previews=query.previews, last_id=last_id)
@@ -675,18 +675,27 @@ class StreamHandler(Handler):
             return
         await self.stream_record(record, last_id)
 
-    async def _wait_for(self, creation: asyncio.Future[Any]) -> None:
-        """Wait until there is a run; send a comment every `HEARTBEAT` seconds.
+    @contextmanager
+    def _kept_open(self) -> Iterator[None]:
+        """Begin the stream after a while, and send a comment every `HEARTBEAT` seconds.
 
-        The run continues if the client disconnects.
+        The work in the block continues if the client disconnects.
         """
-        pause = BEGIN_AFTER
-        while not (await asyncio.wait({creation}, timeout=pause))[0]:
-            pause = HEARTBEAT
+        loop = asyncio.get_running_loop()
+        timer: asyncio.TimerHandle
+
+        def send() -> None:
+            nonlocal timer
             self.begin_stream()
             self.write(COMMENT)
-            with suppress(StreamClosedError):
-                await self.flush()
+            self.flush()
+            timer = loop.call_later(HEARTBEAT, send)
+
+        timer = loop.call_later(BEGIN_AFTER, send)
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     async def stream(
         self, run: Run, *, previews: bool, last_id: int = 0, deadline: float | None = None
@@ -703,8 +712,8 @@ class StreamHandler(Handler):
         # A client that asks for events after the last one gets the last one again.
         last_id = min(last_id, run.log.last_id - run.log.closed)
         try:
-            # Send the headers now, before there is an event.
-            await self.flush()
+            if not run.log.after(last_id):  # send the headers now, before there is an event
+                await self.flush()
             async for batch in run.log.read(last_id, pause=HEARTBEAT, deadline=deadline):
                 if batch:
                     await send(batch)

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..util.jsons import dumps, rough_size
-from ..util.tasks import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -95,7 +94,7 @@ class EventLog:
         self._passing_bytes = 0
         self._previews = 0
         self._wakes = 0
-        self._waiting: set[asyncio.Future[None]] = set()
+        self._waiting: set[asyncio.Future[bool]] = set()
         self.closed = False
 
     def append(
@@ -195,20 +194,19 @@ class EventLog:
                     yield []
 
     async def _changed(self, timeout: float) -> bool:
-        waiter = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[bool] = loop.create_future()
         self._waiting.add(waiter)
+        timer = loop.call_later(timeout, _answer, waiter, False)
         try:
-            await wait_for(waiter, timeout)
-        except asyncio.TimeoutError:
-            return False
+            return await waiter
         finally:
+            timer.cancel()
             self._waiting.discard(waiter)
-        return True
 
     def _wake(self) -> None:
         for waiter in self._waiting:
-            if not waiter.done():
-                waiter.set_result(None)
+            _answer(waiter, True)
         self._waiting.clear()
 
     def _drop(self, entry: RunEvent) -> None:
@@ -223,6 +221,11 @@ class EventLog:
         self._events = deque(e for e in self._events if e.id not in stale)
         self._bytes = sum(e.size for e in self._events)
         self._passing_bytes = sum(e.size for e in self._events if e.event in PASSING)
+
+
+def _answer(waiter: asyncio.Future[bool], changed: bool) -> None:
+    if not waiter.done():
+        waiter.set_result(changed)
 
 
 def in_batches(events: list[RunEvent]) -> Iterator[list[RunEvent]]:

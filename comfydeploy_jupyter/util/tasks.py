@@ -179,6 +179,8 @@ async def wait_for(work: Awaitable[T], timeout: float | None) -> T:
     `asyncio.wait_for` does the same, but before Python 3.12 it ignores a cancellation of the caller
     at the moment at which the awaitable is done. asyncio.TimeoutError: it is done or cancelled now.
     """
+    if timeout is None:
+        return await work
     task = asyncio.ensure_future(work)
     try:
         await asyncio.wait([task], timeout=timeout)
