@@ -25,6 +25,7 @@ from .formats import (
     node_label,
     sequence,
     title_of,
+    without_added,
 )
 from .ui import SavedGraph, SavedNode, SavedWorkflow
 
@@ -117,6 +118,8 @@ def diff_graphs(old: Mapping[str, Any], new: Mapping[str, Any]) -> GraphDiff:
     kind = detect_format(old, field="old")
     if detect_format(new, field="new") is not kind:
         raise InvalidRequestError.of_field("new", "is in another format than the old graph")
+    if kind is GraphFormat.API:
+        old, new = ({key: without_added(node) for key, node in g.items()} for g in (old, new))
     read = _api_nodes if kind is GraphFormat.API else _ui_nodes
     before, after = read(old), read(new)
     alike: dict[tuple[str, str], set[str]] = defaultdict(set)

@@ -34,6 +34,7 @@ CONTROLS = frozenset({"fixed", "increment", "increment-wrap", "decrement", "rand
 
 
 START, END = "StartLoop", "EndLoop"  # the classes of the nodes around a loop
+_ADDED = frozenset({"is_changed", "_loop_body", "_loop_end"})
 
 
 class GraphFormat(str, Enum):
@@ -79,8 +80,15 @@ def check_api_graph(value: object, *, field: str = "workflow_api") -> Graph:
             raise InvalidRequestError.of_field(
                 field, f"the class_type of node {node_id!r} must be a string"
             )
-        graph[node_id] = dict(node)
+        graph[node_id] = without_added(node)
     return graph
+
+
+def without_added(node: Mapping[str, Any]) -> Node:
+    """Return a copy of a node without what ComfyUI adds to the nodes that it executes."""
+    if _ADDED.isdisjoint(node):
+        return dict(node)
+    return {key: part for key, part in node.items() if key not in _ADDED}
 
 
 def copy_graph(graph: AnyGraph) -> Graph:

@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, BinaryIO, TypedDict
 
 from ..errors import InvalidRequestError
-from .formats import Graph, class_of, mapping
+from .formats import Graph, class_of, mapping, without_added
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -230,9 +230,6 @@ def _note_all(found: EmbeddedWorkflow, value: object) -> None:
             _note(found, _parse(mapping(value).get(name)))
 
 
-_ADDED = ("is_changed", "_loop_body", "_loop_end")
-
-
 def _note(found: EmbeddedWorkflow, value: object) -> bool:
     """Keep a value that is a workflow; of each format, the first one."""
     if not isinstance(value, dict):
@@ -244,8 +241,7 @@ def _note(found: EmbeddedWorkflow, value: object) -> bool:
     if not all(isinstance(node, dict) for node in nodes) or not any(map(class_of, nodes)):
         return False
     found["prompt"] = found["prompt"] or {
-        node_id: {key: part for key, part in node.items() if key not in _ADDED}
-        for node_id, node in value.items()
+        node_id: without_added(node) for node_id, node in value.items()
     }
     return True
 

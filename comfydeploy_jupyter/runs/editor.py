@@ -16,7 +16,7 @@ from weakref import WeakSet
 from ..comfyui.client import OWN_PROMPT
 from ..errors import ComfyDeployError
 from ..graphs.dependencies import structure_of
-from ..graphs.formats import inputs_of, is_link
+from ..graphs.formats import inputs_of, is_link, without_added
 from ..graphs.seeds import SeedMode, apply_seeds
 from ..store.database import Repository, reading, writing
 from ..util import jsons, worker
@@ -115,6 +115,7 @@ def _read(prompt_id: str, entry: Any) -> EditorPrompt | None:
         return None
     if not all(isinstance(node, dict) for node in graph.values()):
         return None
+    graph = {node_id: without_added(node) for node_id, node in graph.items()}
     embedded = extra.get("extra_pnginfo")
     workflow = embedded.get("workflow") if isinstance(embedded, dict) else None
     if not isinstance(workflow, dict) or not isinstance(entry.get("status"), dict):
@@ -131,7 +132,7 @@ def _read(prompt_id: str, entry: Any) -> EditorPrompt | None:
         seeds=apply_seeds(graph, SeedMode.SAVED).seeds,
         from_editor=True,
     )
-    read_history(record, {"outputs": entry.get("outputs"), "status": entry["status"]})
+    read_history(record, {"outputs": None, **entry})
     queued = extra.get("create_time")  # ComfyUI before 0.3.76 does not report it
     record.created_at = record.started_at or utc_now()
     if isinstance(queued, (int, float)) and 0 < queued < 1e13:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from comfydeploy_jupyter.errors import InvalidRequestError
 from comfydeploy_jupyter.graphs.diff import diff_graphs
+from comfydeploy_jupyter.graphs.formats import check_api_graph
 from tests.helpers.graphs import node, saved
 from tests.helpers.selection import examples
 
@@ -174,6 +175,13 @@ def test_a_changed_layout_is_no_difference():
     assert (bool(diff), diff.layout, str(diff)) == (False, True, "only the layout differs")
     same = diff_graphs(UI, copy.deepcopy(UI))
     assert (bool(same), same.layout, str(same)) == (False, False, "no differences")
+
+
+def test_what_comfyui_adds_to_nodes_is_no_difference() -> None:
+    added = {"_loop_body": ["2"], "_loop_end": "3", "is_changed": [float("nan")]}
+    start = {"class_type": "StartLoop", "inputs": {"mode": "simple"}}
+    assert str(diff_graphs({"1": start}, {"1": {**start, **added}})) == "no differences"
+    assert check_api_graph({"1": {**start, **added}}) == {"1": start}
 
 
 def test_long_texts_are_shown_where_they_differ():

@@ -37,6 +37,21 @@ def test_values_and_seeds_are_read():
     assert (record.status, record.outputs, record.from_editor) == ("success", {}, True)
 
 
+def test_a_run_with_a_loop_is_about_the_nodes_of_its_graph():
+    start = {"class_type": "StartLoop", "inputs": {"mode": "simple", "mode.num_iterations": 11}}
+    graph = {"1": start, "3": {"class_type": "SaveImage", "inputs": {"images": ["1", 3]}}}
+    added = {"_loop_body": ["3"], "_loop_end": "4", "is_changed": [float("nan")]}
+    numbers = [10, 0, 9, *range(1, 9)]
+    run = entry(graph={**graph, "1": {**start, **added}})
+    run["outputs"] = {f"1.0.0.{n}_3": {"images": [{"filename": f"{n}.png"}]} for n in numbers}
+    run["meta"] = {copy: {"display_node": "3"} for copy in run["outputs"]}
+    _, [prompt] = read({"a": run})
+    images = [{"filename": f"{n}.png"} for n in range(11)]
+    assert prompt.record.outputs == {"3": {"images": images}}
+    assert json.loads(prompt.prompt) == graph
+    assert prompt.record.inputs == {"1.mode": "simple", "1.mode.num_iterations": 11}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "malformed",
