@@ -60,6 +60,11 @@ def test_progress_after_a_series_of_events():
     assert progress.fraction == 0.25, "progress never goes back"
     progress.feed(Event("executing", {"node": "4"}))
     assert (activity(progress), progress.steps) == ("SaveImage", 0)
+    loops = {"iterations": [[2, 3], [5, 8]]}
+    progress.feed(Event("live_status", loops))
+    assert activity(progress) == "SaveImage (iteration 2 of 3, 5 of 8)"
+    progress.feed(Event("live_status", {"iterations": [1, [2], "x"]}))
+    assert activity(progress) == "SaveImage"
     progress.feed(Event("unknown", {"node": None}))
     progress.feed(Event("status", {"status": "success"}))
     assert (progress.status, progress.fraction, activity(progress)) == ("success", 1.0, "Success")

@@ -8,7 +8,7 @@ import io
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import chain
@@ -151,6 +151,9 @@ class RunProgress:
     ----------
     step, steps : int
         The step of this node and the number of its steps; both 0 if the node reports none.
+    iterations : sequence of (int, int)
+        Of the loops around this node, the outermost first: the iteration that is executed, and
+        their number.
     preview, preview_format : bytes, str
         The last picture of a sampler, as an encoded file, and its format (``jpeg``, ``png``).
     """
@@ -164,6 +167,7 @@ class RunProgress:
     """The node that runs now."""
     step: int = 0
     steps: int = 0
+    iterations: Sequence[tuple[int, int]] = ()
     preview: bytes = b""
     preview_format: str = "jpeg"
     started: float = field(default_factory=time.monotonic)
@@ -207,6 +211,12 @@ class RunProgress:
                 if isinstance(progress, (int, float)):
                     self.fraction = min(1.0, max(self.fraction, float(progress)))
                 self._left = (left, time.monotonic()) if isinstance(left, (int, float)) else None
+                rounds = data.get("iterations")
+                self.iterations = [
+                    (_integer(each[0]), _integer(each[1]))
+                    for each in (rounds if isinstance(rounds, list) else ())
+                    if isinstance(each, list) and len(each) == 2
+                ]
             case "preview":
                 self.preview = event.image_bytes
                 self.preview_format = str(data.get("mime", "image/jpeg")).rpartition("/")[2]

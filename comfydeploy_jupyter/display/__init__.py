@@ -48,7 +48,10 @@ def sweep_end(progress: SweepProgress) -> str:
 
 
 def activity(progress: RunProgress) -> str:
-    """Return the node that a run executes now, or its status, e.g. ``"KSampler 3/20"``."""
+    """Return the node that a run executes now, or its status.
+
+    For example ``"KSampler 3/20"``, and in loops ``"KSampler (iteration 2 of 8) 3/20"``.
+    """
     if progress.node is None:
         words = {
             "queued": "Waiting in the queue",
@@ -59,7 +62,9 @@ def activity(progress: RunProgress) -> str:
     steps = f" {progress.step}/{progress.steps}" if progress.steps > 1 else ""
     kind = progress.node.type
     beside = f" ({kind})" if kind and kind != progress.node.short else ""
-    return f"{progress.node.short}{beside}{steps}"
+    rounds = ", ".join(f"{number} of {total}" for number, total in progress.iterations)
+    loops = f" (iteration {rounds})" if rounds else ""
+    return f"{progress.node.short}{beside}{loops}{steps}"
 
 
 INTERVAL = 0.1

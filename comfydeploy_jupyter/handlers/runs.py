@@ -255,6 +255,11 @@ class RunReply(ReplyModel):
     progress: float = 0.0
     current_node: str | None = None
     current_class: str | None = None
+    iterations: list[list[int]] = optional(
+        "Of the loops around that node, the outermost first: the iteration that is executed, and"
+        " how many there are.",
+        default=[],
+    )
     time_left: float | None = None
 
 

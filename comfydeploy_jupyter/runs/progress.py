@@ -405,20 +405,22 @@ class LiveStatus(Progress):
             self._end_node(node)
 
     def read(self) -> dict[str, Any]:
-        """Return one line, the progress (0 to 1), the node, its class, and the seconds left.
+        """Return one line, the progress (0 to 1), the node, its class and loops, the seconds left.
 
         What is not known is None.
         """
         if self._stopped_at is not None:
             return self._stopped_at[0]
         node, left = self.current_node, self.seconds_left()
-        rounds = [f"{done + 1} of {total}" for done, total in self._iterations.values()]
-        where = f" (iteration {', '.join(rounds)})" if rounds else ""
+        iterations = [[done + 1, total] for done, total in self._iterations.values()]
+        rounds = ", ".join(f"{number} of {total}" for number, total in iterations)
+        where = f" (iteration {rounds})" if rounds else ""
         return {
             "live_status": f"Executing {self.name(node).title}{where}" if node else "Executing",
             "progress": round(self.fraction(), 4),
             "current_node": node,
             "current_class": self.name(node).class_type if node else None,
+            "iterations": iterations,
             "time_left": None if left is None else round(left, 1),
         }
 

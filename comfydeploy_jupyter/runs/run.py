@@ -28,6 +28,7 @@ UPLOADING: dict[str, Any] = {
     "progress": 1.0,
     "current_node": None,
     "current_class": None,
+    "iterations": [],
     "time_left": None,
 }
 

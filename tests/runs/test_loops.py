@@ -237,7 +237,9 @@ async def test_loops_beside_each_other_are_not_nested() -> None:
     timed = Timed(classes, sources)
     timed.at(0, "1", "0 / 4")
     timed.at(1, "11", "0 / 2")
-    assert timed.at(2, "1.0.0.0_2")["live_status"] == "Executing The Sampler (iteration 1 of 4)"
+    live = timed.at(2, "1.0.0.0_2")
+    assert live["live_status"] == "Executing The Sampler (iteration 1 of 4)"
+    assert live["iterations"] == [[1, 4]]
     timed.at(12, "1.0.0.progress_0", "1 / 4")
     assert timed.at(13, "11.0.0.0_12")["live_status"] == "Executing The Sampler (iteration 1 of 2)"
     timed.at(33, "11.0.0.progress_0", "1 / 2")
