@@ -49,6 +49,7 @@ from .util.system import FetchPolicy
 from .util.tasks import BackgroundTasks, close_each
 from .workflows.convert import to_api
 from .workflows.editing import Editing
+from .workflows.node_packs import NodePacks
 from .workflows.remote_options import RemoteOptions
 from .workflows.store import CloudWorkflows, LocalWorkflows
 
@@ -112,6 +113,7 @@ class Services:
         self.local_workflows = LocalWorkflows(self.database, self._to_api)
         self.editing = Editing(self.database, self.local_workflows, self.machines)
         self.remote_options = RemoteOptions(self.fetching)
+        self.node_packs = NodePacks()
         self.tunnels = Tunnels(
             folder / "tunnel",
             settings,
@@ -149,7 +151,14 @@ class Services:
         self._opened = False
         made = vars(self).get
         services = (
-            *(self._tasks, self.editing, self.tunnels, made("snapshots"), self.uploads),
+            *(
+                self._tasks,
+                self.node_packs,
+                self.editing,
+                self.tunnels,
+                made("snapshots"),
+                self.uploads,
+            ),
             *(self.hasher, made("runs"), made("transfers"), made("pools"), self.machines),
             *(self.database, made("_session"), self.cloud, self.comfy_account, self.site),
             self.remote_options,
@@ -205,6 +214,7 @@ class Services:
             or bool(self.transfers.queue.open_states())
             or self.transfers.callbacks.is_delivering
             or self.snapshots.at_work
+            or self.node_packs.at_work
             or any(machine.executes_here for machine in self.machines)
         )
 

@@ -45,6 +45,7 @@ T = TypeVar("T")
 
 HOLD_TIMEOUT = 10.0  # seconds that ``after`` of a request may take, a write to the store
 POST_CHUNK = 256 * 1024  # bytes of one chunk of a prompt
+MAX_ANSWER = 1024**2  # bytes of an answer that may be an error
 MAX_RESPONSE = 64 * 1024**2  # bytes; the definitions of thousands of nodes take about 20 MB
 UNTRUSTED = (
     "The certificate of the server at comfyui_url is not trusted: set comfyui_ca to the PEM file"
@@ -288,7 +289,46 @@ class ComfyUIClient:
             raise self.unavailable(f"its answer to {what} is larger than {limit // 1024**2} MiB")
         return text
 
+    async def answer(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+        """Return the status and at most `MAX_ANSWER` bytes of the body of any response."""
+        response, text, _ = await self._send(method, path, limit=MAX_ANSWER, body=body)
+        return response.status, text
+
     async def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        passes: tuple[int, ...] = (),  # statuses whose body may say why ComfyUI refuses a graph
+        may_lack: bool = False,  # whether this ComfyUI may be too old for the route
+        **options: Any,
+    ) -> tuple[bytes, bool]:
+        """Return the body of a response with a status below 300, and whether it is complete.
+
+        The other options are those of `_send`. With ``may_lack``, NoRouteError, FailedJobError and
+        NotFoundError are the answers of the jobs API; ``details["sent"]`` of other errors is false
+        if ComfyUI cannot have the request.
+        """
+        response, text, whole = await self._send(method, path, **options)
+        if response.status in passes:
+            refused = await refusal(response, text)
+            if refused is not None:
+                raise refused
+        if may_lack and response.status in (404, 405):
+            if UNKNOWN_JOB not in text:  # a proxy's own 404 must not end runs
+                raise NoRouteError
+            raise NotFoundError(f"{path} is unknown to ComfyUI at {clean_url(self.url)}")
+        if may_lack and response.status == 500:
+            raise FailedJobError
+        if response.status == 413:
+            raise TooLargeError(
+                f"ComfyUI at {clean_url(self.url)} does not accept a body of this size"
+            )
+        if response.status >= 300:
+            raise self.unavailable(f"it answered {response.status} to {method} {path}")
+        return text, whole
+
+    async def _send(
         self,
         method: str,
         path: str,
@@ -296,18 +336,12 @@ class ComfyUIClient:
         limit: int,  # bytes of the body that are read
         body: bytes | list[bytes] | aiohttp.FormData | None = None,
         after: asyncio.Future[None] | None = None,  # before it, the last byte of a list is not sent
-        passes: tuple[int, ...] = (),  # statuses whose body may say why ComfyUI refuses a graph
         timeout: aiohttp.ClientTimeout | None = None,
         within: float | None = None,  # seconds for the whole request, if less than usual
         to_the_end: bool = False,  # whether the last bytes of a body that is too large are returned
         compressed: bool = False,
-        may_lack: bool = False,  # whether this ComfyUI may be too old for the route
-    ) -> tuple[bytes, bool]:
-        """Return the body of a response with a status below 300, and whether it is complete.
-
-        With ``may_lack``, NoRouteError, FailedJobError and NotFoundError are the answers of the
-        jobs API; ``details["sent"]`` of other errors is false if ComfyUI cannot have the request.
-        """
+    ) -> tuple[aiohttp.ClientResponse, bytes, bool]:
+        """Return a response, its body, and whether this is complete."""
         headers = {} if compressed else {"Accept-Encoding": "identity"}
         data: Any = body
         if isinstance(body, bytes):
@@ -348,23 +382,7 @@ class ComfyUIClient:
         except (aiohttp.ClientError, OSError) as error:
             reason = text_of(error)
             raise self.unavailable(reason, **_sent_detail(after)) from error
-        if response.status in passes:
-            refused = await refusal(response, text)
-            if refused is not None:
-                raise refused
-        if may_lack and response.status in (404, 405):
-            if UNKNOWN_JOB not in text:  # a proxy's own 404 must not end runs
-                raise NoRouteError
-            raise NotFoundError(f"{path} is unknown to ComfyUI at {clean_url(self.url)}")
-        if may_lack and response.status == 500:
-            raise FailedJobError
-        if response.status == 413:
-            raise TooLargeError(
-                f"ComfyUI at {clean_url(self.url)} does not accept a body of this size"
-            )
-        if response.status >= 300:
-            raise self.unavailable(f"it answered {response.status} to {method} {path}")
-        return text, whole
+        return response, text, whole
 
     # -- routes ------------------------------------------------------------------------------
 

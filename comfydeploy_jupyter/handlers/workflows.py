@@ -259,9 +259,7 @@ class ValidateRequest(GraphRequest):
     version: fields.VersionField = None
 
 
-class FetchModelsRequest(GraphRequest):
-    workflow_id: fields.WorkflowIdField = None
-    version: fields.VersionField = None
+class FetchModelsRequest(ValidateRequest):
     models: Annotated[list[str], Field(max_length=1000)] | None = optional(
         "The names of the models to download; by default all missing ones.", ["ae.safetensors"]
     )
@@ -273,6 +271,23 @@ class FetchModelsRequest(GraphRequest):
         " models, and whether a download needs a token.",
         True,
         default=False,
+    )
+
+
+class InstallPacksRequest(ValidateRequest):
+    packs: Annotated[list[str], Field(max_length=1000)] | None = optional(
+        "The `pack` of each that is installed; by default all that are missing.",
+        ["comfyui-kjnodes"],
+    )
+    dry_run: bool = optional(
+        "Whether to return what is missing without an installation.", True, default=False
+    )
+
+
+class CancelPackRequest(Model):
+    machine: fields.MachineField = None
+    pack: Annotated[str, Field(min_length=1, max_length=2000)] = required(
+        "The `pack` of an installation that waits.", "comfyui-kjnodes"
     )
 
 
@@ -465,6 +480,55 @@ class FetchedModels(Success):
     transfers: list[Transfer]
     missing_nodes: list[MissingNode] = Field(examples=[[]])
     warnings: list[str]
+
+
+class MissingPack(ReplyModel):
+    """A node pack that has missing node classes."""
+
+    pack: str = required(
+        "Its id in ComfyUI's registry, or the address of its repository.", "comfyui-kjnodes"
+    )
+    title: str = Field(examples=["KJNodes for ComfyUI"])
+    url: str = required("A page about it.", "https://registry.comfy.org/nodes/comfyui-kjnodes")
+    classes: list[str] = required("The missing classes.", ["GetImageSize+"])
+    state: Literal["missing", "waiting", "installing", "installed", "failed", "no_manager"] = (
+        required(
+            "`installed`: ComfyUI loads it when it is restarted; `failed`: it was not installed, or"
+            " ComfyUI could not load it; `no_manager`: ComfyUI has no ComfyUI-Manager.",
+            "missing",
+        )
+    )
+    problem: str | None = required("Why it has failed: what ComfyUI-Manager says.", None)
+
+
+class MissingPacks(Success):
+    """The node packs that a workflow lacks; installations have begun, unless `dry_run` is set."""
+
+    dry_run: bool = Field(examples=[True])
+    offline: bool = required("Whether the setting `offline` forbids installations.", False)
+    machine: str = required("The machine.", "local")
+    managed: bool = required("Whether this server can restart its ComfyUI.", True)
+    manager: str | None = required(
+        "The version of ComfyUI-Manager; null without one, or if nothing is missing.", "3.39"
+    )
+    packs: list[MissingPack]
+    others: list[MissingNode] = required("The missing classes whose pack is not known.", [])
+
+
+class PackInstallation(ReplyModel):
+    """An installation of a node pack that was asked for since the start of this server."""
+
+    pack: str = Field(examples=["comfyui-kjnodes"])
+    title: str = Field(examples=["KJNodes for ComfyUI"])
+    state: Literal["waiting", "installing", "installed", "failed", "cancelled"] = Field(
+        examples=["installing"]
+    )
+    problem: str | None
+    asked_at: str = Field(examples=[TIME])
+
+
+class CancelledPack(PackInstallation, Success):
+    """An installation that was cancelled."""
 
 
 class DefinitionsOrigin(ReplyModel):
@@ -1006,6 +1070,58 @@ class GraphsHandler(Handler):
             }
         )
 
+    @route.post("workflow/install-packs", "installNodePacks")
+    @route.takes(
+        example=("workflow", "dry_run"),
+        graphs=True,
+        needs=("workflow", "workflow_api", "workflow_id"),
+    )
+    @route.replies(
+        MissingPacks, "The packs. Installations have been asked for, unless `dry_run` is set."
+    )
+    @route.errors(*MACHINE, OfflineError, ConflictError)
+    async def install_packs(self, body: InstallPacksRequest) -> Any:
+        """The node packs that a workflow lacks, and their installation by ComfyUI-Manager.
+
+        ComfyUI-Manager (3 or 4) in ComfyUI installs them, if its security level allows that. Then
+        ComfyUI has to be restarted: `machine/update` with `restart`. Code in a pack runs with the
+        rights of ComfyUI.
+        """
+        machine = self.services.machines.get(body.machine)
+        workflow_api, workflow = await self._stored_graphs(body)
+        packs = self.services.node_packs
+        plan = await packs.plan(machine, workflow_api=workflow_api, workflow=workflow)
+        if not body.dry_run:
+            self.services.fetching.require("A node pack")
+            packs.install(machine, plan, body.packs)
+        return {
+            "success": True,
+            "dry_run": body.dry_run,
+            "offline": self.extension.offline,
+            "machine": machine.id,
+            "managed": machine.managed,
+            "manager": plan.manager,
+            "packs": [wanted.describe() for wanted in plan.packs],
+            "others": plan.others,
+        }
+
+    @route.get("node-packs", "listPackInstallations", is_activity=False)
+    @route.replies(list[PackInstallation], "The installations, the first one first.")
+    @route.errors(NotFoundError)
+    async def list_pack_installations(self, query: MachineQuery) -> Any:
+        """The installations of node packs on a machine since the start of this server."""
+        machine = self.services.machines.get(query.machine)
+        return [one.describe() for one in self.services.node_packs.on(machine)]
+
+    @route.post("cancel-node-packs", "cancelPackInstallation")
+    @route.replies(CancelledPack, "It is cancelled.")
+    @route.errors(NotFoundError, ConflictError)
+    async def cancel_pack_installation(self, body: CancelPackRequest) -> Any:
+        """Cancel an installation that waits; one that has begun cannot be ended."""
+        machine = self.services.machines.get(body.machine)
+        cancelled = self.services.node_packs.cancel(machine, body.pack)
+        return {"success": True, **cancelled.describe()}
+
     async def _read_graph(self, model: type[Request], *fields: str) -> Request:
         """Return the request, with the graph of its file; ``fields`` are those of forms."""
         if self.request.files:
@@ -1035,7 +1151,7 @@ class GraphsHandler(Handler):
         return {**fields, **await sources.read_upload(files[0]["body"])}
 
     async def _stored_graphs(
-        self, request: FetchModelsRequest | SchemaRequest | ConvertRequest | ValidateRequest
+        self, request: SchemaRequest | ConvertRequest | ValidateRequest
     ) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
         """Return the graph of a request in API format and in UI format; None for a missing one."""
         if request.workflow_id is not None:

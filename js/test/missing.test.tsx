@@ -4,7 +4,7 @@ import { render } from "preact";
 import { FormView } from "../src/components/form_view.tsx";
 import { Missing } from "../src/components/missing.tsx";
 import { FormState } from "../src/state/form.ts";
-import type { Transport, Upload } from "../src/transport.ts";
+import { RouteError, type Transport, type Upload } from "../src/transport.ts";
 import { find, named, scrollEverywhere, until } from "./page.ts";
 
 const settled = () => new Promise((resolve) => setTimeout(resolve, 170));
@@ -14,6 +14,8 @@ function page() {
   document.body.replaceChildren(root);
   return root;
 }
+
+const NOTHING = { offline: false, models: [], missing_nodes: [], warnings: [] };
 
 const MODEL = {
   name: "<b>.safetensors",
@@ -128,4 +130,136 @@ test("a picture of a form is sent by the page; that is cancelled, and another on
   sent[1]?.resolve({ name: "b (1).png" });
   await until(() => state.values.value["1.image"] === "b (1).png");
   assert.equal(named(root, "Photo: do not send it").hidden, true);
+});
+
+test("a missing node pack is installed, and loaded by a restart", async (t) => {
+  const asked: [string, Record<string, unknown>][] = [];
+  let state = "missing";
+  let problem: string | null = null;
+  let running = 1;
+  const pack = () => ({
+    pack: "grain",
+    title: "<b>Grain",
+    url: "https://registry.comfy.org/nodes/grain",
+    classes: ["Grain+"],
+    state,
+    problem,
+  });
+  const nodes = [{ class_type: "Grain+", pack: "grain" }, { class_type: "Nobody's" }];
+  const plan = { offline: false, machine: "second", managed: true, manager: "3.39" };
+  const transport = {
+    post: async (path: string, body: Record<string, unknown>) => {
+      asked.push([path, body]);
+      if (path === "workflow/fetch-models") return { ...NOTHING, missing_nodes: nodes };
+      if (path === "cancel-node-packs") throw new Error("It has begun");
+      if (path === "machine/update") return {};
+      if (!body.dry_run) state = "waiting";
+      return { ...plan, packs: [pack()], others: [nodes[1]] };
+    },
+    get: async (path: string) => {
+      if (path === "check-status") return { queue: { running } };
+      return path === "node-packs" ? [pack()] : { uploads: [] };
+    },
+  } as unknown as Transport;
+  let loaded = 0;
+  const root = page();
+  const source = { workflow_id: "w" };
+  const onFetched = () => {
+    loaded += 1;
+  };
+  render(<Missing {...{ transport, source, onFetched }} machine={null} />, root);
+  t.after(() => render(null, root));
+  await until(() => /1 node pack is missing/.test(root.textContent));
+  assert.match(root.textContent, /1 node class is missingNobody's/);
+  assert.equal(find<HTMLAnchorElement>(root, "a").href, pack().url);
+  assert.equal(root.querySelector("td b"), null);
+  scrollEverywhere();
+  named(root, "Install the missing node packs").click();
+  await until(() => /waits for the one before it/.test(root.textContent));
+  assert.deepEqual(asked.at(-1), [
+    "workflow/install-packs",
+    { ...source, machine: null, packs: ["grain"] },
+  ]);
+  named(root, "Cancel the installation of <b>Grain").click();
+  await until(() => /It has begun/.test(root.textContent));
+  state = "failed";
+  problem = "security_level must be normal";
+  await until(() => /security_level must be normal/.test(root.textContent));
+  problem = null;
+  named(root, "Install <b>Grain again").click();
+  await until(() => state === "waiting");
+  state = "installed";
+  await until(() => /1 node pack installed: ComfyUI has to be restarted/.test(root.textContent));
+  named(root, "Restart ComfyUI").click();
+  await until(() => /A run is being executed/.test(root.textContent));
+  named(root, "Cancel").click();
+  await until(() => !/A run is being executed/.test(root.textContent));
+  assert.equal(loaded, 0);
+  running = 0;
+  named(root, "Restart ComfyUI").click();
+  await until(() => loaded === 1);
+  assert.ok(
+    asked.some(([path, body]) => path === "machine/update" && body.machine_id === "second"),
+  );
+});
+
+test("missing pictures are uploaded to the inputs that name them, and an account is asked for", async (t) => {
+  const sent: string[] = [];
+  const rows = ["a", "b", "c"].map((name, place) => {
+    const key = `${place}.image`;
+    const facts = { node: String(place), more: false, hint: "", choices: 0, required: false };
+    const kinds = { input: "image", kind: "image", label: `Photo ${name}`, original: "" };
+    return { ...facts, ...kinds, key, keys: [key] };
+  });
+  const form = {
+    ...{ title: "", structure: "", unlocked: [], outputs: [], notes: [], problems: {} },
+    ...{ others: {}, unknown: {}, given: {}, defined: true, price: "Partner nodes: $0.06" },
+    rows,
+    values: { "0.image": "trip/a.png", "1.image": "b.png", "2.image": "there.png" },
+    choices: [["there.png"]],
+  };
+  let source: string | null = null;
+  const transport = {
+    base: null,
+    post: async (path: string) => (path === "workflow/form" ? form : NOTHING),
+    get: async (path: string) => (path === "comfy-account" ? { source } : { uploads: [] }),
+    size: async (_: string, { query: _q, filename }: Record<string, string>) => {
+      throw new RouteError(404, `${filename} is not there`);
+    },
+    send: async (_: string, { file }: Upload) => {
+      sent.push(file?.name ?? "");
+      return { name: file?.name };
+    },
+  } as unknown as Transport;
+  const state = new FormState(transport, () => {});
+  await state.open({ workflow_id: "w" });
+  const root = page();
+  const workflow = { workflow_id: "w" };
+  render(
+    <Missing
+      {...{ transport, form: state }}
+      source={workflow}
+      machine={null}
+      onFetched={() => {}}
+    />,
+    root,
+  );
+  t.after(() => render(null, root));
+  await until(() => /2 pictures are missing/.test(root.textContent));
+  assert.match(root.textContent, /trip\/a.pngPhoto amissing/);
+  const input = find<HTMLInputElement>(root, "input[type=file]");
+  const files = ["b.png", "other.png"].map((name) => new File(["x"], name, { type: "image/png" }));
+  Object.defineProperty(input, "files", { value: files, configurable: true });
+  input.dispatchEvent(new Event("change"));
+  await until(() => !/missing/.test(root.textContent));
+  assert.equal(state.values.value["0.image"], "other.png");
+  assert.equal(state.values.value["1.image"], "b.png");
+  assert.deepEqual(sent.sort(), ["b.png", "other.png"]);
+  scrollEverywhere();
+  await until(() => /A Comfy account is missing.*\$0.06/.test(root.textContent));
+  named(root, "Sign in …").click();
+  source = "kept";
+  await until(() => root.querySelector("dialog") !== null);
+  named(root, "Close").click();
+  await until(() => !/account is missing/.test(root.textContent));
 });

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import uuid
@@ -381,11 +382,12 @@ def test_missing_models_are_downloaded(
     ]
     panel = open_run_panel({"nodes": nodes, "links": [], "version": 0.4}).panel
     box = panel.locator(".comfydeploy-missing")
-    expect(box.get_by_text("2 models are missing · 1 node class missing")).to_be_visible()
+    expect(box.get_by_text("2 models are missing")).to_be_visible()
+    expect(box.get_by_text("1 node pack is missing")).to_be_visible()
     expect(box.get_by_role("link", name=name)).to_be_visible()
     refused = re.compile("old.ckpt.*refused: .*10.0.0.1")
     expect(box.get_by_role("row", name=refused)).to_be_visible()
-    pack = re.compile("SomebodysNode node missing: in the node pack somebodys-pack")
+    pack = re.compile("somebodys-pack SomebodysNode missing; this ComfyUI has no ComfyUI-Manager")
     expect(box.get_by_role("row", name=pack)).to_be_visible()
     press(box, "Sizes")
     sized = re.compile(f"{name} checkpoints 2.9 MiB")
@@ -395,7 +397,7 @@ def test_missing_models_are_downloaded(
     assert not target.exists()
     press(box, "Download all (2.9 MiB)")
     expect(box.get_by_text(re.compile(r"\d+ % · "))).to_be_visible()
-    expect(box.get_by_text("1 model is missing · 1 node class missing")).to_be_visible()
+    expect(box.get_by_text("1 model is missing")).to_be_visible()
     assert target.stat().st_size == 3_000_000
     expect(panel.get_by_label("checkpoint").first).to_have_value(name)
 
@@ -436,12 +438,22 @@ def test_missing_files_are_told_at_their_fields(
     expect(model.locator(".cd-problem")).to_have_text(f"{name} is not on this ComfyUI")
     download = panel.get_by_role("button", name="Download", exact=True)
     expect(download).to_be_visible()
-    expect(panel.locator(".comfydeploy-history li")).to_contain_text(re.compile(r"node .*Photo"))
+    history = panel.locator(".comfydeploy-history")
+    history.evaluate("element => element.scrollIntoView({block: 'center'})")
+    expect(history.locator("li")).to_contain_text(re.compile(r"node .*Photo"))
     assert_neat(panel)
     assert_accessible(panel)
     download.click()
     expect(download).to_be_hidden()
-    expect(panel.locator(".comfydeploy-missing")).to_be_hidden()
+    missing = panel.locator(".comfydeploy-missing")
+    expect(missing.get_by_role("row", name="trip/lost.png")).to_be_visible()
+    content = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(content, "PNG")
+    with panel.page.expect_file_chooser() as chooser:
+        press(missing, "Upload the picture")
+    found = {"name": "found.png", "mimeType": "image/png", "buffer": content.getvalue()}
+    chooser.value.set_files(found)
+    expect(missing).to_be_hidden()
     expect(model.locator(".cd-problem")).to_be_hidden()
     expect(panel.get_by_label("ckpt name").first).to_have_value(name)
     assert target.stat().st_size == 3_000_000

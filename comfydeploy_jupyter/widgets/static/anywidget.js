@@ -42,10 +42,10 @@ async function fromServer() {
   const { baseUrl } = pageConfig();
   if (!baseUrl) return null;
   try {
-    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"03eb0c5c22a1af87"}`;
+    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"bca9582f993e1216"}`;
     const reply = await fetch(url, { headers: pageHeaders() });
     const text = reply.ok ? await reply.text() : "";
-    return text.startsWith(`// ${"03eb0c5c22a1af87"} `) ? text : null;
+    return text.startsWith(`// ${"bca9582f993e1216"} `) ? text : null;
   } catch {
     return null;
   }
@@ -74,9 +74,9 @@ function panels(model) {
   const page = globalThis;
   page[LOADED] ??= {};
   const loaded = page[LOADED];
-  loaded["03eb0c5c22a1af87"] ??= load(model);
-  loaded["03eb0c5c22a1af87"].catch(() => delete loaded["03eb0c5c22a1af87"]);
-  return loaded["03eb0c5c22a1af87"];
+  loaded["bca9582f993e1216"] ??= load(model);
+  loaded["bca9582f993e1216"].catch(() => delete loaded["bca9582f993e1216"]);
+  return loaded["bca9582f993e1216"];
 }
 function render({ model, el }) {
   let end = () => {

@@ -12,7 +12,7 @@ import { ShownFile } from "./shown_file.ts";
 const SIDE = 128; // pixels of a small copy
 
 /** By kind: its name, the types in the file dialog, the element that shows it, and its event. */
-const MEDIA = {
+export const MEDIA = {
   image: { word: "picture", accept: "image/*,.exr,.hdr", tag: "img", ready: "load" },
   video: {
     word: "video",
@@ -23,9 +23,9 @@ const MEDIA = {
   audio: { word: "sound", accept: "audio/*,video/*,.opus", tag: "audio", ready: "loadedmetadata" },
 } as const;
 
-type Kind = keyof typeof MEDIA;
+export type MediaKind = keyof typeof MEDIA;
 
-export function isMedia(kind: string): kind is Kind {
+export function isMedia(kind: string): kind is MediaKind {
   return kind in MEDIA;
 }
 
@@ -42,7 +42,7 @@ export function viewQuery(name: string, machine: string | null): string {
   return query.toString();
 }
 
-export function mediaControl(form: Form, field: Field, kind: Kind): Control {
+export function mediaControl(form: Form, field: Field, kind: MediaKind): Control {
   const { media, refuse } = form;
   const { word, accept, tag, ready } = MEDIA[kind];
   const element =

@@ -11,7 +11,7 @@ import {
   useFollowing,
   useTask,
 } from "../components/ui.tsx";
-import type { PanelProps } from "../state/traits.ts";
+import type { Transport } from "../transport.ts";
 
 type Account = { source: string | null; email: string | null; problem: string | null };
 
@@ -31,7 +31,7 @@ function describe({ source, email, problem }: Account): string {
   return `Signed in to Comfy as ${email}${problem ? `, but without a token: ${problem}` : ""}`;
 }
 
-export function AccountPanel({ transport }: PanelProps<Record<string, unknown>>) {
+export function AccountPanel({ transport }: { transport: Transport }) {
   const root = useRef<HTMLDivElement>(null);
   const account = useSignal<Account | null>(null);
   const email = useSignal("");

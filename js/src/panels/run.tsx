@@ -248,6 +248,7 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
           source={workflow.source}
           machine={traits.machine.value}
           panel={root}
+          form={form}
           download={download}
           onFetched={() => {
             if (runs.error.value.includes(NOT_HERE)) runs.error.value = "";

@@ -1,0 +1,192 @@
+"""``workflow/install-packs``: which packs are missing, and what ComfyUI-Manager does about it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.helpers.comfyui import REPOSITORY
+from tests.helpers.selection import few
+from tests.helpers.waiting import until_async
+from tests.machines.conftest import managed  # noqa: F401 - a fixture
+
+NODE = """
+class Node:
+    RETURN_TYPES = ("INT",)
+    FUNCTION = "run"
+    CATEGORY = "packs"
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {}}
+
+    def run(self):
+        return (1,)
+
+
+NODE_CLASS_MAPPINGS = {"Grain+": Node}
+"""
+PACKS = {
+    "film-grain": {"classes": ["Grain+"], "title": "Film Grain", "code": NODE},
+    "https://github.com/ada/Blur.Pack": {"classes": ["Blur"], "code": "raise OSError('no blur')"},
+    "gone-pack": {"classes": ["Gone"]},
+    "patterned": {"classes": [], "pattern": r"Zoom\$"},
+}
+
+
+def node(id_, class_type, **properties):
+    return {"id": id_, "type": class_type, "properties": properties, "widgets_values": []}
+
+
+def workflow(*nodes):
+    return {"last_node_id": 9, "nodes": list(nodes), "links": [], "version": 0.4}
+
+
+GRAPH = workflow(
+    node(1, "Grain+", cnr_id="film-grain"),
+    node(2, "Blur", aux_id="ada/Blur.Pack"),
+    node(3, "Zoom$1"),
+    node(4, "Nobody's"),
+    node(5, "FutureNode", cnr_id="comfy-core", ver="99.0.0"),
+)
+
+
+def with_manager(tmp_path, **config):
+    base = tmp_path / "base"
+    (base / "manager.json").write_text(json.dumps({"packs": PACKS, **config}))
+    link = base / "custom_nodes" / "manager"
+    link.symlink_to(REPOSITORY / "tests" / "comfyui" / "manager")
+
+
+@pytest.fixture
+def extension_config(request, managed, tmp_path):  # noqa: F811 - the fixture
+    config = getattr(request, "param", {"version": "3"})
+    if config:
+        with_manager(tmp_path, **config)
+    return managed
+
+
+async def ask(api, graph=GRAPH, **fields):
+    code, body = await api.post("workflow/install-packs", {"workflow": graph, **fields})
+    assert code == 200, body
+    return body
+
+
+def states(body):
+    return {each["pack"]: (each["state"], each["problem"]) for each in body["packs"]}
+
+
+async def ended(api):
+    def are_done(answer):
+        return all(each["state"] not in ("waiting", "installing") for each in answer[1])
+
+    _, found = await until_async(lambda: api.get("node-packs"), are_done)
+    return {each["pack"]: (each["state"], each["problem"]) for each in found}
+
+
+VERSIONS = [{"version": "4"}, {"version": "3", "delay": 1}, {"version": "4-pages", "delay": 1}]
+
+
+@pytest.mark.parametrize("extension_config", few(VERSIONS, 2), indirect=True)
+@pytest.mark.timeout(300)
+async def test_missing_packs_are_installed_and_loaded_after_a_restart(api, tmp_path):
+    body = await ask(api, dry_run=True)
+    assert body["manager"][0] in "34"
+    assert (body["managed"], body["machine"], body["offline"]) == (True, "local", False)
+    titles = {each["pack"]: (each["title"], each["url"], each["classes"]) for each in body["packs"]}
+    blur = "https://github.com/ada/Blur.Pack"
+    assert titles == {
+        "film-grain": ("film-grain", "https://registry.comfy.org/nodes/film-grain", ["Grain+"]),
+        blur: (blur, blur, ["Blur"]),
+        "patterned": ("patterned", "https://registry.comfy.org/nodes/patterned", ["Zoom$1"]),
+    }
+    others = {each["class_type"]: each.get("needs") for each in body["others"]}
+    assert others == {"Nobody's": None, "FutureNode": "ComfyUI 99.0.0 or newer"}
+    assert set(states(body).values()) == {("missing", None)}
+    assert (await api.get("node-packs"))[1] == []
+
+    code, refused = await api.post(
+        "workflow/install-packs", {"workflow": GRAPH, "packs": ["no-such"]}
+    )
+    assert (code, refused["details"]["field"]) == (400, "packs")
+    body = await ask(api)
+    assert {state for state, _ in states(body).values()} == {"waiting"}
+    found = await ended(api)
+    assert (found["film-grain"], found[blur]) == (("installed", None), ("installed", None))
+    state, problem = found["patterned"]
+    assert (state, bool(problem)) == ("failed", True)
+    body = await ask(api, dry_run=True)
+    assert states(body) == found
+    again = await ask(api, packs=["film-grain"])  # there is nothing left to do
+    assert states(again) == found
+
+    code, _ = await api.post("machine/update", {"machine_id": "local", "restart": True})
+    assert code == 200
+    body = await ask(api, dry_run=True)
+    assert "film-grain" not in states(body)
+    state, problem = states(body)[blur]
+    assert state == "failed"
+    assert problem.startswith("It is installed, but ComfyUI could not load it")
+    code, run = await api.post(
+        "run", {"workflow_api": {"1": {"class_type": "Grain+", "inputs": {}}}}
+    )
+    assert (code, run["status"]) == (200, "success")
+
+
+@pytest.mark.parametrize(
+    "extension_config",
+    [{"version": version, "security_level": "strong"} for version in few(("3", "4", "4-pages"))],
+    indirect=True,
+)
+@pytest.mark.timeout(300)
+async def test_what_manager_refuses_is_said_in_its_words(api, tmp_path):
+    await ask(api, packs=["film-grain"])
+    found = await ended(api)
+    assert found.keys() == {"film-grain"}
+    state, problem = found["film-grain"]
+    assert state == "failed"
+    assert "security_level must be any value other than 'strong'" in problem
+    assert states(await ask(api, dry_run=True))["film-grain"] == (state, problem)
+    assert not (tmp_path / "base" / "custom_nodes" / "film-grain").exists()
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("extension_config", [{"version": "3", "delay": 3}], indirect=True)
+async def test_waiting_installations_are_cancelled_and_failures_said(api):
+    graph = workflow(
+        node(1, "Grain+", cnr_id="film-grain"),
+        node(2, "Gone", cnr_id="gone-pack"),
+        node(3, "Evil", aux_id="eve/evil"),
+        node(4, "Hostile", cnr_id="../../<b>@x"),
+    )
+    body = await ask(api, graph)
+    assert [each["class_type"] for each in body["others"]] == ["Hostile"]
+    code, reply = await api.post("cancel-node-packs", {"pack": "gone-pack"})
+    assert (code, reply["state"]) == (200, "cancelled")
+    for pack, expected in (("gone-pack", 409), ("film-grain", 409), ("no-such", 404)):
+        assert (await api.post("cancel-node-packs", {"pack": pack}))[0] == expected
+    found = await ended(api)
+    assert (found["film-grain"][0], found["gone-pack"][0]) == ("installed", "cancelled")
+    state, problem = found["https://github.com/eve/evil"]
+    assert (state, "allow_git_url_install" in problem) == ("failed", True)
+    await ask(api, graph, packs=["gone-pack"])
+    assert (await ended(api))["gone-pack"] == (
+        "failed",
+        "[ComfyUI-Manager] Installation failed:\nfailed to fetch the archive",
+    )
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("extension_config", [{}], indirect=True)
+async def test_without_manager_the_packs_are_named(api):
+    body = await ask(api, dry_run=True)
+    assert body["manager"] is None
+    blur = "https://github.com/ada/Blur.Pack"
+    assert states(body) == {"film-grain": ("no_manager", None), blur: ("no_manager", None)}
+    assert {each["class_type"] for each in body["others"]} == {"Zoom$1", "Nobody's", "FutureNode"}
+    code, refused = await api.post("workflow/install-packs", {"workflow": GRAPH})
+    assert (code, refused["code"]) == (409, "conflict")
+    body = await ask(api, workflow(), dry_run=True)
+    assert (body["packs"], body["others"]) == ([], [])
