@@ -183,7 +183,7 @@ class Handler(Base, APIHandler):
 
     def begin_work(self) -> None:
         """Count this request as unfinished work, until its reply begins."""
-        if self.get_query_argument("no_track_activity", None) is not None:  # Jupyter's parameter
+        if "no_track_activity" in self.request.query_arguments:  # Jupyter's parameter
             self.is_activity = False
         if self.is_activity:
             self.extension.requests.add(self)

@@ -499,7 +499,8 @@ async def run_request(handler: Base, body: dict[str, Any]) -> RunRequest:
         asked: dict[str, Any] = {k: body[k] for k in ("wait", "timeout", "previews") if k in body}
         request = parse(RunRequest, {**asked, **answer, "is_native_run": None})
         given = request.given_key or given
-    return request.model_copy(update={"cd_token": given})
+    request.cd_token = given
+    return request
 
 
 async def _encoded(batch: list[RunEvent], previews: bool) -> bytes:

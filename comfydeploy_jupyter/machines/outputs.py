@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from ..errors import ComfyUIUnavailableError
 from ..graphs.outputs import files_of
 from ..util.tasks import open_in_thread
-from .registry import POOL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -38,13 +37,10 @@ class KeptOutputs:
         self._registry = registry
         self.incomplete = folder / ".incomplete"  # each copy has a folder of its own in it
 
-    def keeps(self, machine_id: str) -> bool:
-        """Return whether a machine is a member that a provider has started."""
-        return any(machine_id in pool.members for pool in self._registry.pools if pool.kind != POOL)
-
     def may_have(self, machine_id: str) -> bool:
-        """Return whether a machine is such a member, or one that has ended."""
-        return self._registry.find(machine_id) is None or self.keeps(machine_id)
+        """Return whether a machine is a member that a provider has started, or one that ended."""
+        registry = self._registry
+        return machine_id in registry.provided or registry.find(machine_id) is None
 
     async def keep(self, machine_id: str, outputs: Mapping[str, Any]) -> None:
         """Copy the files in the outputs of a run, unless they are in a shared folder.
@@ -87,7 +83,7 @@ class KeptOutputs:
     def remove_empty(self, machine_ids: Iterable[str]) -> None:
         """Remove the empty folders of members that have ended. This blocks, too."""
         for machine_id in machine_ids:
-            if self.keeps(machine_id):
+            if machine_id in self._registry.provided:
                 continue
             for folder in self._folders(machine_id):
                 for inner, _, _ in os.walk(folder, topdown=False):

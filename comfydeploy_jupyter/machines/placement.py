@@ -282,14 +282,15 @@ class _Pool:
 
     def update(self, member: MemberLoad) -> None:
         """Update the lists of members with room and of idle members after one has changed."""
-        if member.has_room:
+        has_room = member.has_room
+        if has_room:
             self.open[member.id] = member
         else:
             self.open.pop(member.id, None)
         speed = self.listed.pop(member.id, None)
         if speed is not None:
             del self.idle[bisect_left(self.idle, (-speed, member.id))]
-        if member.has_room and not member.load:
+        if has_room and not member.load:
             self.listed[member.id] = member.speed
             insort(self.idle, (-member.speed, member.id))
 

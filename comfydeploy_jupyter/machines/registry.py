@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from .. import metrics
@@ -41,6 +42,8 @@ class MachineRegistry:
         self._machines: dict[str, Machine] = {}
         self._pools: dict[str, Pool] = {}
         self.cloud: dict[str, MachineRecord] = {}  # serverless ones of ComfyDeploy, by id
+        self.provided: frozenset[str] = frozenset()  # machines that providers of pools have started
+        self.all_machines = Pool(AUTO, AUTO)  # the pool ``auto``: all machines but these
         # Set later; they get an id.
         self.open_runs: Callable[[str], int] = lambda _: 0  # on a machine, or being sent to it
         self.pool_runs: Callable[[str], int] = lambda _: 0  # unfinished runs of a pool
@@ -54,12 +57,12 @@ class MachineRegistry:
         """Add a machine under its id."""
         self._machines[machine.id] = machine
         metrics.add_machine(machine.id)
-        self.changed()
+        self._update()
 
     def set_pool(self, pool: Pool) -> None:
         """Add a pool, or replace the one with its id."""
         self._pools[pool.id] = pool
-        self.changed()
+        self._update()
 
     def remove(self, machine_id: str) -> None:
         """Remove a machine, without closing it, or a pool, without its machines."""
@@ -68,6 +71,13 @@ class MachineRegistry:
         self.cloud.pop(machine_id, None)
         if self._pools.pop(machine_id, None) is not None:
             metrics.remove_pool(machine_id)
+        self._update()
+
+    def _update(self) -> None:
+        provided = (pool.members for pool in self.pools if pool.kind != POOL)
+        self.provided = frozenset(chain.from_iterable(provided))
+        others = tuple(known for known in self._machines if known not in self.provided)
+        self.all_machines = Pool(AUTO, AUTO, members=others)
         self.changed()
 
     @contextmanager
@@ -119,12 +129,6 @@ class MachineRegistry:
             return names[machine_id.casefold()]
         known = sorted([*self._machines, *self._pools, *self.cloud])
         raise NotFoundError.of_field(field, f"there is no machine {machine_id!r}", known=known)
-
-    @property
-    def all_machines(self) -> Pool:
-        """The pool ``auto``: all machines but those that belong to the provider of a pool."""
-        provided = {m for pool in self.pools if pool.kind != POOL for m in pool.members}
-        return Pool(AUTO, AUTO, members=tuple(m for m in self._machines if m not in provided))
 
     @property
     def pools(self) -> tuple[Pool, ...]:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from ..machines.machine import Machine
     from ..machines.registry import MachineRegistry, Pool
     from .active import ActiveRuns
-    from .feed import RunEvent
     from .prepare import Prepared
     from .progress import NodeName
     from .records import RunRecord
@@ -66,7 +65,6 @@ class RunQueue:
             active.count_on(name), len(self._dispatcher.member(name).handed)
         )
         machines.pool_runs = self._open.__getitem__
-        active.follow(self._handle_event)
         self._sync()
 
     # -- runs --------------------------------------------------------------------------------
@@ -159,6 +157,10 @@ class RunQueue:
                 pool=record.pool,
                 now=now(),
             )
+
+    def begun(self, run: Run) -> None:
+        """Record that the machine of a run executes it from now on."""
+        self._dispatcher.begun(run.prompt_id, now())
 
     def ended(self, run: Run, seconds: float | None = None, *, failed: bool = False) -> None:
         """Record that a run has ended, or was cancelled while it waited.
@@ -329,18 +331,16 @@ class RunQueue:
 
     def _count_others(self, machine: Machine, remaining: int | None) -> None:
         if machine.id in self._members and remaining is not None:
-            others = max(remaining - len(self._dispatcher.member(machine.id).handed), 0)
-            self._dispatcher.set_others(machine.id, others)
+            member = self._dispatcher.member(machine.id)
+            others = max(remaining - len(member.handed), 0)
+            if others != member.others:
+                self._dispatcher.set_others(machine.id, others)
 
     def _count(self, run_id: str, pool_id: str) -> None:
         if run_id not in self._pool_of:
             self._pool_of[run_id] = pool_id
             self._open[pool_id] += 1
             self._machines.demand(pool_id, self._open[pool_id])
-
-    def _handle_event(self, run: Run, event: RunEvent) -> None:
-        if event.event == "execution_start":
-            self._dispatcher.begun(run.prompt_id, now())
 
 
 def client_of(client_id: str | None, labels: Mapping[str, str] | None) -> str:

@@ -1060,7 +1060,7 @@ def not_before(*earlier: str | None, moment: str | None = None) -> str:
 
 def add_entry(story: list[list[str]], cause: str, state: str, detail: str, at: str = "") -> None:
     """Add an entry; if there are too many, drop the oldest but for the first `KEPT_FIRST`."""
-    entry = [not_before(story[-1][0] if story else "", moment=at), cause, state]
+    entry = [max(at or utc_now(), story[-1][0] if story else ""), cause, state]
     if detail:
         entry.append(detail if len(detail) <= MAX_DETAIL else f"{detail[: MAX_DETAIL - 1]}…")
     story.append(entry)

@@ -99,41 +99,40 @@ class Watch:
             for executing in active.of(machine):  # the event may belong to any of them
                 self._engine.tell(executing, Cause.EVENT_SKIPPED)
             return
-        if not isinstance(event, Preview) and event.type == "status":
+        kind = "" if isinstance(event, Preview) else event.type
+        if kind == "status" and not isinstance(event, Preview):
             self._queue_changed(machine, event.queue_remaining)
             return
-        if event.prompt_id is not None:
-            run = active.by_comfyui_id(event.prompt_id)
-            if run is not None and run.prompt_id != event.prompt_id:
+        named = event.prompt_id
+        if named is not None:
+            run = active.by_comfyui_id(named)
+            if run is not None and run.prompt_id != named:
                 event = event.renamed(run.prompt_id)
-            if run is not None and not isinstance(event, Preview):
-                event = event.without(run.keys.values())
         else:
-            nameless = isinstance(event, Preview) or event.type in NAMELESS
-            run = active.running(machine.id) if nameless else None
+            run = active.running(machine.id) if not kind or kind in NAMELESS else None
         if run is None or run.record.machine != machine.id:
-            if not isinstance(event, Preview) and event.type == "execution_start":
+            if kind == "execution_start":
                 self._withdraw_given_up(machine)
             return
+        if isinstance(event, Preview):
+            if not run.ending:
+                run.show_preview(event)
+            return
         # The last event of a prompt, for any outcome.
-        releases = (
-            not isinstance(event, Preview)
-            and event.type == "executing"
-            and event.data.get("node") is None
-        )
+        releases = kind == "executing" and event.data.get("node") is None
         if run.ending and (run.is_released or not releases):
             return
-        if isinstance(event, Preview):
-            run.show_preview(event)
-            return
-        if event.type == "execution_error":
+        if run.keys:
+            event = event.without(run.keys.values())
+        if kind == "execution_error":
             if queue.is_excused(run):
                 return  # its followers are not told an end: it is executed elsewhere
             self._engine.tell(run, Cause.ERROR_TOLD)
-        elif event.type == "execution_start":
+        elif kind == "execution_start":
             self._engine.tell(run, Cause.EXECUTION_STARTED)
+            queue.begun(run)
         run.show(event)
-        if event.type == "execution_success":
+        if kind == "execution_success":
             self._engine.tell(run, Cause.EXECUTION_SUCCEEDED)
         elif releases:
             self._engine.tell(run, Cause.RELEASED)
@@ -223,8 +222,10 @@ class Watch:
         # So many of them may be outside the queue. Most of these are the oldest and the newest: by
         # looking there first, few of a thousand runs are inspected for each of ComfyUI's events.
         allowed = len(runs) - remaining
+        if allowed <= 0:
+            return
         ends_first = islice(chain.from_iterable(zip(runs, reversed(runs), strict=True)), len(runs))
-        outside = islice((run for run in ends_first if not run.should_be_queued), max(0, allowed))
+        outside = islice((run for run in ends_first if not run.should_be_queued), allowed)
         if sum(1 for _ in outside) < allowed:
             self._recounting.add(machine.id)
             queued = [run for run in runs if run.should_be_queued]

@@ -105,9 +105,7 @@ async def test_nothing_outside_of_a_members_folder_is_opened(tmp_path, registry)
 
 async def test_only_members_of_providers_are_copied_from(tmp_path, registry):
     kept = KeptOutputs(tmp_path / "copies", registry)
-    assert kept.keeps("abc")
-    assert not kept.keeps("studio")
-    assert not kept.keeps("local")
+    assert registry.provided == {"abc"}
     outputs = images(("", "a.png"))
     with pytest.raises(ComfyUIUnavailableError, match="abc"):
         await kept.keep("abc", outputs)
