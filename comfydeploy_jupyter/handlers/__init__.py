@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SECTIONS = (
     *("runs", "deployments", "files", "transfers", "workflows", "ws", "status", "machines"),
-    *("tunnel", "cloud", "comfy_api", "comfyui_page", "base"),
+    *("tunnel", "cloud", "comfy_api", "comfyui_page", "app", "base"),
 )
 PATHS = r"tunnel/status|(?:comfyui-deploy|comfydeploy|comfyui)(?:/.*)?"
 

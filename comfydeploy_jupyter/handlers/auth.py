@@ -10,6 +10,7 @@ from urllib.parse import unquote, unquote_plus, urlsplit
 from jupyter_server.base.handlers import JupyterHandler
 from jupyter_server.utils import ensure_async
 from tornado import web
+from tornado.httputil import url_concat
 from tornado.websocket import WebSocketHandler
 
 from ..errors import InvalidRequestError, UnauthorizedError
@@ -241,6 +242,29 @@ class AuthHandler(JupyterHandler):
         allowed = configured and (from_all or "Origin" in headers)
         if not self.check_origin() or not (by_itself or allowed):
             raise UnauthorizedError(FOREIGN_PAGE)
+
+
+class PageAuth(AuthHandler):
+    """Authentication of a page that users open in a browser, which is sent to the login page."""
+
+    @property
+    def is_visit(self) -> bool:
+        """Whether a browser opens this as a page."""
+        accepted = self.request.headers.get("Accept", "")
+        return self.request.method in {"GET", "HEAD"} and "text/html" in accepted
+
+    def get_login_url(self) -> str:
+        """Redirect a browser that opens a page to the login page; answer 403 to other requests."""
+        if not self.is_visit:
+            raise self.not_logged_in()
+        return str(super().get_login_url())
+
+    def sends_to_login(self) -> bool:
+        """Redirect a browser whose user is not logged in; return whether this was done."""
+        if self.current_user or not self.is_visit:
+            return False
+        self.redirect(url_concat(self.get_login_url(), {"next": self.request.uri or ""}))
+        return True
 
 
 def _is_secret(value: str) -> bool:

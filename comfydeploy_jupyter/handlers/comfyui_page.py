@@ -27,7 +27,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
 from jupyter_server.utils import url_path_join
-from tornado.httputil import url_concat
 from tornado.iostream import StreamClosedError
 from tornado.websocket import WebSocketClosedError
 from yarl import URL
@@ -35,6 +34,7 @@ from yarl import URL
 from ..errors import ComfyUIUnavailableError, NotFoundError, UnauthorizedError
 from ..util import proxy
 from . import route
+from .auth import PageAuth
 from .base import Base, passed_header
 from .route import BINARY, Content
 from .streamed import ProxyHandler
@@ -135,17 +135,11 @@ class PageBase(Base):
         await super().authorize()
 
 
-class PageHandler(ProxyHandler, PageBase):
+class PageHandler(PageAuth, ProxyHandler, PageBase):
     """Everything below ``comfyui/`` except the WebSocket, streamed in both directions."""
 
     chunks_ahead = 4
     _client: ComfyUIClient | None = None
-
-    def get_login_url(self) -> str:
-        """Redirect a browser that opens a page to the login page; answer 403 to other requests."""
-        if not self._is_visit:
-            raise self.not_logged_in()
-        return str(super().get_login_url())
 
     def check_xsrf_cookie(self) -> None:
         """Check as all routes do, except for parts of this server's own page.
@@ -165,8 +159,7 @@ class PageHandler(ProxyHandler, PageBase):
     async def begin(self) -> None:
         """Check credentials and permission, find ComfyUI, and start to forward the request."""
         self.is_activity = self.request.method not in {"GET", "HEAD", "OPTIONS"}
-        if not self.current_user and self._is_visit:
-            self.redirect(url_concat(self.get_login_url(), {"next": self.request.uri or ""}))
+        if self.sends_to_login():
             return
         await self.authorize()
         if self._is_service_worker:
@@ -213,11 +206,6 @@ class PageHandler(ProxyHandler, PageBase):
         await self._return(client, response)
 
     @property
-    def _is_visit(self) -> bool:
-        accepted = self.request.headers.get("Accept", "")
-        return self.request.method in {"GET", "HEAD"} and "text/html" in accepted
-
-    @property
     def _is_page(self) -> bool:
         """Whether the request is for the page itself, not for one of its parts."""
         return self.request.method == "GET" and self.path in {"/", "/index.html"}
@@ -235,7 +223,7 @@ class PageHandler(ProxyHandler, PageBase):
         """Whether links of other sites may lead here: only to the page; some nodes act on GET."""
         headers = self.request.headers
         return (
-            self._is_visit
+            self.is_visit
             and self.path in {"", "/"}
             and headers.get("Sec-Fetch-Mode", "navigate") == "navigate"
             and headers.get("Sec-Fetch-Dest", "document") == "document"
@@ -252,7 +240,7 @@ class PageHandler(ProxyHandler, PageBase):
         client = machine.reachable_client()
         if client is not None:
             return client
-        if not (self._is_visit and self.path == "/"):
+        if not (self.is_visit and self.path == "/"):
             return await machine.ready()
         ready = asyncio.ensure_future(machine.ready())
         await asyncio.wait({ready}, timeout=START_TIMEOUT)

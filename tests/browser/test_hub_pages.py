@@ -13,6 +13,7 @@ import requests
 from PIL import Image
 from playwright.sync_api import Error, expect
 
+from tests.browser.panels import press
 from tests.helpers.jupyterhub import PASSWORD
 
 if TYPE_CHECKING:
@@ -166,6 +167,18 @@ def test_a_users_own_page_works(bob: BrowserContext, jupyterhub: JupyterHubProce
         "seen": True,
     }
     assert refused == []
+
+
+def test_a_colleague_who_is_logged_in_opens_a_panel(
+    bob: BrowserContext, jupyterhub: JupyterHubProcess
+) -> None:
+    page = bob.new_page()
+    page.goto(f"{jupyterhub.user_url('bob')}comfyui-deploy/app")
+    page.get_by_role("button", name="Coloured clouds").click()
+    panel = page.locator(".comfydeploy-panel")
+    expect(panel.get_by_text("Ready")).to_be_visible(timeout=60_000)
+    press(panel, "Run")
+    expect(panel.locator(".comfydeploy-gallery .cd-pictures img")).to_be_visible(timeout=120_000)
 
 
 def test_another_users_page_cannot_use_the_server(

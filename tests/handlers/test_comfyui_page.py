@@ -20,7 +20,7 @@ from tests.helpers.bodies import form
 from tests.helpers.waiting import until_async
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
 
 PAGE = {"Accept": "text/html,*/*"}
 
@@ -41,24 +41,6 @@ def xsrf(call, cookie, jp_asyncio_loop) -> dict[str, str]:
     page = jp_asyncio_loop.run_until_complete(call("GET", "comfyui/", {**PAGE, **cookie}))
     assert f'"{token}"]'.encode() in page.body
     return {**cookie, "X-XSRFToken": token}
-
-
-@pytest.fixture
-def call(extension, http_server_client, jp_base_url) -> Callable[..., Any]:
-    async def fetch(method: str, path: str, headers: dict[str, str], body: Any = None) -> Any:
-        try:
-            return await http_server_client.fetch(
-                url_path_join(jp_base_url, path),
-                method=method,
-                body=body,
-                headers=headers,
-                follow_redirects=False,
-                request_timeout=60,
-            )
-        except HTTPClientError as error:
-            return error.response
-
-    return fetch
 
 
 @pytest.fixture

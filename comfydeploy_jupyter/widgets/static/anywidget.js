@@ -42,10 +42,10 @@ async function fromServer() {
   const { baseUrl } = pageConfig();
   if (!baseUrl) return null;
   try {
-    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"bca9582f993e1216"}`;
+    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"44f1f05fd8e29a53"}`;
     const reply = await fetch(url, { headers: pageHeaders() });
     const text = reply.ok ? await reply.text() : "";
-    return text.startsWith(`// ${"bca9582f993e1216"} `) ? text : null;
+    return text.startsWith(`// ${"44f1f05fd8e29a53"} `) ? text : null;
   } catch {
     return null;
   }
@@ -74,9 +74,9 @@ function panels(model) {
   const page = globalThis;
   page[LOADED] ??= {};
   const loaded = page[LOADED];
-  loaded["bca9582f993e1216"] ??= load(model);
-  loaded["bca9582f993e1216"].catch(() => delete loaded["bca9582f993e1216"]);
-  return loaded["bca9582f993e1216"];
+  loaded["44f1f05fd8e29a53"] ??= load(model);
+  loaded["44f1f05fd8e29a53"].catch(() => delete loaded["44f1f05fd8e29a53"]);
+  return loaded["44f1f05fd8e29a53"];
 }
 function render({ model, el }) {
   let end = () => {

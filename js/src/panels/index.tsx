@@ -1,10 +1,10 @@
 /** All panels, in one script that a page loads once. */
 
-import { effect, type Signal, signal } from "@preact/signals";
+import { effect, type ReadonlySignal, type Signal, signal } from "@preact/signals";
 import { type ComponentType, render } from "preact";
 import { useErrorBoundary } from "preact/hooks";
 import css from "../../../comfydeploy_jupyter/widgets/static/panel.css";
-import { childrenOf } from "../children.ts";
+import { type Children, childrenOf } from "../children.ts";
 import { ErrorBox, Note } from "../components/ui.tsx";
 import { keepKeysIn, newId } from "../dom.ts";
 import { messageOf } from "../format.ts";
@@ -12,7 +12,7 @@ import { iconStyle } from "../icons.ts";
 import { followKernel } from "../kernel.ts";
 import { type Model, Subscriptions } from "../model.ts";
 import { pageServer, type ServerFacts } from "../server.ts";
-import { modelTraits, type PanelProps } from "../state/traits.ts";
+import { localTraits, modelTraits, type PanelProps, type Traits } from "../state/traits.ts";
 import { followTheme } from "../theme.ts";
 import { Straight, ThroughKernel, type Transport } from "../transport.ts";
 import { AccountPanel } from "./account.tsx";
@@ -42,7 +42,13 @@ type Common = {
   record: string;
 };
 
-export type Panels = { mount: typeof mount };
+export type Panels = {
+  mount: typeof mount;
+  mountAlone: typeof mountAlone;
+  Straight: typeof Straight;
+};
+
+export { Straight };
 
 const GONE =
   "The kernel of this panel was restarted or has ended. Run this cell again to use the panel;" +
@@ -52,21 +58,16 @@ const BROKEN = "The panel cannot show what the server has sent; run this cell ag
 const SILENT =
   "The kernel does not answer: the panel waits until it is free. If it has ended, run this cell again.";
 
+type Kernel = "there" | "gone" | "none";
+type AllTraits = Common & Record<string, unknown>;
+
 /** Show the panel of a widget; return what removes it. */
 export function mount(model: Model, el: HTMLElement): () => void {
   const events = new Subscriptions(model);
-  const kernel: Signal<"there" | "gone" | "none"> = signal("there");
+  const kernel: Signal<Kernel> = signal("there");
   const hears = () => kernel.value === "there";
-  const traits = modelTraits<Common & Record<string, unknown>>(model, events, hears);
+  const traits = modelTraits<AllTraits>(model, events, hears);
   const transport: Signal<Transport | null> = signal(null);
-  // one within another panel leaves it to that one to say that the kernel has ended
-  const isInner = () => Boolean(el.parentElement?.closest(".comfydeploy-panel"));
-  const child = childrenOf(model, mount);
-  const Panel = PANELS[traits.component.value] ?? Unknown;
-  el.id ||= newId();
-  el.classList.add("comfydeploy-panel");
-  const enableKeys = keepKeysIn(el);
-  const leaveTheme = followTheme(el);
   const stopFollowing = followKernel(model, el, () => {
     kernel.value = "gone";
     if (transport.value instanceof ThroughKernel) transport.value.end();
@@ -80,6 +81,46 @@ export function mount(model: Model, el: HTMLElement): () => void {
       transport.value = base === null ? new ThroughKernel(model) : new Straight(base);
     });
   });
+  const remove = show(el, { traits, transport, kernel, child: childrenOf(model, mount) });
+  return () => {
+    isOver = true;
+    remove();
+    stopSearch();
+    stopFollowing();
+    if (transport.value instanceof ThroughKernel) transport.value.close();
+    events.end();
+  };
+}
+
+/** Show a panel without a widget in a page of the server; return its traits, and what removes it. */
+export function mountAlone(
+  component: string,
+  el: HTMLElement,
+  way: Transport,
+  values: Record<string, unknown>,
+): { traits: Traits<AllTraits>; end: () => void } {
+  const common: Common = { component, server: {}, error: "", record: "" };
+  const traits = localTraits<AllTraits>({ ...common, ...values });
+  const end = show(el, { traits, transport: signal(way), kernel: signal("none") });
+  return { traits, end };
+}
+
+type Shown = {
+  traits: Traits<AllTraits>;
+  /** Null until it is known. */
+  transport: ReadonlySignal<Transport | null>;
+  kernel: ReadonlySignal<Kernel>;
+  child?: Children;
+};
+
+function show(el: HTMLElement, { traits, transport, kernel, ...more }: Shown): () => void {
+  // one within another panel leaves it to that one to say that the kernel has ended
+  const isInner = () => Boolean(el.parentElement?.closest(".comfydeploy-panel"));
+  const Panel = PANELS[traits.component.value] ?? Unknown;
+  el.id ||= newId();
+  el.classList.add("comfydeploy-panel");
+  const enableKeys = keepKeysIn(el);
+  const leaveTheme = followTheme(el);
   function Root() {
     const [broken] = useErrorBoundary();
     const way = transport.value;
@@ -97,7 +138,7 @@ export function mount(model: Model, el: HTMLElement): () => void {
         {isSilent && !isInner() && <Note live>{SILENT}</Note>}
         {broken ? null : way ? (
           <fieldset class="cd-panel comfydeploy-view" disabled={isGone && way.base === null}>
-            <Panel transport={way} traits={traits} kernel={kernel} child={child} />
+            <Panel transport={way} traits={traits} kernel={kernel} {...more} />
           </fieldset>
         ) : (
           <Note live>Connecting …</Note>
@@ -109,14 +150,9 @@ export function mount(model: Model, el: HTMLElement): () => void {
   }
   render(<Root />, el);
   return () => {
-    isOver = true;
     render(null, el);
-    stopSearch();
-    stopFollowing();
-    if (transport.value instanceof ThroughKernel) transport.value.close();
     leaveTheme();
     enableKeys();
-    events.end();
   };
 }
 

@@ -2,6 +2,7 @@
 
 import { effect, useSignal } from "@preact/signals";
 import { useEffect, useMemo, useRef } from "preact/hooks";
+import { write } from "../clipboard.ts";
 import { FormView } from "../components/form_view.tsx";
 import { Gallery, useDetails } from "../components/gallery.tsx";
 import { History } from "../components/history.tsx";
@@ -9,12 +10,13 @@ import { Missing } from "../components/missing.tsx";
 import { Presets } from "../components/presets.tsx";
 import { Preview } from "../components/preview.tsx";
 import { RunBar } from "../components/run_bar.tsx";
-import { Button, ErrorBox, Note, usePolling } from "../components/ui.tsx";
+import { Button, ErrorBox, IconButton, Note, usePolling, useTask } from "../components/ui.tsx";
 import type { ServerFacts } from "../server.ts";
 import type { ShownFile } from "../shown_runs.ts";
 import { type FormNote, FormState, type Inputs } from "../state/form.ts";
 import { RunQueue, type RunRecord } from "../state/runs.ts";
 import type { PanelProps } from "../state/traits.ts";
+import { toQuery } from "../transport.ts";
 import { useChoices, WorkflowPicker, WorkflowStart } from "../workflows/picker.tsx";
 import type { Opened } from "../workflows/source.ts";
 
@@ -39,6 +41,7 @@ export type RunTraits = {
 };
 
 const NOT_HERE = "is not on this ComfyUI"; // in what the server says of a missing model
+const SAID_FOR = 8000; // ms for which the panel says that a link is copied
 const LOOK = 3000; // ms between two looks for a ComfyUI that does not answer
 const ENDS: Record<string, string> = {
   success: " · the last run is done",
@@ -203,6 +206,25 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
     return `${file.name} is the picture of “${form.row(key)?.label ?? key}” now.`;
   };
 
+  /** Store the workflow that is shown; return its id. */
+  const store = async ({ source, title }: Opened) => {
+    const body = { ...source, name: title || "Workflow" };
+    return (await transport.post<{ workflow_id: string }>("workflow", body)).workflow_id;
+  };
+  /** Return the address at which a colleague finds the workflow, which is stored first. */
+  const address = async (opened: Opened) => {
+    let { source } = opened;
+    if (!source.workflow_id) {
+      source = { workflow_id: await store(opened), version: 1 };
+      traits.set({ shown_workflow: { title: opened.title, source, warnings: [] } });
+      choices.refresh();
+    }
+    const { workflow_id, version } = source;
+    const newest = choices.entries.find(({ name }) => name === workflow_id)?.version;
+    const query = { workflow_id, version: (newest ?? 1) === version ? null : version };
+    return new URL(`${transport.base}comfyui-deploy/app${toQuery(query)}`, location.href).href;
+  };
+
   const choices = useChoices(transport, traits.directory.value || null);
   const show = (opened: Opened) =>
     traits.set({ shown_workflow: opened, values: {}, locked: null, result: null });
@@ -239,7 +261,9 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
   const repeats = Number(times.value) > 1 && sameSeeds(form);
   return (
     <div class="cd-body" ref={root}>
-      <WorkflowPicker transport={transport} choices={choices} shown={workflow} onOpen={show} />
+      <WorkflowPicker transport={transport} choices={choices} shown={workflow} onOpen={show}>
+        {workflow && transport.base !== null && <CopyLink address={() => address(workflow)} />}
+      </WorkflowPicker>
       <Notes notes={notes} />
       {down.value && <Note live>{down.value}</Note>}
       {workflow && (
@@ -352,6 +376,42 @@ function whyDown({ state, error, hint, end_reason }: NonNullable<Status["comfyui
 function sameSeeds(form: FormState): boolean {
   const seeds = form.rows.value.filter(({ kind }) => kind === "seed");
   return seeds.length > 0 && seeds.every(({ key }) => form.locked.value.includes(key));
+}
+
+const COPIED =
+  "The link is copied. It opens this workflow without a notebook, for those who may use this server.";
+
+/** Copies the address of a page that shows only this workflow. */
+function CopyLink({ address }: { address: () => Promise<string> }) {
+  const { run, busy, error } = useTask();
+  const said = useSignal("");
+  const copy = async () => {
+    said.value = "";
+    const link = await address();
+    said.value = await write(link).then(
+      () => COPIED,
+      () => link,
+    );
+    setTimeout(() => {
+      said.value = "";
+    }, SAID_FOR);
+  };
+  return (
+    <>
+      <IconButton
+        icon="share"
+        label="Copy link for a colleague"
+        disabled={busy.value}
+        onClick={() => run(copy)}
+      />
+      {said.value && (
+        <div class="cd-whole">
+          <Note live>{said.value}</Note>
+        </div>
+      )}
+      <ErrorBox text={error.value} />
+    </>
+  );
 }
 
 function Notes({ notes }: { notes: FormNote[] }) {

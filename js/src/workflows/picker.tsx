@@ -112,7 +112,8 @@ type PickerProps = {
 };
 
 /** A field with all workflows, their versions, and a button that opens a file. */
-export function WorkflowPicker({ transport, choices, shown, onOpen }: PickerProps) {
+export function WorkflowPicker(props: PickerProps & { children?: ComponentChildren }) {
+  const { transport, choices, shown, onOpen, children } = props;
   const root = useRef<HTMLDivElement>(null);
   const { take, takeFile, error, fail } = useOpening(transport, onOpen);
   useDrop(root, {
@@ -174,6 +175,7 @@ export function WorkflowPicker({ transport, choices, shown, onOpen }: PickerProp
           hint="Open a workflow of your computer: a JSON file, or a picture that ComfyUI made"
           onFiles={([file]) => file && takeFile(file)}
         />
+        {children}
       </div>
       <ErrorBox text={error} />
     </div>
