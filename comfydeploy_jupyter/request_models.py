@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 RUN_ID = "8ffd43a1-3ba2-4e02-9d9d-1a45b2f9b6f5"
+BATCH_ID = "0b0f7a0e-5a0c-4d7e-8f57-5b8a7f6c2f11"
 WORKFLOW_ID = "5b0c7a30-5b39-4be7-9d3c-1f5f2f0f4f5e"
 TRANSFER_ID = "d41d8cd98f00b204"
 ACCOUNT_KEY = "comfyui-0123456789abcdef"
@@ -361,11 +362,11 @@ class ExtraData(Model):
         return {name: key for name, key in self.model_dump().items() if key}
 
 
-class RunRequest(Keyed):
-    """Body of ``POST run`` and ``POST run/streaming``.
+class RunTemplate(Model):
+    """What runs, and with what values; exactly one source of the graph is needed.
 
-    Exactly one source of the graph is needed. ``workflow`` may be given besides another source:
-    ComfyUI then writes it into its outputs. A field that is null counts as not given.
+    ``workflow`` may be given besides another source: ComfyUI then writes it into its outputs. A
+    field that is null counts as not given.
     """
 
     workflow_api: GraphField = None
@@ -391,11 +392,40 @@ class RunRequest(Keyed):
         " `VIDEO` or `AUDIO` is the name of a file in `input/`, a node that loads it is added.",
         {"1.width": 128},
     )
+    machine: MachineField = None
+    seed_mode: Literal["saved", "auto", "random"] | None = optional(
+        "`saved`: unchanged seeds; `auto` (the default): according to the editor's"
+        " control-after-generate; `random`: new seeds, within the bounds of the node if the node"
+        " definitions of ComfyUI are available.",
+        "random",
+    )
+    strict_inputs: bool | None = optional(
+        "Whether unknown inputs are an error (the default) or ignored.", True
+    )
+    preview_method: Literal["default", "none", "auto", "latent2rgb", "taesd"] | None = optional(
+        "The method by which ComfyUI 0.33 makes previews in this run; older versions ignore it. The"
+        " default is that of ComfyUI's configuration.",
+        "auto",
+    )
+    outputs: Annotated[list[NodeId], Field(min_length=1)] | None = optional(
+        "The ids of the output nodes to execute, by default all. Nodes that only other output nodes"
+        " need are not executed.",
+        ["2"],
+    )
+
+    @property
+    def node_form(self) -> bool:
+        """Whether the request has the form of the ComfyUI node, with its own defaults."""
+        return self.workflow_api_raw is not None
+
+
+class RunRequest(Keyed, RunTemplate):
+    """Body of ``POST run`` and ``POST run/streaming``."""
+
     prompt_id: Identifier | None = optional(
         "An id for the run; each can be used only once. Without it the server makes an id."
     )
     client_id: ClientIdField = None
-    machine: MachineField = None
     wait: bool | None = optional(
         "Whether to reply when the run has ended (the default), or as soon as ComfyUI has queued"
         " it.",
@@ -413,27 +443,8 @@ class RunRequest(Keyed):
     front: bool | None = optional(
         "Whether the run becomes the first one in the queue; the default is false.", False
     )
-    seed_mode: Literal["saved", "auto", "random"] | None = optional(
-        "`saved`: unchanged seeds; `auto` (the default): according to the editor's"
-        " control-after-generate; `random`: new seeds, within the bounds of the node if the node"
-        " definitions of ComfyUI are available.",
-        "random",
-    )
-    strict_inputs: bool | None = optional(
-        "Whether unknown inputs are an error (the default) or ignored.", True
-    )
     previews: bool | None = optional(
         "Whether the sampler's previews are sent on the stream; the default is false.", False
-    )
-    preview_method: Literal["default", "none", "auto", "latent2rgb", "taesd"] | None = optional(
-        "The method by which ComfyUI 0.33 makes previews in this run; older versions ignore it. The"
-        " default is that of ComfyUI's configuration.",
-        "auto",
-    )
-    outputs: Annotated[list[NodeId], Field(min_length=1)] | None = optional(
-        "The ids of the output nodes to execute, by default all. Nodes that only other output nodes"
-        " need are not executed.",
-        ["2"],
     )
     extra_data: ExtraData | None = optional(
         "Keys of a Comfy account for partner nodes: `api_key_comfy_org` or `auth_token_comfy_org`."
@@ -468,11 +479,6 @@ class RunRequest(Keyed):
         "The address that returns the body of a native run."
     )
 
-    @property
-    def node_form(self) -> bool:
-        """Whether the request has the form of the ComfyUI node, with its own defaults."""
-        return self.workflow_api_raw is not None
-
 
 class Webhook(NamedTuple):
     """An address that receives the end of a run."""
@@ -486,6 +492,80 @@ class DeploymentRun(RunRequest):
     """A run with a webhook; made from a `DeploymentRunRequest`, never read from a body."""
 
     webhook: Webhook | None = None
+
+
+class PointRun(RunRequest):
+    """The run of a point of a batch; never read from a body."""
+
+    batch: str = ""
+    point: int = 0
+
+
+# -- batches
+
+
+def _keep_list(value: object, check: ValidatorFunctionWrapHandler) -> Any:
+    """Return a list of objects unchanged; checking each of very many takes long."""
+    return value if isinstance(value, list) else check(value)
+
+
+JSONObjects = Annotated[list[dict[str, Any]], Field(min_length=1), WrapValidator(_keep_list)]
+
+
+class BatchRequest(RunTemplate):
+    """Body of ``POST batch``: a workflow, and the points at which it runs."""
+
+    inputs: JSONObject | None = optional(
+        'Values by name, as `run` takes them. `{"$vary": […]}` stands for several values: the'
+        " workflow runs at each combination, and the last of these inputs changes fastest. With"
+        ' `{"$vary": […], "$with": "<name>"}` an input changes together with another one, which has'
+        " as many values. If no input is called `seed`, or several are, `seed` sets every seed of"
+        " the workflow.",
+        {"1.width": {"$vary": [64, 128]}},
+    )
+    points: JSONObjects | None = optional(
+        "A list of points instead: each has the values of its own inputs, besides `inputs`.",
+        [{"1.width": 64}, {"1.width": 128}],
+    )
+    prompts: JSONObjects | None = optional(
+        "A list of graphs in API format instead: each is a point. Then no other workflow and no"
+        " `inputs` are given.",
+        [GRAPH],
+    )
+    seed_mode: Literal["saved", "auto", "random"] | None = optional(
+        "As in `run`, but `saved` is the default, so that points differ only in their values.",
+        "saved",
+    )
+    labels: Labels | None = optional(
+        "Labels of the batch and of its runs: texts by name.", {"client": "acme"}
+    )
+    at_once: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] | None = optional(
+        "How many points are queued at a time; the others wait in the store. With `auto` (the"
+        " default) it is two for a machine, more if they take only moments, and four for each"
+        " machine of a pool.",
+        "auto",
+    )
+    retry: Annotated[int, Field(ge=0, le=10)] | None = optional(
+        "How often a point that fails runs again; the default is 0.", 1
+    )
+    stop_after: Annotated[int, Field(ge=1)] | None = optional(
+        "The number of failed points after which the batch is paused; by default it goes on.", 3
+    )
+    order: Literal["cheapest", "given"] | None = optional(
+        "`cheapest` (the default): points that share most of their work follow each other;"
+        " `given`: as in the request.",
+        "cheapest",
+    )
+    webhook: Endpoint | None = optional("An address that receives the end of the batch.")
+    key: Annotated[str, Field(min_length=1, max_length=200, pattern=_LINE)] | None = optional(
+        "A name for this work. Points with which an earlier batch of the same key was successful"
+        " are taken over from it, with their runs.",
+        "sunsets",
+    )
+    fresh: bool | None = optional(
+        "Whether all points run, also those that could be taken over; the default is false.", False
+    )
+    title: Annotated[str, Field(max_length=255)] | None = optional("A title for people.", "Sunsets")
 
 
 # -- jobs

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from yarl import URL
 
+from .batches.records import BatchRepository
+from .batches.service import Batches
 from .comfyui.client import Credentials as ComfyUICredentials
 from .comfyui.client import check_headers, split_address
 from .compat.comfy_account import ComfyAccount
@@ -75,6 +77,7 @@ class Services:
     pools: Pools  # creates, describes, updates and deletes pools
     transfers: Transfers  # uploads, downloads and callbacks
     snapshots: Snapshots  # environments for Docker and ComfyDeploy
+    batches: Batches  # many runs of one workflow
     jobs: Jobs  # runs as jobs, and files as assets
     _session: Session
 
@@ -151,17 +154,10 @@ class Services:
         self._opened = False
         made = vars(self).get
         services = (
-            *(
-                self._tasks,
-                self.node_packs,
-                self.editing,
-                self.tunnels,
-                made("snapshots"),
-                self.uploads,
-            ),
-            *(self.hasher, made("runs"), made("transfers"), made("pools"), self.machines),
-            *(self.database, made("_session"), self.cloud, self.comfy_account, self.site),
-            self.remote_options,
+            *(self._tasks, self.node_packs, self.editing, self.tunnels, made("snapshots")),
+            *(self.uploads, self.hasher, made("batches"), made("runs"), made("transfers")),
+            *(made("pools"), self.machines, self.database, made("_session"), self.cloud),
+            *(self.comfy_account, self.site, self.remote_options),
         )
         await close_each(*(service.close for service in services if service is not None))
 
@@ -211,6 +207,7 @@ class Services:
         """
         return (
             self.runs.at_work
+            or self.batches.at_work
             or bool(self.transfers.queue.open_states())
             or self.transfers.callbacks.is_delivering
             or self.snapshots.at_work
@@ -348,6 +345,13 @@ class Services:
             view_url=f"{settings.base_url}comfyui-deploy/view",
             settings=settings,
         )
+        self.batches = Batches(
+            BatchRepository(self.database),
+            self.runs,
+            self.machines,
+            self._session,
+            stored_version=self.local_workflows.version,
+        )
         assets = AssetRepository(self.database)
         self.jobs = Jobs(
             self.runs,
@@ -378,6 +382,7 @@ class Services:
         await self.transfers.open()
         await delivery.open()
         await self.runs.open()
+        await self.batches.open()
         self._tasks.keep(
             partial(self._recover, delivery, set()),
             "Recovering the work of servers that have ended",
@@ -398,6 +403,7 @@ class Services:
             if sessions:
                 await delivery.recover_orphans(await self.transfers.recover(sessions))
                 await self.runs.recover_orphans(sessions)
+                await self.batches.recover(sessions)
                 await self.pools.find_members()
                 sessions.clear()
 

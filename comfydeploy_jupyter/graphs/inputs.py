@@ -652,23 +652,11 @@ def check_inputs(graph: AnyGraph, applied: AppliedInputs, definitions: AnyDefini
     definitions = NodeDefinitions.of(definitions)
     invalid: dict[str, str] = {}
     wrong: set[str] = set()
-    checked: dict[str, Collection[str]] = {}
-    for field, key in _given_fields(graph, applied, definitions):
-        node = applied.graph[field.node_id]
+    checks = ValueChecks(applied.graph, definitions)
+    for field, key in given_fields(graph, applied, definitions):
         if key in invalid:
             continue
-        value = inputs_of(node).get(field.input_name)
-        if field.node_id not in checked:
-            checked[field.node_id] = _surely_checked(definitions, node)
-        own = field.input_name not in checked[field.node_id]
-        choices = None if own or field.kind != "combo" or field.remote else field.options
-        problem: str | None
-        if field.kind == "video_edit":
-            problem = f"must be an object, not {value_text(value)}"
-        elif choices is None or value in choices:
-            problem = _problem_of(value, property_of(field), bounded=not own)
-        else:
-            problem = not_offered(value, choices, class_of(node), field.input_name)
+        problem = checks.problem(field, inputs_of(applied.graph[field.node_id])[field.input_name])
         if problem is not None:
             invalid[_path_of(field, key, applied.names)] = problem
             wrong.add(field.node_id)
@@ -680,6 +668,28 @@ def check_inputs(graph: AnyGraph, applied: AppliedInputs, definitions: AnyDefini
             "; ".join(f"inputs.{names.spoken(key)}: {text}" for key, text in invalid.items()),
             details={"field": f"inputs.{next(iter(invalid))}", "invalid": invalid},
         )
+
+
+class ValueChecks:
+    """Finds what is wrong with single values of a graph."""
+
+    def __init__(self, graph: AnyGraph, definitions: NodeDefinitions) -> None:
+        self._graph = graph
+        self._definitions = definitions
+        self._checked: dict[str, Collection[str]] = {}
+
+    def problem(self, field: FormField, value: Any) -> str | None:
+        """Return what the contract of an input says against a value, or None."""
+        node = self._graph[field.node_id]
+        if field.node_id not in self._checked:
+            self._checked[field.node_id] = _surely_checked(self._definitions, node)
+        own = field.input_name not in self._checked[field.node_id]
+        choices = None if own or field.kind != "combo" or field.remote else field.options
+        if field.kind == "video_edit":
+            return f"must be an object, not {value_text(value)}"
+        if choices is None or value in choices:
+            return _problem_of(value, property_of(field), bounded=not own)
+        return not_offered(value, choices, class_of(node), field.input_name)
 
 
 def _path_of(field: FormField, key: str, names: InputNames) -> str:
@@ -699,7 +709,7 @@ def _has_output_without(wrong: set[str], graph: Graph, definitions: NodeDefiniti
     )
 
 
-def _given_fields(
+def given_fields(
     graph: AnyGraph, applied: AppliedInputs, definitions: NodeDefinitions
 ) -> Iterator[tuple[FormField, str]]:
     """Yield the field of each literal that a user has given, with the key that set it."""

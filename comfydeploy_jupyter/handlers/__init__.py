@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from .route import Route
 
 SECTIONS = (
-    *("runs", "deployments", "files", "transfers", "workflows", "ws", "status", "machines"),
-    *("tunnel", "cloud", "comfy_api", "comfyui_page", "app", "base"),
+    *("runs", "batches", "deployments", "files", "transfers", "workflows", "ws", "status"),
+    *("machines", "tunnel", "cloud", "comfy_api", "comfyui_page", "app", "base"),
 )
 PATHS = r"tunnel/status|(?:comfyui-deploy|comfydeploy|comfyui)(?:/.*)?"
 

@@ -12,7 +12,7 @@ from .. import errors
 from .._version import __version__
 from ..compat.comfy_api import CODES, APIError
 from ..errors import CloudError, ComfyDeployError, InvalidRequestError
-from ..request_models import JOB_HASH, RUN_ID
+from ..request_models import BATCH_ID, JOB_HASH, RUN_ID
 from . import operations
 from .comfy_api import ASSET_ID, APIErrorReply
 from .route import IF_CHANGED, JSON, PREFIX, Content, Header, OpenReplyModel, Reply, Route
@@ -28,6 +28,7 @@ PATH_PARAMETERS = {
     "run_id": ("The id of a run.", RUN_ID),
     "job_id": ("The id of a job, which is that of its run.", RUN_ID),
     "asset_id": ("The id of an asset.", ASSET_ID),
+    "batch_id": ("The id of a batch.", BATCH_ID),
     "hash": ("The BLAKE3 of the content.", JOB_HASH),
 }
 VERSION = "3.1.0"

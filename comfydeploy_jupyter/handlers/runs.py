@@ -135,6 +135,10 @@ class CardsQuery(RunsFilter):
     offset: fields.OffsetField = 0
     status: fields.Status | None = optional("Only runs with this status.", "success")
     pinned: bool | None = optional("Only pinned runs, or only those that are not.", True)
+    batch_id: fields.Identifier | None = optional(
+        "Only runs of the points of this batch.", fields.BATCH_ID
+    )
+    single: bool = optional("Only runs that are no points of batches.", True, default=False)
 
 
 class RunQuery(Model):
@@ -238,6 +242,8 @@ class RunReply(ReplyModel):
     next_seeds: dict[str, int] = Field(default_factory=dict)
     workflow_id: str = ""
     version: int = 1
+    batch_id: str = optional("The batch that it is a point of, if it is one.", default="")
+    point: int = optional("The number of that point.", default=0)
     warnings: list[str] = Field(default_factory=list)
     inputs: dict[str, Any] = Field(default_factory=dict)
     metadata: dict[str, str] = Field(
@@ -785,6 +791,10 @@ class StreamHandler(Handler):
         self.finish_stream()
 
 
+def _of_cards(query: CardsQuery) -> dict[str, Any]:
+    return {"pinned": query.pinned, "batch": query.batch_id, "single": query.single}
+
+
 class RunsHandler(Handler):
     """The stored runs."""
 
@@ -817,7 +827,7 @@ class RunsHandler(Handler):
             shown = None if workflow is None else RawJSON(workflow)
             await self.reply_large({"workflow_api": RawJSON(graph), "workflow": shown})
             return
-        which = self._filter(await self._asked(query), pinned=query.pinned)
+        which = self._filter(await self._asked(query), **_of_cards(query))
         await self.reply_large(
             await self.services.runs.newest(limit=query.limit, offset=query.offset, which=which)
         )
@@ -827,7 +837,7 @@ class RunsHandler(Handler):
     @route.errors(NotFoundError)
     async def list_cards(self, query: CardsQuery) -> None:
         """The stored runs as a page lists them, with their number."""
-        which = self._filter(await self._asked(query), pinned=query.pinned)
+        which = self._filter(await self._asked(query), **_of_cards(query))
         found = await self.services.runs.cards(limit=query.limit, offset=query.offset, which=which)
         cards = [*found["runs"], *found["waiting"]]
         names = {}

@@ -11,6 +11,7 @@ from ..errors import ConflictError, InvalidInputError, InvalidRequestError, RunT
 from ..graphs.models import workflow_nodes
 from ..graphs.ui import VIRTUAL
 from ..machines.registry import AUTO, LOCAL
+from ..request_models import PointRun
 from ..util.tasks import end
 from ..util.times import utc_now
 from .background import done_by
@@ -93,7 +94,7 @@ class RunCreator:
         Raises ConflictError if the id is in use or the run was cancelled, RunTimeoutError at
         ``deadline``, and the errors of `prepare`.
         """
-        destination = self._destination(request.machine)
+        destination = self.destination(request.machine)
         making = self._make(request, destination, key=key)
         if request.prompt_id is None and deadline is None:
             return await making
@@ -137,7 +138,7 @@ class RunCreator:
             )
         return task.result()
 
-    def _destination(self, machine: str | None) -> Destination:
+    def destination(self, machine: str | None) -> Destination:
         pool = self._context.machines.pool(machine)
         if pool is None:
             return Destination(self._context.machines.get(machine))
@@ -156,8 +157,12 @@ class RunCreator:
             await self._check_free(request.prompt_id)
             # ComfyUI's history may have the deleted run, and would tell its outcome.
             known_to_comfyui = await self._context.repository.was_deleted(request.prompt_id)
-        version = None
-        if request.workflow_id is not None:
+        version: int | None = None
+        batch = point = None
+        if isinstance(request, PointRun):  # its graph was read when the batch was made
+            version = request.version if isinstance(request.version, int) else None
+            batch, point = request.batch, request.point
+        elif request.workflow_id is not None:
             request, version = await self._from_store(request)
         pool = destination.pool
         ready, prepared = await self._prepare(request, destination)
@@ -177,7 +182,8 @@ class RunCreator:
             raise _taken(prompt_id)
         placement = Placement(machine.id, chosen)
         if pool is not None:
-            queue, client = self._context.queue, client_of(request.client_id, request.metadata)
+            queue = self._context.queue
+            client = client_of(request.client_id, request.metadata, batch)
             queue.expect(prompt_id, pool)
             if not bound and files:
                 placement = Placement(pool.id, None)  # its files are sent before the run
@@ -212,6 +218,8 @@ class RunCreator:
             own_keys=bool(own_keys),
             metadata=request.metadata or {},
             node_count=len(steps) + len(looped),
+            batch=batch,
+            point=point,
         )
         run = Run(
             record,

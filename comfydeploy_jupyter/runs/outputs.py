@@ -79,6 +79,8 @@ def reply(record: RunRecord, view_url: str) -> dict[str, Any]:
         "node_times": dict(record.node_times),  # a copy: the original may still be changed
         **{name: values[name] for name in _IF_KNOWN if values[name]},
     }
+    if record.batch is not None:
+        body["batch_id"], body["point"] = record.batch, record.point
     if record.workflow_id is not None:
         body["workflow_id"], body["version"] = record.workflow_id, record.version
     return body

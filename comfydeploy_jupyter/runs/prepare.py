@@ -29,22 +29,15 @@ from ..graphs.dependencies import (
 from ..graphs.external import EXTERNAL_PREFIX, inline_external, place_files
 from ..graphs.formats import (
     START,
-    Graph,
-    check_api_graph,
-    detect_format,
     label_of,
-    same_graph,
     title_of,
 )
-from ..graphs.formats import GraphFormat as Format
+from ..graphs.given import choose, with_inputs
 from ..graphs.inputs import AppliedInputs, apply_inputs, check_inputs, file_names_in, load_files
 from ..graphs.loops import also_executed, loop_bodies, loop_notices
 from ..graphs.models import models_in
 from ..graphs.seeds import SeedMode, Seeds, apply_seeds, needs_definitions
-from ..graphs.ui import check_consistency
-from ..graphs.ui_to_api import ui_to_api
 from ..graphs.validation import endless_links, validate_prompt
-from ..graphs.versions import BUNDLED as REPLACED
 from ..graphs.versions import has_partial_execution
 from ..util import jsons, worker
 from ..util.jsons import PROCESS_ABOVE, dumps, is_large, rough_size
@@ -55,11 +48,11 @@ from .run import Run
 from .state import Cause, Event, State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection
 
     from ..comfyui.client import ComfyUIClient
     from ..comfyui.definitions import DefinitionSet
-    from ..graphs.definitions import AnyDefinitions, NodeDefinitions
+    from ..graphs.definitions import AnyDefinitions
     from ..graphs.external import FileNeed
     from ..machines.machine import Machine
     from ..machines.registry import MachineRegistry
@@ -161,8 +154,8 @@ def compose(
     """
     known = None if definitions is None else definitions.nodes
     live = None if definitions is None or definitions.source != "live" else known
-    graph, ui, warnings = _choose(request, known)
-    graph = _with_inputs(graph)
+    graph, ui, warnings = choose(request, known)
+    graph = with_inputs(graph)
     targets = request.outputs
     if targets is not None:
         check_nodes(graph, targets, field="outputs")
@@ -223,60 +216,6 @@ def finish(rest: bytes, placed: dict[str, str | list[str]], definitions: Definit
     """Put the names of the files into the graph of an `Unplaced`."""
     chosen, seeds = pickle.loads(rest)  # noqa: S301 - from this package
     return encode(chosen, replace(seeds, graph=place_files(seeds.graph, placed)), definitions)
-
-
-def _choose(
-    request: RunRequest, layouts: NodeDefinitions | None
-) -> tuple[Graph, dict[str, Any] | None, list[str]]:
-    """Return the graph to run, the same graph in UI format if given, and warnings."""
-    graph: Graph | None = None
-    for field in ("workflow_api", "workflow_api_raw"):
-        value = getattr(request, field)
-        if value is None:
-            continue
-        found = check_api_graph(value, field=field)
-        if graph is not None and not same_graph(graph, found):
-            raise InvalidRequestError.of_field(field, "differs from workflow_api")
-        graph = graph or found
-    ui = request.workflow
-    if ui is not None and detect_format(ui, field="workflow") is Format.API:
-        raise InvalidRequestError.of_field("workflow", "is in API format; send it as workflow_api")
-    if graph is None and ui is not None and layouts is not None:
-        converted = ui_to_api(ui, layouts)
-        if not converted.graph:
-            raise InvalidRequestError.of_field("workflow", "has no node that can run")
-        return converted.graph, ui, converted.warnings
-    if graph is None:
-        raise InvalidRequestError.of_field(
-            "workflow_api", "no graph: one of workflow_api, workflow, workflow_id is needed"
-        )
-    if ui is not None and not request.node_form:
-        check_consistency(graph, ui)
-    return graph, ui, []
-
-
-def _with_inputs(graph: Graph) -> Graph:
-    """Add an ``inputs`` object to each node without one.
-
-    ComfyUI accepts a prompt in which a node that no output needs has none. Its worker thread then
-    ends with an exception, and executes nothing until ComfyUI is restarted.
-    """
-    for node_id, node in graph.items():
-        if not isinstance(node.get("inputs", {}), dict):
-            raise InvalidRequestError(
-                f"workflow_api: the inputs of node {node_id!r} must be a JSON object",
-                details={"field": "workflow_api", "node_id": node_id},
-            )
-    return {node_id: {"inputs": {}, **_title(node), **node} for node_id, node in graph.items()}
-
-
-def _title(node: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a ``_meta`` for a node whose class newer versions of ComfyUI replace.
-
-    Without it ComfyUI 0.33 answers with status 500; ComfyUI's editor always sends one.
-    """
-    replaced = node.get("class_type") in REPLACED
-    return {"_meta": {"title": node["class_type"]}} if replaced else {}
 
 
 def node_names(graph: dict[str, Any]) -> dict[str, NodeName]:

@@ -134,7 +134,7 @@ class RunQueue:
             fingerprint=run.fingerprint,
             front=record.front,
             order=run.order,
-            client=client_of(record.client_id, record.metadata),
+            client=client_of(record.client_id, record.metadata, record.batch),
             avoid=avoid,
             needs=_needs(run.models, run.nodes),
         )
@@ -207,6 +207,10 @@ class RunQueue:
         queued = (other.record for other in here if other.record.status == "queued")
         before = sum(_before(other, record) for other in queued)
         return 1 + before + max(others - (not executes), 0)
+
+    def open(self, pool_id: str) -> int:
+        """Return how many runs of a pool have not ended."""
+        return self._open[pool_id]
 
     def others(self, machine_id: str) -> int:
         """Return how many prompts a machine has that this server has not sent, as far as known."""
@@ -343,9 +347,11 @@ class RunQueue:
             self._machines.demand(pool_id, self._open[pool_id])
 
 
-def client_of(client_id: str | None, labels: Mapping[str, str] | None) -> str:
-    """Return the client of a run: its label ``client``, else the id that its request gives."""
-    return (labels or {}).get("client") or client_id or ""
+def client_of(
+    client_id: str | None, labels: Mapping[str, str] | None, batch: str | None = None
+) -> str:
+    """Return the client of a run: its batch, its label ``client``, or the id in its request."""
+    return batch or (labels or {}).get("client") or client_id or ""
 
 
 def _needs(models: frozenset[str], nodes: Mapping[str, NodeName]) -> frozenset[str]:

@@ -67,6 +67,8 @@ class RunFilter:
     pinned: bool | None = None
     # a text in the id, inputs, seeds, error, outputs or labels, in any case of ASCII letters
     search: str | None = None
+    batch: str | None = None
+    single: bool = False  # runs that are no points of batches
 
     def where(self) -> tuple[str, list[Any]]:
         statuses, machine, labels = tuple(self.statuses), self.machine, self.metadata or {}
@@ -82,6 +84,8 @@ class RunFilter:
             (labels, "metadata IS NOT NULL", ()),  # the condition of the index
             *((True, _LABEL, label) for label in labels.items()),
             (self.pinned is not None, "pinned = ?", (self.pinned,)),
+            (self.batch is not None, "batch = ?", (self.batch,)),
+            (self.single, "batch IS NULL", ()),
         ]
         if self.search:
             conditions.append((True, *_search(self.search)))
@@ -179,6 +183,9 @@ class RunRecord:
     from_editor: bool = False
     # Number of nodes that ComfyUI executes, or has in its cache; 0 if it is not known
     node_count: int = 0
+    # The batch that it is a point of, and the position of that point; these do not change
+    batch: str | None = None
+    point: int | None = None
 
     def __post_init__(self) -> None:
         self.comfyui_id = self.comfyui_id or self.prompt_id
@@ -209,7 +216,8 @@ _CHANGED = ("machine", "session", "status", "number", "started_at", "finished_at
 _COLUMNS = (*_FIXED, *_CHANGED)
 _DEFAULTS = vars(RunRecord("", "", "", ""))
 # All other fields are JSON in one column, but for those that `save` leaves as they are.
-_DETAILS = [n for n in _DEFAULTS if n not in {*_COLUMNS, "metadata", "story", "pinned"}]
+_APART = ("metadata", "story", "pinned", "batch", "point")
+_DETAILS = [n for n in _DEFAULTS if n not in {*_COLUMNS, *_APART}]
 
 # What became of the webhook of a run may be stored before its end, if that is stored late.
 _RECORD = (
@@ -404,7 +412,13 @@ def record_of(row: sqlite3.Row) -> RunRecord:
         log.error("The record of run %s cannot be read: %s", row["prompt_id"], error)  # noqa: TRY400 - no traceback for data
         story, metadata, details = [], {}, {"error": {**UNREADABLE}}
     record = RunRecord(
-        **columns, **details, metadata=metadata, story=story, pinned=bool(row["pinned"])
+        **columns,
+        **details,
+        metadata=metadata,
+        story=story,
+        pinned=bool(row["pinned"]),
+        batch=row["batch"],
+        point=row["point"],
     )
     if record.number is not None and float(record.number).is_integer():
         record.number = int(record.number)  # the column returns floats; ComfyUI sent an integer
@@ -420,6 +434,7 @@ def add_run(
 ) -> None:
     row = _row(record)
     row["metadata"] = json.dumps(record.metadata) if record.metadata else None
+    row["batch"], row["point"] = record.batch, record.point
     row["prompt_hash"] = keep_graph(connection, prompt)
     row["workflow_hash"] = None if workflow is None else keep_graph(connection, workflow)
     names = ", ".join(row)

@@ -13,7 +13,7 @@ from ..util.system import ALLOWED, FetchPolicy
 from ..util.tasks import close_each, wait_for
 from .active import ActiveRuns, EndedRuns
 from .background import Background, now
-from .creation import CREATE_TIMEOUT, RunCreator
+from .creation import CREATE_TIMEOUT, Destination, RunCreator
 from .deletion import KEEP_ALL, LIMITS_AGAIN, Deleter
 from .editor import EditorRuns
 from .engine import Engine, RunContext, StateSaver, ended_already, uploads
@@ -169,18 +169,30 @@ class RunService:
             self._submitting -= 1
         return new.run
 
-    async def queue(self, request: RunRequest, *, key: str | None = None) -> Run:
+    async def queue(
+        self, request: RunRequest, *, key: str | None = None, streamed: bool = False
+    ) -> Run:
         """Queue a run as `submit` does; also return a run that ComfyUI may still accept.
 
         The parameters and the errors are those of `submit`.
         """
         try:
-            return await self.submit(request, key=key)
+            return await self.submit(request, key=key, streamed=streamed)
         except (ComfyUIUnavailableError, RunTimeoutError) as exc:
             run = await self.load(str(exc.extra.get("prompt_id")))
             if run is None or run.record.finished:
                 raise
             return run
+
+    def destination(self, machine: str | None) -> Destination:
+        """Return the machine or pool that a request means; NotFoundError if there is none."""
+        return self._creator.destination(machine)
+
+    def single_runs(self, place: str, points: int) -> int:
+        """Return how many open runs a machine, or a pool with so many points, has besides those."""
+        if self._context.machines.find_pool(place) is not None:
+            return max(self._context.queue.open(place) - points, 0)
+        return sum(run.record.batch is None for run in self.active.on(place))
 
     def creation(self, prompt_id: str) -> asyncio.Future[Any] | None:
         found = self._creator.find(prompt_id)

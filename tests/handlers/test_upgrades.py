@@ -248,3 +248,15 @@ async def idempotency_keys(api, extension, step) -> None:
 async def edited_file(api, extension, step) -> None:
     edited = await EditedFiles(extension.services.database).find(path="era.json")
     assert edited == EditedFile("era.json", WORKFLOW, "ab")
+
+
+@since(21)
+async def batches(api, extension, step) -> None:
+    _, found = await api.get("batches", key="sunsets")
+    assert [(batch["batch_id"], batch["state"]) for batch in found["batches"]] == [
+        ("era-21-batch", "done")
+    ]
+    _, found = await api.get("batch/era-21-batch/points", **{"values[1.width]": "64"})
+    assert [(point["status"], point["prompt_id"]) for point in found["points"]] == [
+        ("success", "era-9-done")
+    ]

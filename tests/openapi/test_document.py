@@ -161,5 +161,5 @@ def test_it_has_every_request_model() -> None:
         if inspect.isclass(model)
         for found in model.__mro__
     }
-    parts = {"CivitaiModel", "DeploymentRun", "ExtraData", "HuggingFaceModel"}
+    parts = {"CivitaiModel", "DeploymentRun", "ExtraData", "HuggingFaceModel", "PointRun"}
     assert {model.__name__ for model in request_models()} - used == parts

@@ -119,7 +119,7 @@ FORM = "multipart/form-data"
 EXPRESSION = re.compile(r"\$response\.body#/(\w+)")
 ROOTS = (
     *("run", "uploadFile", "changeModels", "saveWorkflow", "createMachine", "startTunnel"),
-    *("createJob", "uploadAsset"),
+    *("createJob", "uploadAsset", "createBatch"),
 )
 ADDED = {
     "action": "add",
@@ -129,7 +129,7 @@ ADDED = {
     "filename": "b.safetensors",
 }
 # What has ended cannot be cancelled, and what has not failed not be retried.
-NOT_200 = {"interruptRun": 409, "retryUploads": 409, "deleteAsset": 204}
+NOT_200 = {"interruptRun": 409, "cancelBatch": 409, "retryUploads": 409, "deleteAsset": 204}
 
 
 class Walk:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from dataclasses import replace
+from itertools import groupby
 
 import pytest
 
@@ -163,7 +164,8 @@ async def test_saves_that_wait_for_the_writer_are_written_together(repository):
     await asyncio.gather(holding, *saves)
     assert (await repository.get("a")).status == "success"
     assert (await repository.get("b")).status == "queued"
-    verbs = [statement.split()[0] for statement in statements]
+    # a statement with triggers is traced once more for each of them
+    verbs = [statement.split()[0] for statement, _ in groupby(statements)]
     assert [verb for verb in verbs if verb != "PRAGMA"] == [
         *("COMMIT", "BEGIN", "UPDATE", "UPDATE", "COMMIT")
     ]

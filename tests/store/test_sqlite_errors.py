@@ -22,7 +22,7 @@ from tests.helpers.disks import files_limited_to, new_disk, remount
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-ROWS = 400
+ROWS = 800
 
 
 def fill(connection: sqlite3.Connection, first: int = 0, count: int = ROWS) -> None:

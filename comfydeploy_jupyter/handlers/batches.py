@@ -1,0 +1,260 @@
+"""Batches: one workflow at many points, in one request."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Literal
+
+from pydantic import Field
+from tornado.iostream import StreamClosedError
+
+from .. import request_models as fields
+from ..batches.records import PointFilter
+from ..errors import (
+    ConflictError,
+    InvalidInputError,
+    InvalidRequestError,
+    NotFoundError,
+    UnknownInputError,
+)
+from ..request_models import BatchRequest, Model, optional, required
+from . import route
+from .base import COMMENT, HEARTBEAT, Handler
+from .route import EVENTS, MACHINE, TIME, Content, Header, Link, ReplyModel, Success
+from .runs import RunReply, StreamEvent
+
+_EVENT_ID = re.compile(r"(\d{1,18})-(\d{1,18})", re.ASCII)
+
+State = Literal["running", "paused", "cancelled", "done"]
+PointStatus = Literal["waiting"] | fields.Status
+
+
+class BatchesQuery(Model):
+    limit: fields.LimitField = 100
+    offset: fields.OffsetField = 0
+    state: State | None = optional("Only batches in this state.", "running")
+    key: str | None = optional("Only batches with this key.", "sunsets", max_length=200)
+    labels: fields.Labels | None = optional(
+        "Only batches with all of these labels: `labels[client]=acme`.", {"client": "acme"}
+    )
+
+
+class PointsQuery(Model):
+    limit: fields.LimitField = 100
+    offset: fields.OffsetField = 0
+    status: PointStatus | None = optional("Only points with this status.", "failed")
+    values: dict[str, str] | None = optional(
+        "Only points with these values: `values[1.width]=64`.", {"1.width": "64"}
+    )
+
+
+class BatchCreated(Success):
+    """A new batch."""
+
+    batch_id: str = Field(examples=[fields.BATCH_ID])
+    total: int = required("The number of its points.", 2)
+    taken_over: int = required("How many of them were taken over from an earlier batch.", 0)
+    notes: list[str] = required("What to know before it runs, such as loops.", [])
+
+
+class BatchItem(ReplyModel):
+    """A batch."""
+
+    batch_id: str = Field(examples=[fields.BATCH_ID])
+    state: State = required(
+        "`running`: its points run, or wait; `paused`: those that wait do not run; `done`: all have"
+        " ended, also if some failed.",
+        "running",
+    )
+    why: str = required("Why no point is queued now, if it is known.", "")
+    title: str = Field(examples=["Sunsets"])
+    machine: str = required("The id of a machine or a pool, or `auto`.", "local")
+    key: str | None = Field(examples=["sunsets"])
+    labels: dict[str, str] = Field(examples=[{"client": "acme"}])
+    created_at: str = Field(examples=[TIME])
+    finished_at: str | None = Field(examples=[None])
+    total: int = required("The number of its points.", 2)
+    counts: dict[str, int] = required(
+        "How many points have each status. A point has the status of its run; without one it is"
+        " `waiting`.",
+        {"waiting": 1, "running": 1},
+    )
+    fraction: float = required("The part that is done, 0 to 1.", 0.25)
+    workflow_id: str | None = required("Of its stored workflow, if it has one.", None)
+    version: int | None = Field(examples=[None])
+    at_once: int | Literal["auto"] = Field(examples=["auto"])
+    retry: int = Field(examples=[0])
+    stop_after: int | None = Field(examples=[None])
+    order: Literal["cheapest", "given"] = Field(examples=["cheapest"])
+    webhook: str | None = Field(examples=[None])
+
+
+class BatchAxis(ReplyModel):
+    """Inputs that change together, and their values."""
+
+    names: list[str] = Field(examples=[["1.width"]])
+    values: list[list[Any]] = Field(examples=[[[64], [128]]])
+
+
+class BatchMachine(ReplyModel):
+    """A machine that has executed points."""
+
+    machine: str = Field(examples=["local"])
+    points: int = required("How many of the last 200 runs of the batch it executed.", 12)
+    seconds: float = required("How long one of them took on average.", 0.21)
+
+
+class BatchReply(BatchItem):
+    """A batch, with its axes and the time that is left."""
+
+    axes: list[BatchAxis] = required("Of a grid; empty if the points were given one by one.")
+    names: list[str] = required("The inputs that vary.", ["1.width"])
+    notes: list[str] = Field(examples=[[]])
+    machines: list[BatchMachine]
+    time_left: float | None = required(
+        "How long the other points will probably take, seconds; null until one has ended.", 12.5
+    )
+
+
+class BatchList(ReplyModel):
+    """Batches."""
+
+    batches: list[BatchItem] = required("The newest first.")
+    total: int = required("The number of all of these.", 1)
+
+
+class BatchPoint(ReplyModel):
+    """A point of a batch."""
+
+    point: int = required("Its position in the order of the request, from 0.", 0)
+    values: dict[str, Any] = required("Its values by the names of inputs.", {"1.width": 64})
+    status: PointStatus = Field(examples=["success"])
+    attempts: int = required("How many runs it has had.", 1)
+    prompt_id: str | None = required("The id of its last run.", fields.RUN_ID)
+    error: str = required("Why it failed.", "")
+    run: RunReply | None = required("Its last run; null if that was deleted.")
+
+
+class BatchPoints(ReplyModel):
+    """Points of a batch."""
+
+    points: list[BatchPoint] = required("In the order of the request.")
+    total: int = required("The number of all of these.", 2)
+
+
+_ID = {"batch_id": "$response.body#/batch_id"}
+_reply = route.replies(BatchReply, "The batch.")
+
+
+class BatchesHandler(Handler):
+    """Many runs in one request; the server keeps them and goes on after a restart."""
+
+    tag = "Batches"
+
+    @route.post("batch", "createBatch")
+    @route.takes(
+        example=("workflow_api", "inputs"),
+        needs=("workflow_api", "workflow", "workflow_id", "workflow_api_raw", "prompts"),
+        graphs=True,
+    )
+    @route.replies(
+        BatchCreated,
+        "The batch is stored; its points run one after the other.",
+        Link("getBatch", _ID),
+        Link("listPoints", _ID),
+        Link("followBatch", _ID),
+        Link("cancelBatch", _ID),
+    )
+    @route.errors(InvalidInputError, UnknownInputError, *MACHINE, ConflictError)
+    async def create_batch(self, body: BatchRequest) -> Any:
+        """Run a workflow at many points.
+
+        All names and values are checked first: `details.points` of the error names each wrong
+        point by its number. Exactly one of `inputs` with `$vary`, `points` and `prompts` is needed.
+        """
+        return await self.services.batches.create(body)
+
+    @route.get("batches", "listBatches")
+    @route.replies(BatchList, "The batches.")
+    async def list_batches(self, query: BatchesQuery) -> None:
+        """The batches, the newest first."""
+        await self.reply_large(
+            await self.services.batches.page(
+                limit=query.limit,
+                offset=query.offset,
+                state=query.state,
+                key=query.key,
+                labels=query.labels,
+            )
+        )
+
+    @route.get("batch/{batch_id}", "getBatch")
+    @_reply
+    @route.errors(NotFoundError)
+    async def get_batch(self, batch_id: str) -> None:
+        """A batch: its counts, its axes and the time that is left."""
+        await self.reply_large(await self.services.batches.get(batch_id))
+
+    @route.get("batch/{batch_id}/points", "listPoints")
+    @route.replies(BatchPoints, "The points.")
+    @route.errors(NotFoundError)
+    async def list_points(self, batch_id: str, query: PointsQuery) -> None:
+        """The points of a batch, each with its run."""
+        which = PointFilter(query.status, query.values)
+        await self.reply_large(
+            await self.services.batches.points(
+                batch_id, limit=query.limit, offset=query.offset, which=which
+            )
+        )
+
+    @route.get("batch/{batch_id}/events", "followBatch")
+    @route.takes(
+        headers=(
+            Header(
+                "Last-Event-ID",
+                "The id of the last event that was read; the reply begins after it.",
+                "3-0",
+            ),
+        )
+    )
+    @route.replies(
+        Content(
+            EVENTS,
+            StreamEvent,
+            'id: 1-0\nevent: event_update\ndata: {"event": "point", "data": {"point": 0,'
+            ' "status": "success"}}\n\n'
+            'id: 1-0\nevent: event_update\ndata: {"event": "end", "data": {"state": "done"}}\n\n',
+        ),
+        "The events. `point`: a point has ended, with the fields of `points`; also those that had"
+        " ended before. `progress`: `state`, `counts`, `fraction` and `time_left`, at most twice a"
+        " second. `end`: the same, the last one.",
+    )
+    @route.errors(NotFoundError)
+    async def follow_batch(self, batch_id: str) -> None:
+        """Follow a batch."""
+        seen = self.request.headers.get("Last-Event-ID", "").strip()
+        known = _EVENT_ID.fullmatch(seen)
+        if seen and known is None:
+            raise InvalidRequestError.of_field("Last-Event-ID", "must be the id of an event")
+        after = (0, -1) if known is None else (int(known[1]), int(known[2]))
+        async for event in self.services.batches.events(batch_id, after, pause=HEARTBEAT):
+            self.begin_stream()
+            try:
+                if event is None:
+                    self.write(COMMENT)
+                else:
+                    event_id, name, data = event
+                    text = json.dumps({"event": name, "data": data})
+                    self.write(f"id: {event_id}\nevent: event_update\ndata: {text}\n\n")
+                await self.flush()
+            except StreamClosedError:
+                return
+        self.finish_stream()
+
+    @route.post("batch/{batch_id}/cancel", "cancelBatch")
+    @_reply
+    @route.errors(NotFoundError, ConflictError)
+    async def cancel_batch(self, batch_id: str) -> None:
+        """Cancel the points of a batch that have not ended."""
+        await self.reply_large(await self.services.batches.cancel(batch_id))

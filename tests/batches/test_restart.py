@@ -1,0 +1,68 @@
+"""Batches of a server that is killed at any time."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from random import Random
+from typing import Any
+
+import pytest
+import requests
+
+from tests.helpers.jupyter import chain
+from tests.helpers.selection import few
+from tests.helpers.waiting import until
+
+POINTS = 12
+
+
+def executed(comfyui, token: str) -> list[str]:
+    """Return what the prompts with a token that ComfyUI has executed say, in order."""
+    history = requests.get(f"{comfyui.url}/history", timeout=10).json()
+    graphs = [entry["prompt"][2] for entry in history.values()]
+    inputs = [each["2"]["inputs"] for each in graphs if "2" in each]
+    return [each["text"] for each in inputs if each.get("token") == token]
+
+
+def batch_of(jupyter, batch_id: str) -> dict[str, Any]:
+    code, batch = jupyter.get(f"batch/{batch_id}")
+    assert code == 200, batch
+    return dict(batch)
+
+
+@pytest.mark.parametrize("seed", few([*range(5)]))
+def test_each_point_runs_once_however_often_the_server_is_killed(serve, comfyui, seed):
+    jupyter = serve(comfyui_url=comfyui.url)
+    random = Random(seed)
+    graph = chain(("TestSleep", {"seconds": 0.2}))
+    values = [str(number) for number in range(POINTS)]
+    points = [{"2.text": text, "1.seconds": 0.2 + int(text) / 1000} for text in values]
+    code, reply = jupyter.post("batch", {"workflow_api": graph, "points": points})
+    assert code == 200, reply
+    batch_id = reply["batch_id"]
+    for _ in range(3):
+        time.sleep(random.uniform(0, 0.6))
+        jupyter.kill()
+        jupyter.start()
+    batch = until(lambda: batch_of(jupyter, batch_id), lambda found: found["finished_at"])
+    assert (batch["state"], batch["counts"]) == ("done", {"success": POINTS})
+    found = jupyter.get(f"batch/{batch_id}/points")[1]["points"]
+    assert [each["run"]["outputs"]["2"]["text"] for each in found] == [[text] for text in values]
+    assert len({each["prompt_id"] for each in found}) == POINTS
+    assert Counter(executed(comfyui, graph["2"]["inputs"]["token"])) == Counter(values)
+
+
+def test_a_cancelled_batch_is_cancelled_after_a_restart(serve, comfyui):
+    jupyter = serve(comfyui_url=comfyui.url)
+    graph = chain(("TestSleep", {"seconds": 30}))
+    points = [{"1.seconds": 30 + number} for number in range(4)]
+    code, reply = jupyter.post("batch", {"workflow_api": graph, "points": points})
+    assert code == 200, reply
+    batch_id = reply["batch_id"]
+    until(lambda: batch_of(jupyter, batch_id)["counts"].get("running"))
+    jupyter.post(f"batch/{batch_id}/cancel", {})
+    jupyter.kill()
+    jupyter.start()
+    batch = until(lambda: batch_of(jupyter, batch_id), lambda found: found["finished_at"])
+    assert (batch["state"], batch["counts"]) == ("cancelled", {"cancelled": 4})
