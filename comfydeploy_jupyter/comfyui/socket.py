@@ -32,14 +32,16 @@ log = logging.getLogger(__name__)
 MAX_EVENT = 8 * 1024**2  # bytes of a frame that is parsed: the size limit of the log of a run
 MAX_METADATA = 64 * 1024  # bytes of the metadata of a preview, which contain its node and prompt
 
-LARGE_STATES = 64 * 1024  # characters of an event with the states of nodes, see `_says_little`
-STATES_INTERVAL = 0.5  # seconds
+# How many characters of an event with the states of nodes are always read, and how many a second
+# of larger ones, of which one is read at least each so many seconds; see `_says_little`.
+SMALL_STATES, STATES_RATE, STATES_INTERVAL = 8 * 1024, 128 * 1024, 5.0
 
 PREVIEW_IMAGE = 1
 PROGRESS_TEXT = 3
 PREVIEW_IMAGE_WITH_METADATA = 4
 
 _STATES = '{"type": "progress_state"'
+_ENDS = frozenset({"execution_success", "execution_error", "execution_interrupted"})
 _IMAGE_TYPES = {1: "image/jpeg", 2: "image/png", 3: "image/webp"}
 # With this flag ComfyUI sends the node and the prompt of each preview (feature_flags.py).
 FEATURE_FLAGS = json.dumps({"type": "feature_flags", "data": {"supports_preview_metadata": True}})
@@ -198,7 +200,8 @@ class Connection:
         self.last_heard = time.monotonic()
         self._last_frame = self.last_heard  # also of a reply to a ping
         self.last_executed = self.last_heard  # monotonic time of the last event about a prompt
-        self._states_read = -math.inf  # when many states of nodes were last read
+        self._states_read = -math.inf  # when states of nodes were last read
+        self._unread = ""  # the event with the latest ones, if that was not read
         self.queue_remaining: int | None = None  # the last number that ComfyUI sent on this socket
         self.failure: str | None = None
         self.hint: str | None = None  # advice if the server there is not trusted
@@ -321,6 +324,7 @@ class Connection:
             self._socket = socket
             self.failure, self.hangs = None, False
             self.last_heard = self._last_frame = time.monotonic()
+            self._unread = ""
             self.queue_remaining = None
             self.refused = False
             self._up.set()
@@ -352,14 +356,17 @@ class Connection:
         """Return whether an event repeats the states of many nodes, soon after the last such one.
 
         ComfyUI sends the states of all nodes that ran, for each step of each of them: what that is
-        about has events of its own.
+        about has events of its own. The last states are read when the execution ends.
         """
-        if len(text) <= LARGE_STATES or not text.startswith(_STATES):
+        if not text.startswith(_STATES):
             return False
-        soon = self._last_frame - self._states_read < STATES_INTERVAL
-        if not soon:
-            self._states_read = self._last_frame
-        return soon
+        pause = min(len(text) / STATES_RATE, STATES_INTERVAL)
+        soon = self._last_frame - self._states_read < pause
+        if len(text) <= SMALL_STATES or not soon:
+            self._states_read, self._unread = self._last_frame, ""
+            return False
+        self._unread = text if len(text) <= MAX_EVENT else ""
+        return True
 
     async def _receive(self, socket: aiohttp.ClientWebSocketResponse[Any]) -> None:
         async for message in socket:
@@ -373,12 +380,10 @@ class Connection:
                     self.last_heard = self.last_executed = self._last_frame
                     self.last_event_at = time.time()
                     continue
-                if len(text) > MAX_EVENT:
-                    event = OversizedEvent(len(text))
-                elif len(text) > THREAD_ABOVE:
-                    event = await asyncio.to_thread(decode_text, text)
-                else:
-                    event = decode_text(text)
+                event = await _read(text)
+                if isinstance(event, Event) and event.type in _ENDS and self._unread:
+                    self._handle(await _read(self._unread))
+                    self._unread = ""
             elif message.type is aiohttp.WSMsgType.BINARY:
                 event = decode_binary(message.data)
             else:
@@ -389,11 +394,22 @@ class Connection:
                 self.queue_remaining = event.queue_remaining
             elif not isinstance(event, Event) or event.prompt_id is not None:
                 self.last_executed = self.last_heard
-            if event is None:
-                log.debug("ComfyUI at %s sent a frame of an unknown kind", self._client.url)
-                continue
-            try:
-                self._on_event(event)
-            except Exception as error:
-                text = "An event of ComfyUI at %s could not be handled"
-                report(log, text, self._client.url, error=error)
+            self._handle(event)
+
+    def _handle(self, event: Event | Preview | OversizedEvent | None) -> None:
+        if event is None:
+            log.debug("ComfyUI at %s sent a frame of an unknown kind", self._client.url)
+            return
+        try:
+            self._on_event(event)
+        except Exception as error:
+            text = "An event of ComfyUI at %s could not be handled"
+            report(log, text, self._client.url, error=error)
+
+
+async def _read(text: str) -> Event | OversizedEvent | None:
+    if len(text) > MAX_EVENT:
+        return OversizedEvent(len(text))
+    if len(text) > THREAD_ABOVE:
+        return await asyncio.to_thread(decode_text, text)
+    return decode_text(text)

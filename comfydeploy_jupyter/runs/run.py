@@ -132,10 +132,13 @@ class Run(RunState):
         elif event.type == "executed":
             # ComfyUI also sends it, without output, for nodes whose outputs are cached.
             live.finish(str(node))
-        self.emit(event.type, data, size=event.size)
+        # of the states of nodes, often a few are new
+        is_whole = data is event.data or event.type != "progress_state"
+        size = event.size if is_whole else None
+        self.emit(event.type, data, size=size)
         if isinstance(output, dict):
             linked = self.with_urls(output) if self.with_urls is not None else output
-            self.emit("output_ready", {**data, "output": linked}, size=event.size)
+            self.emit("output_ready", {**data, "output": linked}, size=size)
         if event.type != "executed":
             self._emit_live(force=event.type == "executing" and node is not None)
 

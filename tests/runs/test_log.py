@@ -10,6 +10,7 @@ from cProfile import Profile
 from comfydeploy_jupyter.comfyui.socket import Preview, decode_text
 from comfydeploy_jupyter.runs import feed as module
 from comfydeploy_jupyter.runs.feed import EventLog
+from comfydeploy_jupyter.runs.progress import NodeName
 from comfydeploy_jupyter.runs.records import RunRecord
 from comfydeploy_jupyter.runs.run import Run
 from comfydeploy_jupyter.runs.state import Notification
@@ -151,7 +152,8 @@ def test_large_log_drops_stale_progress_only():
 
 
 async def test_the_size_of_events_of_comfyui_is_their_length():
-    run = Run(RunRecord("p", "local", "s", created_at="now"), {})
+    nodes = {"1": NodeName("A node", "ANode")}
+    run = Run(RunRecord("p", "local", "s", created_at="now"), nodes)
     run.send(Notification.FIRST)
     state = {"nodes": {"1": {"state": "running", "note": "x" * (module.MAX_BYTES // 10)}}}
     frame = json.dumps({"type": "progress_state", "data": {"prompt_id": "p", **state}})

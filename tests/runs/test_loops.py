@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 
 from comfydeploy_jupyter.comfyui.client import ComfyUIClient
-from comfydeploy_jupyter.comfyui.socket import STATES_INTERVAL, Connection, Event
+from comfydeploy_jupyter.comfyui.socket import STATES_RATE, Connection, Event
 from comfydeploy_jupyter.graphs.loops import loop_bodies
 from comfydeploy_jupyter.request_models import RunRequest
 from comfydeploy_jupyter.runs.history import node_error, read_history
@@ -293,16 +293,29 @@ async def test_what_is_sent_grows_with_the_iterations_only() -> None:
     sizes = []
     for iterations in (10, 100):
         run, _ = follow(ComfyUI(1, iterations))
-        sizes.append(sum(len(json.dumps(e.data)) for e in run.log.after(0)) / iterations)
+        events = list(run.log.after(0))
+        assert [e.id for e in events] == [*range(1, len(events) + 1)], "the log has space for all"
+        sizes.append(sum(len(json.dumps(e.data)) for e in events) / iterations)
     assert sizes[1] < 1.2 * sizes[0]
 
 
 async def test_few_of_the_frequent_events_about_many_nodes_are_read() -> None:
-    states = {str(n): {"state": "finished", "value": 1, "max": 1} for n in range(2000)}
+    few, many = (
+        {str(n): {"state": "finished", "value": 1, "max": 1} for n in range(count)}
+        for count in (50, 2000)
+    )
+    kinds_sent = ["progress_state"] * 40
     frames = [
         json.dumps({"type": kind, "data": {"prompt_id": "p", "nodes": states}})
-        for kind in [*["progress_state"] * 40, "executing"]
+        for states, kind in [
+            *((few, kind) for kind in kinds_sent),
+            *((many, kind) for kind in kinds_sent),
+            ({}, "executing"),
+            (many, "progress_state"),
+            ({}, "execution_success"),
+        ]
     ]
+    pause = len(frames[40]) / STATES_RATE
 
     async def accept(request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse()
@@ -332,13 +345,16 @@ async def test_few_of_the_frequent_events_about_many_nodes_are_read() -> None:
     begun = time.monotonic()
     try:
         connection.start()
-        await until_async(lambda: "executing" in kinds)
+        await until_async(lambda: "execution_success" in kinds)
     finally:
         await connection.close()
         await client.close()
         await runner.cleanup()
     took = time.monotonic() - begun
-    assert 1 <= kinds.count("progress_state") <= 1 + took / STATES_INTERVAL
+    assert kinds[:40] == kinds_sent
+    assert kinds[-2:] == ["progress_state", "execution_success"], "the last states are read"
+    assert kinds[40:-2].count("progress_state") <= 1 + took / pause
+    assert "executing" in kinds
 
 
 @pytest.mark.parametrize("text", ["Iteration 5", "Iteration x / 3", "Iteration 1 / 0", 5, None])
