@@ -822,6 +822,15 @@ class FileRequest(GraphRequest):
         return self
 
 
+class FrontInput(Model):
+    """An input that is in front of a form."""
+
+    key: Annotated[str, Field(max_length=1000)] = required("The key of its field.", "1.width")
+    label: Annotated[str, Field(max_length=1000)] | None = optional(
+        "Its label from now on; an empty one removes that of the author.", "Width of the picture"
+    )
+
+
 class ConvertRequest(FileRequest):
     workflow_id: WorkflowIdField = None
     version: VersionField = None
@@ -833,10 +842,14 @@ class ConvertRequest(FileRequest):
         " those that are not valid, which are left out.",
         {"1.width": "128"},
     )
+    front: Annotated[list[FrontInput], Field(max_length=1000)] | None = optional(
+        "With `to: ui`: the inputs that are in front of the form, in this order. The workflow keeps"
+        " them as ComfyUI's App mode does, in `extra.linearData`; an empty list ends that.",
+        [{"key": "1.width"}],
+    )
     text: bool = optional(
         "Whether the workflow in the reply is the text of a file, so that a browser does not round"
-        " its large integers. With `to: api`, `workflow` is then the graph in the editor's format,"
-        " if that is known.",
+        " its large integers. If the request has the graph in both formats, so has the reply.",
         True,
         default=False,
     )

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import unquote, urlencode
 
+from ..errors import InvalidRequestError
 from .definitions import (
     AUTOGROW,
     DYNAMIC_COMBO,
@@ -35,6 +36,7 @@ from .formats import (
     inputs_of,
     is_link,
     mapping,
+    sequence,
     shown_title,
     text_of,
     title_of,
@@ -42,7 +44,17 @@ from .formats import (
 )
 from .remote import RemoteList, deciding
 from .seeds import SEED_NAMES
-from .ui import FROM_OUTSIDE, PRIMITIVE, AnySaved, Port, SavedGraph, SavedNode, SavedWorkflow, Slot
+from .ui import (
+    FROM_OUTSIDE,
+    PRIMITIVE,
+    REROUTE,
+    AnySaved,
+    Port,
+    SavedGraph,
+    SavedNode,
+    SavedWorkflow,
+    Slot,
+)
 from .video_edit import VIDEO_EDIT, changes, edit_text, features_of
 
 # Types of autogrow inputs into which users can type, and the values of new inputs.
@@ -137,6 +149,11 @@ def workflow_form(
     fields = [_with_video(field, graph, definitions) for field in [*missing, *ranked]]
     authored = AuthorForm(saved or {})
     warnings = list(authored.warnings)
+    if saved is not None:
+        fields = [
+            replace(field, label=authored.label((field.node_id, field.input_name)) or field.label)
+            for field in fields
+        ]
     if authored.inputs:
         fields = _as_chosen(fields, authored, graph, warnings)
         fields.sort(key=lambda field: not (field.chosen or field.required))
@@ -150,6 +167,32 @@ def workflow_form(
     ]
     groups = _groups(graph, definitions, fields)
     return WorkflowForm(fields, groups, authored.outputs, warnings, mismatches)
+
+
+def choose_inputs(
+    graph: AnyGraph,
+    ui: UIGraph,
+    front: Mapping[str, str | None],
+    definitions: AnyDefinitions = None,
+) -> dict[str, Any]:
+    """Return a workflow in the editor's format with the inputs of these keys in front of its form.
+
+    They get these labels, and keep theirs for None. ``extra.linearData``, which is App mode's,
+    keeps the order; without keys the workflow has no choice of its author.
+    """
+    definitions, saved = NodeDefinitions.of(definitions), SavedWorkflow(ui)
+    form = workflow_form(graph, definitions, saved)
+    fields = {key: field for field in form.fields for key in field.keys}
+    for key in front:
+        if key not in fields:
+            raise InvalidRequestError.of_field("front", f"the form has no input {_brief(key)}")
+    ends = {
+        key.split(":")[0]: None
+        for key, node in graph.items()
+        if definitions.is_output(class_of(node))
+    }
+    chosen = [(fields[key], label) for key, label in front.items()]
+    return AuthorForm(saved).choose(chosen, form, list(ends))
 
 
 def _missing(graph: AnyGraph, definitions: NodeDefinitions) -> list[FormField]:
@@ -186,8 +229,9 @@ def _as_chosen(
         keys = tuple(by_target[other].key for other in further)
         twins.update(further)
         label, title = wanted.label or field.label, wanted.title or field.title
-        if not wanted.label and wanted.title and not field.label.endswith(" prompt"):
-            label = f"{wanted.title}: {words(wanted.name)}"
+        other = shown_title(title) != field.title and not field.label.endswith(" prompt")
+        if other and not wanted.label:
+            label = f"{title}: {words(wanted.name)}"
         shown = replace(field, advanced=False, chosen=True)
         chosen.setdefault(first, replace(shown, label=label, twins=keys, title=title))
     if not chosen:
@@ -860,6 +904,12 @@ MAX_INPUTS = 1000
 MAX_WARNINGS = 20
 """The most entries with errors that have a warning each."""
 
+_TYPES = {
+    **dict.fromkeys(("int", "seed", "color"), "INT"),
+    **dict.fromkeys(("text", "multiline"), "STRING"),
+    "float": "FLOAT",
+    "bool": "BOOLEAN",
+}
 _MAX_DEPTH = 50
 _MAX_TARGETS = 1000
 _MAX_STEPS = 100_000
@@ -902,6 +952,7 @@ class AuthorForm:
         self._inner: dict[str, list[_Place]] | None = None
         self._steps = 0
         self.inputs: list[ChosenInput] = []  # in the author's order
+        self._entries: list[Any] = []  # those of ``linearData`` that name them
         # ids of the nodes whose outputs are shown, in the author's order; empty for all
         self.outputs: list[str] = []
         # a sentence for each entry of ``linearData`` that is invalid
@@ -930,6 +981,7 @@ class AuthorForm:
                 self.warnings.append(f"extra.linearData.inputs[{number}] is ignored: {found}")
             elif found not in self.inputs:
                 self.inputs.append(found)
+                self._entries.append(entry)
         for number, entry in enumerate(self._list(data, "outputs")):
             place = self._find(entry) if _is_id(entry) else None
             if place is None:
@@ -1007,6 +1059,108 @@ class AuthorForm:
                         self._inner.setdefault(node.id, []).append(place)
         return self._inner
 
+    def entry(self, target: Target) -> list[Any] | None:
+        """Return the entry of ``linearData`` for an input of the API graph.
+
+        None if App mode cannot have it: it shows only widgets of the workflow's own nodes, and
+        those that are promoted to the nodes of subgraphs.
+        """
+        node, name, depth = self._widget(target)
+        slot = None if node is None else node.slot(name)
+        return (
+            None if node is None or depth else [node.raw.get("id"), (slot and slot.widget) or name]
+        )
+
+    def label(self, target: Target) -> str:
+        """Return the label that the author gave an input of the API graph, or ``""``."""
+        node, name, _ = self._widget(target)
+        return "" if node is None else _label(node.inputs, name) or _own_title(node)
+
+    def _widget(self, target: Target) -> tuple[SavedNode | None, str, int]:
+        """Return the node with the widget that sets an input, the widget, and how deep it is."""
+        node_id, name = target
+        path = self._saved.path(node_id)
+        if len(path) != node_id.count(":") + 1:
+            return None, name, 0
+        (node, graph), depth = path[-1], len(path) - 1
+        for _ in range(_MAX_DEPTH):
+            slot = node.slot(name)
+            link = graph.source(slot)
+            if link is None:
+                if not depth or (node.id, name) not in path[depth - 1][0].proxies.values():
+                    return node, name, depth
+            elif link.origin != FROM_OUTSIDE:
+                origin = graph.nodes.get(link.origin)
+                if origin is None or origin.type not in (PRIMITIVE, REROUTE):
+                    break
+                fed = origin.inputs[0].name if origin.inputs else ""
+                node, name = origin, "value" if origin.type == PRIMITIVE else fed
+                continue
+            elif depth and 0 <= link.origin_slot < len(graph.inputs):
+                name = graph.inputs[link.origin_slot].name
+            else:
+                break
+            depth -= 1
+            node, graph = path[depth]
+        return None, name, depth
+
+    def choose(
+        self,
+        front: Iterable[tuple[FormField, str | None]],
+        form: WorkflowForm,
+        outputs: Sequence[str],
+    ) -> dict[str, Any]:
+        """Return the workflow with these inputs in front of its form, and with these labels.
+
+        An empty label removes the author's. Entries of inputs that the form cannot show now, such
+        as those of muted nodes, stay behind the others. If the author has chosen no outputs, all
+        are chosen, since App mode cannot be opened without one.
+        """
+        shown = {(field.node_id, field.input_name) for field in form.fields}
+        known = list(zip(self.inputs, self._entries, strict=True)) if self.app else []
+        root = self._saved.root.raw
+        nodes, entries = list(sequence(root.get("nodes"))), []
+        for field, label in front:
+            target = field.node_id, field.input_name
+            entry = next((raw for each, raw in known if target in each.targets), None)
+            entry = entry or self.entry(target)
+            if entry is None:
+                problem = f"{field.label} is inside a subgraph and not promoted to its node"
+                raise InvalidRequestError.of_field("front", problem)
+            entries.append(entry)
+            if label is not None:
+                self._set_label(nodes, self.entry(target), label, field)
+        entries += [raw for each, raw in known if shown.isdisjoint(each.targets)]
+        extra = dict(self._saved.extra)
+        data = {**mapping(extra.pop("linearData", None)), "inputs": entries}
+        if not self.outputs:
+            data["outputs"] = [raw["id"] for raw in nodes if _id_of(raw) in outputs]
+        if entries or self.outputs not in ([], list(outputs)):
+            extra["linearData"] = data
+        return {**root, "nodes": nodes, "extra": extra}
+
+    def _set_label(
+        self, nodes: list[Any], entry: list[Any] | None, label: str, field: FormField
+    ) -> None:
+        """Give a widget a label where the editor keeps it: at the input of its node."""
+        place, name = -1, ""
+        if entry is not None:
+            place, name = [_id_of(raw) for raw in nodes].index(str(entry[0])), entry[1]
+        raw = {} if entry is None else nodes[place]
+        slots = [mapping(slot) for slot in sequence(raw.get("inputs"))]
+        names = [(slot.get("name"), mapping(slot.get("widget")).get("name")) for slot in slots]
+        number = next((number for number, own in enumerate(names) if name in own), len(slots))
+        if number == len(slots):  # saved before widgets had inputs
+            if entry is None or raw.get("type") in (PRIMITIVE, *self._subgraphs):
+                problem = f"{field.label} cannot have another label"
+                raise InvalidRequestError.of_field("front", problem)
+            kind = _TYPES.get(field.kind, "COMBO")
+            slots.append({"name": name, "type": kind, "widget": {"name": name}, "link": None})
+        slots[number] = {k: v for k, v in slots[number].items() if k != "label"}
+        if label:
+            slots[number] = {**slots[number], "label": label}
+        nodes[place] = {**raw, "inputs": slots}
+
     # -- promoted widgets ----------------------------------------------------------------------
 
     def _promoted(self, host: _Place) -> Iterator[ChosenInput]:
@@ -1029,14 +1183,13 @@ class AuthorForm:
 
     def _proxied(self, host: _Place, inner: _Place, name: str) -> ChosenInput | None:
         """Return a widget of an inner node that is shown on the node of its subgraph."""
-        own_title = inner.node.title if inner.node.type == PRIMITIVE else ""
-        label = _label(inner.node.inputs, name) or own_title
+        label = _label(inner.node.inputs, name) or _own_title(inner.node)
         return self._chosen(inner, name, label, host)
 
     def _shown_on(self, place: _Place, name: str) -> ChosenInput | None:
         graph = self._subgraphs.get(place.node.type)
         ports = [] if graph is None else graph.inputs
-        label = _label(place.node.inputs, name) or _label(ports, name)
+        label = _label(place.node.inputs, name) or _label(ports, name) or _own_title(place.node)
         return self._chosen(place, name, label, place)
 
     def _chosen(self, place: _Place, name: str, label: str, shown_on: _Place) -> ChosenInput | None:
@@ -1063,7 +1216,7 @@ class AuthorForm:
                 if inner is not None and name in (widget, f"{owner}: {widget}"):
                     return self._targets(_Place(inner, graph, prefix), widget, depth + 1)
             return []
-        if place.node.type == PRIMITIVE:
+        if place.node.type in (PRIMITIVE, REROUTE):
             ends = place.graph.targets.get((place.node.id, 0), [])
             return self._behind(place.graph, place.prefix, ends, depth)
         return [(place.id, name)]
@@ -1090,6 +1243,15 @@ def _label(slots: Iterable[Slot | Port], name: str) -> str:
         if name in (slot.name, slot.widget if isinstance(slot, Slot) else None):
             return "" if slot.label == name else slot.label
     return ""
+
+
+def _own_title(node: SavedNode) -> str:
+    """Return the title of a primitive node, which is the label of its value, and else ``""``."""
+    return node.title if node.type == PRIMITIVE else ""
+
+
+def _id_of(raw: object) -> str:
+    return SavedNode(mapping(raw)).id
 
 
 def _is_id(value: object) -> bool:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..errors import InvalidRequestError
 from .definitions import AnyDefinitions, NodeDefinitions
 from .form import (
+    AuthorForm,
     FormField,
     InputGroup,
     WorkflowForm,
@@ -86,7 +87,7 @@ def form_rows(fields: Sequence[FormField], groups: Sequence[InputGroup]) -> list
         # Inputs that the author of the workflow chose, or that need a value, are never folded, nor
         # seeds, unless the author chose others.
         external = field.key != f"{field.node_id}.{field.input_name}"
-        chosen = field.chosen or field.required or external
+        chosen = field.chosen or field.required or (external and not field.unchosen)
         always = chosen or is_within(field.key, in_sight)
         if field.kind == "seed" and not field.unchosen and seeds < SHOWN_SEEDS:
             always, seeds = True, seeds + 1
@@ -439,15 +440,17 @@ def shown_form(
         own = {f"{f.node_id}.{f.input_name}": key for key, f in structure.fields.items()}
         seeds = {own[name]: seed for name, seed in run.seeds.items() if name in own}
         inputs = {**inputs, **seeds}
-    fields, groups = list(structure.fields.values()), list(structure.groups.values())
-    values = {field.key: page_value(field, field.initial) for field in fields}
+    fields, groups = structure.fields, list(structure.groups.values())
+    values = {key: page_value(field, field.initial) for key, field in fields.items()}
     problems = {f"{each.node}.{each.input}": f"must be {each.expected}" for each in made.mismatches}
     present = {key: value for key, value in inputs.items() if value is not None}
     given = structure.applied(present)
-    others = _show_given(fields, given, values, problems)
-    rows = form_rows(fields, groups)
+    shown = list(fields.values())
+    others = _show_given(shown, given, values, problems)
+    rows = form_rows(shown, groups)
     costs = partner_nodes(given.graph, nodes)
     lists = _Numbered()
+    authored = None if saved is None else AuthorForm(saved)
     for row in rows:
         if row["kind"] == "group":
             if row["rows"] is not None:
@@ -458,11 +461,16 @@ def shown_form(
         else:
             row["choices"] = lists.number(row.pop("options"))
             row["names"] = given.names.of(row["node"], row["input"])
+            target = row["node"], row["input"]
+            if authored is None:
+                row["choosable"] = ":" not in row["node"]
+            else:
+                row["choosable"] = fields[row["key"]].chosen or authored.entry(target) is not None
     return {
         "rows": rows,
         "values": values,
         "choices": lists.every,
-        "unlocked": unlocked_seeds(fields, structure.graph, saved, nodes),
+        "unlocked": unlocked_seeds(shown, structure.graph, saved, nodes),
         "outputs": made.outputs,
         "problems": problems,
         "others": others,

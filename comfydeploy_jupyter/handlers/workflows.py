@@ -709,6 +709,11 @@ class FormField(FormLine):
         "",
     )
     dynamic: bool = required("Whether its value decides which other fields there are.", False)
+    choosable: bool = required(
+        "Whether the author can choose it for the front of the form, by `front` of"
+        " `workflow/convert`.",
+        True,
+    )
     min: float | None = Field(examples=[1])
     max: float | None = Field(examples=[16384])
     least: str | None = required("`min` as an exact text.", "1")

@@ -12,7 +12,14 @@ from ..graphs.definitions import NodeDefinitions
 from ..graphs.dependencies import structure_of
 from ..graphs.diff import diff_graphs
 from ..graphs.export import notebook, python_script
-from ..graphs.form import FormField, input_form, page_value, with_rows, workflow_form
+from ..graphs.form import (
+    FormField,
+    choose_inputs,
+    input_form,
+    page_value,
+    with_rows,
+    workflow_form,
+)
 from ..graphs.formats import Graph, GraphFormat, check_api_graph, class_of, detect_format, title_of
 from ..graphs.inputs import apply_inputs, contract_of
 from ..graphs.layout import api_to_ui, picture_of
@@ -51,7 +58,10 @@ async def convert(
     first.
     """
     definitions = None if request.object_info is not None else await machine.definitions()
-    way = _Way(request.to, title, request.inputs, text=request.text)
+    front = None if request.front is None else {each.key: each.label for each in request.front}
+    if front is not None and request.to != UI:
+        raise InvalidRequestError.of_field("front", "needs `to: ui`, the format that keeps it")
+    way = _Way(request.to, title, request.inputs, front, text=request.text)
     return await worker.run(_convert, workflow_api, workflow, way, request.object_info, definitions)
 
 
@@ -75,6 +85,7 @@ class _Way:
     target: str | None
     title: str
     inputs: dict[str, Any] | None
+    front: dict[str, str | None] | None
     text: bool
 
 
@@ -92,8 +103,9 @@ def _convert(
     target = way.target or (UI if source == API else API)
     result, warnings = _converted(api, ui, target, way, nodes)
     made: dict[str, Any] = {NAMES[target]: result}
-    if way.text and target == API and ui is not None and not way.inputs:
-        made["workflow"] = ui
+    other = {API: ui, UI: api}.get(target)
+    if way.text and other is not None and not way.inputs:
+        made[NAMES[UI if target == API else API]] = other
     shown = _text if way.text else packed
     made = {name: shown(value) for name, value in made.items()}
     return {"from": source, "to": target, "title": way.title, **made, "warnings": packed(warnings)}
@@ -126,7 +138,10 @@ def _converted(
     nodes: NodeDefinitions,
 ) -> tuple[dict[str, Any] | str, list[str]]:
     if target == UI and ui is not None and not way.inputs:
-        return ui, []
+        if way.front is None:
+            return ui, []
+        graph = check_api_graph(as_api(api, ui, nodes)[0])
+        return choose_inputs(graph, ui, way.front, nodes), []
     warnings: list[str] = []
     if api is not None:
         graph = api
@@ -141,7 +156,9 @@ def _converted(
         return graph, warnings
     graph = check_api_graph(graph)
     if target == UI:
-        return api_to_ui(graph, nodes), warnings
+        made = api_to_ui(graph, nodes)
+        chosen = made if way.front is None else choose_inputs(graph, made, way.front, nodes)
+        return chosen, warnings
     form = with_rows(workflow_form(graph, nodes, ui))
     make = notebook if target == NOTEBOOK else python_script
     return make(graph, form, title=way.title), warnings

@@ -33,6 +33,7 @@ async function show(t: TestContext, more: object = {}) {
     problem: "",
     note: "",
     onDownload: null,
+    actions: [],
   };
   render(<RunBar runs={runs} times={signal("1")} {...facts} {...more} onRun={onRun} />, el);
   t.after(() => {

@@ -10,14 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from comfydeploy_jupyter.errors import InvalidRequestError
 from comfydeploy_jupyter.graphs.form import (
     MAX_INPUTS,
     MAX_WARNINGS,
     AuthorForm,
+    choose_inputs,
     input_form,
     workflow_form,
 )
 from comfydeploy_jupyter.graphs.inputs import apply_inputs
+from comfydeploy_jupyter.graphs.shown_form import shown_form
 from comfydeploy_jupyter.graphs.ui_to_api import ui_to_api
 from tests.helpers.graphs import declared, saved
 
@@ -233,3 +236,120 @@ def test_a_million_entries_and_nested_uses_take_bounded_time() -> None:
     assert time.thread_time() - started < 2
     assert len(form.warnings) <= MAX_WARNINGS + 1
     assert len(form.inputs) <= MAX_INPUTS
+
+
+def chosen(ui: dict[str, Any], front: dict[str, str | None]) -> tuple[dict[str, Any], Any]:
+    """Return a workflow with these inputs in front, and its form."""
+    before = copy.deepcopy(ui)
+    made = choose_inputs(ui_to_api(ui, DEFINITIONS).graph, ui, front, DEFINITIONS)
+    assert ui == before
+    assert ui_to_api(made, DEFINITIONS).graph == ui_to_api(ui, DEFINITIONS).graph
+    return made, form_of(made)[1]
+
+
+def test_chosen_inputs_are_in_front_in_their_order_also_those_of_subgraphs() -> None:
+    front = dict.fromkeys(["2.name", "1:10.width", "1:11.b"])
+    made, form = chosen(workflow(ds={"scale": 2}), front)
+    entries = [[2, "name"], [1, "side"], [1, "b"]]
+    assert made["extra"] == {"ds": {"scale": 2}, "linearData": {"inputs": entries, "outputs": [2]}}
+    assert shown(form) == list(front)
+    assert form.warnings == []
+    # another choice keeps what the editor has noted of an input, and the chosen outputs
+    made["extra"]["linearData"] = {
+        "inputs": [[f"{GRAPH_ID}:1:side", "side", {"height": 90}]],
+        "outputs": [1],
+        "more": 1,
+    }
+    again, form = chosen(made, dict.fromkeys(["1:11.b", "1:10.height"]))
+    assert again["extra"]["linearData"] == {
+        "inputs": [[1, "b"], [f"{GRAPH_ID}:1:side", "side", {"height": 90}]],
+        "outputs": [1],
+        "more": 1,
+    }
+    assert shown(form) == ["1:11.b", "1:10.width"]
+
+
+def test_without_a_choice_the_form_chooses_by_itself_again() -> None:
+    before = shown(form_of(workflow())[1])
+    made, _ = chosen(workflow(), {"2.name": None})
+    none, form = chosen(made, {})
+    assert none == workflow()
+    assert shown(form) == before
+    made["extra"]["linearData"]["outputs"] = [1]
+    assert chosen(made, {})[0]["extra"] == {"linearData": {"inputs": [], "outputs": [1]}}
+
+
+def test_labels_are_kept_at_the_inputs_of_nodes() -> None:
+    made, form = chosen(workflow(), {"2.name": "File", "1:10.width": "Side", "1:11.b": None})
+    assert [field.label for field in form.fields if field.chosen] == ["File", "Side", "Maker: b"]
+    assert made["nodes"][1]["inputs"][1] == {**slot("name", "STRING"), "label": "File"}
+    made, form = chosen(made, {"2.name": "", "1:10.width": ""})
+    assert [field.label for field in form.fields if field.chosen] == ["Keep: name", "Side length"]
+    assert made["nodes"] == workflow()["nodes"]
+    old = workflow()
+    del old["nodes"][1]["inputs"][1]  # as saved before widgets had inputs
+    made, form = chosen(old, {"2.name": "File"})
+    assert made["nodes"][1]["inputs"][1] == {**slot("name", "STRING"), "label": "File"}
+    assert form.fields[0].label == "File"
+
+
+def test_a_value_of_a_primitive_node_is_chosen_there() -> None:
+    ui = workflow()
+    ui["nodes"].append(made(5, "PrimitiveNode", [], ["typed", "fixed"], title="Words"))
+    ui["nodes"].append(made(6, "Reroute", [{"name": "", "type": "*", "link": 20}], []))
+    ui["nodes"][1]["inputs"][1]["link"] = 21
+    ui["links"] += [[20, 5, 0, 6, 0, "STRING"], [21, 6, 0, 2, 1, "STRING"]]
+    changed, form = chosen(ui, {"2.name": None})
+    assert changed["extra"]["linearData"]["inputs"] == [[5, "value"]]
+    assert shown(form) == ["2.name"]
+    with pytest.raises(InvalidRequestError, match="cannot have another label"):
+        chosen(ui, {"2.name": "Mine"})
+
+
+def test_inputs_of_nodes_that_do_not_run_stay_chosen() -> None:
+    ui = workflow(linearData={"inputs": [["3", "text"], ["9", "gone"], ["2", "name"]]})
+    ui["nodes"].append({"id": 3, "type": "Text", "mode": 2, "inputs": [], "widgets_values": ["a"]})
+    changed, _ = chosen(ui, {"1:11.b": None})
+    assert changed["extra"]["linearData"]["inputs"] == [[1, "b"], ["3", "text"]]
+
+
+@pytest.mark.parametrize(
+    ("key", "problem"),
+    [
+        ("2.nothing", "front: the form has no input '2.nothing'"),
+        ("1:11.steps", "is inside a subgraph and not promoted"),
+    ],
+)
+def test_an_input_that_cannot_be_chosen_is_refused(key: str, problem: str) -> None:
+    with pytest.raises(InvalidRequestError, match=problem):
+        chosen(workflow(), {key: None})
+
+
+def test_the_form_says_which_inputs_can_be_chosen() -> None:
+    graph, _ = form_of(workflow())
+    rows = shown_form(graph, DEFINITIONS, workflow())["rows"]
+    assert {row["key"] for row in rows if row["choosable"]} == {"1:11.b", "1:10.width", "2.name"}
+    rows = shown_form(graph, DEFINITIONS)["rows"]
+    assert {row["key"] for row in rows if row["choosable"]} == {"2.name"}
+    legacy = workflow(linearData={"inputs": [["11", "steps"]]})
+    rows = shown_form(graph, DEFINITIONS, legacy)["rows"]
+    assert "1:11.steps" in {row["key"] for row in rows if row["choosable"]}
+    assert chosen(legacy, {"1:11.steps": None})[0]["extra"] == {
+        "linearData": {"inputs": [["11", "steps"]], "outputs": [2]}
+    }
+
+
+def test_labels_in_app_mode_are_those_of_the_plain_form() -> None:
+    number = declared(value=["INT", {}])
+    definitions = {**DEFINITIONS, "PrimitiveInt": {**number, "output": ["INT"]}}
+    ui = workflow()
+    ui["nodes"][1]["inputs"][1]["label"] = "File"
+    value = {"name": "value", "type": "INT", "widget": {"name": "value"}, "link": None}
+    ui["nodes"].append(made(5, "PrimitiveInt", [value], [64], title="Width"))
+    ui["nodes"].append(made(6, "Text", [slot("text", "STRING")], ["a"]))
+    graph = ui_to_api(ui, definitions).graph
+    plain = {field.key: field.label for field in workflow_form(graph, definitions, ui).fields}
+    assert (plain["5.value"], plain["2.name"], plain["6.text"]) == ("Width", "File", "Text: text")
+    keys = dict.fromkeys(["5.value", "6.text", "2.name", "1:10.width", "1:11.b"])
+    app = workflow_form(graph, definitions, choose_inputs(graph, ui, keys, definitions))
+    assert {field.key: field.label for field in app.fields} == plain

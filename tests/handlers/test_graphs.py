@@ -439,6 +439,43 @@ async def test_templates_and_examples_are_listed_and_opened(api):
         assert code == 400
 
 
+async def test_the_inputs_in_front_are_chosen_in_the_editors_format(api, extension, tmp_path):
+    ui = (await api.post("workflow/convert", {"workflow_api": GRAPH}))[1]["workflow"]
+    front = [{"key": "1.height", "label": "How high"}, {"key": "1.width"}]
+    body = {"workflow": ui, "workflow_api": GRAPH, "to": "ui", "front": front}
+    code, made = await api.post("workflow/convert", body)
+    assert code == 200, made
+    entries = [[1, "height"], [1, "width"]]
+    assert made["workflow"]["extra"]["linearData"]["inputs"] == entries
+    assert "workflow_api" not in made
+    _, as_text = await api.post("workflow/convert", {**body, "text": True})
+    assert json.loads(as_text["workflow"]) == made["workflow"]
+    assert json.loads(as_text["workflow_api"]) == GRAPH
+    code, form = await api.post("workflow/form", {"workflow": made["workflow"]})
+    assert [row["label"] for row in form["rows"] if not row["more"]] == ["How high", "Red: width"]
+    # a stored graph in API format is laid out
+    _, stored = await api.post("workflow", {"name": "Chosen", "workflow_api": GRAPH})
+    named = {"workflow_id": stored["workflow_id"], "to": "ui", "front": front}
+    code, made = await api.post("workflow/convert", named)
+    assert (code, made["title"]) == (200, "Chosen")
+    assert made["workflow"]["extra"]["linearData"]["inputs"] == entries
+    # a file is changed as it is now
+    path = extension.root_dir / f"chosen {tmp_path.name}.json"
+    path.write_text(json.dumps({**ui, "extra": {"mine": LARGE_SEED}}))
+    file = {"filename": str(path), "type": "file", "path": str(path), "replace": True}
+    code, written = await api.post("workflow/export", {**file, "to": "ui", "front": front})
+    assert code == 200, written
+    extra = json.loads(path.read_text())["extra"]
+    assert (extra["mine"], extra["linearData"]["inputs"]) == (LARGE_SEED, entries)
+    for wrong, field in (
+        ({**body, "to": "api"}, "front"),
+        ({**body, "front": [{"key": "9.nothing"}]}, "front"),
+        ({**body, "front": [{"label": "x"}]}, "front"),
+        ({**body, "front": "1.width"}, "front"),
+    ):
+        assert await api.refusal("workflow/convert", wrong) == (400, field)
+
+
 async def test_two_versions_are_compared_in_words(api):
     _, saved = await api.post("workflow", {"workflow_api": GRAPH, "name": "compared"})
     changed = json.loads(json.dumps(GRAPH))

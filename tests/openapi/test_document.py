@@ -161,5 +161,12 @@ def test_it_has_every_request_model() -> None:
         if inspect.isclass(model)
         for found in model.__mro__
     }
-    parts = {"CivitaiModel", "DeploymentRun", "ExtraData", "HuggingFaceModel", "PointRun"}
+    parts = {
+        "CivitaiModel",
+        "DeploymentRun",
+        "ExtraData",
+        "FrontInput",
+        "HuggingFaceModel",
+        "PointRun",
+    }
     assert {model.__name__ for model in request_models()} - used == parts

@@ -42,10 +42,10 @@ async function fromServer() {
   const { baseUrl } = pageConfig();
   if (!baseUrl) return null;
   try {
-    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"44f1f05fd8e29a53"}`;
+    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"31ea4ef4752b824a"}`;
     const reply = await fetch(url, { headers: pageHeaders() });
     const text = reply.ok ? await reply.text() : "";
-    return text.startsWith(`// ${"44f1f05fd8e29a53"} `) ? text : null;
+    return text.startsWith(`// ${"31ea4ef4752b824a"} `) ? text : null;
   } catch {
     return null;
   }
@@ -74,9 +74,9 @@ function panels(model) {
   const page = globalThis;
   page[LOADED] ??= {};
   const loaded = page[LOADED];
-  loaded["44f1f05fd8e29a53"] ??= load(model);
-  loaded["44f1f05fd8e29a53"].catch(() => delete loaded["44f1f05fd8e29a53"]);
-  return loaded["44f1f05fd8e29a53"];
+  loaded["31ea4ef4752b824a"] ??= load(model);
+  loaded["31ea4ef4752b824a"].catch(() => delete loaded["31ea4ef4752b824a"]);
+  return loaded["31ea4ef4752b824a"];
 }
 function render({ model, el }) {
   let end = () => {

@@ -41,7 +41,7 @@ function typed() {
   }
 }
 async function open(el2) {
-  const { mountAlone, Straight } = await import(`./panels.js?v=${"44f1f05fd8e29a53"}`);
+  const { mountAlone, Straight } = await import(`./panels.js?v=${"31ea4ef4752b824a"}`);
   const transport = new Straight(pageConfig().baseUrl ?? "/");
   const given = parseJson(document.getElementById("comfydeploy-app")?.textContent);
   let { error = "" } = given ?? {};

@@ -5,7 +5,7 @@ import type { RefObject } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import { MAX_AT_ONCE, type RunQueue } from "../state/runs.ts";
 import { ProgressView } from "./progress.tsx";
-import { Button, ErrorBox, Icon, IconButton, Note } from "./ui.tsx";
+import { type Action, Button, ErrorBox, Icon, IconButton, Menu, Note } from "./ui.tsx";
 
 const LEAST_ROOM = 240; // the least height of a picture, in pixels
 const AROUND = 120; // pixels of height that a result needs beside its pictures: facts and a title
@@ -32,11 +32,13 @@ type Props = {
   onDownload: (() => void) | null;
   /** Said beside the number of runs. */
   note: string;
+  /** What else can be done with the workflow. */
+  actions: Action[];
   onRun: (times: number) => void;
 };
 
 export function RunBar(props: Props) {
-  const { runs, times, isReady, state, error, onDownload, note, onRun } = props;
+  const { runs, times, isReady, state, error, onDownload, note, actions, onRun } = props;
   const box = useRef<HTMLDivElement>(null);
   const input = useRef<HTMLInputElement>(null);
   const isAsking = useSignal(false);
@@ -131,6 +133,7 @@ export function RunBar(props: Props) {
         <div class="cd-state cd-grow">
           <Note live>{isCancelling ? "Cancelling …" : state}</Note>
         </div>
+        <Menu label="More actions" actions={actions} />
         <span class="comfydeploy-keys">
           <IconButton
             icon="keyboard-o"

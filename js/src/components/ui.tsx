@@ -54,13 +54,16 @@ type IconButtonProps = {
   onClick: (event: MouseEvent) => void;
   disabled?: boolean;
   pressed?: boolean;
+  /** By which a script finds it in its row. */
+  part?: string;
 };
 
-export function IconButton({ icon, label, onClick, disabled, pressed }: IconButtonProps) {
+export function IconButton({ icon, label, onClick, disabled, pressed, part }: IconButtonProps) {
   return (
     <button
       type="button"
       class="cd-icon"
+      data-part={part}
       title={label}
       aria-label={label}
       aria-pressed={pressed}
@@ -354,6 +357,94 @@ export function CopyButton(props: { label: string; text: string; name?: string }
     >
       {said.value || label}
     </button>
+  );
+}
+
+/** An action in a menu. */
+export type Action = { label: string; icon: IconName; onClick: () => void; disabled?: boolean };
+
+/** A button that shows actions. Arrow keys go through them; Escape, or leaving them, closes it. */
+export function Menu({ label, actions }: { label: string; actions: Action[] }) {
+  const isOpen = useSignal(false);
+  const button = useRef<HTMLButtonElement>(null);
+  const list = useRef<HTMLDivElement>(null);
+  const close = () => {
+    isOpen.value = false;
+    button.current?.focus();
+  };
+  useLayoutEffect(() => {
+    const box = button.current?.getBoundingClientRect();
+    const menu = list.current;
+    if (!menu || !box) return;
+    if (menu.showPopover) menu.showPopover();
+    else menu.classList.add("cd-open");
+    const isLow = box.bottom + menu.offsetHeight > innerHeight && box.top > menu.offsetHeight;
+    menu.style.top = `${isLow ? box.top - menu.offsetHeight : box.bottom}px`;
+    menu.style.left = `${Math.max(0, box.right - menu.offsetWidth)}px`;
+    menu.querySelector<HTMLElement>("button:not([disabled])")?.focus();
+  }, [isOpen.value]);
+  const onKeyDown = (event: KeyboardEvent & { currentTarget: HTMLElement }) => {
+    const items = [...event.currentTarget.querySelectorAll<HTMLElement>("button:not([disabled])")];
+    const place = items.indexOf(focusedBeside(event.currentTarget) as HTMLElement);
+    const steps: Record<string, number> = {
+      ArrowDown: place + 1,
+      ArrowUp: place - 1 + items.length,
+      Home: 0,
+      End: items.length - 1,
+    };
+    if (event.key === "Escape") close();
+    else if (event.key in steps) items[(steps[event.key] ?? 0) % items.length]?.focus();
+    else return;
+    event.preventDefault();
+    event.stopPropagation();
+  };
+  return (
+    <span
+      onFocusOut={(event) => {
+        if (!event.currentTarget.contains(event.relatedTarget as Node | null)) isOpen.value = false;
+      }}
+    >
+      <button
+        ref={button}
+        type="button"
+        class="cd-icon"
+        title={label}
+        aria-label={label}
+        aria-haspopup="menu"
+        aria-expanded={isOpen.value}
+        onClick={() => {
+          isOpen.value = !isOpen.value;
+        }}
+      >
+        <Icon name="ellipsis-h" />
+      </button>
+      {isOpen.value && (
+        <div
+          ref={list}
+          class="cd-list cd-menu"
+          popover="manual"
+          role="menu"
+          aria-label={label}
+          onKeyDown={onKeyDown}
+        >
+          {actions.map(({ label: text, icon, onClick, disabled }) => (
+            <button
+              key={text}
+              type="button"
+              role="menuitem"
+              tabIndex={-1}
+              disabled={disabled}
+              onClick={() => {
+                close();
+                onClick();
+              }}
+            >
+              <Icon name={icon} /> {text}
+            </button>
+          ))}
+        </div>
+      )}
+    </span>
   );
 }
 

@@ -32,8 +32,9 @@ export type Field = {
   step?: number | null;
   /** For a height: the key of the width that belongs to it. */
   width?: string | null;
-  /** Whether it is below "More inputs". */
+  /** Whether it is below "More inputs", and whether the author can choose it for the front. */
   more?: boolean;
+  choosable?: boolean;
   /** The row of a group that it belongs to: which one, its index in the graph, and its name. */
   row?: { group: string; place: number; index: number; title: string } | null;
   /** For a group of rows: what they have, and how few and how many there may be. */

@@ -3,6 +3,7 @@
 import { effect, useSignal } from "@preact/signals";
 import { useEffect, useMemo, useRef } from "preact/hooks";
 import { write } from "../clipboard.ts";
+import { ChooseInputs } from "../components/choose_inputs.tsx";
 import { FormView } from "../components/form_view.tsx";
 import { Gallery, useDetails } from "../components/gallery.tsx";
 import { History } from "../components/history.tsx";
@@ -10,7 +11,15 @@ import { Missing } from "../components/missing.tsx";
 import { Presets } from "../components/presets.tsx";
 import { Preview } from "../components/preview.tsx";
 import { RunBar } from "../components/run_bar.tsx";
-import { Button, ErrorBox, IconButton, Note, usePolling, useTask } from "../components/ui.tsx";
+import {
+  type Action,
+  Button,
+  ErrorBox,
+  IconButton,
+  Note,
+  usePolling,
+  useTask,
+} from "../components/ui.tsx";
 import type { ServerFacts } from "../server.ts";
 import type { ShownFile } from "../shown_runs.ts";
 import { type FormNote, FormState, type Inputs } from "../state/form.ts";
@@ -224,6 +233,7 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
     const query = { workflow_id, version: (newest ?? 1) === version ? null : version };
     return new URL(`${transport.base}comfyui-deploy/app${toQuery(query)}`, location.href).href;
   };
+  const isChoosing = useSignal(false);
 
   const choices = useChoices(transport, traits.directory.value || null);
   const show = (opened: Opened) =>
@@ -252,6 +262,15 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
         : isReady
           ? `Ready${end}`
           : "";
+  const actions: Action[] = [
+    {
+      label: "Choose inputs …",
+      icon: "list",
+      onClick: () => {
+        isChoosing.value = true;
+      },
+    },
+  ];
   const lost = {
     about: "opening",
     title: "The conversion from the editor's format is not exact",
@@ -286,6 +305,7 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
           times={times}
           isReady={workflow !== null && !form.problem.value}
           state={state}
+          actions={actions.map((each) => ({ ...each, disabled: !isReady }))}
           error={error}
           onDownload={error.includes(NOT_HERE) ? download.value : null}
           note={[
@@ -295,6 +315,21 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
             .filter(Boolean)
             .join(" ")}
           onRun={run}
+        />
+      )}
+      {isChoosing.value && workflow && (
+        <ChooseInputs
+          transport={transport}
+          workflow={workflow}
+          machine={traits.machine.value}
+          fields={form.rows.value}
+          onSaved={(saved) => {
+            isChoosing.value = false;
+            traits.set({ shown_workflow: saved });
+          }}
+          onClose={() => {
+            isChoosing.value = false;
+          }}
         />
       )}
       {repeats && (
@@ -316,11 +351,7 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
               transport={transport}
               form={form}
               workflowId={workflow.source.workflow_id ?? null}
-              store={async () => {
-                const body = { ...workflow.source, name: workflow.title || "Workflow" };
-                const stored = await transport.post<{ workflow_id: string }>("workflow", body);
-                return stored.workflow_id;
-              }}
+              store={() => store(workflow)}
             />
           )}
           <FormView state={form} transport={transport} focus={focus} />

@@ -45,6 +45,8 @@ type Converted = {
   warnings: string[];
 };
 
+type Version = { workflow_id: string; version: number };
+
 export const MAX_LISTED = 100;
 
 /** The endings of files in which ComfyUI saves workflows. */
@@ -161,6 +163,54 @@ export async function openText(transport: Transport, text: string): Promise<Open
   if (!text.trimStart().startsWith("{") || !parseJson(text)) return null;
   const body = { workflow: text, to: "api", text: true };
   return opened(await transport.post<Converted>("workflow/convert", body));
+}
+
+/** An input that is in front of the form; without a label it keeps its own. */
+export type FrontInput = { key: string; label?: string };
+
+/** How the choice of inputs can be kept: each way with its label and what it does. */
+export function waysToSave({ source, key, title }: Opened): [string, string, string][] {
+  if (source.workflow_id) return [["version", "Save", "As a new version of the workflow"]];
+  const ways: [string, string, string][] = [
+    ["store", "Store on the server", "As a workflow that the server keeps"],
+    ["here", "Use here", "Only in this panel, and in its `workflow` in Python"],
+  ];
+  const isFile = key?.startsWith("file:") && key.endsWith(".json") && source.workflow;
+  return isFile ? [["file", "Save", `Into the file ${title}`], ...ways] : ways;
+}
+
+/** Keep the inputs that are in front of a form in its workflow; return what is open then. */
+export async function saveFront(
+  transport: Transport,
+  opened: Opened,
+  front: FrontInput[],
+  machine: string | null,
+  way: string,
+): Promise<Opened> {
+  const { source, key = "", title } = opened;
+  const change = { machine, front, to: "ui", text: true };
+  if (way === "file") {
+    const filename = key.slice("file:".length);
+    const file = { filename, type: "file", path: filename, replace: true };
+    await transport.post("workflow/export", { ...change, ...file });
+    const entry: Entry = { kind: "file", name: filename, title, note: "" };
+    return { ...(await open(transport, entry)), title };
+  }
+  const made = await transport.post<Converted>("workflow/convert", { ...source, ...change });
+  const { workflow_api, workflow } = made;
+  const graphs = { ...(workflow_api && { workflow_api }), workflow };
+  if (way === "here") return { ...opened, key: "", source: graphs };
+  const { workflow_id } = source;
+  const stored = workflow_id
+    ? await transport.post<Version>("workflow/version", {
+        ...graphs,
+        workflow_id,
+        comment: "Inputs of the form chosen",
+      })
+    : await transport.post<Version>("workflow", { ...graphs, name: title || "Workflow" });
+  const { version } = stored;
+  const entry: Entry = { kind: "stored", name: stored.workflow_id, title, note: "", version };
+  return open(transport, { ...entry, title: made.title || title });
 }
 
 const USED = "comfydeploy-workflows"; // the key in the browser's storage
