@@ -350,6 +350,7 @@ class Services:
             self.runs,
             self.machines,
             self._session,
+            self.transfers.callbacks,
             stored_version=self.local_workflows.version,
         )
         assets = AssetRepository(self.database)

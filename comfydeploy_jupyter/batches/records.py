@@ -294,8 +294,9 @@ class BatchRepository(Repository):
         """Record the end of a batch whose points have all ended; return whether it ended now."""
         found = db.execute(
             "UPDATE batches SET finished_at = ?, changes = changes + 1, state = CASE state"  # noqa: S608 - constants
-            " WHEN 'cancelled' THEN state ELSE 'done' END WHERE id = ? AND finished_at IS NULL"
-            " AND state != 'paused' AND NOT EXISTS (SELECT 1 FROM batch_points"
+            " WHEN 'cancelled' THEN state ELSE 'done' END, webhook_status = CASE WHEN"
+            " json_extract(settings, '$.webhook') IS NULL THEN NULL ELSE 'pending' END"
+            " WHERE id = ? AND finished_at IS NULL AND NOT EXISTS (SELECT 1 FROM batch_points"
             f" WHERE batch = ? AND status IN ('waiting', {_OPEN[1:-1]}))",
             (utc_now(), number, number),
         )
@@ -327,6 +328,74 @@ class BatchRepository(Repository):
             (row["id"],),
         )
 
+    @writing
+    def pause(self, db: sqlite3.Connection, batch_id: str) -> None:
+        """Let no further point run until `resume`; those that have a run go on."""
+        row = _open_row(db, batch_id, ("running",))
+        db.execute("UPDATE batches SET state = 'paused', why = '' WHERE id = ?", (row["id"],))
+
+    @writing
+    def resume(self, db: sqlite3.Connection, batch_id: str, session: str) -> None:
+        """Let the points run that wait, and those that were cancelled with the batch."""
+        row = _open_row(db, batch_id, ("paused", "cancelled"))
+        if row["state"] == "cancelled" and row["finished_at"] is None:
+            raise ConflictError(
+                f"The batch {batch_id!r} is still being cancelled",
+                details={"batch_id": batch_id, "state": row["state"]},
+            )
+        if row["state"] == "cancelled":
+            _let_wait(db, row["id"], "cancelled", None)
+        _reopen(db, row["id"], session)
+
+    @writing
+    def retry(
+        self, db: sqlite3.Connection, batch_id: str, session: str, points: Collection[int] | None
+    ) -> int:
+        """Let failed points run again, all or some; return how many. Others are not changed."""
+        row = _open_row(db, batch_id, STATES)
+        found = _let_wait(db, row["id"], "failed", points)
+        if not found:
+            raise ConflictError(
+                f"None of these points of the batch {batch_id!r} has failed",
+                details={"batch_id": batch_id, "state": row["state"]},
+            )
+        if row["state"] != "running":
+            _reopen(db, row["id"], session)
+        return found
+
+    @writing
+    def relabel(self, db: sqlite3.Connection, batch_id: str, labels: dict[str, str]) -> int:
+        """Replace the labels of a batch and of its runs; return its key in the store."""
+        number: int = _open_row(db, batch_id, STATES)["id"]
+        text = json.dumps(labels)
+        db.execute(
+            "UPDATE batches SET labels = ?1, request = json_set(request, '$.metadata', json(?1))"
+            " WHERE id = ?2",
+            (text, number),
+        )
+        metadata = text if labels else None
+        db.execute("UPDATE runs SET metadata = ? WHERE batch = ?", (metadata, batch_id))
+        return number
+
+    @writing
+    def delete(self, db: sqlite3.Connection, batch_id: str) -> None:
+        """Delete a batch and its points; its runs stay as single ones."""
+        row = _open_row(db, batch_id, STATES)
+        db.execute("DELETE FROM batches WHERE id = ?", (row["id"],))
+        db.execute("UPDATE runs SET batch = NULL, point = NULL WHERE batch = ?", (batch_id,))
+
+    @reading
+    def untold(self, db: sqlite3.Connection, session: str) -> list[Batch]:
+        """Return the batches of a server that have ended, and whose webhooks do not know it."""
+        rows = db.execute(
+            "SELECT * FROM batches WHERE webhook_status = 'pending' AND session = ?", (session,)
+        )
+        return readable(rows, _batch, "The batch", "batch_id")
+
+    @writing
+    def told(self, db: sqlite3.Connection, number: int) -> None:
+        db.execute("UPDATE batches SET webhook_status = 'sent' WHERE id = ?", (number,))
+
     @reading
     def runs(self, db: sqlite3.Connection, number: int) -> list[str]:
         """Return the ids of the runs of a batch that have not ended."""
@@ -338,10 +407,10 @@ class BatchRepository(Repository):
 
     @writing
     def claim(self, db: sqlite3.Connection, sessions: Collection[str], session: str) -> None:
-        """Take over the open batches of servers that have ended."""
+        """Take over the batches of servers that have ended, if there is something left to do."""
         db.execute(
-            "UPDATE batches SET session = ? WHERE finished_at IS NULL"
-            " AND session IN (SELECT value FROM json_each(?))",
+            "UPDATE batches SET session = ? WHERE (finished_at IS NULL"
+            " OR webhook_status = 'pending') AND session IN (SELECT value FROM json_each(?))",
             (session, json.dumps(list(sessions))),
         )
 
@@ -424,7 +493,7 @@ def _encoded(body: Any) -> bytes | None:
 def _open_row(db: sqlite3.Connection, batch_id: str, states: Sequence[str]) -> sqlite3.Row:
     """Return the row of a batch; ConflictError if it is in none of some states."""
     row: sqlite3.Row | None = db.execute(
-        "SELECT id, state FROM batches WHERE batch_id = ?", (batch_id,)
+        "SELECT id, state, finished_at FROM batches WHERE batch_id = ?", (batch_id,)
     ).fetchone()
     if row is None:
         raise unknown_batch(batch_id)
@@ -434,6 +503,29 @@ def _open_row(db: sqlite3.Connection, batch_id: str, states: Sequence[str]) -> s
             details={"batch_id": batch_id, "state": row["state"]},
         )
     return row
+
+
+def _let_wait(
+    db: sqlite3.Connection, number: int, status: str, points: Collection[int] | None
+) -> int:
+    """Let points with a status wait, and those that are equal to them; return how many."""
+    chosen = None if points is None else json.dumps(list(points))
+    return db.execute(
+        "UPDATE batch_points SET status = 'waiting', attempts = 0, error = NULL, changed = 0"
+        " WHERE batch = ?1 AND status = ?2 AND (?3 IS NULL OR key IN (SELECT key"
+        " FROM batch_points WHERE batch = ?1 AND position IN (SELECT value FROM json_each(?3))))",
+        (number, status, chosen),
+    ).rowcount
+
+
+def _reopen(db: sqlite3.Connection, number: int, session: str) -> None:
+    """Let the points of a batch run here, until again as many have failed as may."""
+    db.execute(
+        "UPDATE batches SET state = 'running', why = '', finished_at = NULL, session = ?,"
+        " stop_at = json_extract(settings, '$.stop_after') + (SELECT count(*) FROM batch_points"
+        " WHERE batch = batches.id AND status = 'failed') WHERE id = ?",
+        (session, number),
+    )
 
 
 def _batch(row: sqlite3.Row) -> Batch:

@@ -33,8 +33,10 @@ from ..errors import (
     TooLargeError,
 )
 from ..request_models import PointRun
+from ..runs.deletion import Deleted
 from ..runs.prepare import DEFINITIONS_MAX_AGE
-from ..runs.records import FINAL
+from ..runs.records import FINAL, RunFilter
+from ..transfers.callbacks import CallbackTarget
 from ..util import worker
 from ..util.jsons import PROCESS_ABOVE, RawJSON, is_large
 from ..util.tasks import BackgroundTasks, wait_until_set
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from ..runs.run import Run
     from ..runs.service import RunService
     from ..store.session import Session
+    from ..transfers.callbacks import Callbacks
     from .plan import Plan
     from .records import BatchRepository, Point, PointFilter
 
@@ -98,6 +101,7 @@ class Batches:
         runs: RunService,
         machines: MachineRegistry,
         session: Session,
+        callbacks: Callbacks,
         *,
         stored_version: Callable[[str, int | None], Awaitable[dict[str, Any]]],
     ) -> None:
@@ -105,6 +109,7 @@ class Batches:
         self._runs = runs
         self._machines = machines
         self._session = session
+        self._callbacks = callbacks
         self._stored_version = stored_version
         self._driven: dict[int, _Driven] = {}
         self._wake = asyncio.Event()  # set when there may be a batch on another machine
@@ -121,6 +126,8 @@ class Batches:
     async def recover(self, sessions: Collection[str]) -> None:
         """Go on with the batches of servers that have ended."""
         await self._repository.claim(sessions, self._session.id)
+        for batch in await self._repository.untold(self._session.id):
+            await self._tell(batch)
         self._changed()
 
     async def close(self) -> None:
@@ -419,10 +426,31 @@ class Batches:
         return driven.request.model_copy(update=changes)
 
     async def _end(self, driven: _Driven) -> None:
-        if await self._repository.finish(driven.batch.number):
-            log.info("Batch %s has ended", driven.batch.batch_id)
-            self._driven.pop(driven.batch.number, None)
-            self._notify(driven.batch.batch_id)
+        batch = driven.batch
+        if await self._repository.finish(batch.number):
+            log.info("Batch %s has ended", batch.batch_id)
+            self._driven.pop(batch.number, None)
+            self._notify(batch.batch_id)
+            if batch.settings["webhook"]:
+                await self._tell(batch)
+
+    async def _tell(self, batch: Batch) -> None:
+        """Send the end of a batch to its webhook; stored until it is delivered."""
+        found = await self.get(batch.batch_id)
+        names = (
+            *("batch_id", "title", "key", "state", "total", "counts", "labels"),
+            *("created_at", "finished_at"),
+        )
+        body = json.dumps({name: found[name] for name in names}).encode()
+        target = CallbackTarget(
+            batch.batch_id, self._session.id, status_endpoint=batch.settings["webhook"]
+        )
+        if self._callbacks.target(batch.batch_id) is None:  # else it was stored before a restart
+            await self._callbacks.add(target)
+            self._callbacks.send(target, body)
+            self._callbacks.finish(target)
+            await self._callbacks.flush()
+        await self._repository.told(batch.number)
 
     async def _interrupt(self, driven: _Driven) -> None:
         """Cancel the runs of a cancelled batch, each of them once: the engine repeats it."""
@@ -446,6 +474,50 @@ class Batches:
         await self._repository.cancel(batch_id)
         self._changed(batch_id)
         return await self.get(batch_id)
+
+    async def pause(self, batch_id: str) -> dict[str, Any]:
+        """Queue no further points; those that are queued or run go on."""
+        await self._repository.pause(batch_id)
+        self._changed(batch_id)
+        return await self.get(batch_id)
+
+    async def resume(self, batch_id: str) -> dict[str, Any]:
+        """Go on with the points that wait, or were cancelled with the batch."""
+        await self._repository.resume(batch_id, self._session.id)
+        self._changed(batch_id)
+        return await self.get(batch_id)
+
+    async def retry(self, batch_id: str, points: Collection[int] | None) -> dict[str, Any]:
+        """Run failed points again, all or some."""
+        await self._repository.retry(batch_id, self._session.id, points)
+        self._changed(batch_id)
+        return await self.get(batch_id)
+
+    async def relabel(self, batch_id: str, labels: dict[str, str]) -> dict[str, Any]:
+        """Replace the labels of a batch and of its runs."""
+        number = await self._repository.relabel(batch_id, labels)
+        if number in self._driven:
+            self._driven[number].request = None
+        for run in self._runs.active:
+            if run.record.batch == batch_id:
+                run.record.metadata = labels
+        return await self.get(batch_id)
+
+    async def delete(self, batch_id: str, *, runs: bool, files: bool) -> Deleted:
+        """Delete a batch that has ended, and if wanted its runs and their files."""
+        batch = await self._repository.get(batch_id)
+        if batch.state == "running" or (await self._repository.work(batch.number)).active:
+            raise ConflictError(
+                f"The batch {batch_id!r} has points that run: cancel it first",
+                details={"batch_id": batch_id, "state": batch.state},
+            )
+        deleted = Deleted()
+        if runs or files:
+            which = RunFilter(batch=batch_id)
+            deleted = await self._runs.deleter.delete(which, files=files)
+        await self._repository.delete(batch_id)
+        self._changed(batch_id)
+        return deleted
 
     # -- reading -------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from tornado.iostream import StreamClosedError
@@ -22,7 +22,7 @@ from ..request_models import BatchRequest, Model, optional, required
 from . import route
 from .base import COMMENT, HEARTBEAT, Handler
 from .route import EVENTS, MACHINE, TIME, Content, Header, Link, ReplyModel, Success
-from .runs import RunReply, StreamEvent
+from .runs import RunReply, RunsDeleteReply, StreamEvent
 
 _EVENT_ID = re.compile(r"(\d{1,18})-(\d{1,18})", re.ASCII)
 
@@ -46,6 +46,23 @@ class PointsQuery(Model):
     status: PointStatus | None = optional("Only points with this status.", "failed")
     values: dict[str, str] | None = optional(
         "Only points with these values: `values[1.width]=64`.", {"1.width": "64"}
+    )
+
+
+class RetryRequest(Model):
+    points: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None = optional(
+        "The numbers of failed points; by default all that have failed.", [3]
+    )
+
+
+class LabelsRequest(Model):
+    labels: fields.Labels = required("The labels, which replace those it has.", {"client": "acme"})
+
+
+class DeleteQuery(Model):
+    runs: bool = optional("Whether its runs are deleted, too.", True, default=False)
+    files: bool = optional(
+        "Whether its runs and their output files are deleted, too.", True, default=False
     )
 
 
@@ -258,3 +275,39 @@ class BatchesHandler(Handler):
     async def cancel_batch(self, batch_id: str) -> None:
         """Cancel the points of a batch that have not ended."""
         await self.reply_large(await self.services.batches.cancel(batch_id))
+
+    @route.post("batch/{batch_id}/pause", "pauseBatch")
+    @_reply
+    @route.errors(NotFoundError, ConflictError)
+    async def pause_batch(self, batch_id: str) -> None:
+        """Let no further point of a batch run; those that are queued go on."""
+        await self.reply_large(await self.services.batches.pause(batch_id))
+
+    @route.post("batch/{batch_id}/resume", "resumeBatch")
+    @_reply
+    @route.errors(NotFoundError, ConflictError)
+    async def resume_batch(self, batch_id: str) -> None:
+        """Go on with a batch that is paused or cancelled."""
+        await self.reply_large(await self.services.batches.resume(batch_id))
+
+    @route.post("batch/{batch_id}/retry", "retryBatch")
+    @_reply
+    @route.errors(NotFoundError, ConflictError)
+    async def retry_batch(self, batch_id: str, body: RetryRequest) -> None:
+        """Run points of a batch again that have failed."""
+        await self.reply_large(await self.services.batches.retry(batch_id, body.points))
+
+    @route.mount("PATCH", "batch/{batch_id}", "labelBatch")
+    @_reply
+    @route.errors(NotFoundError)
+    async def label_batch(self, batch_id: str, body: LabelsRequest) -> None:
+        """Replace the labels of a batch and of its runs."""
+        await self.reply_large(await self.services.batches.relabel(batch_id, body.labels))
+
+    @route.mount("DELETE", "batch/{batch_id}", "deleteBatch")
+    @route.replies(RunsDeleteReply, "The batch is deleted, and what of its runs.")
+    @route.errors(NotFoundError, ConflictError)
+    async def delete_batch(self, batch_id: str, query: DeleteQuery) -> Any:
+        """Delete a batch that does not run; its runs stay, unless asked otherwise."""
+        deleted = await self.services.batches.delete(batch_id, runs=query.runs, files=query.files)
+        return deleted.reply()

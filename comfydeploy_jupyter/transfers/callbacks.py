@@ -195,7 +195,7 @@ class Callbacks:
     async def close(self) -> None:
         """Stop delivering. Undelivered messages stay in the store."""
         await close_each(self._tasks.close, self._writer.close)
-        await self._flush()
+        await self.flush()
 
     async def add(self, target: CallbackTarget) -> None:
         """Store the target of a new run; after this its messages can be sent.
@@ -372,10 +372,10 @@ class Callbacks:
     async def _write(self) -> None:
         while True:
             await self._to_write.wait()
-            await self._flush()
+            await self.flush()
             await asyncio.sleep(GATHER)
 
-    async def _flush(self) -> None:
+    async def flush(self) -> None:
         """Write changes to the store; a message that has been delivered by then is never written.
 
         Changes that could not be written, or may not have been, are written the next time.

@@ -7,9 +7,11 @@ import json
 import time
 import uuid
 from contextlib import suppress
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from aiohttp import web
 
 from tests.helpers.comfyui import free_port
 from tests.helpers.graphs import node
@@ -275,6 +277,107 @@ async def test_too_many_failures_pause_a_batch(api, instant):
     found = await until_async(batch, lambda found: found["state"] == "paused")
     assert found["why"] == "2 points have failed"
     assert found["counts"] == {"failed": 2, "waiting": 6}
+
+
+async def test_pause_and_resume(api, instant):
+    instant.released.clear()
+    batch_id = await create(api, inputs={"text": {"$vary": [*"abcd"]}})
+    await until_async(lambda: instant.load, lambda load: sum(load) == 2)
+    code, batch = await api.post(f"batch/{batch_id}/pause")
+    assert (code, batch["state"]) == (200, "paused")
+    assert (await api.post(f"batch/{batch_id}/pause"))[0] == 409
+    instant.released.set()
+
+    async def counts() -> dict[str, int]:
+        return dict((await api.get(f"batch/{batch_id}"))[1]["counts"])
+
+    await until_async(counts, lambda found: found == {"success": 2, "waiting": 2})
+    await asyncio.sleep(0.2)
+    assert await counts() == {"success": 2, "waiting": 2}
+    assert (await api.post(f"batch/{batch_id}/resume"))[1]["state"] == "running"
+    assert (await ended(api, batch_id))["counts"] == {"success": 4}
+    assert (await api.post(f"batch/{batch_id}/resume"))[0] == 409
+
+
+async def test_a_cancelled_batch_can_go_on(api, instant):
+    instant.released.clear()
+    batch_id = await create(api, inputs={"text": {"$vary": [*"abcd"]}})
+    await until_async(lambda: instant.load, lambda load: sum(load) == 2)
+    await api.post(f"batch/{batch_id}/cancel")
+    instant.released.set()
+    await ended(api, batch_id)
+    batch = (await api.post(f"batch/{batch_id}/resume"))[1]
+    assert (batch["state"], batch["finished_at"]) == ("running", None)
+    batch = await ended(api, batch_id)
+    assert (batch["state"], batch["counts"]) == ("done", {"success": 4})
+
+
+async def test_failed_points_run_again(api, instant):
+    instant.fails = True
+    points_of = [{"text": "a"}, {"text": "b"}, {"text": "c"}, {"text": "a"}]
+    batch_id = await create(api, points=points_of, stop_after=4)
+    await ended(api, batch_id)
+    instant.fails = False
+    for numbers, counts in (([3], {"success": 2, "failed": 2}), (None, {"success": 4})):
+        code, batch = await api.post(f"batch/{batch_id}/retry", {"points": numbers})
+        assert (code, batch["state"]) == (200, "running")
+        assert (await ended(api, batch_id))["counts"] == counts
+    assert (await api.post(f"batch/{batch_id}/retry", {}))[0] == 409
+    assert (await api.post(f"batch/{batch_id}/retry", {"points": [0, -1]}))[0] == 400
+
+
+async def test_labels_can_be_changed(api):
+    batch_id = await create(api, points=[{"text": "a"}], labels={"client": "acme"})
+    await ended(api, batch_id)
+    code, batch = await api.call(
+        "PATCH", f"batch/{batch_id}", body=json.dumps({"labels": {"project": "ü"}})
+    )
+    assert (code, batch["labels"]) == (200, {"project": "ü"})
+    assert (await points(api, batch_id))[0]["run"]["metadata"] == {"project": "ü"}
+    assert (await api.get("batches", **{"labels[client]": "acme"}))[1]["total"] == 0
+
+
+async def test_delete(api, instant):
+    instant.released.clear()
+    batch_id = await create(api, points=[{"text": "a"}, {"text": "b"}])
+    await until_async(lambda: instant.load, lambda load: sum(load) == 2)
+    assert (await api.call("DELETE", f"batch/{batch_id}"))[0] == 409
+    instant.released.set()
+    await ended(api, batch_id)
+    assert (await api.call("DELETE", f"batch/{batch_id}"))[1]["runs"] == 0
+    assert (await api.get(f"batch/{batch_id}"))[0] == 404
+    assert len((await api.get("runs", single="true"))[1]) == 2
+    batch_id = await create(api, points=[{"text": "c"}, {"text": "d"}])
+    await ended(api, batch_id)
+    code, reply = await api.call("DELETE", f"batch/{batch_id}", params={"files": "true"})
+    assert (code, reply["runs"]) == (200, 2)
+    assert len((await api.get("runs"))[1]) == 2
+
+
+async def test_a_webhook_gets_the_end(api, endpoint):
+    batch_id = await create(api, points=[{"text": "a"}, {"text": "b"}], webhook=endpoint.url)
+    await ended(api, batch_id)
+    (message,) = await until_async(lambda: endpoint.messages)
+    assert (message["batch_id"], message["state"]) == (batch_id, "done")
+    assert (message["counts"], message["total"]) == ({"success": 2}, 2)
+
+
+@pytest.fixture
+def endpoint(jp_asyncio_loop) -> Iterator[Any]:
+    """A server that keeps what is posted to it."""
+    messages: list[Any] = []
+
+    async def keep(request: web.Request) -> web.Response:
+        messages.append(await request.json())
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_post("/end", keep)
+    runner, port = web.AppRunner(app), free_port()
+    jp_asyncio_loop.run_until_complete(runner.setup())
+    jp_asyncio_loop.run_until_complete(web.TCPSite(runner, "127.0.0.1", port).start())
+    yield SimpleNamespace(url=f"http://127.0.0.1:{port}/end", messages=messages)
+    jp_asyncio_loop.run_until_complete(runner.cleanup())
 
 
 async def test_many_points_are_accepted_quickly_and_take_no_memory(api, extension, instant):

@@ -101,7 +101,7 @@ INSIDE = {
 # They name a program or a folder that this user may have used anyway; see docs/security.md.
 PROGRAMS = {"comfyui_path", "shared_dir"}
 # Whether the files of runs are deleted too.
-NO_PATHS = {("post", "runs/delete", "files")}
+NO_PATHS = {("post", "runs/delete", "files"), ("delete", "batch/{batch_id}", "files")}
 # Parts of the form of an upload: tests/files/test_names.py and test_uploads.py.
 IN_FORMS = {("post", "upload-file", "subfolder")}
 
