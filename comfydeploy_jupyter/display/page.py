@@ -192,6 +192,7 @@ class View(anywidget.AnyWidget):
 
 
 def server_facts(comfy: Comfy, status: Mapping[str, Any] | None = None) -> dict[str, str]:
-    """Return the path of the server's base URL and its id: by these a page finds it."""
+    """Return the address of the server, its path and its id: by these two a page finds it."""
     status = comfy.status() if status is None else status
-    return {"base": urlsplit(comfy.server.url).path, "instance": str(status.get("instance", ""))}
+    url = comfy.server.url
+    return {"url": url, "base": urlsplit(url).path, "instance": str(status.get("instance", ""))}

@@ -22,7 +22,7 @@ export function exact(digits: string): number | Exact {
   return Number.isSafeInteger(number) ? number : new Exact(BigInt(digits).toString());
 }
 
-/** Return a value as JSON. */
-export function toJson(value: unknown): string {
-  return JSON.stringify(value).replace(MARKED, "$1");
+/** Return a value as JSON, on one line without `indent`. */
+export function toJson(value: unknown, indent?: number): string {
+  return JSON.stringify(value, null, indent).replace(MARKED, "$1");
 }

@@ -6,8 +6,8 @@ const REACH_TIMEOUT = 5000; // ms
 
 type PageConfig = { baseUrl?: string; token?: string; serverRoot?: string };
 
-/** The server that the kernel uses: the path of its base URL, and its id. Empty until known. */
-export type ServerFacts = { base?: string; instance?: string };
+/** The server that the kernel uses: its base URL, the path of that, and its id. Empty until known. */
+export type ServerFacts = { url?: string; base?: string; instance?: string };
 
 /** Return the data about the server in pages of JupyterLab or Notebook; empty in other pages. */
 export function pageConfig(): PageConfig {

@@ -1,8 +1,11 @@
-"""What an author does in a RunPanel: choose the inputs in front."""
+"""What an author does in a RunPanel: choose the inputs in front, and take code for the values."""
 
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -109,3 +112,60 @@ def test_the_author_chooses_the_inputs_in_front(open_run_panel: Any, lab: Jupyte
     code = "print(panel.workflow.to_ui()['extra']['linearData']['inputs'])"
     opened.run(code)
     expect(opened.page.locator(".jp-OutputArea-output pre").last).to_have_text("[[1, 'token']]")
+
+
+@pytest.mark.parametrize("kind", ["stored", "file", "graph"])
+def test_copied_code_runs_with_the_present_values(
+    open_notebook: Any, lab: JupyterProcess, kind: str
+) -> None:
+    comfy = Comfy(lab.url, lab.token)
+    graph = {
+        "1": node("TestText", "Say", text="a \\ true null \ud83d\ude00 NaN", token="t"),
+        "2": node("TestText", "Twice", text="b", token="t"),
+    }
+    given: Any = graph
+    if kind == "stored":
+        given = comfy.workflows.save(graph, "Copied").id
+    elif kind == "file":
+        given = "copied it's.json"
+        (lab.root / given).write_text(json.dumps(graph))
+    opened = open_notebook(f"from comfydeploy_jupyter import RunPanel\nRunPanel({given!r})")
+    panel, page = opened.panel, opened.page
+    field(panel, "Say: text").fill(HOSTILE)
+    panel.get_by_label("times").fill("2")
+    page.evaluate(
+        "() => { navigator.clipboard.writeText = async (text) => { window.copied = text; }; }"
+    )
+
+    def copied(name: str) -> str:
+        act(panel, name)
+        expect(panel.get_by_role("status").filter(has_text="Copied")).to_be_visible()
+        return str(page.evaluate("() => window.copied"))
+
+    python, curl = copied("Copy as Python"), copied("Copy as curl")
+    assert lab.token not in python + curl
+    assert lab.url in python
+    assert ("Twice" in python) == (kind == "graph")
+    before = {run.prompt_id for run in comfy.runs(limit=1000)}
+    environment = {**os.environ, "JUPYTER_TOKEN": lab.token}
+    done = subprocess.run(
+        ["bash", "-eu", "-c", curl], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count('"success"') >= 2, done.stdout
+    environment |= {"COMFYDEPLOY_JUPYTER_URL": lab.url, "COMFYDEPLOY_JUPYTER_TOKEN": lab.token}
+    code = f"{python}\nassert len(results) == 2"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=lab.root,
+    )
+    assert done.returncode == 0, done.stderr
+    new = [run for run in comfy.runs(limit=1000) if run.prompt_id not in before]
+    assert len(new) == 4
+    for run in new:
+        assert run.record["inputs"] == {"1.text": HOSTILE}
+        assert sorted(run.wait(60).texts) == sorted([HOSTILE, "b"])

@@ -42,10 +42,10 @@ async function fromServer() {
   const { baseUrl } = pageConfig();
   if (!baseUrl) return null;
   try {
-    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"31ea4ef4752b824a"}`;
+    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"5ae347b4370c08e7"}`;
     const reply = await fetch(url, { headers: pageHeaders() });
     const text = reply.ok ? await reply.text() : "";
-    return text.startsWith(`// ${"31ea4ef4752b824a"} `) ? text : null;
+    return text.startsWith(`// ${"5ae347b4370c08e7"} `) ? text : null;
   } catch {
     return null;
   }
@@ -74,9 +74,9 @@ function panels(model) {
   const page = globalThis;
   page[LOADED] ??= {};
   const loaded = page[LOADED];
-  loaded["31ea4ef4752b824a"] ??= load(model);
-  loaded["31ea4ef4752b824a"].catch(() => delete loaded["31ea4ef4752b824a"]);
-  return loaded["31ea4ef4752b824a"];
+  loaded["5ae347b4370c08e7"] ??= load(model);
+  loaded["5ae347b4370c08e7"].catch(() => delete loaded["5ae347b4370c08e7"]);
+  return loaded["5ae347b4370c08e7"];
 }
 function render({ model, el }) {
   let end = () => {

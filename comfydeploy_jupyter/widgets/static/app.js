@@ -2,8 +2,8 @@
 
 // src/exact.ts
 var MARKED = /"\\u0001exact:(-?\d+)"/g;
-function toJson(value) {
-  return JSON.stringify(value).replace(MARKED, "$1");
+function toJson(value, indent) {
+  return JSON.stringify(value, null, indent).replace(MARKED, "$1");
 }
 
 // src/format.ts
@@ -41,7 +41,7 @@ function typed() {
   }
 }
 async function open(el2) {
-  const { mountAlone, Straight } = await import(`./panels.js?v=${"31ea4ef4752b824a"}`);
+  const { mountAlone, Straight } = await import(`./panels.js?v=${"5ae347b4370c08e7"}`);
   const transport = new Straight(pageConfig().baseUrl ?? "/");
   const given = parseJson(document.getElementById("comfydeploy-app")?.textContent);
   let { error = "" } = given ?? {};

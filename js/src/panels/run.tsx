@@ -2,7 +2,7 @@
 
 import { effect, useSignal } from "@preact/signals";
 import { useEffect, useMemo, useRef } from "preact/hooks";
-import { write } from "../clipboard.ts";
+import { SHOWN_FOR, write } from "../clipboard.ts";
 import { ChooseInputs } from "../components/choose_inputs.tsx";
 import { FormView } from "../components/form_view.tsx";
 import { Gallery, useDetails } from "../components/gallery.tsx";
@@ -20,10 +20,12 @@ import {
   usePolling,
   useTask,
 } from "../components/ui.tsx";
+import { messageOf } from "../format.ts";
 import type { ServerFacts } from "../server.ts";
 import type { ShownFile } from "../shown_runs.ts";
 import { type FormNote, FormState, type Inputs } from "../state/form.ts";
 import { RunQueue, type RunRecord } from "../state/runs.ts";
+import { asCurl, asPython, wantedOf } from "../state/snippets.ts";
 import type { PanelProps } from "../state/traits.ts";
 import { toQuery } from "../transport.ts";
 import { useChoices, WorkflowPicker, WorkflowStart } from "../workflows/picker.tsx";
@@ -234,6 +236,25 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
     return new URL(`${transport.base}comfyui-deploy/app${toQuery(query)}`, location.href).href;
   };
   const isChoosing = useSignal(false);
+  /** Whether code was copied; for a moment. */
+  const copied = useSignal("");
+  const copy = async (as: typeof asPython) => {
+    const shown = traits.shown_workflow.peek();
+    const number = Math.max(1, Math.floor(Number(times.value)) || 1);
+    const wanted = shown && wantedOf(form, shown, traits.machine.value, number);
+    wrong.value = wanted ? "" : (Object.keys(form.problems.peek())[0] ?? "");
+    if (!wanted) return focus.current();
+    const { base } = transport;
+    const own = base === null ? traits.server.value.url : base;
+    const { origin, pathname } = new URL(own ?? "", location.href);
+    copied.value = await write(as(wanted, origin + pathname)).then(
+      () => "Copied",
+      (error) => `Not copied: ${messageOf(error)}`,
+    );
+    setTimeout(() => {
+      copied.value = "";
+    }, 2 * SHOWN_FOR);
+  };
 
   const choices = useChoices(transport, traits.directory.value || null);
   const show = (opened: Opened) =>
@@ -270,6 +291,8 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
         isChoosing.value = true;
       },
     },
+    { label: "Copy as Python", icon: "copy", onClick: () => copy(asPython) },
+    { label: "Copy as curl", icon: "copy", onClick: () => copy(asCurl) },
   ];
   const lost = {
     about: "opening",
@@ -304,7 +327,7 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
           runs={runs}
           times={times}
           isReady={workflow !== null && !form.problem.value}
-          state={state}
+          state={copied.value || state}
           actions={actions.map((each) => ({ ...each, disabled: !isReady }))}
           error={error}
           onDownload={error.includes(NOT_HERE) ? download.value : null}

@@ -110,6 +110,8 @@ export class FormState {
   readonly others = signal<Record<string, string>>({});
   /** The seeds that every run keeps. */
   readonly locked = signal<string[]>([]);
+  /** Those that ComfyUI's editor draws anew for each run. */
+  unlocked: string[] = [];
   readonly title = signal("");
   readonly outputs = signal<string[]>([]);
   readonly notes = signal<FormNote[]>([]);
@@ -247,6 +249,7 @@ export class FormState {
     this.rows.value = rows;
     this.problems.value = reply.problems;
     this.others.value = reply.others;
+    this.unlocked = reply.unlocked;
     this.title.value = reply.title;
     this.outputs.value = reply.outputs;
     this.notes.value = reply.notes;
