@@ -499,10 +499,11 @@ class ComfyDeploy(ExtensionApp):
 
     def emit(self, name: str, data: dict[str, Any]) -> None:
         """Emit an event to Jupyter's event system; a fault of a listener is only logged."""
-        if self.serverapp is None or self.serverapp.event_logger is None:
+        events = None if self.serverapp is None else self.serverapp.event_logger
+        if events is None:
             return
         try:
-            self.serverapp.event_logger.emit(schema_id=EVENTS[name], data=data)
+            events.emit(schema_id=EVENTS[name], data=data)
         except Exception:
             log.exception("An event of %s could not be emitted", name)
 

@@ -1069,7 +1069,7 @@ class NodeDefinitions:
         """Return definitions that may be the JSON of ``object_info``, or None for none."""
         if isinstance(definitions, NodeDefinitions):
             return definitions
-        return cls({} if definitions is None else definitions)
+        return _UNKNOWN if definitions is None else cls(definitions)
 
     def get(self, class_type: Any) -> NodeClass | None:
         """Return a class by its name, or None if this ComfyUI does not have it."""
@@ -1121,6 +1121,7 @@ class NodeDefinitions:
 
 
 AnyDefinitions: TypeAlias = NodeDefinitions | Mapping[str, Any] | None
+_UNKNOWN = NodeDefinitions({})
 
 
 # -- Custom Combo, whose choices are texts on the node itself ----------------------------------

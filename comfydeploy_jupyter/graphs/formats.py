@@ -180,7 +180,7 @@ def same_graph(a: AnyGraph, b: AnyGraph) -> bool:
 
 def mapping(value: object) -> Mapping[str, Any]:
     """Return a JSON object, and an empty one for any other value."""
-    return value if isinstance(value, (dict, Mapping)) else {}
+    return value if value and isinstance(value, (dict, Mapping)) else {}
 
 
 def sequence(value: object) -> Sequence[Any]:

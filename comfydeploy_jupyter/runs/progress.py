@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -23,8 +23,7 @@ PACE_STEPS, PACE_SECONDS = 2, 0.5  # steps and seconds after which the pace of a
 RECENT = 3  # latest executions of a node from which its duration is estimated
 
 
-@dataclass(frozen=True)
-class NodeWork:
+class NodeWork(NamedTuple):
     seconds: float
     steps: int = 0  # in its first report; 0 without steps
     phases: int = 0  # times that its steps started again from the beginning
@@ -147,7 +146,7 @@ class Progress:
         self._base = self.fraction()
         for node, works in found.items():
             seconds = median(work.seconds for work in works)
-            self._usual[node] = replace(works[0], seconds=seconds)
+            self._usual[node] = works[0]._replace(seconds=seconds)
         for node, left in (*self._waiting.items(), *self._running.items()):
             left.usual = self._usual.get(node)
         self._update_weights()
@@ -386,9 +385,11 @@ class LiveStatus(Progress):
                 value += done * part
             self.reach(node, value, total, loops=True)
 
-    def note_states(self, states: object) -> None:
+    def note_states(self, states: object) -> bool:
+        """Follow the states of nodes; return whether one has begun or ended."""
         if not isinstance(states, dict):
-            return
+            return False
+        before = len(self._waiting), len(self._running)
         for node, state in states.items():
             if not isinstance(state, dict):
                 continue
@@ -397,6 +398,7 @@ class LiveStatus(Progress):
                 self.begin(node)
             elif state.get("state") == FINISHED:
                 self._end_node(node)
+        return before != (len(self._waiting), len(self._running))
 
     def stop(self) -> None:
         """Record that no node is executing any more; those that were are not done."""

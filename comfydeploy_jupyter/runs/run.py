@@ -108,6 +108,7 @@ class Run(RunState):
             data = live.with_culprit(data)
         node = data.get("node")
         output = data.get("output") if event.type == "executed" else None
+        moves = event.type != "executed"  # whether it changes the progress
         if event.type == "execution_cached":
             listed = data.get("nodes")
             nodes = [str(node) for node in listed] if isinstance(listed, list) else []
@@ -118,7 +119,7 @@ class Run(RunState):
         elif event.type == "progress" and node is not None:
             live.step(str(node), data)
         elif event.type == "progress_state":
-            live.note_states(data.get("nodes"))
+            moves = live.note_states(data.get("nodes"))
         elif event.type == "progress_text":
             live.iterate(self._loops.iterations, self._loops.present)
         elif isinstance(output, dict):
@@ -139,7 +140,7 @@ class Run(RunState):
         if isinstance(output, dict):
             linked = self.with_urls(output) if self.with_urls is not None else output
             self.emit("output_ready", {**data, "output": linked}, size=size)
-        if event.type != "executed":
+        if moves:
             self._emit_live(force=event.type == "executing" and node is not None)
 
     def show_preview(self, preview: Preview) -> None:

@@ -327,6 +327,7 @@ class RunState:
         new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
     ) -> None:
         self.record = record
+        self.prompt_id = record.prompt_id
         self.live_status = live_status
         self.state = state
         self.outcome: RunRecord | None = None  # the record of its end while that is being stored
@@ -348,10 +349,6 @@ class RunState:
         self._new_id = new_id
         self._next_id: tuple[str, str] = ("", "")
         self._enter()
-
-    @property
-    def prompt_id(self) -> str:
-        return self.record.prompt_id
 
     @property
     def comfyui_id(self) -> str:

@@ -21,6 +21,7 @@ from tests.helpers.bodies import picture
 from tests.helpers.comfyui import is_today
 from tests.helpers.jupyter import parse_stream
 from tests.helpers.selection import few
+from tests.helpers.waiting import until_async
 
 STREAM = "comfyui-deploy/run/streaming"
 
@@ -300,9 +301,11 @@ async def test_timeout_ends_the_stream_but_not_the_run(events, api, chain):
     assert messages[:-2] + rest == whole
 
 
-async def test_many_streams_follow_one_run(events, api, chain):
+async def test_many_streams_follow_one_run(events, extension, api, chain):
     graph = chain(("TestProgress", {"steps": 20, "delay": 0.02}))
     params = {"prompt_id": await api.start(graph)}
+    run = extension.services.runs.find(params["prompt_id"])
+    await until_async(lambda: run.log.last_id >= 4)
 
     async def after(event_id: int) -> list:
         return await events("GET", params=params, headers={"Last-Event-ID": str(event_id)})
