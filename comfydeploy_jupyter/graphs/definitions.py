@@ -260,7 +260,8 @@ class Input:
         least, most, fields = self.replaced.rows
         found: dict[int, _Section] = {}
         for key, index, own in self._keys_of_rows(inputs):
-            if own not in fields or not _INDEX.fullmatch(index):
+            known = own in fields or own.partition(".")[0] in self.replaced.nested
+            if not known or not _INDEX.fullmatch(index):
                 expected = f"{self.name}.<index>.<template field>"
                 details = f"Invalid DynamicGroup input key '{key}'; expected '{expected}'."
                 raise DynamicInputError(key, details)
@@ -346,6 +347,7 @@ class _Replaced:
         self.grown: tuple[Input, ...] = ()  # the inputs of an autogrow group
         # of a group of rows: the least and the most number of rows, and the names of their fields
         self.rows: tuple[int, int, Collection[str]] = (0, 0, ())
+        self.nested: Collection[str] = ()  # of these fields, those that have inputs of their own
         self.made: dict[int, _Section] = {}  # the rows that were used so far
         self.fault: str | None = None  # why ComfyUI cannot read it
         definition = declared.definition
@@ -374,6 +376,14 @@ class _Replaced:
         sections = [extra["template"].get(section) or {} for section in ("required", "optional")]
         least = max(0, int(extra["min"]))
         self.rows = least, int(extra["max"]), {*sections[0], *sections[1]}
+        self.nested = {
+            name
+            for section in sections
+            for name, kind in section.items()
+            if sequence(kind)
+            and isinstance(kind[0], str)
+            and (kind[0] in _DYNAMIC or is_newer(kind[0]))
+        }
 
     def read_slot(self, _: Input, extra: Mapping[str, Any]) -> None:
         self.branches[None] = extra["inputs"]

@@ -16,6 +16,7 @@ from comfydeploy_jupyter.graphs.diff import diff_graphs
 from comfydeploy_jupyter.graphs.export import python_script, variable_names
 from comfydeploy_jupyter.graphs.form import with_rows, workflow_form
 from comfydeploy_jupyter.graphs.inputs import apply_inputs, check_inputs, contract_of
+from comfydeploy_jupyter.graphs.validation import validate_prompt
 from tests.helpers.graphs import combo, declared, node, rows
 
 NAME = ["COMBO", {"options": ["a", "b"]}]
@@ -171,6 +172,35 @@ def test_the_schema_of_a_group_is_an_array_of_objects() -> None:
     assert check({"2.steps": [{"mode": "large", "mode.size": 3, "model": ["1", 0]}]})
     for wrong in ([], [{}] * 4, [{"weight": 1}], [{"strength": 3}], [{"name": "c"}], "a"):
         assert not check({"1.loras": wrong}), wrong
+
+
+NESTED = {
+    "Deep": {
+        **declared(steps=rows(0, 4, mode=MODE, new=["COMFY_MAGIC_V4", {}], pick=[["a"], {}])),
+        "output_node": True,
+    }
+}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "wrong"),
+    [
+        ({"mode": "small", "mode.size": 3}, []),
+        ({"mode": "small"}, ["steps.0.mode.size"]),
+        ({"mode": "large", "mode.size": 3, "mode.inner.1.w": 99}, ["steps.0.mode.inner.1.w"]),
+        ({"mode": "large", "mode.size": 3, "mode.inner.2.w": 9}, ["steps.0.mode.inner.2.w"]),
+        ({"mode": "plain", "new": 1, "new.spell": 2}, []),
+        ({"mode": "plain", "pick.a": 1}, ["steps.0.pick.a"]),
+        ({"mode": "plain", "other.a": 1}, ["steps.0.other.a"]),
+    ],
+)
+def test_rows_with_options_are_checked_with_these(inputs: dict[str, Any], wrong: list[str]) -> None:
+    """ComfyUI's own rows have none; those of a newer version, or of a node pack, may have some."""
+    given = {f"steps.0.{name}": value for name, value in {"pick": "a", **inputs}.items()}
+    given.setdefault("steps.0.new", 1)
+    found = validate_prompt({"1": node("Deep", **given)}, in_schema_3(NESTED))
+    errors = [error for entry in found.node_errors.values() for error in entry["errors"]]
+    assert [error["extra_info"]["input_name"] for error in errors] == wrong
 
 
 def test_a_script_has_the_rows_as_one_variable() -> None:
