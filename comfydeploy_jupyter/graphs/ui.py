@@ -532,8 +532,6 @@ def _widget_value(node: Node, widget: Widget, value: Any) -> Any:
         return node.properties.get("Last Time Model File") or value
     if widget.multiline and value is not MISSING:
         return "" if value is None else queued_values.text(value)
-    if value is MISSING and widget.options.get("remote_combo") is not None:
-        return None  # only a node that was never saved has no value
     if value is None and widget.choices and not any(widget.options.get(key) for key in UPLOADS):
         return widget.choices[0]
     if (
