@@ -83,6 +83,10 @@ class NodeEvents:
         last = node.rpartition("_")[2]
         return last if last in self._nodes else node.split(".", 1)[0]
 
+    def _own(self, node: str, shown: object) -> str:
+        """Return the node of the graph that a copy stands for, as ComfyUI says it if it does."""
+        return shown if isinstance(shown, str) and shown in self._nodes else self.node_of(node)
+
     def read(self, kind: str, data: dict[str, Any]) -> dict[str, Any] | None:
         """Return the data for the graph's nodes; None if it says nothing new about them."""
         if kind == "progress_state":
@@ -94,8 +98,7 @@ class NodeEvents:
         node = data.get("node")
         if not isinstance(node, str):
             return data
-        shown = data.get("display_node")
-        own = shown if isinstance(shown, str) and shown in self._nodes else self.node_of(node)
+        own = self._own(node, data.get("display_node"))
         head = node.split(".", 1)[0]
         outermost = head if head in self._nodes else own
         if kind == "executing":
@@ -128,8 +131,7 @@ class NodeEvents:
         for node, state in states.items():
             if not isinstance(state, dict):
                 continue
-            shown = state.get("display_node_id")
-            own = shown if isinstance(shown, str) else self.node_of(node)
+            own = self._own(node, state.get("display_node_id"))
             running = state.get("state") != FINISHED
             if running or now.get(own, state).get("state") == FINISHED:
                 ids = {"node_id": own, "display_node_id": own, "real_node_id": own}

@@ -287,6 +287,10 @@ async def test_hostile_ids_and_outputs_do_no_harm() -> None:
     run, _ = follow(ComfyUI(1, 1))
     read_history(run.record, {"outputs": outputs, "meta": meta, "status": {}})
     assert run.record.outputs == {long: {"images": [1]}, "3": {"text": 5}}
+    states = {"1.0.0.7_2": {"display_node_id": "1.0.0.7_2", "state": "running", "value": 0.5}}
+    run.show(Event("progress_state", {"nodes": states}))
+    last = [e.data for e in run.log.after(0) if e.event == "progress_state"][-1]
+    assert list(last["nodes"]) == ["2"]
 
 
 async def test_what_is_sent_grows_with_the_iterations_only() -> None:
