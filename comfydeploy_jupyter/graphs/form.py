@@ -425,7 +425,7 @@ def _distinct(fields: Sequence[FormField]) -> list[FormField]:
         if label in taken:
             label = f"{field.label} ({field.key})"
         taken.add(label)
-        made.append(replace(field, label=label))
+        made.append(field.called(label))
     return made
 
 
@@ -536,6 +536,12 @@ class FormField:
     @property
     def keys(self) -> tuple[str, ...]:
         return (self.key, *self.twins)
+
+    def called(self, label: str) -> FormField:
+        """Return the same field with another label, as `replace` does in ten times the time."""
+        made = object.__new__(FormField)
+        made.__dict__.update(self.__dict__, label=label)
+        return made
 
 
 def ranked_fields(
@@ -796,7 +802,10 @@ def _top_of(name: str, specs: Mapping[str, Input]) -> str:
 
 def is_raw(name: str, declared: Callable[[str], Input | None]) -> bool:
     """Return whether the kind of an input, or of one that it belongs to, is not known here."""
-    return any((spec := declared(each)) is not None and spec.newer for each in (*above(name), name))
+    own = declared(name)
+    return (own is not None and own.newer) or (
+        "." in name and is_raw(name.rpartition(".")[0], declared)
+    )
 
 
 def group_of(name: str, declared: Callable[[str], Input | None]) -> Input | None:

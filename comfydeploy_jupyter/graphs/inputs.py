@@ -366,15 +366,22 @@ class InputNames:
     def of(self, node_id: str, name: str) -> list[str]:
         """Return all names by which exactly this input is set."""
         title = title_of(self._graph[node_id])
-        names = [f"{node_id}.{name}"]
+        first = f"{node_id}.{name}"
+        names = [] if self._has_plain_ids else [first]
         names += [name] if len(self._named(name)) == 1 else []
         if len(self._titles.get(title, ())) == 1:
             names += [f"{title}.{name}"]
             names += [title] if node_id in self._with_one_value else []
         own = inputs_of(self._graph[node_id]).get("input_id")
         external = [own] if isinstance(own, str) and node_id in self.external.get(own, ()) else []
+        if self._has_plain_ids and first not in self.external:
+            external.append(first)
         target = [(node_id, name)]
         return external + [n for n in names if n not in self.external and self.find(n) == target]
+
+    @cached_property
+    def _has_plain_ids(self) -> bool:
+        return not any("." in node_id for node_id in self._graph)
 
     @cached_property
     def _with_one_value(self) -> set[str]:

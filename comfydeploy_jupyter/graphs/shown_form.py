@@ -95,10 +95,13 @@ def form_rows(fields: Sequence[FormField], groups: Sequence[InputGroup]) -> list
         shown += not more
         if not more:
             in_sight.update(key for key in (field.key,) if field.dynamic)
-            in_sight.update(key for key in above(field.key) if key in keys)
+            if keys:
+                in_sight.update(key for key in above(field.key) if key in keys)
         # what the fields of a section have in common
         section = f"title {field.title}" if field.chosen and field.title else field.node_id
-        rows.append({**_field_row(field, with_rows, more=more), "of": section})
+        row = _field_row(field, with_rows, more=more)
+        row["of"] = section
+        rows.append(row)
     firsts: dict[tuple[bool, str], int] = {}
     for place, row in enumerate(rows):
         firsts.setdefault((row["more"], row["of"]), place)
@@ -193,8 +196,9 @@ def _in_sections(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             if before and row.get("row") and shown.startswith(f"{row['row']['title']} "):
                 before += f"{row['row']['title']} "
                 shown = row["label"].removeprefix(before).removesuffix(after)
-            facts = {key: value for key, value in row.items() if key not in ("of", "title")}
-            made.append({**facts, "section": section, "parts": [before, shown, after]})
+            del row["of"], row["title"]
+            row.update(section=section, parts=[before, shown, after])
+            made.append(row)
     return made
 
 
@@ -278,7 +282,7 @@ def _slides(field: FormField) -> bool:
 
 def _hint(field: FormField, span: str) -> str:
     """Return in words whether a field needs a value, its range and its default."""
-    parts = ["required" if field.required else "", span]
+    parts = ["required", span] if field.required else [span]
     simple = isinstance(field.default, (str, int, float)) and field.default != ""
     if simple and field.kind not in {"seed", "multiline"}:
         default = page_value(field, field.default)

@@ -150,7 +150,7 @@ def packed(value: Any) -> Any:
 
     Worker processes use this to return graphs.
     """
-    if isinstance(value, (dict, list)) and rough_size(value) > THREAD_ABOVE:
+    if isinstance(value, (dict, list)) and rough_size(value, THREAD_ABOVE) > THREAD_ABOVE:
         return RawJSON(dumps(value).encode())
     return value
 
