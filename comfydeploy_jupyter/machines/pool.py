@@ -103,6 +103,13 @@ def pool_of(record: MachineRecord, members: tuple[str, ...] = ()) -> Pool:
     )
 
 
+def _in_words(machine: Machine, status: str) -> str:
+    process = machine.process
+    if status == "backoff" or (status == "starting" and process is not None and process.restarts):
+        return "is down, it is being started again"
+    return {"failed": "does not start"}.get(status, f"is {status}")
+
+
 class Pools:
     def __init__(
         self,
@@ -217,7 +224,7 @@ class Pools:
         for machine in machines[:MAX_NAMED]:
             known = self._registry.state(machine)
             silent = machine.connected and not machine.answers
-            state = "does not answer" if silent else f"is {known['status']}"
+            state = "does not answer" if silent else _in_words(machine, known["status"])
             error = f" ({known['error']})" if known["error"] else ""
             states.append(f"machine {machine.name!r} {state}{error}")
         more = len(machines) - len(states)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,11 +12,17 @@ import requests
 from playwright.sync_api import expect
 
 from comfydeploy_jupyter.client import Comfy
+from tests.browser.accessibility import assert_accessible
 from tests.browser.conftest import LabPage, Pages
+from tests.browser.panels import press
 from tests.browser.test_reload import SHUT_DOWN
+from tests.handlers.test_node_packs import with_manager
+from tests.helpers.graphs import node, shown
+from tests.machines.conftest import managed  # noqa: F401 - a fixture
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from playwright.sync_api import BrowserContext, Locator, Route
 
@@ -120,6 +128,46 @@ def test_a_server_that_does_not_answer_for_some_time(
     panel.get_by_role("button", name="Start").dispatch_event("click")
     expect(state(panel, "Running")).to_be_visible()
     expect(panel.get_by_role("alert")).to_have_count(0)
+
+
+def test_a_comfyui_that_lacks_a_pack_and_then_crashes(
+    browser: BrowserContext,
+    start_jupyter: Callable[..., JupyterProcess],
+    managed: dict[str, Any],  # noqa: F811 - the fixture
+    tmp_path: Path,
+) -> None:
+    with_manager(tmp_path, version="4", delay=1)
+    server = start_jupyter(lab=True, ComfyDeploy=managed)
+    graph = {
+        "1": {"class_type": "Grain+", "inputs": {}},
+        "2": node("TestSleep", "Sleep", seconds=30),
+        "3": shown("2"),
+    }
+    Comfy(server.url, server.token).workflows.save(graph, "Grain")
+    opened = Pages(browser, server).new(
+        "crash", "import comfydeploy_jupyter as cd\ncd.RunPanel('Grain')"
+    )
+    panel = opened.panel
+    box = panel.locator(".comfydeploy-missing")
+    expect(box.get_by_text("1 node pack is missing")).to_be_visible()
+    press(box, "Install the missing node packs")
+    expect(box.get_by_text("1 node pack installed: ComfyUI has to be restarted")).to_be_visible()
+    assert_accessible(panel)
+    press(box, "Restart ComfyUI")
+    expect(box).to_be_hidden()
+    panel.get_by_label("times").fill("2")
+    press(panel, "Run")
+    expect(panel.get_by_text("1 more waiting")).to_be_visible()
+    status = requests.get(
+        f"{server.url}comfyui-deploy/check-status?token={server.token}", timeout=30
+    ).json()
+    os.kill(status["comfyui"]["pid"], signal.SIGKILL)
+    down = panel.get_by_text("ComfyUI is down, it is being started again").first
+    expect(down).to_be_visible()
+    waits = panel.get_by_text("Waiting for a machine: machine 'local' is down, it is being started")
+    expect(waits.first).to_be_visible()
+    expect(panel.get_by_text("ComfyUI is down")).to_have_count(0)
+    expect(panel.get_by_text("Executing Sleep").first).to_be_visible()  # the one that waited
 
 
 def test_a_login_that_is_lost(opened: LabPage, server: JupyterProcess) -> None:

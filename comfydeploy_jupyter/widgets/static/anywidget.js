@@ -42,10 +42,10 @@ async function fromServer() {
   const { baseUrl } = pageConfig();
   if (!baseUrl) return null;
   try {
-    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"5ae347b4370c08e7"}`;
+    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"9ee3dc6f040fbcf7"}`;
     const reply = await fetch(url, { headers: pageHeaders() });
     const text = reply.ok ? await reply.text() : "";
-    return text.startsWith(`// ${"5ae347b4370c08e7"} `) ? text : null;
+    return text.startsWith(`// ${"9ee3dc6f040fbcf7"} `) ? text : null;
   } catch {
     return null;
   }
@@ -74,9 +74,9 @@ function panels(model) {
   const page = globalThis;
   page[LOADED] ??= {};
   const loaded = page[LOADED];
-  loaded["5ae347b4370c08e7"] ??= load(model);
-  loaded["5ae347b4370c08e7"].catch(() => delete loaded["5ae347b4370c08e7"]);
-  return loaded["5ae347b4370c08e7"];
+  loaded["9ee3dc6f040fbcf7"] ??= load(model);
+  loaded["9ee3dc6f040fbcf7"].catch(() => delete loaded["9ee3dc6f040fbcf7"]);
+  return loaded["9ee3dc6f040fbcf7"];
 }
 function render({ model, el }) {
   let end = () => {

@@ -92,7 +92,7 @@ export function Missing(props: Props) {
   useEffect(() => {
     ask({ dry_run: true });
     return () => wanted.current?.abort();
-  }, [source, machine, transport, turn.value]);
+  }, [source, machine, transport, turn.value, form?.isDefined.value]);
   const nodes = found.value?.missing_nodes ?? [];
   return (
     <div class="comfydeploy-missing cd-rows" ref={own}>

@@ -7,7 +7,7 @@ import type { RunQueue } from "../state/runs.ts";
 import { usePolling } from "./ui.tsx";
 
 const TICK = 500; // ms between two updates of the clock
-const ASK = 2000; // ms between two requests for the place in the queue
+const ASK = 1000; // ms between two requests for the place in the queue
 
 /** A bar that is full at 1. */
 export function Bar({ label, share, thin }: { label: string; share: number; thin?: boolean }) {

@@ -4,6 +4,7 @@ import { effect, useSignal } from "@preact/signals";
 import { useEffect, useMemo, useRef } from "preact/hooks";
 import { SHOWN_FOR, write } from "../clipboard.ts";
 import { ChooseInputs } from "../components/choose_inputs.tsx";
+import { Down } from "../components/down.tsx";
 import { FormView } from "../components/form_view.tsx";
 import { Gallery, useDetails } from "../components/gallery.tsx";
 import { History } from "../components/history.tsx";
@@ -11,15 +12,7 @@ import { Missing } from "../components/missing.tsx";
 import { Presets } from "../components/presets.tsx";
 import { Preview } from "../components/preview.tsx";
 import { RunBar } from "../components/run_bar.tsx";
-import {
-  type Action,
-  Button,
-  ErrorBox,
-  IconButton,
-  Note,
-  usePolling,
-  useTask,
-} from "../components/ui.tsx";
+import { type Action, Button, ErrorBox, IconButton, Note, useTask } from "../components/ui.tsx";
 import { messageOf } from "../format.ts";
 import type { ServerFacts } from "../server.ts";
 import type { ShownFile } from "../shown_runs.ts";
@@ -53,7 +46,6 @@ export type RunTraits = {
 
 const NOT_HERE = "is not on this ComfyUI"; // in what the server says of a missing model
 const SAID_FOR = 8000; // ms for which the panel says that a link is copied
-const LOOK = 3000; // ms between two looks for a ComfyUI that does not answer
 const ENDS: Record<string, string> = {
   success: " · the last run is done",
   failed: " · the last run failed",
@@ -69,7 +61,6 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
   const awaited = useRef(0);
   const download = useSignal<(() => void) | null>(null);
   const focus = useRef(() => {});
-  const down = useSignal("");
   /** The run whose result is shown: the last one, or one that the user has chosen. */
   const shownRun = useSignal<string | null>(traits.result.peek()?.prompt_id ?? null);
   const form = useMemo(
@@ -176,19 +167,6 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
     return () => runs.end();
   }, [runs]);
 
-  // A form that was made while ComfyUI did not answer is made again when it does.
-  usePolling(root, async (signal) => {
-    const isMissing = form.source.value !== null && !form.isDefined.value;
-    if (!isMissing && !down.value) return LOOK;
-    const query = { machine: traits.machine.value };
-    const { comfyui } = await transport.get<Status>("check-status", query, signal).catch(() => ({
-      comfyui: null,
-    }));
-    if (comfyui?.reachable && isMissing) await form.remake(true);
-    down.value = comfyui && !comfyui.reachable ? whyDown(comfyui) : "";
-    return LOOK;
-  });
-
   const run = (number: number) => {
     const workflow = traits.shown_workflow.peek();
     if (!workflow) return;
@@ -260,6 +238,7 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
   const show = (opened: Opened) =>
     traits.set({ shown_workflow: opened, values: {}, locked: null, result: null });
 
+  const isUndefined = form.source.value !== null && !form.isDefined.value;
   const workflow = traits.shown_workflow.value;
   const result = runs.result.value ?? traits.result.value;
   const { run: details, problem: unread } = useDetails(transport, shownRun.value);
@@ -307,7 +286,14 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
         {workflow && transport.base !== null && <CopyLink address={() => address(workflow)} />}
       </WorkflowPicker>
       <Notes notes={notes} />
-      {down.value && <Note live>{down.value}</Note>}
+      <Down
+        transport={transport}
+        root={root}
+        machine={traits.machine.value}
+        isNeeded={isUndefined}
+        // a form that was made while ComfyUI did not answer is made again when it does
+        onReachable={() => isUndefined && form.remake(true)}
+      />
       {workflow && (
         <Missing
           transport={transport}
@@ -409,21 +395,6 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
       )}
     </div>
   );
-}
-
-type Status = {
-  comfyui: {
-    reachable: boolean;
-    state?: string;
-    error?: string | null;
-    hint?: string | null;
-    end_reason?: string | null;
-  } | null;
-};
-
-function whyDown({ state, error, hint, end_reason }: NonNullable<Status["comfyui"]>): string {
-  const what = state === "starting" ? "ComfyUI is being started" : "ComfyUI does not answer";
-  return [what, error ?? end_reason, hint].filter(Boolean).join(": ");
 }
 
 /** Whether several runs of a form would have the same seeds, and nothing else that differs. */

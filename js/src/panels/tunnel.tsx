@@ -3,6 +3,7 @@
 import { useSignal } from "@preact/signals";
 import { useEffect, useMemo, useRef } from "preact/hooks";
 import { renderSVG } from "uqr";
+import { Down } from "../components/down.tsx";
 import {
   Button,
   Checkbox,
@@ -130,6 +131,7 @@ export function TunnelPanel({
   }, [known, summary, traits]);
   return (
     <div class="cd-rows" ref={root}>
+      {target === "comfyui" && <Down transport={transport} root={root} />}
       <Select
         label="Make reachable"
         value={target}

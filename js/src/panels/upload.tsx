@@ -2,6 +2,7 @@
 
 import { useComputed, useSignal } from "@preact/signals";
 import { useEffect, useMemo, useRef } from "preact/hooks";
+import { Down } from "../components/down.tsx";
 import { FileButton, useDrop } from "../components/files.tsx";
 import { ModelTable } from "../components/models.tsx";
 import { type Act, TransferRow, useServerTransfers } from "../components/transfers.tsx";
@@ -161,6 +162,7 @@ export function UploadPanel({ transport, traits }: PanelProps<UploadTraits>) {
   const named = machines.value.find(({ id, name }) => chosen === id || chosen === name);
   return (
     <div class="cd-rows" ref={root}>
+      <Down transport={transport} root={root} machine={machine} />
       {machines.value.length > 1 && (
         <Select
           label="Machine"

@@ -2,6 +2,7 @@
 
 import { effect, useSignal } from "@preact/signals";
 import { useEffect, useMemo, useRef } from "preact/hooks";
+import { Down } from "../components/down.tsx";
 import { Button, ErrorBox, Note, Tabs, useId } from "../components/ui.tsx";
 import { messageOf } from "../format.ts";
 import type { ServerFacts } from "../server.ts";
@@ -52,6 +53,7 @@ export type WorkflowTraits = {
 type Details = { outline: Outline; versions: Version[]; source: Source };
 
 export function WorkflowPanel({ transport, traits, kernel }: PanelProps<WorkflowTraits>) {
+  const root = useRef<HTMLDivElement>(null);
   const details = useSignal<Details | null>(null);
   const problem = useSignal("");
   const key = useSignal("");
@@ -195,7 +197,8 @@ export function WorkflowPanel({ transport, traits, kernel }: PanelProps<Workflow
   const number = version ?? open?.versions[0]?.version;
   const about = id && number ? `version ${number} of ${open?.versions.length}` : "not stored yet";
   return (
-    <div class="comfydeploy-workflows cd-wide">
+    <div class="comfydeploy-workflows cd-wide" ref={root}>
+      {target === null && <Down transport={transport} root={root} />}
       <WorkflowList
         transport={transport}
         target={target}
