@@ -302,7 +302,7 @@ async def test_timeout_ends_the_stream_but_not_the_run(events, api, chain):
 
 
 async def test_many_streams_follow_one_run(events, extension, api, chain):
-    graph = chain(("TestProgress", {"steps": 20, "delay": 0.02}))
+    graph = chain(("TestProgress", {"steps": 20, "delay": 0.1}))
     params = {"prompt_id": await api.start(graph)}
     run = extension.services.runs.find(params["prompt_id"])
     await until_async(lambda: run.log.last_id >= 4)
