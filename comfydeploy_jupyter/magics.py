@@ -24,12 +24,13 @@ from .client.comfy import SHORT_ID, Comfy
 from .client.graph import Source
 from .client.results import NAMED_FILES
 from .client.runs import status_text
-from .client.text import duration, html_table, text_table
+from .client.text import duration, text_table
 from .client.workflow import Node, UnknownNameError, Workflow
 from .errors import ComfyDeployError
 from .graphs.inputs import InputNames
 from .graphs.metadata import is_workflow_file
 from .graphs.outputs import files_of
+from .util.markup import html_table
 from .util.times import parse_timestamp
 
 if TYPE_CHECKING:

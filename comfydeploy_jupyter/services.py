@@ -23,6 +23,7 @@ from .compat.comfydeploy import Account, CloudAccess, CloudClient, Credentials, 
 from .errors import ComfyDeployError
 from .files.hashes import Hasher
 from .files.models import DirectoryCache, ModelFiles, ModelListing, end_reservations
+from .files.pictures import Pictures
 from .files.thumbnails import Thumbnails
 from .files.uploads import Uploads, UploadTarget, clean_spool
 from .machines.dask import DaskKind
@@ -351,6 +352,7 @@ class Services:
             self.machines,
             self._session,
             self.transfers.callbacks,
+            Pictures(self.machines, self.kept_outputs, self.thumbnails),
             stored_version=self.local_workflows.version,
         )
         assets = AssetRepository(self.database)

@@ -206,6 +206,14 @@ class BatchRepository(Repository):
         )
 
     @reading
+    def first_graph(self, db: sqlite3.Connection, number: int) -> bytes | None:
+        """Return the graph of the first point, if each has its own."""
+        row = db.execute(
+            "SELECT graph FROM batch_points WHERE batch = ? AND position = 0", (number,)
+        ).fetchone()
+        return None if row is None else _encoded(row["graph"])
+
+    @reading
     def open(self, db: sqlite3.Connection, session: str, machine: str | None = None) -> list[Batch]:
         """Return the batches of a server, or those on one machine, that have not ended."""
         rows = db.execute(

@@ -32,6 +32,7 @@ from ..errors import (
     StoreUnavailableError,
     TooLargeError,
 )
+from ..graphs.outputs import files_of, texts_of
 from ..request_models import PointRun
 from ..runs.deletion import Deleted
 from ..runs.prepare import DEFINITIONS_MAX_AGE
@@ -39,14 +40,17 @@ from ..runs.records import FINAL, RunFilter
 from ..transfers.callbacks import CallbackTarget
 from ..util import worker
 from ..util.jsons import PROCESS_ABOVE, RawJSON, is_large
+from ..util.media_types import is_hdr, is_picture
 from ..util.tasks import BackgroundTasks, wait_until_set
 from ..util.times import Backoff, utc_now
-from .plan import MANY, count_of, plan, with_seeds
-from .records import STATUSES, Batch
+from .plan import MANY, Axis, count_of, plan, with_seeds
+from .records import STATUSES, Batch, PointFilter
+from .sheet import Shown, ShownPoint, render, side_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 
+    from ..files.pictures import Pictures
     from ..machines.machine import Machine
     from ..machines.registry import MachineRegistry
     from ..request_models import BatchRequest
@@ -57,7 +61,8 @@ if TYPE_CHECKING:
     from ..store.session import Session
     from ..transfers.callbacks import Callbacks
     from .plan import Plan
-    from .records import BatchRepository, Point, PointFilter
+    from .records import BatchRepository, Point
+    from .sheet import Kind
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +76,8 @@ AGAIN = Backoff(first=1.0, longest=30.0)  # pauses after a point could not be qu
 PROGRESS_INTERVAL = 0.5  # seconds between two messages about the progress of a batch
 GATHER = 0.05  # seconds in which ended points are collected for a stream
 CHANGES_AT_ONCE = 200  # points in one read of a stream
+PORTION = 1000  # points in one read for a sheet
+EVERY = PointFilter()
 MIN_SECONDS = 0.001  # of a run, for estimates
 # Errors that are not the fault of the point: it is tried again.
 TRANSIENT = (ComfyUIUnavailableError, RunTimeoutError, StoreUnavailableError, NoSpaceError)
@@ -102,6 +109,7 @@ class Batches:
         machines: MachineRegistry,
         session: Session,
         callbacks: Callbacks,
+        pictures: Pictures,
         *,
         stored_version: Callable[[str, int | None], Awaitable[dict[str, Any]]],
     ) -> None:
@@ -110,6 +118,7 @@ class Batches:
         self._machines = machines
         self._session = session
         self._callbacks = callbacks
+        self._pictures = pictures
         self._stored_version = stored_version
         self._driven: dict[int, _Driven] = {}
         self._wake = asyncio.Event()  # set when there may be a batch on another machine
@@ -557,6 +566,73 @@ class Batches:
             batch.number, limit=limit, offset=offset, which=which
         )
         return {"points": [self._point(*each) for each in found], "total": total}
+
+    async def render(self, batch_id: str, kind: Kind, *, starred: bool) -> bytes:
+        """Return the contact sheet (png, webp, html) or the table (csv, json) of a batch."""
+        batch = await self._repository.get(batch_id)
+        template = await self._repository.template(batch.number)
+        found: list[tuple[dict[str, Any], RunRecord | None]] = []
+        while len(found) < batch.total:
+            _, part = await self._repository.points(
+                batch.number, limit=PORTION, offset=len(found), which=EVERY
+            )
+            if not part:
+                break
+            found += part
+        graph = template and template.graph
+        if graph is None:
+            first = await self._repository.first_graph(batch.number)
+            graph = first or b"{}"
+        axes = [Axis(tuple(a["names"]), list(map(tuple, a["values"]))) for a in batch.plan["axes"]]
+        if starred:
+            found, axes = [each for each in found if each[1] and each[1].starred], []
+            if not found:
+                raise InvalidRequestError.of_field("starred", "no point has a star")
+        points = [self._shown_point(*each) for each in found]
+        if kind not in ("csv", "json"):
+            side = side_of(len(points))
+            copies = await asyncio.gather(*(self._copy(record, side) for _, record in found))
+            points = [p._replace(picture=c) for p, c in zip(points, copies, strict=True)]
+        count = sum(point.status == "success" for point in points)
+        title = f"{batch.settings['title'] or 'Batch'}: {count} of {len(points)} points"
+        shown = Shown(
+            points,
+            axes,
+            graph,
+            None if template is None else template.workflow,
+            {} if template is None else template.fields.get("inputs") or {},
+            batch.plan["seeds"],
+            f"{title}, {batch.state}",
+        )
+        try:
+            machine = self._runs.destination(batch.machine)[0]
+        except NotFoundError:  # it was removed
+            machine = self._runs.destination(None)[0]
+        return await worker.call(render, shown, kind, await machine.definitions())
+
+    def _shown_point(self, point: dict[str, Any], record: RunRecord | None) -> ShownPoint:
+        outputs = [] if record is None else [*record.outputs.values()]
+        error = self._point(point, record)["error"]
+        return ShownPoint(
+            point["point"],
+            point["values"],
+            point["status"],
+            error,
+            point["prompt_id"] or "",
+            None if record is None else record.execution_time,
+            [file.filename for output in outputs for file in files_of(output)],
+            [text for output in outputs for text in texts_of(output)],
+            record is not None and record.starred,
+        )
+
+    async def _copy(self, record: RunRecord | None, side: int) -> bytes | None:
+        """Return a small copy of the picture that stands for a run; a saved one is preferred."""
+        if record is None or record.status != "success":
+            return None
+        files = [file for output in record.outputs.values() for file in files_of(output)]
+        shown = [file for file in files if is_picture(file.filename) or is_hdr(file.filename)]
+        shown.sort(key=lambda file: (file.type != "output", is_hdr(file.filename)))
+        return await self._pictures.small(shown[0], record.machine, side) if shown else None
 
     async def events(
         self, batch_id: str, after: tuple[int, int], *, pause: float

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 from ..errors import InvalidRequestError, RunTimeoutError, printable
+from ..util.markup import html_table
 from .files import Model, human_size
-from .text import html_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

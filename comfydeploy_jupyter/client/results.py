@@ -22,11 +22,12 @@ from ..errors import (
 )
 from ..graphs.outputs import NodeFile, files_of, is_model, pairs_of, texts_of
 from ..graphs.validation import failure_of
+from ..util.markup import data_url
 from ..util.media_types import is_hdr, is_picture, media_type
 from .files import human_size, rename_or_number, unfinished
 from .graph import Source
 from .server import Reply, Server
-from .text import Terminal, counted, data_url, duration, one_line
+from .text import Terminal, counted, duration, one_line
 
 if TYPE_CHECKING:
     import os

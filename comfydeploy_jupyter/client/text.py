@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 import io
 import os
 import re
@@ -221,11 +220,6 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def data_url(mime: str, content: bytes) -> str:
-    """Return the address of a page's own content."""
-    return f"data:{mime};base64,{base64.b64encode(content).decode()}"
-
-
 def text_table(rows: Iterable[Sequence[str]]) -> str:
     """Return rows as aligned lines of printable characters."""
     lines = [["".join(c if c.isprintable() else " " for c in cell) for cell in row] for row in rows]
@@ -234,14 +228,3 @@ def text_table(rows: Iterable[Sequence[str]]) -> str:
         width = max(map(columns_of, column))
         columns.append([cell + " " * (width - columns_of(cell)) for cell in column])
     return "\n".join("  ".join(line).rstrip() for line in zip(*columns, strict=True))
-
-
-def html_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return rows as an HTML table in which every text is escaped."""
-    cell = 'style="text-align:left;vertical-align:top;padding:2px 12px 2px 0"'
-    head = "".join(f"<th {cell}>{html.escape(text)}</th>" for text in heads)
-    body = "".join(
-        f"<tr>{''.join(f'<td {cell}>{html.escape(text)}</td>' for text in row)}</tr>"
-        for row in rows
-    )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

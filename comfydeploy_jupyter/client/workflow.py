@@ -28,10 +28,11 @@ from ..graphs.formats import check_api_graph, class_of, inputs_of, is_link, titl
 from ..graphs.inputs import InputNames, apply_inputs, stored_value
 from ..graphs.outline import graph_rows, inputs_text, node_names, shown
 from ..graphs.validation import findings, missing_class, missing_model
+from ..util.markup import html_table
 from .files import files_in, has_files, upload_all, with_files, write_text
 from .graph import Source, file_title, in_api_format
 from .server import Reply, plain
-from .text import counted, html_table, text_table
+from .text import counted, text_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

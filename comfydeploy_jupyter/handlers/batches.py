@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 from tornado.iostream import StreamClosedError
@@ -21,8 +21,11 @@ from ..errors import (
 from ..request_models import BatchRequest, Model, optional, required
 from . import route
 from .base import COMMENT, HEARTBEAT, Handler
-from .route import EVENTS, MACHINE, TIME, Content, Header, Link, ReplyModel, Success
+from .route import BINARY, EVENTS, JSON, MACHINE, TIME, Content, Header, Link, ReplyModel, Success
 from .runs import RunReply, RunsDeleteReply, StreamEvent
+
+if TYPE_CHECKING:
+    from ..batches.sheet import Kind
 
 _EVENT_ID = re.compile(r"(\d{1,18})-(\d{1,18})", re.ASCII)
 
@@ -64,6 +67,49 @@ class DeleteQuery(Model):
     files: bool = optional(
         "Whether its runs and their output files are deleted, too.", True, default=False
     )
+
+
+class SheetQuery(Model):
+    format: Literal["png", "webp", "html"] = optional("The format.", "png", default="png")
+    starred: bool = optional("Only the points whose runs have a star.", True, default=False)
+
+
+class TableQuery(Model):
+    format: Literal["csv", "json"] = optional("The format.", "csv", default="json")
+    starred: bool = optional("Only the points whose runs have a star.", True, default=False)
+
+
+class SheetHeads(ReplyModel):
+    """The headings of a contact sheet; empty where each picture has its values below it."""
+
+    row_title: str = Field(examples=[""])
+    rows: list[str] = Field(examples=[[]])
+    column_title: str = Field(examples=["Width"])
+    columns: list[str] = Field(examples=[["64 px", "128 px"]])
+
+
+class TableRow(ReplyModel):
+    """A point in words."""
+
+    point: int = Field(examples=[0])
+    label: str = required("Its values on one line.", "Width 64 px")
+    values: list[str] = Field(examples=[["64 px"]])
+    starred: bool = Field(examples=[False])
+    status: PointStatus = Field(examples=["success"])
+    seconds: float | None = Field(examples=[0.21])
+    files: list[str] = Field(examples=[["example_00001_.png"]])
+    texts: list[str] = Field(examples=[[]])
+    error: str = Field(examples=[""])
+    prompt_id: str = Field(examples=[fields.RUN_ID])
+
+
+class BatchTable(ReplyModel):
+    """The table of a batch in the words of the form of its workflow."""
+
+    keys: list[str] = required("The inputs that vary.", ["1.width"])
+    labels: list[str] = required("Their labels.", ["Width"])
+    heads: SheetHeads
+    points: list[TableRow]
 
 
 class BatchCreated(Success):
@@ -311,3 +357,44 @@ class BatchesHandler(Handler):
         """Delete a batch that does not run; its runs stay, unless asked otherwise."""
         deleted = await self.services.batches.delete(batch_id, runs=query.runs, files=query.files)
         return deleted.reply()
+
+    @route.get("batch/{batch_id}/sheet", "getSheet")
+    @route.replies(
+        (
+            Content("image/png", BINARY, None),
+            Content("image/webp", BINARY, None),
+            Content("text/html", {"type": "string"}, "<div>…</div>"),
+        ),
+        "The sheet.",
+    )
+    @route.errors(NotFoundError)
+    async def get_sheet(self, batch_id: str, query: SheetQuery) -> None:
+        """The contact sheet of a batch: the picture of each point, with labels.
+
+        HTML needs no other files, and has the table, too.
+        """
+        kind = {"png": "image/png", "webp": "image/webp", "html": "text/html; charset=utf-8"}
+        await self._send(batch_id, query.format, kind[query.format], query.starred)
+
+    @route.get("batch/{batch_id}/table", "getTable")
+    @route.replies(
+        (
+            Content(JSON, BatchTable),
+            Content("text/csv", {"type": "string"}, "Point,Width\r\n0,64\r\n"),
+        ),
+        "The table.",
+    )
+    @route.errors(NotFoundError)
+    async def get_table(self, batch_id: str, query: TableQuery) -> None:
+        """The table of a batch: its values in the words of the form, and the outcomes of its runs.
+
+        In CSV, texts that a spreadsheet would take for formulas begin with an apostrophe.
+        """
+        kind = {"csv": "text/csv; charset=utf-8", "json": JSON}
+        await self._send(batch_id, query.format, kind[query.format], query.starred)
+
+    async def _send(self, batch_id: str, kind: Kind, media_type: str, starred: bool) -> None:
+        content = await self.services.batches.render(batch_id, kind, starred=starred)
+        name = "sheet" if kind in ("png", "webp", "html") else "table"
+        self.set_header("Content-Disposition", f'inline; filename="{name}.{kind}"')
+        self.finish(content, set_content_type=media_type)

@@ -161,7 +161,22 @@ class RunsQuery(CardsQuery):
 
 class RunsUpdateRequest(Model):
     prompt_ids: PromptIds = required("The ids of runs.", [fields.RUN_ID])
-    pinned: bool = required("Whether the runs are pinned: a pinned run is not deleted.", True)
+    pinned: bool | None = optional(
+        "Whether the runs are pinned: a pinned run is not deleted.", True
+    )
+    starred: bool | None = optional("Whether the runs have a star, as the best.", True)
+    note: str | None = optional("What there is to say about the runs.", "", max_length=10_000)
+
+    @property
+    def marks(self) -> dict[str, Any]:
+        """The fields that are given."""
+        return {n: v for n, v in self if n != "prompt_ids" and v is not None}
+
+    @model_validator(mode="after")
+    def _check_marks(self) -> RunsUpdateRequest:
+        if not self.marks:
+            raise ValueError("needs pinned, starred or note")
+        return self
 
 
 class RunsDeleteRequest(RunsFilter):
@@ -250,6 +265,8 @@ class RunReply(ReplyModel):
         default_factory=dict, description="The labels of the run.", examples=[{"client": "acme"}]
     )
     pinned: bool = optional("Whether the run may not be deleted.", default=False)
+    starred: bool = optional("Whether it has a star.", default=False)
+    note: str = optional("What a user says of it.", default="")
     from_editor: bool = optional(
         "Whether ComfyUI's editor has queued it, at ComfyUI itself.", default=False
     )
@@ -888,8 +905,8 @@ class RunsHandler(Handler):
     @route.replies(RunsUpdateReply, "The runs are changed.")
     @route.errors(NotFoundError)
     async def update_runs(self, body: RunsUpdateRequest) -> Any:
-        """Pin runs, or unpin them: pinned runs are not deleted."""
-        await self.services.runs.deleter.pin(body.prompt_ids, body.pinned)
+        """Pin runs, so that they are not deleted, give them stars, or write notes about them."""
+        await self.services.runs.deleter.mark(body.prompt_ids, body.marks)
         return {"success": True, "updated": len(set(body.prompt_ids))}
 
     @route.post("runs/delete", "deleteRuns")

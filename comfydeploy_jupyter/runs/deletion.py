@@ -537,15 +537,18 @@ class Deleter:
             found.extend(portion)
         return found
 
-    async def pin(self, prompt_ids: Sequence[str], pinned: bool) -> None:
-        """Pin or unpin runs; NotFoundError if one does not exist: then nothing is changed."""
+    async def mark(self, prompt_ids: Sequence[str], marks: Mapping[str, Any]) -> None:
+        """Pin runs, star them, or write notes; NotFoundError if one does not exist.
+
+        Then nothing is changed.
+        """
         context = self._context
-        await context.repository.pin(prompt_ids, pinned)
+        await context.repository.mark(prompt_ids, marks)
         for prompt_id in prompt_ids:
             run = context.active.get(prompt_id) or context.ended.get(prompt_id)
             for record in (run.record, run.outcome) if run is not None else ():
-                if record is not None:
-                    record.pinned = pinned
+                for name, value in marks.items() if record is not None else ():
+                    setattr(record, name, value)
 
     async def delete(self, which: RunFilter, *, files: bool) -> Deleted:
         """Delete runs; NotFoundError if ids are given, and there is no run with any of them."""

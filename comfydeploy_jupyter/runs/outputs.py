@@ -30,7 +30,10 @@ _ALWAYS = (
     *("prompt_id", "number", "status", "node_errors", "error", "seeds", "execution_time"),
     *("cached_nodes", "machine", "created_at", "started_at", "finished_at"),
 )
-_IF_KNOWN = ("metadata", "pool", "from_editor", "pinned", "inputs", "next_seeds", "warnings")
+_IF_KNOWN = (
+    *("metadata", "pool", "from_editor", "pinned", "starred", "note"),
+    *("inputs", "next_seeds", "warnings"),
+)
 # Fields of the service for which this package has no values.
 _ABSENT = (
     *("workflow_api", "machine_version", "machine_type", "gpu", "gpu_event_id", "webhook"),

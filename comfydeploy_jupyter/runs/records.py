@@ -174,7 +174,10 @@ class RunRecord:
     # While the run waits for a member with room, ``machine`` is this id too
     pool: str | None = None
     retry: int = 0  # times that it may be executed again because its machine ended
-    pinned: bool = False  # it may not be deleted; `RunRepository.save` does not store this
+    # What a user says of it; `RunRepository.save` does not store these
+    pinned: bool = False  # it may not be deleted
+    starred: bool = False
+    note: str = ""
     # the input files on this computer that are sent to the machine that gets the run
     files: list[str] = field(default_factory=list)
     # The SHA-256 of each of these files when the run was queued; "" if it is not known
@@ -216,7 +219,8 @@ _CHANGED = ("machine", "session", "status", "number", "started_at", "finished_at
 _COLUMNS = (*_FIXED, *_CHANGED)
 _DEFAULTS = vars(RunRecord("", "", "", ""))
 # All other fields are JSON in one column, but for those that `save` leaves as they are.
-_APART = ("metadata", "story", "pinned", "batch", "point")
+MARKS = ("pinned", "starred", "note")
+_APART = ("metadata", "story", "batch", "point", *MARKS)
 _DETAILS = [n for n in _DEFAULTS if n not in {*_COLUMNS, *_APART}]
 
 # What became of the webhook of a run may be stored before its end, if that is stored late.
@@ -323,8 +327,10 @@ class RunRepository(Repository):
         return rows[0]["total"], [record_of(row) for row in rows if row["prompt_id"] is not None]
 
     @writing
-    def pin(self, db: sqlite3.Connection, prompt_ids: Sequence[str], pinned: bool) -> None:
-        """Pin or unpin runs; NotFoundError if one does not exist: then nothing is changed."""
+    def mark(
+        self, db: sqlite3.Connection, prompt_ids: Sequence[str], marks: Mapping[str, Any]
+    ) -> None:
+        """Set `MARKS` of runs; NotFoundError if one does not exist: then nothing is changed."""
         ids = json.dumps(list(prompt_ids))
         unknown = db.execute(
             "SELECT value FROM json_each(?) WHERE value NOT IN (SELECT prompt_id FROM runs)", (ids,)
@@ -335,9 +341,10 @@ class RunRepository(Repository):
                 f"prompt_ids: there is no run {names[0]!r}",
                 details={"field": "prompt_ids", "prompt_ids": names},
             )
+        columns = ", ".join(f"{name} = ?" for name in MARKS if name in marks)
         db.execute(
-            "UPDATE runs SET pinned = ? WHERE prompt_id IN (SELECT value FROM json_each(?))",
-            (pinned, ids),
+            f"UPDATE runs SET {columns} WHERE prompt_id IN (SELECT value FROM json_each(?))",  # noqa: S608 - our own names
+            (*(marks[name] for name in MARKS if name in marks), ids),
         )
 
     @reading
@@ -417,6 +424,8 @@ def record_of(row: sqlite3.Row) -> RunRecord:
         metadata=metadata,
         story=story,
         pinned=bool(row["pinned"]),
+        starred=bool(row["starred"]),
+        note=row["note"],
         batch=row["batch"],
         point=row["point"],
     )

@@ -454,6 +454,14 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
             """,
         ),
     ),
+    # What a user says of a run.
+    (
+        "stars",
+        (
+            "ALTER TABLE runs ADD COLUMN starred INTEGER NOT NULL DEFAULT 0",
+            "ALTER TABLE runs ADD COLUMN note TEXT NOT NULL DEFAULT ''",
+        ),
+    ),
 )
 
 

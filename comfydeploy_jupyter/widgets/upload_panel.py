@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import traitlets as t
 
 from ..client.files import UploadedFile
-from ..client.text import html_table, text_table
+from ..client.text import text_table
+from ..util.markup import html_table
 from .panel import Panel
 
 if TYPE_CHECKING:

@@ -12,11 +12,12 @@ import traitlets as t
 
 from ..client.files import write_text
 from ..client.graph import Source, file_title, in_api_format
-from ..client.text import html_table, text_table
+from ..client.text import text_table
 from ..client.workflow import Workflow
 from ..client.workflows import graphs_of
 from ..errors import ConflictError, InvalidRequestError
 from ..graphs.outline import graph_rows
+from ..util.markup import html_table
 from .panel import Panel
 
 if TYPE_CHECKING:

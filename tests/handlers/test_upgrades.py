@@ -120,6 +120,10 @@ READ: list[tuple[int, str, dict[str, str], Any]] = [
         *(12, "workflow/presets", {"workflow_id": WORKFLOW}),
         {"name": "Softer light", "inputs": {"3.width": 96}},
     ),
+    (
+        *(22, "check-status", {"prompt_id": "era-9-done"}),
+        {"starred": True, "note": "the best"},
+    ),
     (14, f"api/v2/assets/{ASSET}", {}, {"file_path": "photo.png", "size_bytes": 5}),
 ]
 

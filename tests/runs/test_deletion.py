@@ -215,7 +215,7 @@ async def test_run_that_is_pinned_meanwhile_stays(world, monkeypatch):
     path = await world.add("old")
 
     async def change():
-        await world.runs.pin(["old"], True)
+        await world.runs.mark(["old"], {"pinned": True})
 
     report = await during_search(world, monkeypatch, change)
     assert (report.runs, report.files) == (0, 0)

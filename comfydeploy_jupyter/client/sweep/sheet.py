@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import ComfyDeployError, InvalidRequestError
 from ...graphs.form import MEDIA_KINDS, page_value, words
+from ...util.markup import data_url, html_table
 from ..stream import FINAL
-from ..text import data_url, html_table, text_table
+from ..text import text_table
 from .plan import value_text
 
 if TYPE_CHECKING:

@@ -1,0 +1,710 @@
+"""The contact sheet and the table of a batch, in the words of the form of its workflow.
+
+`render` is called in a worker process: it draws many pictures, and needs Pillow.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import html
+import io
+import json
+import math
+import unicodedata
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from ..graphs.form import MEDIA_KINDS, page_value, words, workflow_form
+from ..graphs.inputs import apply_inputs
+from ..graphs.outline import node_names
+from ..util.jsons import loads
+from ..util.markup import data_url, html_table
+from .plan import Axis, with_seeds
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from PIL.Image import Image
+    from PIL.ImageDraw import ImageDraw
+    from PIL.ImageFont import FreeTypeFont
+
+    from ..comfyui.definitions import DefinitionSet
+    from ..graphs.definitions import NodeDefinitions
+    from ..graphs.form import FormField
+
+Kind = Literal["png", "webp", "html", "csv", "json"]
+
+UNITS = {"width": "px", "height": "px", "megapixels": "MP", "seconds": "s"}
+"""The units of numbers, by the name of the input or the last word of its label."""
+
+FILE_KINDS = frozenset({"combo", *MEDIA_KINDS})
+"""The kinds of form field whose values may be the names of files."""
+
+MAX_LABEL = 60
+"""Longest text of a value in a label, characters."""
+
+FINAL = frozenset({"success", "failed", "cancelled"})
+
+
+class ShownPoint(NamedTuple):
+    """A point, as a sheet and a table show it."""
+
+    point: int
+    values: dict[str, Any]
+    status: str
+    error: str
+    prompt_id: str
+    seconds: float | None
+    files: list[str]
+    texts: list[str]
+    starred: bool
+    picture: bytes | None = None  # a small copy, as WebP
+
+    @property
+    def shown(self) -> str | None:
+        """What is shown without a picture: texts, names of files or its error; None: not ended."""
+        if self.status not in FINAL:
+            return None
+        if self.status != "success":
+            return self.error or self.status
+        return "\n".join(map(value_text, [*self.texts, *self.files])) or "no output"
+
+
+class Shown(NamedTuple):
+    """What is shown of a batch."""
+
+    points: list[ShownPoint]
+    axes: list[Axis]
+    graph: bytes  # in API format; of a list of prompts, the first one
+    workflow: bytes | None
+    inputs: dict[str, Any]  # the same at all points
+    seeds: list[str]
+    headline: str
+
+
+def render(shown: Shown, kind: Kind, definitions: DefinitionSet) -> bytes:
+    """Return the contact sheet or the table of a batch."""
+    labels = Words(shown, definitions.nodes)
+    sheet = ContactSheet(shown.points, shown.axes, labels)
+    if kind == "csv":
+        return table_csv(shown.points, labels).encode("utf-8", "backslashreplace")
+    if kind == "json":
+        return table_json(shown.points, labels, sheet.headings)
+    if kind == "html":
+        return (
+            f'<div style="max-width:100%"><div style="margin-bottom:4px">'
+            f"{html.escape(shown.headline)}</div>{sheet.to_html()}"
+            f"{table_html(shown.points, labels)}</div>"
+        ).encode("utf-8", "xmlcharrefreplace")
+    return sheet.encoded(kind.upper())
+
+
+def side_of(count: int) -> int:
+    """Return the longest side of the pictures on a sheet with so many points, pixels."""
+    if count <= MAX_INLINE:
+        return SIDE
+    across = math.ceil(math.sqrt(1.5 * count))
+    return max(MIN_SIDE, min(SIDE, MAX_WIDTH // across - GAP))
+
+
+def value_text(value: Any) -> str:
+    """Return a value as text on one line, shortened to `MAX_LABEL` characters."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = " ".join(text.split())
+    return text if len(text) <= MAX_LABEL else f"{text[: MAX_LABEL - 2]} …"
+
+
+class Words:
+    """Names the inputs that vary, and their values, as the form of the workflow shows them."""
+
+    def __init__(self, shown: Shown, definitions: NodeDefinitions) -> None:
+        self._shown = shown
+        self._definitions = definitions
+        self._graph: dict[str, Any] = loads(shown.graph)
+
+    def name(self, key: str) -> str:
+        """Return the label of a varied input, e.g. ``"KSampler: cfg"``."""
+        return self.names.get(key, words(key))
+
+    def value(self, key: str, value: Any) -> str:
+        """Return a value on one line, shortened, with its unit."""
+        return value_text(self.whole(key, value)) or "(empty)"
+
+    def whole(self, key: str, value: Any) -> str:
+        """Return a value as `value` does, but with all its lines."""
+        field = self._fields.get(key)
+        if isinstance(value, bool):
+            return "yes" if value else "no"
+        if isinstance(value, str):
+            return self._short_files.get((key, value), value)
+        if not isinstance(value, (int, float)):
+            return value_text(value)
+        text = value_text(value) if field is None else str(page_value(field, value))
+        unit = "" if field is None or field.kind == "color" else _unit(field)
+        return f"{text} {unit}".rstrip()
+
+    def cell(self, key: str, value: Any) -> str | int | float:
+        """Return a value for a table of data: a number without its unit, all else as `whole`."""
+        field = self._fields.get(key)
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        is_color = field is not None and field.kind == "color"
+        return value if is_number and not is_color else self.whole(key, value)
+
+    def label(self, values: Mapping[str, Any]) -> str:
+        """Return the values of a point on one line, e.g. ``"Seed 3, Width 512 px"``."""
+        return ", ".join(f"{self.name(key)} {self.value(key, v)}" for key, v in values.items())
+
+    def axis_name(self, axis: Axis) -> str:
+        """Return the labels of the inputs of an axis, separated by commas."""
+        return ", ".join(map(self.name, axis.names))
+
+    def axis_values(self, axis: Axis) -> list[str]:
+        """Return a heading for each position of an axis."""
+        return [
+            ", ".join(self.value(name, value) for name, value in zip(axis.names, row, strict=True))
+            for row in axis.values
+        ]
+
+    @functools.cached_property
+    def names(self) -> dict[str, str]:
+        """The labels of all inputs that vary, by their names in order; no two are the same."""
+        found: dict[str, str] = {}
+        for key in dict.fromkeys(key for point in self._shown.points for key in point.values):
+            field = self._fields.get(key)
+            label = self._guessed(key) if field is None else field.label
+            found[key] = f"{label} ({key})" if label in found.values() else label
+        return found
+
+    @functools.cached_property
+    def _targets(self) -> dict[str, list[tuple[str, str]]]:
+        """The inputs of the graph that each name sets."""
+        shown, seeds = self._shown, set(self._shown.seeds)
+        found: dict[str, dict[tuple[str, str], None]] = {}
+        for values in {tuple(point.values): point.values for point in shown.points}.values():
+            inputs = with_seeds({**shown.inputs, **values}, shown.seeds)
+            applied = apply_inputs(self._graph, inputs, strict=False, definitions=self._definitions)
+            for target, key in applied.given.items():
+                name = "seed" if key in seeds and key not in values else key
+                if name in values:
+                    found.setdefault(name, {})[target] = None
+        return {name: list(targets) for name, targets in found.items()}
+
+    @functools.cached_property
+    def _fields(self) -> dict[str, FormField]:
+        """The field of each varied input, unless it sets several inputs or the form has none."""
+        ui = None if self._shown.workflow is None else loads(self._shown.workflow)
+        form = workflow_form(self._graph, self._definitions, ui).fields
+        by_key = {key: field for field in form for key in field.keys}
+        by_target = {(field.node_id, field.input_name): field for field in form}
+        only = {
+            key: by_target.get(found[0]) for key, found in self._targets.items() if len(found) == 1
+        }
+        fields = {key: by_key.get(key, only.get(key)) for key in self._targets}
+        return {key: field for key, field in fields.items() if field is not None}
+
+    @functools.cached_property
+    def _short_files(self) -> dict[tuple[str, str], str]:
+        """The names of files in folders, without the folders where these are not needed."""
+        values: dict[str, set[str]] = {}
+        for point in self._shown.points:
+            for key, value in point.values.items():
+                field = self._fields.get(key)
+                if isinstance(value, str) and field is not None and field.kind in FILE_KINDS:
+                    values.setdefault(key, set()).add(value)
+        short: dict[tuple[str, str], str] = {}
+        for key, paths in values.items():
+            names = {path: PurePosixPath(path.replace("\\", "/")).name or path for path in paths}
+            if len(set(names.values())) == len(names):
+                short.update({(key, path): name for path, name in names.items()})
+        return short
+
+    def _guessed(self, key: str) -> str:
+        """Return a label for an input that the form does not have as one field."""
+        targets = self._targets.get(key, [])
+        if len(targets) != 1:
+            return words(key).capitalize()
+        node_id, name = targets[0]
+        return f"{node_names(self._graph)[node_id].short}: {words(name)}"
+
+
+def _unit(field: FormField) -> str:
+    last = field.label.lower().split()[-1:]
+    return UNITS.get(field.input_name) or (UNITS.get(last[0], "") if last else "")
+
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""Beginnings of texts that spreadsheets take for formulas, also in full width (OWASP, CSV
+injection)."""
+
+MAX_ROWS = 500
+"""How many points the table has as HTML."""
+
+
+def table_csv(points: Sequence[ShownPoint], labels: Words) -> str:
+    """Return the table as CSV with headings in words and whole values.
+
+    A text that a spreadsheet would take for a formula begins with an apostrophe.
+    """
+    outcomes = ("Starred", "Status", "Seconds", "Files", "Texts", "Error", "Run")
+    names = labels.names
+    content = io.StringIO()
+    writer = csv.writer(content)
+    writer.writerow(map(_plain, ["Point", *names.values(), *outcomes]))
+    for point in points:
+        values = point.values
+        row = [
+            point.point,
+            *(labels.cell(name, values[name]) if name in values else "" for name in names),
+            "yes" if point.starred else "no",
+            point.status,
+            "" if point.seconds is None else point.seconds,
+            "\n".join(point.files),
+            "\n".join(point.texts),
+            point.error,
+            point.prompt_id,
+        ]
+        writer.writerow(map(_plain, row))
+    return content.getvalue()
+
+
+def _plain(cell: Any) -> Any:
+    """Return a cell as a spreadsheet shows it, never as a formula."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell
+
+
+def table_json(points: Sequence[ShownPoint], labels: Words, headings: Headings) -> bytes:
+    """Return the table, and the headings of the sheet, in words."""
+    names = labels.names
+    rows = [
+        {
+            "point": point.point,
+            "label": labels.label(point.values),
+            "values": [
+                labels.whole(name, point.values[name]) if name in point.values else ""
+                for name in names
+            ],
+            "starred": point.starred,
+            "status": point.status,
+            "seconds": point.seconds,
+            "files": point.files,
+            "texts": point.texts,
+            "error": point.error,
+            "prompt_id": point.prompt_id,
+        }
+        for point in points
+    ]
+    heads = {
+        "row_title": headings.row_title,
+        "rows": headings.rows,
+        "column_title": headings.column_title,
+        "columns": headings.columns,
+    }
+    names_of = {"keys": [*names], "labels": [*names.values()]}
+    return json.dumps({**names_of, "heads": heads, "points": rows}).encode()
+
+
+def table_html(points: Sequence[ShownPoint], labels: Words) -> str:
+    """Return the table as HTML that is folded at first, with headings in words."""
+    names = labels.names
+    rows = []
+    for point in points[:MAX_ROWS]:
+        output = ", ".join([*point.files, *map(value_text, point.texts)])
+        seconds = "" if point.seconds is None else f"{point.seconds:.2f}"
+        values = point.values
+        cells = [labels.value(name, values[name]) if name in values else "" for name in names]
+        rows.append([*cells, point.status, seconds, point.error or output])
+    table = html_table([*names.values(), "status", "seconds", "output"], rows)
+    return (
+        '<details style="margin-top:8px"><summary style="cursor:pointer">Table</summary>'
+        f"{table}</details>"
+    )
+
+
+FONT_SIZE = 13
+"""Height of the letters, pixels."""
+
+LATIN = "AZaz09?…"
+"""Characters of every font that is used: numbers and names of inputs are beside other writing."""
+
+FILES = (
+    "DejaVuSans.ttf",
+    "NotoSans-Regular.ttf",
+    "LiberationSans-Regular.ttf",
+    "FreeSans.ttf",
+    "NotoSansCJK-Regular.ttc",
+    "wqy-microhei.ttc",
+    "DroidSansFallbackFull.ttf",
+    "Arial Unicode.ttf",
+    "Hiragino Sans GB.ttc",
+    "AppleSDGothicNeo.ttc",
+    "segoeui.ttf",
+    "arial.ttf",
+    "msyh.ttc",
+    "meiryo.ttc",
+    "malgun.ttf",
+)
+"""Fonts of Linux, macOS and Windows, which Pillow looks for in the font folders of the system."""
+
+UNASSIGNED = "\U0010ffff"
+"""A code point that is never a character, so that no font has it."""
+
+
+def lettering(text: str) -> tuple[FreeTypeFont, str]:
+    """Return a font for a line of text, and the line as that font can show it.
+
+    Pillow's own font if it has all characters, else the first of `FILES` that has them, else the
+    one that lacks the fewest; these lose their accents or are question marks.
+    """
+    if text.isascii() and text.isprintable():
+        return _own_font(), text
+    text = unicodedata.normalize("NFC", text)
+    chars = {c for c in text if not c.isascii() and c.isprintable()}
+    lacking = {font: sum(not _has(font, c) for c in chars) for font in (_own_font(), *_others())}
+    font = min(lacking, key=lambda each: lacking[each])  # the first of equal ones
+    return font, "".join(_in_place_of(font, char) for char in text)
+
+
+@functools.cache
+def _own_font() -> FreeTypeFont:
+    import PIL.ImageFont
+
+    # Without a size it would be a bitmap font where Pillow has no FreeType.
+    font = PIL.ImageFont.load_default(FONT_SIZE)
+    assert isinstance(font, PIL.ImageFont.FreeTypeFont)
+    return font
+
+
+@functools.cache
+def _others() -> tuple[FreeTypeFont, ...]:
+    """Return the fonts of the system among `FILES` that have Latin letters."""
+    import PIL.ImageFont
+
+    fonts = []
+    for name in FILES:
+        with suppress(OSError):  # there is none, or it has pictures of another size only
+            fonts.append(PIL.ImageFont.truetype(name, FONT_SIZE))
+    return tuple(font for font in fonts if all(_has(font, char) for char in LATIN))
+
+
+@functools.lru_cache(maxsize=4096)
+def _has(font: FreeTypeFont, char: str) -> bool:
+    """Return whether a font shows a character, or knows a format character without a shape."""
+    glyph = _glyph(font, char)
+    shows = any(glyph[1]) or unicodedata.category(char) == "Cf"
+    return shows and glyph != _glyph(font, UNASSIGNED)
+
+
+def _glyph(font: FreeTypeFont, char: str) -> tuple[object, bytes]:
+    mask = _in_basic_layout(font).getmask(char)
+    return mask.size, bytes(mask)
+
+
+@functools.cache
+def _in_basic_layout(font: FreeTypeFont) -> FreeTypeFont:
+    """Return a font so that it shows the same glyph for each character that it lacks."""
+    import PIL.ImageFont
+
+    return font.font_variant(layout_engine=PIL.ImageFont.Layout.BASIC)
+
+
+def _in_place_of(font: FreeTypeFont, char: str) -> str:
+    """Return a character, or what is shown instead of one that a font lacks."""
+    if _has(font, char):
+        return char
+    if char.isspace():
+        return " "
+    if unicodedata.category(char) in ("Cc", "Cf", "Me", "Mn"):
+        return ""
+    return "".join(c for c in unicodedata.normalize("NFD", char) if _has(font, c)) or "?"
+
+
+SIDE = 192
+"""Longest side of a picture, pixels."""
+
+MIN_SIDE = 32
+MAX_WIDTH = 4096
+"""Largest width of a sheet, pixels, unless pictures would be smaller than `MIN_SIDE`."""
+
+MAX_PIXELS = 30_000_000
+"""Largest area of all its pictures, under the same condition; a pixel takes three bytes."""
+
+MAX_WEBP = 16_383
+"""Largest width and height of a WebP file, pixels."""
+
+MAX_INLINE = 300
+"""The most points whose pictures are embedded one by one; a larger sheet is one picture."""
+
+ROW_LENGTH = 8
+"""The most values of a single input that are in one row."""
+
+LINE, ASCENT, GAP = 17, 13, 8
+PAPER, INK, FAINT = "#ffffff", "#212121", "#757575"
+CELLS = {"failed": "#fdecea", "cancelled": "#fff3e0", "success": "#f5f5f5"}
+EMPTY = "#f0f0f0"
+STAR, STAR_SIZE = "★", 26
+GOLD, GOLD_LINE = "#ffb300", "#5d4037"
+
+
+class ContactSheet:
+    """The contact sheet of a batch, as a picture and as HTML.
+
+    The values of the first of two axes are the rows, those of the second the columns. A single axis
+    with few values is one row. In all other cases the pictures are in rows, each with its values.
+    Points that are marked as the best have a star.
+    """
+
+    def __init__(self, points: Sequence[ShownPoint], axes: Sequence[Axis], labels: Words) -> None:
+        self._points = points
+        self._axes = axes
+        self._words = labels
+
+    @functools.cached_property
+    def headings(self) -> Headings:
+        """The headings of its rows and columns."""
+        axes = self._axes
+        one_row = len(axes) == 1 and len(self._points) <= ROW_LENGTH
+        if not one_row and len(axes) != 2:
+            return Headings()
+        names = [self._words.axis_name(axis) for axis in axes]
+        values = [self._words.axis_values(axis) for axis in axes]
+        rows = ("", []) if one_row else (names[0], values[0])
+        return Headings(*rows, names[-1], values[-1])
+
+    def encoded(self, file_format: str) -> bytes:
+        """Return the present sheet as ``PNG`` or ``WEBP``."""
+        content, image = io.BytesIO(), self.image()
+        if file_format == "WEBP":
+            image.thumbnail((MAX_WEBP, MAX_WEBP))
+            image.save(content, "WEBP", quality=85, method=2)
+        else:
+            image.save(content, file_format)
+        return content.getvalue()
+
+    def to_html(self) -> str:
+        """Return the sheet as HTML with its labels as text; a large sheet is one picture."""
+        if len(self._points) > MAX_INLINE:
+            source = data_url("image/webp", self.encoded("WEBP"))
+            return f'<img alt="contact sheet" src="{source}" style="max-width:100%">'
+        cells = [self._cell(point) for point in self._points]
+        if not self.headings.columns:
+            figures = "".join(
+                f'<figure style="margin:0;width:{SIDE}px">{cell}'
+                f'<figcaption style="overflow-wrap:anywhere">{html.escape(self._label(point))}'
+                "</figcaption></figure>"
+                for point, cell in zip(self._points, cells, strict=True)
+            )
+            return f'<div style="display:flex;flex-wrap:wrap;gap:{GAP}px">{figures}</div>'
+        return f'<div style="overflow-x:auto"><table>{"".join(self._table(cells))}</table></div>'
+
+    def _table(self, cells: Sequence[str]) -> Iterator[str]:
+        style = f'style="text-align:center;max-width:{SIDE}px;overflow-wrap:anywhere"'
+        heads = self.headings
+        side = "<td></td>" if heads.rows else ""
+        name = html.escape(heads.column_title)
+        yield f'<tr>{side}<th colspan="{self._across}" {style}>{name}</th></tr>'
+        texts = "".join(f'<th scope="col" {style}>{html.escape(c)}</th>' for c in heads.columns)
+        corner = f"<th>{html.escape(heads.row_title)}</th>" if heads.rows else ""
+        yield f"<tr>{corner}{texts}</tr>"
+        for start in range(0, len(cells), self._across):
+            label = ""
+            if heads.rows:
+                text = html.escape(heads.rows[start // self._across])
+                label = f'<th scope="row" {style}>{text}</th>'
+            row = "".join(
+                f'<td style="padding:2px;text-align:center">{cell}</td>'
+                for cell in cells[start : start + self._across]
+            )
+            yield f"<tr>{label}{row}</tr>"
+
+    def _label(self, point: ShownPoint) -> str:
+        label = self._words.label(point.values)
+        return f"{STAR} {label}" if point.starred else label
+
+    def _cell(self, point: ShownPoint) -> str:
+        label = html.escape(self._label(point), quote=True)
+        star = f'<span aria-hidden="true">{STAR}</span><br>' if point.starred else ""
+        if point.picture is not None:
+            source = data_url("image/webp", point.picture)
+            return (
+                f'{star}<img alt="{label}" title="{label}" src="{source}" '
+                f'style="max-width:{SIDE}px;height:auto;margin:0">'
+            )
+        text = point.shown or point.status
+        return (
+            f'{star}<div title="{label}" style="width:{SIDE}px;height:{SIDE // 2}px;'
+            "overflow:hidden;box-sizing:border-box;padding:6px;white-space:pre-wrap;"
+            "overflow-wrap:anywhere;"
+            f"text-align:left;color:{INK};background:{CELLS.get(point.status, EMPTY)}"
+            f'">{html.escape(text)}</div>'
+        )
+
+    def image(self) -> Image:
+        """Return the present sheet."""
+        import PIL.Image
+        import PIL.ImageDraw
+
+        layout = self._layout
+        canvas = PIL.Image.new("RGB", layout.size, PAPER)
+        draw = PIL.ImageDraw.Draw(canvas)
+        self._draw_heads(draw, layout)
+        for place in range(len(self._points)):
+            self._draw_point(draw, canvas, layout, place)
+        return canvas
+
+    def _draw_heads(self, draw: ImageDraw, layout: _Layout) -> None:
+        middle = layout.left + (layout.size[0] - layout.left) // 2
+        if layout.column_labels:
+            title = _fitting(self.headings.column_title, layout.size[0] - layout.left)
+            _text(draw, (middle, GAP), [title], FAINT, "ms")
+        if layout.row_labels:
+            title = _fitting(self.headings.row_title, layout.left - GAP)
+            _text(draw, (GAP, layout.top - LINE - GAP // 2), [title], FAINT, "ls")
+        for column, lines in enumerate(layout.column_labels):
+            x = layout.corner(column)[0] + layout.side // 2
+            top = layout.top - len(lines) * LINE - GAP // 2
+            _text(draw, (x, top), lines, INK, "ms")
+        for row, lines in enumerate(layout.row_labels):
+            y = layout.corner(row * self._across)[1]
+            top = y + max(0, layout.side - len(lines) * LINE) // 2
+            _text(draw, (layout.left - GAP, top), lines, INK, "rs")
+        for place, point in enumerate(self._points if layout.caption_lines else ()):
+            x, y = layout.corner(place)
+            label = self._words.label(point.values)
+            lines = _wrap(label, layout.side, layout.caption_lines)
+            _text(draw, (x, y + layout.side + 2), lines, INK, "ls")
+
+    def _draw_point(self, draw: ImageDraw, canvas: Image, layout: _Layout, place: int) -> None:
+        import PIL.Image
+
+        point = self._points[place]
+        x, y = layout.corner(place)
+        side = layout.side
+        ended = point.shown is not None
+        colour = CELLS.get(point.status, EMPTY) if ended else EMPTY
+        draw.rectangle((x, y, x + side - 1, y + side - 1), fill=colour)
+        if point.picture is not None:
+            with PIL.Image.open(io.BytesIO(point.picture)) as picture:
+                picture.thumbnail((side, side))
+                corner = (x + (side - picture.width) // 2, y + (side - picture.height) // 2)
+                rgba = picture.convert("RGBA")
+                canvas.paste(rgba, corner, rgba)
+        elif side >= SIDE // 3:
+            lines = _wrap(point.shown or point.status, side - 2 * GAP, max(1, side // LINE - 1))
+            _text(draw, (x + GAP, y + GAP), lines, INK if ended else FAINT, "ls")
+        if point.starred:
+            size = min(STAR_SIZE, side // 2)
+            corners = _star(x + side - size // 2 - 4, y + size // 2 + 4, size / 2)
+            draw.polygon(corners, fill=GOLD, outline=GOLD_LINE)
+
+    @functools.cached_property
+    def _across(self) -> int:
+        count = len(self._points)
+        return len(self.headings.columns) or min(count, math.ceil(math.sqrt(1.5 * count)))
+
+    @functools.cached_property
+    def _layout(self) -> _Layout:
+        across = self._across
+        heads = self.headings
+        down = math.ceil(len(self._points) / across)
+        most = int(math.sqrt(MAX_PIXELS / (across * down)))
+        side = max(MIN_SIDE, min(SIDE, MAX_WIDTH // across - GAP, most - GAP))
+        columns = [_wrap(label, side, 3) for label in heads.columns]
+        rows = [_wrap(label, SIDE, max(1, side // LINE)) for label in heads.rows]
+        title = [_fitting(heads.row_title, 2 * SIDE)]
+        widths = [_width(line) for lines in [*rows, title] for line in lines]
+        left = GAP + (math.ceil(max(widths)) + GAP if rows else 0)
+        top = GAP
+        if columns:
+            top += LINE + max(map(len, columns)) * LINE + GAP // 2
+        captions = 0
+        if not columns:
+            labels = (self._words.label(point.values) for point in self._points)
+            captions = max(len(_wrap(label, side, 3)) for label in labels)
+        step_y = side + GAP + captions * LINE
+        size = (left + across * (side + GAP), top + down * step_y)
+        return _Layout(size, left, top, side, across, step_y, captions, columns, rows)
+
+
+@dataclass(frozen=True)
+class Headings:
+    """The headings of a sheet in words; empty lists where pictures have captions instead."""
+
+    row_title: str = ""
+    rows: list[str] = field(default_factory=list)
+    column_title: str = ""
+    columns: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """The positions and sizes of a sheet, pixels."""
+
+    size: tuple[int, int]
+    left: int
+    top: int
+    side: int
+    across: int  # number of columns
+    step_y: int
+    caption_lines: int
+    column_labels: list[list[str]]
+    row_labels: list[list[str]]
+
+    def corner(self, index: int) -> tuple[int, int]:
+        """Return the upper left corner of a cell."""
+        row, column = divmod(index, self.across)
+        return self.left + column * (self.side + GAP), self.top + row * self.step_y
+
+
+def _star(x: float, y: float, radius: float) -> list[tuple[float, float]]:
+    """Return the corners of a star with five points."""
+    return [
+        (
+            x + (radius if n % 2 == 0 else 0.45 * radius) * math.sin(n * math.pi / 5),
+            y - (radius if n % 2 == 0 else 0.45 * radius) * math.cos(n * math.pi / 5),
+        )
+        for n in range(10)
+    ]
+
+
+def _width(text: str) -> float:
+    font, shown = lettering(text)
+    return float(font.getlength(shown))
+
+
+def _text(
+    draw: ImageDraw, position: tuple[int, int], lines: Sequence[str], colour: str, anchor: str
+) -> None:
+    x, y = position
+    for number, line in enumerate(lines):
+        font, shown = lettering(line)
+        # Fonts of different heights are on the same base lines.
+        base = (x, y + number * LINE + ASCENT)
+        draw.text(base, shown, fill=colour, font=font, anchor=anchor)
+
+
+def _wrap(text: str, width: int, most: int) -> list[str]:
+    """Return a text as lines of a width; the last one is shortened if there are more."""
+    lines: list[str] = []
+    for paragraph in text.splitlines() or [""]:
+        line = ""
+        for word in paragraph.split():
+            longer = f"{line} {word}" if line else word
+            if _width(longer) <= width or not line:
+                line = longer
+            else:
+                lines.append(line)
+                line = word
+        lines.append(line)
+    cut = [*lines[: most - 1], f"{lines[most - 1]} …"] if len(lines) > most else lines
+    return [_fitting(line, width) for line in cut]
+
+
+def _fitting(line: str, width: int) -> str:
+    if _width(line) <= width:
+        return line
+    while line and _width(f"{line}…") > width:
+        line = line[:-1]
+    return f"{line}…"

@@ -1,0 +1,129 @@
+"""The contact sheet and the table of a batch, with a real ComfyUI."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import Any
+
+import PIL.Image
+import PIL.ImageChops
+import pytest
+
+from tests.batches.test_batches import create, ended, points
+from tests.helpers.graphs import node, paper, shown
+
+
+@pytest.fixture
+def extension_config(config_with_folders):
+    return config_with_folders
+
+
+def graph() -> dict[str, Any]:
+    """Pictures of one colour, and texts."""
+    sky = {**paper(), "_meta": {"title": "<b>Sky</b>"}}
+    method = {"upscale_method": "nearest-exact", "scale_by": 1.0}
+    scale = node("ImageScaleBy", "Upscale Image By", image=["1", 0], **method)
+    words = node("TestText", "@Words", text="", token="")
+    return {"1": sky, "2": scale, "3": words, "4": shown("2"), "5": shown("1")}
+
+
+async def sheet(api, batch_id: str, **query: str) -> Any:
+    found = await api.raw("GET", f"batch/{batch_id}/sheet", params=query)
+    assert found.code == 200, found.body
+    return found
+
+
+async def table(api, batch_id: str) -> dict[str, Any]:
+    code, found = await api.get(f"batch/{batch_id}/table")
+    assert code == 200, found
+    return dict(found)
+
+
+async def test_headings_are_those_of_the_form(api):
+    inputs = {
+        "1.color": {"$vary": [0x00AAFF]},
+        "width": {"$vary": [64, 96]},
+        "scale_by": {"$vary": [0.1 + 0.2, 1.0], "$with": "width"},
+    }
+    batch_id = await create(api, workflow_api=graph(), inputs=inputs, title="Skies")
+    await ended(api, batch_id)
+    found = await table(api, batch_id)
+    assert found["heads"] == {
+        "row_title": "<b>Sky</b>: color",
+        "rows": ["#00aaff"],
+        "column_title": "<b>Sky</b>: width, Upscale Image By: scale by",
+        "columns": ["64 px, 0.3", "96 px, 1.0"],
+    }
+    assert found["points"][0]["label"] == (
+        "<b>Sky</b>: color #00aaff, <b>Sky</b>: width 64 px, Upscale Image By: scale by 0.3"
+    )
+    assert [point["status"] for point in found["points"]] == ["success"] * 2
+    page = (await sheet(api, batch_id, format="html")).body.decode()
+    assert "&lt;b&gt;Sky&lt;/b&gt;: width" in page
+    assert "<b>" not in page
+    assert "1.color" not in page
+    assert page.count("data:image/webp") == 2
+    assert "Skies: 2 of 2 points, done" in page
+
+
+async def test_the_picture_of_each_point_is_on_the_sheet_and_stars(api):
+    colours = [0xFF0000, 0x00FF00]
+    inputs = {"1.color": {"$vary": colours}, "width": {"$vary": [64, 96, 128]}}
+    batch_id = await create(api, workflow_api=graph(), inputs=inputs)
+    await ended(api, batch_id)
+    found = await sheet(api, batch_id)
+    assert found.headers["Content-Type"] == "image/png"
+    plain = PIL.Image.open(io.BytesIO(found.body)).convert("RGB")
+    seen = {colour for _, colour in plain.getcolors(plain.width * plain.height)}
+    for wanted in ((255, 0, 0), (0, 255, 0)):
+        assert any(max(abs(a - b) for a, b in zip(wanted, c, strict=True)) < 16 for c in seen)
+    (point,) = await points(api, batch_id, offset="4", limit="1")
+    marks = {"prompt_ids": [point["prompt_id"]], "starred": True, "note": "the best"}
+    assert (await api.post("runs/update", marks))[0] == 200
+    run = (await points(api, batch_id, offset="4", limit="1"))[0]["run"]
+    assert (run["starred"], run["note"]) == (True, "the best")
+    marked = PIL.Image.open(io.BytesIO((await sheet(api, batch_id)).body)).convert("RGB")
+    left, top, right, bottom = PIL.ImageChops.difference(plain, marked).getbbox()
+    assert right - left < 40
+    assert bottom - top < 40
+    assert left > plain.width / 3
+    assert top > plain.height / 2
+    best = PIL.Image.open(io.BytesIO((await sheet(api, batch_id, starred="true")).body))
+    assert best.width < plain.width / 2
+    webp = (await sheet(api, batch_id, format="webp")).body
+    assert PIL.Image.open(io.BytesIO(webp)).format == "WEBP"
+    await api.post("runs/update", {**marks, "starred": False})
+    code, reply = await api.get(f"batch/{batch_id}/sheet", starred="true")
+    assert (code, reply["details"]["field"]) == (400, "starred")
+    assert (await api.post("runs/update", {"prompt_ids": [point["prompt_id"]]}))[0] == 400
+
+
+async def test_the_table_as_csv_has_no_formulas(api):
+    texts = ["=HYPERLINK(0)", "+1", "-1", "@x", "\tx", 'plain, "quoted"\nlines', "ü"]
+    batch_id = await create(api, workflow_api=graph(), inputs={"3.text": {"$vary": texts}})
+    await ended(api, batch_id)
+    found = await api.raw("GET", f"batch/{batch_id}/table", params={"format": "csv"})
+    assert found.headers["Content-Type"].startswith("text/csv")
+    rows = list(csv.DictReader(io.StringIO(found.body.decode(), newline="")))
+    heads = list(rows[0])
+    assert heads[:3] == ["Point", "'@Words: text", "Starred"]
+    assert [row[heads[1]] for row in rows] == [*(f"'{text}" for text in texts[:5]), *texts[5:]]
+    cells = [cell for row in rows for cell in row.values()]
+    assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@"))]
+
+
+async def test_a_sheet_of_prompts_and_of_points_without_pictures(api):
+    prompts = [{"1": node("TestText", text=text, token="")} for text in ("one", "<i>", "三")]
+    batch_id = await create(api, prompts=prompts)
+    await ended(api, batch_id)
+    page = (await sheet(api, batch_id, format="html")).body.decode()
+    assert "&lt;i&gt;" in page
+    assert "<i>" not in page
+    assert [json.loads(json.dumps(p["texts"])) for p in (await table(api, batch_id))["points"]] == [
+        ["one"],
+        ["<i>"],
+        ["三"],
+    ]
+    assert PIL.Image.open(io.BytesIO((await sheet(api, batch_id)).body)).width > 100
