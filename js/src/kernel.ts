@@ -30,18 +30,23 @@ export function followKernel(model: Model, el: HTMLElement, ended: () => void): 
   events.on("comm:close comm_live_update", () => setTimeout(check));
   const observer = new MutationObserver(check);
   observer.observe(el, { attributeFilter: ["class"] });
-  const timer = setTimeout(check);
 
   // JupyterLab and Notebook do not mark it when a kernel ends. Their session has the kernel's status.
   const { context } = (model.widget_manager ?? {}) as JupyterLabManager;
   const sessionContext = context?.sessionContext;
-  const first = sessionContext?.session?.kernel?.id;
+  let first = sessionContext?.session?.kernel?.id;
   const onSession = () => {
     const kernel = sessionContext?.session?.kernel;
+    first ??= kernel?.id; // the session may begin after the view
     if (!kernel || kernel.id !== first || GONE.has(kernel.status)) gone();
   };
   const signals = [sessionContext?.statusChanged, sessionContext?.kernelChanged];
   for (const signal of signals) signal?.connect(onSession);
+  // it may have ended while the script of the view was loaded
+  const timer = setTimeout(() => {
+    check();
+    if (first) onSession();
+  });
   return () => {
     clearTimeout(timer);
     observer.disconnect();

@@ -3,6 +3,7 @@
 import { parseJson } from "./format.ts";
 
 const REACH_TIMEOUT = 5000; // ms
+const RETRY = 1000; // ms until a server that did not answer is asked again
 
 type PageConfig = { baseUrl?: string; token?: string; serverRoot?: string };
 
@@ -33,6 +34,27 @@ export function folderAddress(folder: string): string | null {
   return `${baseUrl}lab/tree/${parts.map(encodeURIComponent).join("/")}`;
 }
 
+/**
+ * Return the id of the server at a base URL; null if there is none.
+ *
+ * While the server of a page of Jupyter does not answer, no message reaches a kernel either: wait.
+ */
+async function instanceOf(base: string, isPageOfIt: boolean): Promise<string | null> {
+  for (;;) {
+    try {
+      const reply = await fetch(`${base}comfyui-deploy/check-status`, {
+        headers: pageHeaders(),
+        cache: "no-store",
+        signal: AbortSignal.timeout(REACH_TIMEOUT),
+      });
+      return (await reply.json()).instance ?? null;
+    } catch (error) {
+      if (!isPageOfIt || error instanceof SyntaxError) return null; // a page of something else
+      await new Promise((resolve) => setTimeout(resolve, RETRY));
+    }
+  }
+}
+
 const reached = new Map<string, Promise<string | null>>();
 
 /**
@@ -47,17 +69,10 @@ export function pageServer({ base: given, instance }: ServerFacts): Promise<stri
   const key = `${base} ${instance}`;
   const known = reached.get(key);
   if (known) return known;
-  const asked = fetch(`${base}comfyui-deploy/check-status`, {
-    headers: pageHeaders(),
-    cache: "no-store",
-    signal: AbortSignal.timeout(REACH_TIMEOUT),
-  })
-    .then((reply) => reply.json())
-    .then((status) => (status.instance === instance ? base : null))
-    .catch(() => {
-      reached.delete(key); // the next call tries again
-      return null;
-    });
+  const asked = instanceOf(base, Boolean(pageConfig().baseUrl)).then((found) => {
+    if (found === null) reached.delete(key); // the next call tries again
+    return found === instance ? base : null;
+  });
   reached.set(key, asked);
   return asked;
 }

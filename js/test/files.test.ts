@@ -144,6 +144,24 @@ test("a server that did not answer is asked again", async () => {
   assert.equal(await pageServer(OURS), "/");
 });
 
+test("a page of Jupyter waits for its server, without which no kernel can be reached", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  document.body.innerHTML = `<script id="jupyter-config-data">{"baseUrl": "/own/"}</script>`;
+  t.after(() => document.body.replaceChildren());
+  let tries = 0;
+  answerRequests(() => {
+    tries += 1;
+    if (tries < 3) throw new TypeError("failed to fetch");
+    return { instance: "one" };
+  });
+  const found = pageServer({ base: "/own/", instance: "one" });
+  for (let turn = 0; turn < 40; turn += 1) {
+    await new Promise((resolve) => setImmediate(resolve));
+    t.mock.timers.tick(1000);
+  }
+  assert.deepEqual([await found, tries], ["/own/", 3]);
+});
+
 test("a page uses its own base URL and token, not those of the kernel", async () => {
   const config = document.createElement("script");
   config.id = "jupyter-config-data";

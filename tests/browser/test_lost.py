@@ -15,7 +15,7 @@ from comfydeploy_jupyter.client import Comfy
 from tests.browser.accessibility import assert_accessible
 from tests.browser.conftest import LabPage, Pages
 from tests.browser.panels import press
-from tests.browser.test_reload import SHUT_DOWN
+from tests.browser.test_reload import KILL, SHUT_DOWN
 from tests.handlers.test_node_packs import with_manager
 from tests.helpers.graphs import node, shown
 from tests.machines.conftest import managed  # noqa: F401 - a fixture
@@ -30,10 +30,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.timeout(300)
 
-KILL = """async () => {
-    const { session } = window.jupyterapp.shell.currentWidget.sessionContext;
-    session.kernel.requestExecute({ code: "import os; os.kill(os.getpid(), 9)" });
-}"""
 PANEL = "import comfydeploy_jupyter as cd\ncd.TunnelPanel('jupyter')"
 ADD_BUSY_CELL = """() => {
     const { content } = window.jupyterapp.shell.currentWidget;

@@ -14,6 +14,60 @@ function h(tag, properties = {}, ...children) {
   return element;
 }
 
+// src/model.ts
+var Subscriptions = class {
+  constructor(model) {
+    this.model = model;
+  }
+  model;
+  added = [];
+  /** Call `action` on each of the events, whose names are separated by spaces. */
+  on(events, action) {
+    this.model.on(events, action);
+    this.added.push([events, action]);
+  }
+  end() {
+    for (const [events, action] of this.added) this.model.off(events, action);
+  }
+};
+
+// src/kernel.ts
+var GONE = /* @__PURE__ */ new Set(["restarting", "autorestarting", "terminating", "dead"]);
+function followKernel(model, el, ended) {
+  let isGone = false;
+  const gone = () => {
+    if (!isGone) ended();
+    isGone = true;
+  };
+  const check = () => {
+    if (el.closest(".jupyter-widgets-disconnected")) gone();
+  };
+  const events = new Subscriptions(model);
+  events.on("comm:close comm_live_update", () => setTimeout(check));
+  const observer = new MutationObserver(check);
+  observer.observe(el, { attributeFilter: ["class"] });
+  const { context } = model.widget_manager ?? {};
+  const sessionContext = context?.sessionContext;
+  let first = sessionContext?.session?.kernel?.id;
+  const onSession = () => {
+    const kernel = sessionContext?.session?.kernel;
+    first ??= kernel?.id;
+    if (!kernel || kernel.id !== first || GONE.has(kernel.status)) gone();
+  };
+  const signals = [sessionContext?.statusChanged, sessionContext?.kernelChanged];
+  for (const signal of signals) signal?.connect(onSession);
+  const timer = setTimeout(() => {
+    check();
+    if (first) onSession();
+  });
+  return () => {
+    clearTimeout(timer);
+    observer.disconnect();
+    events.end();
+    for (const signal of signals) signal?.disconnect(onSession);
+  };
+}
+
 // src/format.ts
 function parseJson(text) {
   try {
@@ -42,10 +96,10 @@ async function fromServer() {
   const { baseUrl } = pageConfig();
   if (!baseUrl) return null;
   try {
-    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"9ee3dc6f040fbcf7"}`;
+    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"bdea517823cf216a"}`;
     const reply = await fetch(url, { headers: pageHeaders() });
     const text = reply.ok ? await reply.text() : "";
-    return text.startsWith(`// ${"9ee3dc6f040fbcf7"} `) ? text : null;
+    return text.startsWith(`// ${"bdea517823cf216a"} `) ? text : null;
   } catch {
     return null;
   }
@@ -74,15 +128,16 @@ function panels(model) {
   const page = globalThis;
   page[LOADED] ??= {};
   const loaded = page[LOADED];
-  loaded["9ee3dc6f040fbcf7"] ??= load(model);
-  loaded["9ee3dc6f040fbcf7"].catch(() => delete loaded["9ee3dc6f040fbcf7"]);
-  return loaded["9ee3dc6f040fbcf7"];
+  loaded["bdea517823cf216a"] ??= load(model);
+  loaded["bdea517823cf216a"].catch(() => delete loaded["bdea517823cf216a"]);
+  return loaded["bdea517823cf216a"];
 }
 function render({ model, el }) {
   let end = () => {
   };
   let isOver = false;
   el.classList.add("comfydeploy-panel");
+  const leave = followKernel(model, el, () => el.classList.add("jupyter-widgets-disconnected"));
   panels(model).then(({ mount }) => {
     if (!isOver) end = mount(model, el);
   }).catch((error) => {
@@ -91,6 +146,7 @@ function render({ model, el }) {
   });
   return () => {
     isOver = true;
+    leave();
     end();
   };
 }

@@ -51,17 +51,51 @@ var Subscriptions = class {
   }
 };
 
-// src/views/kernel_status.ts
+// src/kernel.ts
 var GONE = /* @__PURE__ */ new Set(["restarting", "autorestarting", "terminating", "dead"]);
+function followKernel(model, el, ended) {
+  let isGone = false;
+  const gone = () => {
+    if (!isGone) ended();
+    isGone = true;
+  };
+  const check = () => {
+    if (el.closest(".jupyter-widgets-disconnected")) gone();
+  };
+  const events = new Subscriptions(model);
+  events.on("comm:close comm_live_update", () => setTimeout(check));
+  const observer = new MutationObserver(check);
+  observer.observe(el, { attributeFilter: ["class"] });
+  const { context } = model.widget_manager ?? {};
+  const sessionContext = context?.sessionContext;
+  let first = sessionContext?.session?.kernel?.id;
+  const onSession = () => {
+    const kernel = sessionContext?.session?.kernel;
+    first ??= kernel?.id;
+    if (!kernel || kernel.id !== first || GONE.has(kernel.status)) gone();
+  };
+  const signals = [sessionContext?.statusChanged, sessionContext?.kernelChanged];
+  for (const signal of signals) signal?.connect(onSession);
+  const timer = setTimeout(() => {
+    check();
+    if (first) onSession();
+  });
+  return () => {
+    clearTimeout(timer);
+    observer.disconnect();
+    events.end();
+    for (const signal of signals) signal?.disconnect(onSession);
+  };
+}
+
+// src/views/kernel_status.ts
 var CONTROLS = "button, input, select, textarea";
 var USABLE = ".cd-picture-button, .cd-lightbox *";
 function render({ model, el }) {
   setUpRoot(el, "kernel-status");
   el.setAttribute("role", "alert");
   el.hidden = true;
-  const events = new Subscriptions(model);
   const cleanups = [];
-  let isGone = false;
   cleanups.push(
     whenConnected(el, () => {
       const panel = el.closest(`.${model.get("around")}`);
@@ -75,40 +109,17 @@ function render({ model, el }) {
   };
   const showGone = () => {
     const panel = el.closest(`.${model.get("around")}`);
-    if (isGone || !panel) return;
-    isGone = true;
+    if (!panel) return;
     panel.classList.add("cd-dead");
     disable(panel);
-    const observer2 = new MutationObserver(() => disable(panel));
-    observer2.observe(panel, { subtree: true, childList: true, attributeFilter: ["disabled"] });
-    cleanups.push(() => observer2.disconnect());
+    const observer = new MutationObserver(() => disable(panel));
+    observer.observe(panel, { subtree: true, childList: true, attributeFilter: ["disabled"] });
+    cleanups.push(() => observer.disconnect());
     el.hidden = false;
     el.replaceChildren(h("div", { className: "comfydeploy-error" }, model.get("text")));
   };
-  const check = () => {
-    if (el.closest(".jupyter-widgets-disconnected")) showGone();
-  };
-  events.on("comm:close comm_live_update", () => setTimeout(check));
-  const observer = new MutationObserver(check);
-  observer.observe(el, { attributeFilter: ["class"] });
-  const timer = setTimeout(check);
-  cleanups.push(
-    () => observer.disconnect(),
-    () => clearTimeout(timer)
-  );
-  const { context } = model.widget_manager ?? {};
-  const sessionContext = context?.sessionContext;
-  const first = sessionContext?.session?.kernel?.id;
-  const onSession = () => {
-    const kernel = sessionContext?.session?.kernel;
-    if (!kernel || kernel.id !== first || GONE.has(kernel.status)) showGone();
-  };
-  for (const signal of [sessionContext?.statusChanged, sessionContext?.kernelChanged]) {
-    signal?.connect(onSession);
-    cleanups.push(() => signal?.disconnect(onSession));
-  }
+  cleanups.push(followKernel(model, el, showGone));
   return () => {
-    events.end();
     for (const cleanup of cleanups) cleanup();
   };
 }

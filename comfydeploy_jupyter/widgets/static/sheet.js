@@ -56,6 +56,7 @@ function parseJson(text) {
 
 // src/server.ts
 var REACH_TIMEOUT = 5e3;
+var RETRY = 1e3;
 function pageConfig() {
   return parseJson(document.getElementById("jupyter-config-data")?.textContent) ?? {};
 }
@@ -67,6 +68,21 @@ function pageHeaders() {
   if (token) headers.Authorization = `token ${token}`;
   return headers;
 }
+async function instanceOf(base, isPageOfIt) {
+  for (; ; ) {
+    try {
+      const reply = await fetch(`${base}comfyui-deploy/check-status`, {
+        headers: pageHeaders(),
+        cache: "no-store",
+        signal: AbortSignal.timeout(REACH_TIMEOUT)
+      });
+      return (await reply.json()).instance ?? null;
+    } catch (error) {
+      if (!isPageOfIt || error instanceof SyntaxError) return null;
+      await new Promise((resolve) => setTimeout(resolve, RETRY));
+    }
+  }
+}
 var reached = /* @__PURE__ */ new Map();
 function pageServer({ base: given, instance }) {
   const base = pageConfig().baseUrl || given;
@@ -74,13 +90,9 @@ function pageServer({ base: given, instance }) {
   const key = `${base} ${instance}`;
   const known = reached.get(key);
   if (known) return known;
-  const asked = fetch(`${base}comfyui-deploy/check-status`, {
-    headers: pageHeaders(),
-    cache: "no-store",
-    signal: AbortSignal.timeout(REACH_TIMEOUT)
-  }).then((reply) => reply.json()).then((status) => status.instance === instance ? base : null).catch(() => {
-    reached.delete(key);
-    return null;
+  const asked = instanceOf(base, Boolean(pageConfig().baseUrl)).then((found) => {
+    if (found === null) reached.delete(key);
+    return found === instance ? base : null;
   });
   reached.set(key, asked);
   return asked;

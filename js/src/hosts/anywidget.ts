@@ -6,6 +6,7 @@
  */
 
 import { h } from "../dom.ts";
+import { followKernel } from "../kernel.ts";
 import type { Buffers, Context, Model } from "../model.ts";
 import type { Panels } from "../panels/index.tsx";
 import { pageConfig, pageHeaders } from "../server.ts";
@@ -65,6 +66,8 @@ function render({ model, el }: Context<Record<string, unknown>>) {
   let end = () => {};
   let isOver = false;
   el.classList.add("comfydeploy-panel");
+  // as ipywidgets marks it elsewhere; the kernel may end while the panels are loaded
+  const leave = followKernel(model, el, () => el.classList.add("jupyter-widgets-disconnected"));
   panels(model)
     .then(({ mount }) => {
       if (!isOver) end = mount(model, el);
@@ -75,6 +78,7 @@ function render({ model, el }: Context<Record<string, unknown>>) {
     });
   return () => {
     isOver = true;
+    leave();
     end();
   };
 }
