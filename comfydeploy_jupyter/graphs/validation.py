@@ -61,6 +61,7 @@ class Validation:
     # ComfyUI accepts although it will not work
     warnings: list[str] = field(default_factory=list)
     raises: str | None = None  # the exception in ComfyUI if it replies 500 without an error object
+    cause: str | None = None  # what is wrong with the prompt then, if that is known
     # as `node_errors` without ``dependent_outputs``: the errors of nodes that ComfyUI does not look
     # at because of `error`, such as an unknown node class
     further_errors: dict[Any, Issue] = field(default_factory=dict)
@@ -83,20 +84,18 @@ def validate_prompt(
     known = NodeDefinitions.of(definitions)
     nodes: dict[Any, NodeClass] = {}
     fault: Issue | None = None
-    raises: str | None = None
-    warnings: list[str] = []
+    raises = cause = None
     try:
         prompt, nodes = _read(prompt, known)
         fault = _first_error(prompt, nodes, known.behaviour)
     except ReplacementError as error:
-        raises = str(error)
-        warnings = [_not_replaced(error)]
+        raises, cause = str(error), _not_replaced(error)
     except Exception as error:  # ComfyUI does not catch exceptions here: it replies 500
         raises = f"{type(error).__name__}: {error}"
     if raises is None and fault is None:
         result = _validate_outputs(NodeValidator(prompt, nodes, files, known))
     else:
-        result = Validation(False, fault, warnings=warnings, raises=raises)
+        result = Validation(False, fault, raises=raises, cause=cause)
         if nodes:
             validator = NodeValidator(prompt, nodes, files, known)
             result.further_errors = _further_errors(validator)
@@ -142,8 +141,8 @@ def _not_replaced(error: ReplacementError) -> str:
     no_meta = 'has no "_meta" (add "_meta": {} to it)'
     lacks = no_meta if error.cause.args == ("_meta",) else f"has no input {error.cause}"
     return (
-        f"Node {error.node_id} ({error.old}) is of an old class that ComfyUI replaces by "
-        f"{error.new}. ComfyUI answers 500, because the node {lacks}."
+        f"node {error.node_id} ({error.old}) is of an old class that ComfyUI replaces by "
+        f"{error.new}, and the node {lacks}"
     )
 
 
@@ -201,9 +200,10 @@ def _validate_outputs(validator: NodeValidator) -> Validation:
     looped = not LOOP_CLASSES.isdisjoint([rule.name for rule in validator.nodes.values()])
     loop = _loop_fault(validator) if looped else None
     if loop is not None and not loop.output_ids:
-        # ComfyUI takes the first of these outputs; said as what it is here
+        # ComfyUI takes the first of these outputs
         found = Validation(False, raises="IndexError: list index out of range")
-        found.warnings = [*validator.warnings, f"{loop.message}: {loop.details}."]
+        found.warnings = list(validator.warnings)
+        found.cause = f"{loop.message}: {loop.details}"
         return found
     node_errors = {}
     first = 0  # index of the first failed output that depends on the node

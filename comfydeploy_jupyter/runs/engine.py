@@ -556,6 +556,8 @@ class Engine:
         explain(node_errors)
         node_id = next(iter(node_errors), None)
         if isinstance(exc, PromptInvalidError):
+            if exc.details.get("type") == "prompt_unreadable":
+                exc.details["details"] = await self._why_unreadable(run, prompt)
             exc.say(refusal(exc.details, node_errors, run.live_status.label))
         facts["node_errors"] = node_errors
         facts["error"] = {
@@ -582,6 +584,17 @@ class Engine:
         except Exception as exc:  # the run must end as refused
             report(log, "Run %s", run.prompt_id, error=exc, extra=record.log_fields)
         return None
+
+    async def _why_unreadable(self, run: Run, prompt: bytes) -> str:
+        """Return what is wrong with a graph if ComfyUI only answers 500; empty if not known."""
+        machine = self._context.machines.find(run.record.machine)
+        try:
+            if machine is not None:
+                definitions = await machine.definitions(max_age=DEFINITIONS_MAX_AGE)
+                return await worker.run(_cause_of, prompt, definitions)
+        except Exception as exc:  # the run must end as refused
+            report(log, "Run %s", run.prompt_id, error=exc, extra=run.record.log_fields)
+        return ""
 
     async def _lacks(self, machine: Machine, prompt: bytes) -> bool:
         """Return whether a connected machine lacks node classes or models, and remember which."""
@@ -846,6 +859,11 @@ async def _release(run: Run) -> None:
     if run.awaits_release:
         with suppress(asyncio.TimeoutError):
             await wait_for(run.released.wait(), RELEASE_TIMEOUT)
+
+
+def _cause_of(prompt: bytes, definitions: DefinitionSet) -> str:
+    found = validate_prompt(loads(prompt), definitions.nodes)
+    return found.cause or found.raises or ""
 
 
 def _lacking(prompt: bytes, definitions: DefinitionSet) -> set[str]:

@@ -54,7 +54,8 @@ def _validate(
         warnings += core_node_warnings(result.missing_nodes, workflow, definitions.comfyui_version)
     error = result.error
     if result.raises is not None:
-        error = issue("prompt_unreadable", "ComfyUI could not read the graph", result.raises)
+        why = result.cause or result.raises
+        error = issue("prompt_unreadable", "ComfyUI could not read the graph", why)
     said = {name: getattr(result, name) for name in FINDINGS}
     said["warnings"] = [*warnings, *result.warnings]
     said["by_node"], said["general"] = findings({**said, "error": error})

@@ -171,7 +171,7 @@ def test_a_fault_that_reaches_no_output_is_said_as_what_it_is() -> None:
     found = validate_prompt(prompt, DEFINITIONS)
     assert (found.valid, found.error) == (False, None)
     assert found.raises == "IndexError: list index out of range"
-    assert "End Loop 9 has no available Start Loop" in found.warnings[-1]
+    assert found.cause == "End Loop has no Start Loop: End Loop 9 has no available Start Loop"
 
 
 def test_a_graph_with_very_many_loops_takes_no_long_time() -> None:

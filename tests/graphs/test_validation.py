@@ -455,8 +455,9 @@ def test_old_nodes_that_comfyui_fails_to_replace() -> None:
     ):
         result = validate_prompt(prompt, rules)
         assert (result.valid, result.raises) == (False, raised)
-        assert lacks in result.warnings[0]
-        assert "Node 1 (Old)" in result.warnings[0]
+        assert result.cause is not None
+        assert lacks in result.cause
+        assert "node 1 (Old)" in result.cause
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ The messages are made in the order and format that were recorded from loops of t
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from typing import TYPE_CHECKING, Any
@@ -22,10 +23,13 @@ from comfydeploy_jupyter.runs.progress import NodeName
 from comfydeploy_jupyter.runs.records import RunRecord
 from comfydeploy_jupyter.runs.run import Run
 from comfydeploy_jupyter.runs.state import Notification
+from tests.helpers.comfyui import free_port
+from tests.helpers.instant_comfyui import InstantComfyUI
 from tests.helpers.waiting import until_async
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 CLASSES = {
     "1": "StartLoop",
@@ -388,6 +392,52 @@ def test_what_to_expect_of_loops_is_told_with_the_run() -> None:
     prepared = compose(RunRequest(workflow_api=graph), None, False)
     assert isinstance(prepared, Prepared)
     assert prepared.warnings == []
+
+
+class Refusing(InstantComfyUI):
+    """A ComfyUI that answers 500, as 0.38 does if the fault of a loop reaches no output."""
+
+    async def definitions(self, request: web.Request) -> web.Response:
+        any_input = {"input": {"optional": {"any": ["*", {}]}}, "output": ["*"]}
+        classes = dict.fromkeys(("StartLoop", "EndLoop", "Draw"), any_input)
+        return web.json_response({**classes, "Show": {**any_input, "output_node": True}})
+
+    async def queue_prompt(self, request: web.Request) -> web.Response:
+        return web.Response(status=500, text="500 Internal Server Error")
+
+
+@pytest.fixture
+def extension_config(tmp_path: Path) -> dict[str, Any]:
+    nowhere = {"comfyui_url": f"http://127.0.0.1:{free_port()}", "autostart": False}
+    return {**nowhere, "data_dir": str(tmp_path / "data")}
+
+
+async def test_a_fault_for_which_comfyui_answers_500_is_said_in_words(api: Any) -> None:
+    port = free_port()
+    serving = asyncio.ensure_future(Refusing().serve(port))
+    try:
+        body = {"name": "new", "comfyui_url": f"http://127.0.0.1:{port}"}
+        assert (await api.post("machine/create", body))[0] == 200
+        await until_async(
+            lambda: api.get("machine", machine_id="new"),
+            lambda reply: reply[1]["status"] == "ready",
+        )
+        links = {"8": "", "10": "8", "7": "10", "9": "10"}
+        classes = {"8": "Draw", "10": "Show", "7": "StartLoop", "9": "EndLoop"}
+        graph = {
+            key: {"class_type": classes[key], "inputs": {"any": [found, 0]} if found else {}}
+            for key, found in links.items()
+        }
+        why = "ComfyUI could not read the graph"
+        fault = "End Loop has no Start Loop: End Loop 9 has no available Start Loop"
+        code, reply = await api.post("run", {"workflow_api": graph, "machine": "new"})
+        assert code == 400
+        assert reply["error"] == f"{why} (it answered 500): {fault}"
+        code, reply = await api.post("workflow/validate", {"workflow_api": graph, "machine": "new"})
+        assert (code, reply["valid"], reply["general"]) == (200, False, [f"{why}: {fault}"])
+    finally:
+        serving.cancel()
+        await asyncio.wait([serving])
 
 
 def test_a_good_loop_beside_a_broken_one_fails_in_words() -> None:
