@@ -173,7 +173,10 @@ def apply_inputs(
         pending = waiting if branched else []
     if unknown and strict:
         raise UnknownInputError(
-            "; ".join(_complaint(key, unknown[key], key in ambiguous) for key in unknown),
+            "; ".join(
+                _complaint(key, unknown[key], key in ambiguous, names.rows_around(key))
+                for key in unknown
+            ),
             details={"field": f"inputs.{next(iter(unknown))}", "unknown": unknown},
         )
     _complete_rows(given, names, result)
@@ -424,6 +427,15 @@ class InputNames:
             if not is_link(value)
         ]
 
+    def rows_around(self, key: str) -> Input | None:
+        """Return the group of rows in which a key would be, if it is one that a node has."""
+        for head, tail in self._splits(key):
+            for node_id in [head] if head in self._graph else self._titles.get(head, ()):
+                group = group_of(tail, self.declared(node_id)) if "." in tail else None
+                if group is not None and group.type == ROWS:
+                    return group
+        return None
+
     def close_to(self, key: str) -> list[str]:
         """Return the names of inputs with similar names, the most similar first."""
         for head, tail in self._splits(key):
@@ -459,10 +471,14 @@ class InputNames:
         return [self.name(*target) for target in similar or self._values_of(node_ids or ())]
 
 
-def _complaint(key: str, candidates: Sequence[str], ambiguous: bool) -> str:
+def _complaint(key: str, candidates: Sequence[str], ambiguous: bool, group: Input | None) -> str:
     named = ", ".join(candidates[:8])
     if ambiguous:
         return f"inputs.{key}: matches several inputs, name one of them: {named}"
+    if group is not None and (most := group.replaced.rows[1]) > 0:
+        form = f"{group.name}.<0 to {most - 1}>.<field>"
+        fields = ", ".join(sorted(each.name.split(".")[-1] for each in group.row(0).inputs))
+        return f"inputs.{key}: must be {form}, with a field of {fields}"
     hint = f"; did you mean {named}?" if named else ""
     return f"inputs.{key}: no input of the workflow has this name{hint}"
 

@@ -450,7 +450,7 @@ def shown_form(
     present = {key: value for key, value in inputs.items() if value is not None}
     given = structure.applied(present)
     shown = list(fields.values())
-    others = _show_given(shown, given, values, problems)
+    others = _show_given(shown, given, values, problems, _row_groups(structure.groups))
     rows = form_rows(shown, groups)
     costs = partner_nodes(given.graph, nodes)
     lists = _Numbered()
@@ -511,11 +511,14 @@ def _show_given(
     given: AppliedInputs,
     values: dict[str, Any],
     problems: dict[str, str],
+    groups: Collection[str],
 ) -> dict[str, str]:
     """Put the values of inputs into those of a form, and return the inputs without a field."""
     shown = {(field.node_id, field.input_name): field for field in fields}
     sets = {key: field for field in fields for key in field.keys}
     others: dict[str, str] = {}
+    # The groups of these rows show what has no field.
+    lists = {key for (node, name), key in given.given.items() if f"{node}.{name}" in groups}
     for (node_id, name), key in given.given.items():
         value = unwrapped(inputs_of(given.graph[node_id]).get(name))
         field = shown.get((node_id, name))
@@ -528,6 +531,8 @@ def _show_given(
                 problems[field.key] = str(error.details["problem"])
             continue
         twin = sets.get(f"{node_id}.{name}") or sets.get(key)
+        if twin is None and key in lists:
+            continue
         if twin is None or page_value(twin, value) != values[twin.key]:
             others[key] = shorten(value)
     return others

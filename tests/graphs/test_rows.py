@@ -130,6 +130,15 @@ def test_what_is_wrong_in_rows_is_named(key: str, value: Any, problem: str) -> N
     assert caught.value.details["field"].startswith(f"inputs.{key}")
 
 
+@pytest.mark.parametrize("row", ["3.name", "99999999999999999999.name", "01.name", "-1.name"])
+@pytest.mark.parametrize("node", ["1", "LoRA"])
+def test_the_key_of_no_row_is_refused_with_the_form_of_the_others(node: str, row: str) -> None:
+    with pytest.raises(UnknownInputError) as error:
+        inputs("1", {f"{node}.loras.{row}": "a"})
+    told = "must be loras.<0 to 2>.<field>, with a field of name, strength"
+    assert error.value.message == f"inputs.{node}.loras.{row}: {told}"
+
+
 def test_the_fields_of_many_rows_are_set_in_linear_time() -> None:
     definitions = in_schema_3({"Many": declared(parts=rows(0, 9999, n=SIZE, s=STRENGTH))})
 

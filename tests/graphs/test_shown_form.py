@@ -157,6 +157,7 @@ def test_rows_are_added_removed_and_moved_by_a_list_of_them() -> None:
     assert rows(form)["3.steps"]["row"] is None
     moved = shown({"7.loras": [second, first]})
     assert rows(moved)["7.loras"]["rows"] == [second, first], "with its link"
+    assert moved["others"] == {}, "the group shows its rows"
     assert moved["values"]["7.loras.0.name"] == "b"
     assert rows(moved)["7.loras.0.name"]["original"] == "a"
     added = shown(loras["next"])
