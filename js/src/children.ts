@@ -12,49 +12,28 @@ export type Children = {
   set(id: string, name: string, value: unknown): void;
 };
 
-type View = {
-  el: HTMLElement;
-  remove(): void;
-  luminoWidget: { processMessage(message: object): void };
-};
-type Manager = {
-  get_model?(id: string): Promise<Model>;
-  create_view?(model: Model): Promise<View>;
-};
+type Manager = { get_model?(id: string): Promise<Model> };
 
 /** Return the children of a model; `mount` shows a panel. */
 export function childrenOf(
   model: Model,
   mount: (model: Model, el: HTMLElement) => () => void,
 ): Children {
-  const { get_model, create_view } = bound(model.widget_manager as Manager | undefined);
+  const manager = model.widget_manager as Manager | undefined;
   const find = async (id: string) => {
-    if (!get_model) throw new Error("This page cannot show panels within another one");
-    return get_model(id);
-  };
-  const open = async (id: string, root: HTMLElement): Promise<() => void> => {
-    const found = await find(id);
-    if (found.get("component") || !create_view) {
-      const el = h("div");
-      root.replaceChildren(el);
-      return mount(found, el);
-    }
-    // a widget that is no panel in the page: its views wait for messages of JupyterLab's library
-    const view = await create_view(found);
-    root.replaceChildren(view.el);
-    for (const type of ["before-attach", "after-attach"]) {
-      view.luminoWidget.processMessage({ type, isConflatable: false, conflate: () => false });
-    }
-    return () => view.remove();
+    if (!manager?.get_model) throw new Error("This page cannot show panels within another one");
+    return manager.get_model(id);
   };
   return {
     show(id, root) {
       let end = () => {};
       let isOver = false;
-      open(id, root).then(
-        (made) => {
-          if (isOver) made();
-          else end = made;
+      find(id).then(
+        (found) => {
+          if (isOver) return;
+          const el = h("div");
+          root.replaceChildren(el);
+          end = mount(found, el);
         },
         (error) => {
           const text = `The panel cannot be shown: ${messageOf(error)}`;
@@ -77,13 +56,5 @@ export function childrenOf(
         () => {}, // it is not shown either
       );
     },
-  };
-}
-
-function bound(manager: Manager | undefined): Manager {
-  const { get_model, create_view } = manager ?? {};
-  return {
-    ...(get_model && { get_model: get_model.bind(manager) }),
-    ...(create_view && { create_view: create_view.bind(manager) }),
   };
 }

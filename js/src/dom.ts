@@ -1,5 +1,7 @@
 /** Creates elements, and the small controls that several views use. */
 
+import type { IconName } from "./icons.ts";
+
 type Child = Node | string | null | undefined;
 
 type Listeners = {
@@ -72,14 +74,14 @@ export function whenConnected(element: Element, action: () => void): () => void 
   return () => clearTimeout(timer);
 }
 
-/** Return an icon that screen readers ignore; `name` is one of Font Awesome 4. */
-export function icon(name: string): HTMLElement {
+/** Return an icon, which screen readers ignore. */
+export function icon(name: IconName): HTMLElement {
   return h("i", { className: `fa fa-${name}`, "aria-hidden": "true" });
 }
 
 /** Return a button with an icon only; its label is its tooltip and its accessible name. */
 export function iconButton(
-  iconName: string,
+  iconName: IconName,
   label: string,
   onclick: (event: MouseEvent) => void,
   more: Properties<HTMLButtonElement> = {},

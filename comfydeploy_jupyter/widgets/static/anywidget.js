@@ -96,10 +96,10 @@ async function fromServer() {
   const { baseUrl } = pageConfig();
   if (!baseUrl) return null;
   try {
-    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"bdea517823cf216a"}`;
+    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"d2602ba9a9cff5d3"}`;
     const reply = await fetch(url, { headers: pageHeaders() });
     const text = reply.ok ? await reply.text() : "";
-    return text.startsWith(`// ${"bdea517823cf216a"} `) ? text : null;
+    return text.startsWith(`// ${"d2602ba9a9cff5d3"} `) ? text : null;
   } catch {
     return null;
   }
@@ -128,9 +128,9 @@ function panels(model) {
   const page = globalThis;
   page[LOADED] ??= {};
   const loaded = page[LOADED];
-  loaded["bdea517823cf216a"] ??= load(model);
-  loaded["bdea517823cf216a"].catch(() => delete loaded["bdea517823cf216a"]);
-  return loaded["bdea517823cf216a"];
+  loaded["d2602ba9a9cff5d3"] ??= load(model);
+  loaded["d2602ba9a9cff5d3"].catch(() => delete loaded["d2602ba9a9cff5d3"]);
+  return loaded["d2602ba9a9cff5d3"];
 }
 function render({ model, el }) {
   let end = () => {

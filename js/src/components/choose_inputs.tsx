@@ -136,22 +136,13 @@ export function ChooseInputs(props: Props) {
       {!chosen.value.length && (
         <Note>None is chosen: the form itself puts the most useful ones in front.</Note>
       )}
-      {others.length > SEARCHED && (
-        <TextField
-          label="Find an input"
-          type="search"
-          value={search.value}
-          onInput={(text) => {
-            search.value = text;
-          }}
-        />
-      )}
+      {others.length > SEARCHED && <TextField label="Find an input" type="search" bind={search} />}
       <ul aria-label="Other inputs">
         {found.slice(0, LISTED).map(({ key, label }, place) => (
           <li key={key} data-key={key}>
             <Checkbox
               label={label}
-              checked={false}
+              value={false}
               onChange={() => add(key, (found[place + 1] ?? found[place - 1])?.key)}
             />
           </li>

@@ -553,7 +553,7 @@ function DeleteDialog({ question, onDelete, onClose }: DeleteProps) {
     >
       <Checkbox
         label="Delete their output files from the disk, too"
-        checked={files}
+        value={files}
         onChange={setFiles}
       />
       <div class="cd-faint">

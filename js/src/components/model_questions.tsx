@@ -156,20 +156,10 @@ export function MoveQuestion(props: QuestionProps & { folders: string[] }) {
     >
       <Select
         label="Models folder"
-        value={folder.value}
+        bind={folder}
         options={choices.map((choice) => [choice, choice])}
-        onChange={(value) => {
-          folder.value = value;
-        }}
       />
-      <TextField
-        label="Name, with its subfolder"
-        value={name.value}
-        onInput={(value) => {
-          name.value = value;
-        }}
-        onEnter={move}
-      />
+      <TextField label="Name, with its subfolder" bind={name} onEnter={move} />
       <Note>
         Existing files are not replaced. Workflows keep the old name and will not find the model.
       </Note>

@@ -1,6 +1,6 @@
 /** The small components that all panels share. */
 
-import { type ReadonlySignal, useSignal } from "@preact/signals";
+import { type ReadonlySignal, type Signal, useSignal } from "@preact/signals";
 import type { ComponentChildren, HTMLAttributes, Ref } from "preact";
 import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import { SHOWN_FOR, write } from "../clipboard.ts";
@@ -105,24 +105,29 @@ export function Labelled({ label, problem, children }: LabelledProps) {
   );
 }
 
-type SelectProps = {
+/** A control shows and sets a signal, or it shows a value. */
+type Bound<Value> = { bind: Signal<Value>; value?: never } | { bind?: never; value: Value };
+
+type SelectProps = Bound<string> & {
   label: string;
-  value: string;
   /** Value and text of each. */
   options: [string, string][];
-  onChange: (value: string) => void;
+  onChange?: (value: string) => void;
   disabled?: boolean;
 };
 
-export function Select({ label, value, options, onChange, disabled }: SelectProps) {
+export function Select({ label, bind, value, options, onChange, disabled }: SelectProps) {
   return (
     <Labelled label={label}>
       {(id) => (
         <select
           id={id}
-          value={value}
+          value={bind ? bind.value : value}
           disabled={disabled}
-          onChange={(event) => onChange(event.currentTarget.value)}
+          onChange={({ currentTarget: { value: chosen } }) => {
+            if (bind) bind.value = chosen;
+            onChange?.(chosen);
+          }}
         >
           {options.map(([each, text]) => (
             <option key={each} value={each}>
@@ -135,10 +140,9 @@ export function Select({ label, value, options, onChange, disabled }: SelectProp
   );
 }
 
-type TextFieldProps = {
+type TextFieldProps = Bound<string> & {
   label: string;
-  value: string;
-  onInput: (value: string) => void;
+  onInput?: (value: string) => void;
   onEnter?: () => void;
   type?: "text" | "password" | "email" | "search";
   placeholder?: string;
@@ -148,7 +152,7 @@ type TextFieldProps = {
 };
 
 export function TextField(props: TextFieldProps) {
-  const { label, onInput, onEnter, input, problem, type = "text", ...more } = props;
+  const { label, bind, value, onInput, onEnter, input, problem, type = "text", ...more } = props;
   return (
     <Labelled label={label} problem={problem}>
       {(id) => (
@@ -159,7 +163,11 @@ export function TextField(props: TextFieldProps) {
           aria-invalid={problem ? true : undefined}
           autocomplete="off"
           spellcheck={false}
-          onInput={(event) => onInput(event.currentTarget.value)}
+          value={bind ? bind.value : value}
+          onInput={({ currentTarget: { value: typed } }) => {
+            if (bind) bind.value = typed;
+            onInput?.(typed);
+          }}
           onKeyDown={(event) => event.key === "Enter" && onEnter?.()}
           {...more}
         />
@@ -168,21 +176,23 @@ export function TextField(props: TextFieldProps) {
   );
 }
 
-type CheckboxProps = {
+type CheckboxProps = Bound<boolean> & {
   label: string;
-  checked: boolean;
-  onChange: (checked: boolean) => void;
+  onChange?: (checked: boolean) => void;
   disabled?: boolean;
 };
 
-export function Checkbox({ label, checked, onChange, disabled }: CheckboxProps) {
+export function Checkbox({ label, bind, value, onChange, disabled }: CheckboxProps) {
   return (
     <label class="cd-check">
       <input
         type="checkbox"
-        checked={checked}
+        checked={bind ? bind.value : value}
         disabled={disabled}
-        onChange={(event) => onChange(event.currentTarget.checked)}
+        onChange={({ currentTarget: { checked } }) => {
+          if (bind) bind.value = checked;
+          onChange?.(checked);
+        }}
       />{" "}
       {label}
     </label>

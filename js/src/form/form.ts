@@ -3,6 +3,7 @@
 import { computed, effect, untracked } from "@preact/signals";
 import { h, icon, iconButton, newId, setAttribute, setText } from "../dom.ts";
 import { containsWords, searchWords } from "../format.ts";
+import type { IconName } from "../icons.ts";
 import { mediaOf } from "../media.tsx";
 import type { FormState } from "../state/form.ts";
 import type { Transport } from "../transport.ts";
@@ -83,7 +84,7 @@ export function drawForm(
 
   /** The buttons that add an input to a group, and remove the last one; rows have their own. */
   const groupRow = (field: Field): HTMLElement => {
-    const button = (icon: string, label: string, action: () => void, isPossible = false) =>
+    const button = (icon: IconName, label: string, action: () => void, isPossible = false) =>
       iconButton(icon, `${field.label}: ${label}`, action, { disabled: !isPossible });
     const grow = (more: boolean) => () => state.grow(field.key, more);
     const { rows: present } = field;
@@ -147,7 +148,7 @@ export function drawForm(
         focused = others.length ? { key: `${group} ${next}`, place: 2 } : { key: group, place: 0 };
         return others;
       });
-    const button = (icon: string, label: string, action: () => void, disabled: boolean) =>
+    const button = (icon: IconName, label: string, action: () => void, disabled: boolean) =>
       iconButton(icon, `${title}: ${label}`, action, { disabled });
     const up = button("arrow-up", "move up", move(-1, 0), place === 0);
     const down = button("arrow-down", "move down", move(1, 1), place >= count - 1);

@@ -70,22 +70,8 @@ export function AccountPanel({ transport }: { transport: Transport }) {
           signIn();
         }}
       >
-        <TextField
-          label="Email"
-          type="email"
-          value={email.value}
-          onInput={(value) => {
-            email.value = value;
-          }}
-        />
-        <TextField
-          label="Password"
-          type="password"
-          value={password.value}
-          onInput={(value) => {
-            password.value = value;
-          }}
-        />
+        <TextField label="Email" type="email" bind={email} />
+        <TextField label="Password" type="password" bind={password} />
         <div>
           <Button label="Sign in" icon="sign-in" primary disabled={busy} onClick={signIn} />
         </div>
@@ -97,15 +83,7 @@ export function AccountPanel({ transport }: { transport: Transport }) {
           storeKey();
         }}
       >
-        <TextField
-          label="API key"
-          type="password"
-          placeholder="comfyui-…"
-          value={key.value}
-          onInput={(value) => {
-            key.value = value;
-          }}
-        />
+        <TextField label="API key" type="password" placeholder="comfyui-…" bind={key} />
         <div class="cd-line">
           <Button label="Store key" icon="key" disabled={busy} onClick={storeKey} />
           {isStored && (

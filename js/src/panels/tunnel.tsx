@@ -143,11 +143,8 @@ export function TunnelPanel({
           {isComfyUI && (
             <Checkbox
               label="Only with the secret link"
-              checked={protect.value}
+              bind={protect}
               disabled={order.busy.value}
-              onChange={(checked) => {
-                protect.value = checked;
-              }}
             />
           )}
           {isComfyUI && !protect.value ? (
@@ -162,20 +159,14 @@ export function TunnelPanel({
                 label="Token"
                 type="password"
                 placeholder="of a tunnel in your Cloudflare account"
-                value={token.value}
+                bind={token}
                 disabled={order.busy.value}
-                onInput={(value) => {
-                  token.value = value;
-                }}
               />
               <TextField
                 label="Hostname"
                 placeholder="its public name; may be left out"
-                value={hostname.value}
+                bind={hostname}
                 disabled={order.busy.value}
-                onInput={(value) => {
-                  hostname.value = value;
-                }}
               />
             </div>
           </details>

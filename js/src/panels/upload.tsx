@@ -196,7 +196,7 @@ export function UploadPanel({ transport, traits }: PanelProps<UploadTraits>) {
               </div>
               <Checkbox
                 label="Replace files of the same name"
-                checked={traits.overwrite.value}
+                value={traits.overwrite.value}
                 onChange={(overwrite) => traits.set({ overwrite })}
               />
               <Zone onFiles={add} />
@@ -365,12 +365,9 @@ function AddModel({ transport, machine, folders, onAdded }: AddProps) {
       <TextField
         label="Link"
         placeholder="https://huggingface.co/…, https://civitai.com/models/… or any other"
-        value={link.value}
+        bind={link}
         problem={problemOf("url")}
         onEnter={add}
-        onInput={(value) => {
-          link.value = value;
-        }}
       />
       <div class="cd-halves">
         <Select
@@ -384,23 +381,17 @@ function AddModel({ transport, machine, folders, onAdded }: AddProps) {
         <TextField
           label="File name"
           placeholder="as in the link"
-          value={filename.value}
+          bind={filename}
           problem={problemOf("filename")}
           onEnter={add}
-          onInput={(value) => {
-            filename.value = value;
-          }}
         />
       </div>
       <TextField
         label="SHA-256"
         placeholder="checked, if given"
-        value={sha256.value}
+        bind={sha256}
         problem={problemOf("sha256")}
         onEnter={add}
-        onInput={(value) => {
-          sha256.value = value;
-        }}
       />
       <div class="cd-line">
         <Button

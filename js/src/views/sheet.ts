@@ -3,6 +3,7 @@
 import { h, icon, setText, setUpRoot } from "../dom.ts";
 import { Files, type FilesTraits } from "../files.ts";
 import { Lightbox } from "../gallery/lightbox.ts";
+import type { IconName } from "../icons.ts";
 import { type Buffers, type Context, Subscriptions } from "../model.ts";
 import { progressBar, setFraction } from "../progress_bar.ts";
 import { saveFile } from "../save_file.ts";
@@ -98,7 +99,7 @@ function render({ model, el }: Context<Traits>) {
     if (about && isPlain && key.toLowerCase() === "s") star(about.index);
   });
 
-  const button = (iconName: string, title: string, onclick: () => void) => {
+  const button = (iconName: IconName, title: string, onclick: () => void) => {
     const words = h("span");
     const className = "cd-button";
     const root = h("button", { type: "button", className, title, onclick }, icon(iconName), words);

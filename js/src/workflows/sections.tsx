@@ -326,36 +326,10 @@ export function Save(props: SaveProps) {
   }
   return (
     <div class="cd-rows">
-      <Select
-        label="Save as"
-        value={into.value}
-        options={options}
-        onChange={(value) => {
-          into.value = value;
-        }}
-      />
-      <TextField
-        label="Name"
-        value={name.value}
-        onInput={(value) => {
-          name.value = value;
-        }}
-      />
-      <TextField
-        label="Comment"
-        placeholder="What is new in this version"
-        value={comment.value}
-        onInput={(value) => {
-          comment.value = value;
-        }}
-      />
-      <Checkbox
-        label="Save even if nothing has changed"
-        checked={force.value}
-        onChange={(checked) => {
-          force.value = checked;
-        }}
-      />
+      <Select label="Save as" bind={into} options={options} />
+      <TextField label="Name" bind={name} />
+      <TextField label="Comment" placeholder="What is new in this version" bind={comment} />
+      <Checkbox label="Save even if nothing has changed" bind={force} />
       <div class="cd-line">
         <Button
           label="Save"
@@ -443,21 +417,8 @@ export function Export({ transport, title, folder, format, onFormat, given }: Ex
   return (
     <div class="cd-rows">
       <Select label="Format" value={format} options={FORMATS} onChange={onFormat} />
-      <TextField
-        label="File"
-        placeholder="relative to the folder of the notebook"
-        value={path.value}
-        onInput={(value) => {
-          path.value = value;
-        }}
-      />
-      <Checkbox
-        label="Replace a file of that name"
-        checked={replace.value}
-        onChange={(checked) => {
-          replace.value = checked;
-        }}
-      />
+      <TextField label="File" placeholder="relative to the folder of the notebook" bind={path} />
+      <Checkbox label="Replace a file of that name" bind={replace} />
       <div class="cd-line">
         <Button
           label="Write"
