@@ -389,8 +389,15 @@ class RunTemplate(Model):
         " a group with a variable number of inputs. A group of rows takes a list with an object for"
         ' each row (`{"LoRA.loras": [{"lora_name": "a.safetensors"}]}`), which replaces its rows;'
         " fields without a value get their defaults. If the value of an input of type `IMAGE`,"
-        " `VIDEO` or `AUDIO` is the name of a file in `input/`, a node that loads it is added.",
+        " `VIDEO` or `AUDIO` is the name of a file in `input/`, a node that loads it is added. An"
+        ' output of another run, also of one that has not ended, is written `{"$output": {"run":'
+        ' "<id>", "file": "SaveImage.images[0]"}}`: see *Outputs of other runs*.',
         {"1.width": 128},
+    )
+    cancel_with: bool | None = optional(
+        "Whether the run is cancelled, too, if a run is cancelled whose output it needs; by default"
+        " it fails then.",
+        True,
     )
     machine: MachineField = None
     seed_mode: Literal["saved", "auto", "random"] | None = optional(

@@ -193,6 +193,7 @@ class Batches:
             "strict_inputs": request.strict_inputs,
             "preview_method": request.preview_method,
             "outputs": request.outputs,
+            "cancel_with": request.cancel_with,
             "metadata": request.labels,
             "retry": request.retry,
         }

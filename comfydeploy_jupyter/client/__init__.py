@@ -9,7 +9,7 @@ from .discovery import connect
 from .files import Model
 from .machines import Machine, Machines
 from .models import FetchedModels, Models, ModelUses, WorkflowModel
-from .results import Images, OutputFile, Result
+from .results import Images, OutputFile, Result, RunOutput, RunOutputs
 from .runs import Deletion, Run, Runs, StoryEntry
 from .snapshots import Snapshot
 from .stream import Event, EventStream, RunProgress
@@ -49,6 +49,8 @@ __all__ = [
     "Presets",
     "Result",
     "Run",
+    "RunOutput",
+    "RunOutputs",
     "RunProgress",
     "Runs",
     "Snapshot",

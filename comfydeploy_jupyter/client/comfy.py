@@ -175,7 +175,9 @@ class Comfy:
             New values by ``"<node id>.<input>"``, ``"<node title>.<input>"``, the ``input_id`` of
             an external-input node, the bare name of an input that only one node has, or the title
             of a node that has one value. A path, a PIL image or an array, also in rows, is
-            uploaded, and the input is set to its name.
+            uploaded, and the input is set to its name. The value may be an output of another run,
+            also of one that has not ended: the run, its result, or one of its outputs
+            (``run.images[0]``).
         seed : int, optional
             The value of all seeds of the workflow: each ``seed`` and ``noise_seed`` that is not a
             link and not in `inputs`. In the editor's format, and for a stored workflow, it sets the
@@ -200,6 +202,7 @@ class Comfy:
             queued runs), ``outputs`` (ids of the only output nodes to execute),
             ``labels`` (texts by name, with which `runs` finds the run: ``{"client": "acme"}``),
             ``preview_method`` (``"none"``, ``"auto"``, ``"latent2rgb"``, ``"taesd"``),
+            ``cancel_with`` (cancel it, too, if a run whose output it needs is cancelled),
             ``seed_mode`` (``"saved"``, ``"auto"``, ``"random"``), ``strict_inputs``,
             ``status_endpoint``, ``file_upload_endpoint``, ``gpu_event_id``: as the route ``run``
             takes them.

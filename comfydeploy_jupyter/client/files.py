@@ -178,7 +178,9 @@ class Uploader:
         """Return a value with the names of uploads in place of the files in it."""
         return with_files(value, self._name)
 
-    def _name(self, file: Any) -> str:
+    def _name(self, file: Any) -> Any:
+        if hasattr(type(file), "to_input"):
+            return file.to_input()
         if id(file) not in self._names:
             self._names[id(file)] = str(upload(self._server, file, machine=self._machine))
         return self._names[id(file)]
@@ -219,11 +221,12 @@ def has_files(value: Any) -> bool:
 def is_file(value: Any) -> bool:
     """Return whether a value of an input is uploaded: an existing file, a picture or an array.
 
-    The path of a file that does not exist here may be one on ComfyUI's machine, and stays a text.
+    An output of a run counts as a file. The path of a file that does not exist here may be one on
+    ComfyUI's machine, and stays a text.
     """
     if isinstance(value, os.PathLike):
         return Path(value).is_file()
-    return _is_picture(value) or _is_array(value)
+    return _is_picture(value) or _is_array(value) or hasattr(type(value), "to_input")
 
 
 class Form:

@@ -6,6 +6,7 @@ import html
 import io
 import sys
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -47,6 +48,52 @@ WEB_IMAGES = frozenset(
 
 
 @dataclass(frozen=True)
+class RunOutput:
+    """An output of a run as the input of another one, also while the first one has not ended."""
+
+    prompt_id: str
+    """The run."""
+    file: str = ""
+    """The output, such as ``SaveImage.images[0]``; empty: the only one."""
+
+    def to_input(self) -> dict[str, Any]:
+        """Return it as the value of an input in a request."""
+        file = {"file": self.file} if self.file else {}
+        return {"$output": {"run": self.prompt_id, **file}}
+
+
+class RunOutputs:
+    """Outputs of a run that may not have ended: an index gives the input of another run."""
+
+    def __init__(self, prompt_id: str, name: str) -> None:
+        self._prompt_id = prompt_id
+        self._name = name
+
+    def __getitem__(self, index: int) -> RunOutput:
+        if index < 0:
+            raise IndexError(f"{self._name}[{index}]: count from the first one, which is 0")
+        return RunOutput(self._prompt_id, f"{self._name}[{index}]")
+
+    def __iter__(self) -> Iterator[RunOutput]:
+        raise TypeError(
+            f"how many {self._name} there are is known at the end of the run: use"
+            f" run.wait().{self._name}, or comfy.map"
+        )
+
+    def __repr__(self) -> str:
+        return f"<{self._name} of the run {self._prompt_id}>"
+
+
+def as_input(value: Any) -> Any:
+    """Return the value of an input with outputs of runs as requests name them."""
+    if isinstance(value, (list, tuple)):
+        return [as_input(each) for each in value]
+    if isinstance(value, dict):
+        return {key: as_input(each) for key, each in value.items()}
+    return value.to_input() if hasattr(type(value), "to_input") else value
+
+
+@dataclass(frozen=True)
 class OutputFile:
     """One file that a run made.
 
@@ -72,10 +119,19 @@ class OutputFile:
     preview_id: str = field(repr=False, compare=False)
     width: int | None = field(repr=False, compare=False)
     height: int | None = field(repr=False, compare=False)
+    prompt_id: str
+    """The run that made it."""
+    index: int
+    """Its place among the files of the same kind of its node, from 0."""
     _server: Server = field(repr=False, compare=False)
     _address: str = field(repr=False, compare=False)
     _cache: dict[str, bytes] = field(repr=False, compare=False, default_factory=dict)
     _lock: threading.Lock = field(repr=False, compare=False, default_factory=threading.Lock)
+
+    def to_input(self) -> dict[str, Any]:
+        """Return it as the value of an input of another run, in a request."""
+        name = f"{self.node_id}.{self.kind}[{self.index}]"
+        return RunOutput(self.prompt_id, name).to_input()
 
     @property
     def mime(self) -> str:
@@ -431,8 +487,9 @@ class Result(Reply):
         super().__init__(reply)
         self._server = server
         self._workflow = workflow or Source(None)
+        counts: Counter[tuple[str, str]] = Counter()
         self.files = [
-            self._file(node_id, file)
+            self._file(node_id, file, counts)
             for node_id, output in self.outputs.items()
             for file in files_of(output)
         ]
@@ -564,16 +621,22 @@ class Result(Reply):
         """Write every file of the run into a folder; return the paths of the written files."""
         return [file.save(directory) for file in self.files]
 
-    def _file(self, node_id: str, file: NodeFile) -> OutputFile:
+    def to_input(self) -> dict[str, Any]:
+        """Return its only output as the value of an input of another run, in a request."""
+        return RunOutput(self.prompt_id).to_input()
+
+    def _file(self, node_id: str, file: NodeFile, counts: Counter[tuple[str, str]]) -> OutputFile:
         # The token is never sent to another server: such a file is requested by its name.
         place = {"filename": file.filename, "subfolder": file.subfolder, "type": file.type}
         address = self._server.owns(file.url) or self._server.address(
             "view", {**place, "machine": self._reply.get("machine")}
         )
+        counts[node_id, file.kind] += 1
         return OutputFile(
             node_id,
             *(file.kind, file.filename, file.subfolder, file.type),
             *(file.id, file.preview_id, file.width, file.height),
+            *(self.prompt_id, counts[node_id, file.kind] - 1),
             self._server,
             address,
         )

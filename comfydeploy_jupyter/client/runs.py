@@ -22,7 +22,7 @@ from ..graphs.models import listed_models
 from ..graphs.validation import NOT_HERE
 from .files import has_files, upload_all
 from .graph import Source
-from .results import Result
+from .results import Result, RunOutput, RunOutputs, as_input
 from .stream import FINAL, EventStream
 from .text import counted
 from .workflow import source_of
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 # Fields of the route ``run``, described in docs/routes.md; ``labels`` is its ``metadata``.
 OPTIONS = frozenset(
     {
+        "cancel_with",
         "client_id",
         "extra_data",
         "file_upload_endpoint",
@@ -121,7 +122,7 @@ class RunRequest:
         # for those that it finds in `inputs`. So the values that the user has set are sent, too.
         is_auto = self._body.get("seed_mode", "auto") == "auto"
         given = source.given if is_auto else {}
-        values = {**given, **source.files, **seeds, **(inputs or {})}
+        values = as_input({**given, **source.files, **seeds, **(inputs or {})})
         if machine == "auto" and any(map(has_files, values.values())):
             machine = comfy.machines.get(machine).id  # files go to the machine that runs
         values |= upload_all(self._server, values, machine=machine)
@@ -284,6 +285,36 @@ class Run:
     def _result(self) -> Result:
         return Result(self._server, self.record, self._workflow)
 
+    @property
+    def images(self) -> RunOutputs:
+        """Its pictures as inputs of other runs, also before it has ended: ``run.images[0]``."""
+        return RunOutputs(self.prompt_id, "images")
+
+    @property
+    def files(self) -> RunOutputs:
+        """Its files of all kinds as inputs of other runs."""
+        return RunOutputs(self.prompt_id, "files")
+
+    @property
+    def texts(self) -> RunOutputs:
+        """Its texts as inputs of other runs."""
+        return RunOutputs(self.prompt_id, "texts")
+
+    def output(self, name: str) -> RunOutput:
+        """Return one output as the input of another run, also before this one has ended.
+
+        Parameters
+        ----------
+        name : str
+            The title, the class or the id of its node, its kind and its place:
+            ``"SaveImage.images[0]"``. The kind and the place may be left out if there is only one.
+        """
+        return RunOutput(self.prompt_id, name)
+
+    def to_input(self) -> dict[str, Any]:
+        """Return its only output as the value of an input of another run, in a request."""
+        return RunOutput(self.prompt_id).to_input()
+
     def events(self, *, previews: bool = False, timeout: float | None = None) -> EventStream:
         """Return the events of the run from its start, also those that are still to come.
 
@@ -397,8 +428,9 @@ class Run:
 
 def status_text(record: dict[str, Any]) -> str:
     """Return the status of a run, and why it waits if no machine can execute it now."""
-    status, why = str(record.get("status", "not-started")), record.get("live_status")
-    return f"{status}, {why[0].lower()}{why[1:]}" if status == "queued" and why else status
+    status, why = str(record.get("status", "not-started")), str(record.get("live_status") or "")
+    waits = status in ("not-started", "queued") and why
+    return f"{status}, {why[0].lower()}{why[1:]}" if waits else status
 
 
 class Runs:

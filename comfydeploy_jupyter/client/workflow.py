@@ -473,7 +473,8 @@ class Workflow:
             The id of the node and the name of the input.
         value : object
             The value. A list that is no link to a node is wrapped as ``{"__value__": [...]}``, so
-            that ComfyUI takes it for a list. A file is uploaded when it is needed.
+            that ComfyUI takes it for a list. A file is uploaded when it is needed. An output of
+            a run is put in when that run has ended.
         """
         self._put(node_id, name, stored_value(plain(with_files(value, _file_name)), self._graph))
         if has_files(value):

@@ -9,7 +9,7 @@ import json
 import re
 from dataclasses import dataclass, field
 from functools import partial
-from typing import IO, TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 import aiohttp
@@ -653,7 +653,7 @@ class ComfyUIClient:
             what = "the request for a file's size"
             raise self.unavailable(f"it answered {response.status} to {what}")
 
-    async def fetch(self, query: Mapping[str, str], file: BinaryIO) -> None:
+    async def fetch(self, query: Mapping[str, str], file: IO[bytes]) -> None:
         """Write one of ComfyUI's files into an open file; NotFoundError: there is none."""
         async with self.view(query, {}) as response:
             if response.status in (400, 403, 404):

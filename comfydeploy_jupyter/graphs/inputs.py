@@ -118,6 +118,9 @@ def apply_inputs(
             if key in names.external:
                 continue
             targets = names.find(key)
+            if len(targets) > 1 and marks_in(value):  # such as the picture of the only loader
+                free = [(i, n) for i, n in targets if not is_link(inputs_of(result[i]).get(n))]
+                targets = free if len(free) == 1 else targets
             if len(targets) != 1:
                 waiting.append(key)
                 unknown[key] = [names.name(*target) for target in targets] or names.close_to(key)
@@ -715,6 +718,38 @@ class ValueChecks:
         return not_offered(value, choices, class_of(node), field.input_name)
 
 
+# What stands for the output of another run in a graph until that is known.
+MARK = re.compile(r"\$output-[0-9a-f]{32}")
+# Kinds of inputs that take neither a file nor a text.
+_NO_OUTPUT = {"int": "a whole number", "seed": "a whole number", "float": "a number"}
+_NO_OUTPUT |= {"color": "a colour", "bool": "true or false", "video_edit": "an object"}
+_NO_OUTPUT |= dict.fromkeys(("checkpoint", "lora", "face_model"), "the name of a model")
+
+
+def marks_in(value: Any) -> list[str]:
+    """Return the marks in a value of an input."""
+    if isinstance(value, str):
+        return MARK.findall(value) if value.find("$output-") >= 0 else []
+    return MARK.findall(json.dumps(value)) if isinstance(value, (list, dict)) else []
+
+
+def marked_kinds(applied: AppliedInputs, definitions: AnyDefinitions) -> dict[str, str]:
+    """Return the kind of the input that each mark is the value of; raise if it takes no output."""
+    definitions = NodeDefinitions.of(definitions)
+    found: dict[str, str] = {}
+    for (node_id, name), key in applied.given.items():
+        node = applied.graph[node_id]
+        for mark in marks_in(inputs_of(node).get(name)):
+            kind = KINDS.get(class_of(node))
+            if kind is None:
+                field = field_of(node_id, node, name, definitions)
+                kind = "" if field is None else field.kind
+            if kind in _NO_OUTPUT:
+                raise _invalid(key, f"takes {_NO_OUTPUT[kind]}, not an output of a run")
+            found[mark] = kind
+    return found
+
+
 def _path_of(field: FormField, key: str, names: InputNames) -> str:
     """Return the key that set a field; for the list of rows that did, the key of this field."""
     targets = [] if key in names.external else names.find(key)
@@ -740,7 +775,7 @@ def given_fields(
     for (node_id, name), key in applied.given.items():
         node = applied.graph[node_id]
         value = inputs_of(node).get(name)
-        if is_link(value) or isinstance(value, dict):
+        if is_link(value) or isinstance(value, dict) or marks_in(value):
             continue
         if class_of(node).startswith(EXTERNAL_PREFIX):
             if external is None:

@@ -80,11 +80,16 @@ def _asset_facts(item: Mapping[str, Any]) -> tuple[str, str, int | None, int | N
 
 def texts_of(output: object) -> Iterator[str]:
     """Yield the texts in the output of one node, without those of a preview of a 3D model."""
+    return (text for _, text in keyed_texts(output))
+
+
+def keyed_texts(output: object) -> Iterator[tuple[str, str]]:
+    """Yield the same texts, each with its key in the output."""
     texts = [(kind, item) for kind, item in _items(output) if isinstance(item, str)]
     previews = any(kind == _RESULT and is_model(text) for kind, text in texts)
     for kind, text in texts:
         if kind != _RESULT or (text and not previews):
-            yield text
+            yield kind, text
 
 
 def is_model(name: str) -> bool:

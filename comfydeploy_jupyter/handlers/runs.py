@@ -270,6 +270,12 @@ class RunReply(ReplyModel):
     from_editor: bool = optional(
         "Whether ComfyUI's editor has queued it, at ComfyUI itself.", default=False
     )
+    waiting_for: list[str] = Field(
+        default_factory=list,
+        description="Of a run with the status `not-started`: the runs that have not ended and whose"
+        " outputs it needs.",
+        examples=[[fields.RUN_ID]],
+    )
     live_status: str = optional(
         "What it does, in one line; of a run that waits because its machine, or each of its pool,"
         " gets no runs now: why.",

@@ -54,6 +54,7 @@ class ActiveRuns:
         self._by_machine: defaultdict[str, dict[str, Run]] = defaultdict(dict)
         self._place_of: dict[str, tuple[str, str]] = {}  # machine and id there, by the run's id
         self._given_up: dict[str, dict[str, float]] = {}
+        self._needing: defaultdict[str, list[Run]] = defaultdict(list)  # by the run that they need
         self._followers: set[Callable[[Run, RunEvent], None]] = set()
 
     def __iter__(self) -> Iterator[Run]:
@@ -71,6 +72,17 @@ class ActiveRuns:
         run.listener = self._pass_on
         self.moved(run)
         self._runs[run.prompt_id] = run
+        for needed in run.record.waiting_for or ():
+            self._needing[needed].append(run)
+
+    def needed(self) -> set[str]:
+        """Return the runs whose outputs are inputs of runs that wait for such."""
+        waiting = (run for run in self._runs.values() if run.record.waiting_for is not None)
+        return {need["run"] for run in waiting for need in run.record.needs}
+
+    def take_needing(self, prompt_id: str) -> list[Run]:
+        """Return the runs that waited for the end of a run, once."""
+        return self._needing.pop(prompt_id, [])
 
     def unload(self, run: Run) -> None:
         """Unload a waiting run if the store has all of its data; it stays only while it is used.
@@ -111,6 +123,8 @@ class ActiveRuns:
             self.add(run)
             return
         self._take_off(run)
+        if run.record.waiting_for is not None:
+            return  # no machine has it yet, nor the queue of a pool
         self._place_of[run.prompt_id] = run.record.machine, run.comfyui_id
         self._by_machine[run.record.machine][run.prompt_id] = run
         self._by_comfyui_id[run.comfyui_id] = run

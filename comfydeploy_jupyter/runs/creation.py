@@ -15,8 +15,9 @@ from ..request_models import PointRun
 from ..util.tasks import end
 from ..util.times import utc_now
 from .background import done_by
+from .chains import stored, take_out
 from .engine import NewRun
-from .prepare import DEFINITIONS_MAX_AGE, ReadyMachine, prepare, steps_of
+from .prepare import DEFINITIONS_MAX_AGE, ReadyMachine, prepare, refill, remembered, steps_of
 from .queue import Placement, client_of
 from .records import RunRecord
 from .run import Run
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from ..machines.registry import Pool
     from ..request_models import RunRequest
     from ..util.system import FetchPolicy
+    from .chains import Chains, Reference
     from .engine import Engine, RunContext
     from .inputs import PoolInputs
     from .prepare import Prepared
@@ -51,6 +53,7 @@ class PendingCreation:
     def __init__(self, task: asyncio.Task[NewRun], destination: Destination) -> None:
         self.task = task
         self.destination = destination
+        self.needs: set[str] = set()  # runs whose creation it waits for
         self.cancelled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def cancel(self) -> None:
@@ -74,10 +77,12 @@ class RunCreator:
         account: ComfyAccount,
         fetching: FetchPolicy,
         inputs: PoolInputs,
+        chains: Chains,
     ) -> None:
         self._context = context
         self._engine = engine
         self._inputs = inputs
+        self._chains = chains
         self._stored_version = stored_version
         self._account = account
         self._fetching = fetching
@@ -165,9 +170,22 @@ class RunCreator:
         elif request.workflow_id is not None:
             request, version = await self._from_store(request)
         pool = destination.pool
+        given = remembered(request.inputs or {})
+        marked, references = take_out(request.inputs, request.prompt_id)
+        waiting_for: list[str] = []
+        if references:
+            request = request.model_copy(update={"inputs": marked})
+            await self._until_created(references, request.prompt_id)
+            waiting_for = await self._chains.check(references)
         ready, prepared = await self._prepare(request, destination)
         machine = ready.machine
         await ready.wait()
+        for reference in references:
+            reference.kind = prepared.marks.get(reference.mark, "")
+        if references and not waiting_for:
+            place = machine if pool is None else None
+            filled = await self._chains.fill(prepared.prompt, references, place)
+            prepared = await refill(prepared, filled)
         steps, looped = await steps_of(prepared.workload, machine, prepared.targets)
         own_keys = request.extra_data.keys if request.extra_data is not None else {}
         keys = own_keys or await self._account.keys()
@@ -181,7 +199,9 @@ class RunCreator:
         if prompt_id in self._context.active:
             raise _taken(prompt_id)
         placement = Placement(machine.id, chosen)
-        if pool is not None:
+        if waiting_for:
+            placement = Placement(machine.id if pool is None or bound else pool.id, None)
+        elif pool is not None:
             queue = self._context.queue
             client = client_of(request.client_id, request.metadata, batch)
             queue.expect(prompt_id, pool)
@@ -212,7 +232,7 @@ class RunCreator:
             version=version,
             warnings=prepared.warnings,
             structure=prepared.structure,
-            inputs=prepared.inputs,
+            inputs=given,
             targets=prepared.targets,
             preview_method=request.preview_method,
             own_keys=bool(own_keys),
@@ -220,6 +240,9 @@ class RunCreator:
             node_count=len(steps) + len(looped),
             batch=batch,
             point=point,
+            needs=stored(references),
+            waiting_for=waiting_for or None,
+            cancel_with=bool(request.cancel_with),
         )
         run = Run(
             record,
@@ -233,11 +256,33 @@ class RunCreator:
         run.models, run.fingerprint = prepared.models, prepared.fingerprint
         self._context.active.add(run)
         run.order = placement.order
-        if chosen is not None:
+        if chosen is not None and not waiting_for:
             self._context.queue.record_assigned(run)
         if placement.client is not None:
             self._context.estimates.load_for(run)
         return NewRun(run, placement.client, prepared, key)
+
+    async def _until_created(self, references: list[Reference], prompt_id: str | None) -> None:
+        """Wait until the runs that a run needs exist, if they are being created; refuse circles."""
+        own = None if prompt_id is None else self._by_id.get(prompt_id)
+        for reference in references:
+            pending = self._by_id.get(reference.run)
+            if pending is None:
+                continue
+            if own is not None:
+                if own in self._needed_by(pending):
+                    raise reference.error(f"the run {reference.run!r} needs an output of this run")
+                own.needs.add(reference.run)
+            await asyncio.wait({pending.task})
+
+    def _needed_by(self, pending: PendingCreation) -> set[PendingCreation]:
+        """Return a run that is being created, and all those that it needs directly or not."""
+        found, left = set[PendingCreation](), [pending]
+        while left:
+            found.add(each := left.pop())
+            needs = (self._by_id.get(run) for run in each.needs)
+            left += [need for need in needs if need is not None and need not in found]
+        return found
 
     async def _prepare(
         self, request: RunRequest, destination: Destination

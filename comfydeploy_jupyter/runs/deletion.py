@@ -601,6 +601,8 @@ class Deleter:
         folders = OutputFolders(self._context.machines, self._context.kept_outputs)
         await folders.read(found)
         old = await asyncio.to_thread(beyond, self._keep, found, folders)
+        needed = self._context.active.needed()
+        old = [run for run in old if run.prompt_id not in needed]
         await self.delete_runs(
             [run for run in old if not run.from_editor], report, files=self._keep.files
         )

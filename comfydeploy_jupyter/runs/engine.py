@@ -33,9 +33,10 @@ from ..util.jsons import loads, rough_size
 from ..util.tasks import report, wait_for, wait_until_set
 from ..util.times import Backoff, utc_now
 from .background import done_by, note, note_failure, now, outcome, result_of
+from .chains import references_of, why_no_output
 from .inputs import InputChangedError
 from .outputs import reply, unknown_run
-from .prepare import DEFINITIONS_MAX_AGE
+from .prepare import DEFINITIONS_MAX_AGE, read_stored
 from .state import EXECUTING, Cause, Do, Effect, Event, Notification, Place, State, state_of
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from ..store.session import Session
     from .active import ActiveRuns, EndedRuns
     from .background import Background
+    from .chains import Chains
     from .delivery import Delivery
     from .estimates import DurationEstimates
     from .inputs import PoolInputs
@@ -73,7 +75,7 @@ FORGOTTEN = (
 )
 # Effects that nobody waits for: an upload may take hours, and an error of these requests must not
 # be taken for one of the request whose result led to them.
-NOT_AWAITED = (Do.UPLOAD, Do.KEEP_OUTPUTS, Do.OUTCOME)
+NOT_AWAITED = (Do.UPLOAD, Do.KEEP_OUTPUTS, Do.OUTCOME, Do.LOOK, Do.FILL)
 # Errors of the files of a run, which would be the same at the next attempt.
 OF_FILES = (NotFoundError, ForbiddenPathError, ConflictError, InvalidRequestError, OSError)
 
@@ -178,8 +180,10 @@ class Engine:
         delivery: Delivery,
         account: ComfyAccount,
         inputs: PoolInputs,
+        chains: Chains,
     ) -> None:
         self._context = context
+        self._chains = chains
         self._delivery = delivery
         self._account = account
         self._inputs = inputs
@@ -209,6 +213,8 @@ class Engine:
             Do.INTERRUPT: partial(self._ask, self._interrupt),
             Do.READ_GRAPH: partial(self._ask, self._queue_anew),
             Do.POST: self._post_again,
+            Do.LOOK: self._look,
+            Do.FILL: self._fill,
             Do.TRY_LATER: self._try_later,
             Do.KEEP_OUTPUTS: self._keep_outputs,
             Do.UPLOAD: self._upload,
@@ -314,6 +320,7 @@ class Engine:
         self._context.queue.ended(run)
         self._context.saver.discard(run)
         run.send(Notification.CLOSED, reply(run.record, self._context.active.view_url))
+        self._tell_needing(run.record)
 
     def _end(self, run: Run, _: Effect) -> None:
         context, record = self._context, run.record
@@ -323,6 +330,7 @@ class Engine:
         context.estimates.add(record)
         run.send(Notification.END, reply(record, context.active.view_url))
         context.ended.add(run)
+        self._tell_needing(record)
         # After the tasks that wait for the run.
         asyncio.get_running_loop().call_soon(_note_end, record)
 
@@ -449,7 +457,9 @@ class Engine:
         run, client, prepared, key = new
         add = self._context.repository.add
         if client is None:
-            [effect] = run.handle(self.event(run, Cause.NO_ROOM))
+            needs = run.record.waiting_for is not None
+            cause = Cause.NEEDS if needs else Cause.NO_ROOM
+            [effect] = run.handle(self.event(run, cause))
             assert effect.record is not None
             await self._added(run, add(effect.record, prepared.prompt, prepared.workflow, key=key))
             await self._begin_delivery(request, run)
@@ -645,6 +655,86 @@ class Engine:
         elif not run.record.own_keys:
             run.keys = await self._account.keys()
         return stored
+
+    # -- runs that need outputs of others ----------------------------------------------------
+
+    def _tell_needing(self, record: RunRecord) -> None:
+        """Tell the runs that need outputs of a run that it has ended."""
+        for run in self._context.active.take_needing(record.prompt_id):
+            self._tell_ended(run, record.prompt_id, record.status, why_no_output(record))
+
+    def _tell_ended(self, run: Run, needed: str, status: str, why: str) -> None:
+        names = {each["input"] for each in run.record.needs if each["run"] == needed}
+        inputs = ", ".join(f"inputs.{name}" for name in sorted(names))
+        detail = f"{inputs}: the run {needed}, whose output it needs, {why}"
+        facts = {"run": needed, "status": status}
+        self.tell(run, Cause.NEED_ENDED, needed if status == "success" else detail, facts=facts)
+
+    async def _look(self, run: Run, _: Effect) -> None:
+        """Find out whether the runs that a run needs have ended.
+
+        Those of this server tell it later; those of other servers are looked at again.
+        """
+        while run.state is State.NEEDING:
+            others = False
+            for needed in [*(run.record.waiting_for or ())]:
+                if needed in self._context.active:
+                    continue
+                try:
+                    record = await self._chains.record(needed)
+                except ComfyDeployError:  # of the store
+                    others = True
+                    continue
+                if record is None:
+                    self._tell_ended(run, needed, "deleted", "was deleted")
+                elif record.finished:
+                    self._tell_ended(run, needed, record.status, why_no_output(record))
+                else:
+                    others = needed not in self._context.active or others
+            if not others:
+                return
+            await asyncio.sleep(SAVE_AGAIN.first)
+
+    async def _fill(self, run: Run, _: Effect) -> None:
+        """Put the outputs that a run needs into its graph, as soon as that can be done."""
+        while run.state is State.NEEDING:
+            try:
+                await self._try_to_fill(run)
+            except ComfyUIUnavailableError as exc:
+                note(log.info, run, "Run %s waits for its inputs: %s", exc.message)
+            except (*OF_FILES, UnicodeError) as exc:
+                reason = exc.message if isinstance(exc, ComfyDeployError) else reason_of(exc)
+                await self._lose(run, "InputFailed", reason)
+            except Exception as exc:  # an error of the store, or an unexpected error
+                note_failure(log, run, "Run %s cannot get its inputs yet: %s", exc=exc)
+            if run.state is State.NEEDING:
+                await asyncio.sleep(SAVE_AGAIN.first)
+
+    async def _try_to_fill(self, run: Run) -> None:
+        context, record = self._context, run.record
+        find = context.machines.find_pool if record.waits else context.machines.find
+        if find(record.machine) is None:
+            await self._lose(run, "NotQueued", f"There is no machine {record.machine!r} any more")
+            return
+        machine = None if record.waits else context.machines.find(record.machine)
+        graph = await self._stored_graph(run)
+        if graph is None:
+            return
+        prompt = await self._chains.fill(graph[0], references_of(record), machine)
+        if prompt != graph[0]:
+            await context.repository.put_graph(run.prompt_id, prompt)
+        facts = await read_stored(prompt, None, record.targets)
+        run.models, run.fingerprint = facts.models, facts.fingerprint
+        if machine is None:
+            files = await self._inputs.named(facts.file_names, None) | record.file_hashes
+            found = {"files": [*files], "file_hashes": files}
+            await self.tell_and_wait(run, Cause.INPUTS_THERE, facts=found)
+            return
+        client = await machine.ready()
+        if run.state is State.NEEDING:
+            run.outgoing = client, prompt, graph[1]
+            session = {"session": context.session.id, "events_complete": machine.connected}
+            await self.tell_and_wait(run, Cause.DUE, f"to {machine.id}", facts=session)
 
     # -- runs that waited for a machine ------------------------------------------------------
 

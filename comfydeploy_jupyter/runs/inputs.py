@@ -27,6 +27,7 @@ import aiohttp
 
 from ..comfyui.folders import Folders
 from ..errors import ComfyDeployError, ConflictError, InvalidRequestError, NotFoundError
+from ..graphs.inputs import marks_in
 from ..util import worker
 from ..util.http import new_session, reason_of
 from ..util.jsons import dumps, loads
@@ -142,8 +143,10 @@ async def fetch_input_files(
 
 async def _fetch(source: str, need: FileNeed, folders: Folders, client: ComfyUIClient) -> list[str]:
     field = f"inputs.{need.input_id}"
+    if marks_in(source):
+        return [source]
     if source.startswith(WEB):
-        with _temporary_file() as file:
+        with temporary_file() as file:
             await _download(source, file, field)
             name = PurePosixPath(unquote(urlsplit(source).path)).name or "download"
             if need.kind == "image_batch" and await asyncio.to_thread(zipfile.is_zipfile, file):
@@ -151,7 +154,7 @@ async def _fetch(source: str, need: FileNeed, folders: Folders, client: ComfyUIC
             return [await place(file, name, folders, client)]
     if source.startswith("data:"):
         data, suffix = await asyncio.to_thread(_decode, source, field)
-        with _temporary_file() as file:
+        with temporary_file() as file:
             await asyncio.to_thread(file.write, data)
             return [await place(file, f"image{suffix}", folders, client)]
     return [await _place_named(source, field, folders, client)]
@@ -179,17 +182,23 @@ async def _place_named(name: str, field: str, folders: Folders, client: ComfyUIC
 
 
 async def place(
-    file: IO[bytes], name: str, folders: Folders, client: ComfyUIClient, *, mode: int = PLAIN_MODE
+    file: IO[bytes],
+    name: str,
+    folders: Folders,
+    client: ComfyUIClient | None,
+    *,
+    mode: int = PLAIN_MODE,
 ) -> str:
     """Put a file under ``input/`` by a name derived from its content, so that it is stored once.
 
     The file is passed open, because its path might lead to another file by now. Returns the name
-    for a loader.
+    for a loader. The client is needed only if the folders are on another computer.
     """
     digest = await asyncio.to_thread(digest_of, file)
     safe = re.sub(r"[^\w.-]+", "_", name)[-80:].lstrip(".") or "file"
     target = f"{digest[:16]}-{safe}"
     if folders.base is None:
+        assert client is not None
         await asyncio.to_thread(file.seek, 0)
         stored, subfolder = await client.upload(file, target, subfolder=SUBFOLDER)
         return f"{subfolder}/{stored}" if subfolder else stored
@@ -237,7 +246,7 @@ async def _place_unzipped(
     names = []
     with await asyncio.to_thread(open_archive, file, field) as archive:
         for item in pictures(archive, field):
-            with _temporary_file() as picture:
+            with temporary_file() as picture:
                 await asyncio.to_thread(extract, archive, item, picture, field)
                 name = PurePosixPath(item.filename).name
                 names.append(await place(picture, name, folders, client))
@@ -298,7 +307,7 @@ def _input_folder(folders: Folders, need: FileNeed) -> Path:
     return folders.directory("input")
 
 
-def _temporary_file() -> IO[bytes]:
+def temporary_file() -> IO[bytes]:
     """Return a file without a name, which nothing else can open; closing it deletes it."""
     return tempfile.TemporaryFile()
 
@@ -323,12 +332,12 @@ class PoolInputs:
             self._known = await asyncio.to_thread(Folders, self._folder)
         return self._known
 
-    async def named(self, names: Collection[str], machine: Machine) -> dict[str, str]:
+    async def named(self, names: Collection[str], machine: Machine | None) -> dict[str, str]:
         """Return the SHA-256 of those names that are files, in the kept folder or a machine's."""
         if not names:
             return {}
         places = [await self.folders()]
-        if machine.path is not None:
+        if machine is not None and machine.path is not None:
             places.append(await machine.folders())
         found = {}
         for name in sorted(names):

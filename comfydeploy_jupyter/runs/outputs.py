@@ -32,7 +32,7 @@ _ALWAYS = (
 )
 _IF_KNOWN = (
     *("metadata", "pool", "from_editor", "pinned", "starred", "note"),
-    *("inputs", "next_seeds", "warnings"),
+    *("inputs", "next_seeds", "warnings", "waiting_for"),
 )
 # Fields of the service for which this package has no values.
 _ABSENT = (

@@ -33,7 +33,15 @@ from ..graphs.formats import (
     title_of,
 )
 from ..graphs.given import choose, with_inputs
-from ..graphs.inputs import AppliedInputs, apply_inputs, check_inputs, file_names_in, load_files
+from ..graphs.inputs import (
+    AppliedInputs,
+    apply_inputs,
+    check_inputs,
+    file_names_in,
+    load_files,
+    marked_kinds,
+    marks_in,
+)
 from ..graphs.loops import also_executed, loop_bodies, loop_notices
 from ..graphs.models import models_in
 from ..graphs.seeds import SeedMode, Seeds, apply_seeds, needs_definitions
@@ -87,6 +95,7 @@ class Prepared:
     structure: str  # `structure_of` the given graph
     # The inputs that the request gives by name, without those as long as files
     inputs: dict[str, Any]
+    marks: dict[str, str]  # what stands for outputs of other runs; the kinds of these inputs
     # The output nodes that ComfyUI is asked to execute; None means all in the graph
     targets: list[str] | None = None
     models: frozenset[str] = frozenset()  # the model files that the prompt names
@@ -114,6 +123,7 @@ class Chosen(NamedTuple):
     inputs: dict[str, Any]
     targets: list[str] | None
     outputs: list[str] | None  # the output nodes that the request wants
+    marks: dict[str, str]
 
     @property
     def draws_seeds(self) -> bool:
@@ -164,6 +174,7 @@ def compose(
         strict = not request.node_form
     inputs = request.inputs or {}
     applied = apply_inputs(graph, inputs, strict=strict, definitions=live)
+    marks = marked_kinds(applied, live)
     if live is not None and strict:
         check_inputs(graph, applied, live)
     applied = load_files(applied, live)
@@ -178,9 +189,10 @@ def compose(
         request.node_form and request.seed_mode is None,
         warnings,
         structure_of(graph),
-        _remembered(inputs),
+        remembered(inputs),
         targets,
         request.outputs,
+        marks,
     )
     if not (chosen.draws_seeds or chosen.has_external or chosen.has_dangling):
         return encode(chosen, chosen.settle_seeds(), definitions)
@@ -228,7 +240,7 @@ def node_names(graph: dict[str, Any]) -> dict[str, NodeName]:
     return names
 
 
-def _remembered(inputs: dict[str, Any]) -> dict[str, Any]:
+def remembered(inputs: dict[str, Any]) -> dict[str, Any]:
     """Return the inputs without those that are as long as files."""
     return {
         key: value
@@ -255,8 +267,20 @@ def encode(chosen: Chosen, seeds: Seeds, definitions: DefinitionSet | None) -> P
         structure=chosen.structure,
         inputs=chosen.inputs,
         targets=chosen.targets,
-        file_names=file_names_in(seeds.graph),
+        marks=chosen.marks,
         **facts._asdict(),
+    )
+
+
+async def refill(prepared: Prepared, prompt: bytes) -> Prepared:
+    """Return a prepared run with other values in its graph."""
+    found = await read_stored(prompt, None, prepared.targets)
+    return replace(
+        prepared,
+        prompt=prompt,
+        models=found.models,
+        fingerprint=found.fingerprint,
+        file_names=found.file_names,
     )
 
 
@@ -348,7 +372,8 @@ async def _prepare(request: RunRequest, ready: ReadyMachine, fetching: FetchPoli
         placed = await fetch_input_files(begun.files, client, folders, fetching)
         finished: Prepared = await call(finish, begun.rest, placed, definitions)
         names = [[name] if isinstance(name, str) else name for name in placed.values()]
-        return replace(finished, files=tuple(chain.from_iterable(names)))
+        own = (name for name in chain.from_iterable(names) if not marks_in(name))
+        return replace(finished, files=tuple(own))
     assert isinstance(begun, Prepared)
     return begun
 
@@ -364,6 +389,7 @@ class GraphFacts(NamedTuple):
     workload: Workload
     models: frozenset[str]
     fingerprint: bytes
+    file_names: frozenset[str]  # texts that may name input files
 
 
 async def read_stored(
@@ -397,7 +423,7 @@ def _facts_of(
     if size > PROCESS_ABOVE and definitions is not None:
         work = work.only_needed(definitions.nodes, targets)
         names = {node_id: name for node_id, name in names.items() if node_id in work.steps}
-    return GraphFacts(names, work, models_in(graph), fingerprint_of(graph))
+    return GraphFacts(names, work, models_in(graph), fingerprint_of(graph), file_names_in(graph))
 
 
 async def steps_of(

@@ -189,6 +189,11 @@ class RunRecord:
     # The batch that it is a point of, and the position of that point; these do not change
     batch: str | None = None
     point: int | None = None
+    # The outputs of other runs that are inputs of this one, see `chains.Reference`
+    needs: list[dict[str, str]] = field(default_factory=list)
+    # The runs of these that have not ended; None once the outputs are in the graph
+    waiting_for: list[str] | None = None
+    cancel_with: bool = False  # whether it is cancelled, not failed, with a run that it needs
 
     def __post_init__(self) -> None:
         self.comfyui_id = self.comfyui_id or self.prompt_id
@@ -268,6 +273,17 @@ class RunRepository(Repository):
                 self._batch[record.prompt_id] = row
             saving = self._saving
         await asyncio.shield(saving)
+
+    @writing
+    def put_graph(self, db: sqlite3.Connection, prompt_id: str, prompt: bytes) -> None:
+        """Replace the graph of a run, in API format."""
+        before = db.execute(
+            "SELECT prompt_hash FROM runs WHERE prompt_id = ?", (prompt_id,)
+        ).fetchone()
+        if before is not None:
+            digest = keep_graph(db, prompt)
+            db.execute("UPDATE runs SET prompt_hash = ? WHERE prompt_id = ?", (digest, prompt_id))
+            discard_graphs(db, before)
 
     @writing
     def discard(self, db: sqlite3.Connection, prompt_id: str) -> None:

@@ -13,6 +13,7 @@ from ..util.system import ALLOWED, FetchPolicy
 from ..util.tasks import close_each, wait_for
 from .active import ActiveRuns, EndedRuns
 from .background import Background, now
+from .chains import Chains
 from .creation import CREATE_TIMEOUT, Destination, RunCreator
 from .deletion import KEEP_ALL, LIMITS_AGAIN, Deleter
 from .editor import EditorRuns
@@ -89,7 +90,8 @@ class RunService:
             kept_outputs,
         )
         self._context = context
-        self._engine = engine = Engine(context, delivery, account, inputs)
+        chains = Chains(repository, machines, active, context.ended, kept_outputs, inputs)
+        self._engine = engine = Engine(context, delivery, account, inputs, chains)
         self._creator = RunCreator(
             context,
             engine,
@@ -97,6 +99,7 @@ class RunService:
             account=account,
             fetching=fetching,
             inputs=inputs,
+            chains=chains,
         )
         announcer = Announcer(emit)
         self._watch = Watch(
@@ -238,10 +241,9 @@ class RunService:
 
     async def _cancel_foreign(self, record: RunRecord) -> str:
         """Cancel a run of another server in ComfyUI; return its state before."""
-        if record.waits:
+        if record.waits or record.waiting_for is not None:
             raise ConflictError(
-                f"The run {record.prompt_id!r} waits in the queue of another Jupyter server; cancel"
-                " it there",
+                f"The run {record.prompt_id!r} waits in another Jupyter server; cancel it there",
                 details={"prompt_id": record.prompt_id, "status": record.status},
             )
         client = await self._context.machines.get(record.machine).ready()
@@ -297,7 +299,7 @@ class RunService:
         total, records = await repository.page(limit=limit, offset=offset, which=ended)
         waiting = []
         if not which.statuses and not offset:
-            queued = replace(which, statuses=("queued",))
+            queued = replace(which, statuses=("not-started", "queued"))
             found = await repository.newest(limit=limit, which=queued)
             bodies = [self.reply(record, position=False, whys=whys) for record in found]
             waiting = [card(body) for body in bodies if body.get("live_status")]
@@ -331,12 +333,18 @@ class RunService:
         """Return the body of the reply to ``POST run`` for a run.
 
         That of a queued run contains why it waits if its machine, or each of its pool, gets no runs
-        now (`whys` keeps the reasons by machine), and with ``position`` its place in the queue.
+        now (`whys` keeps the reasons by machine), and with ``position`` its place in the queue;
+        that of a run that needs outputs of others says for which it waits.
         """
         body = reply(record, self.active.view_url)
         run, machine = self.active.get(record.prompt_id), record.machine
         if run is not None and record.status in ("running", "uploading"):
             body.update(run.live())
+        if record.waiting_for:
+            body["live_status"] = _waits_for(record.waiting_for)
+        elif record.waiting_for is not None:
+            why = self._context.machines.why_waiting(machine)
+            body["live_status"] = f"Waiting for a machine: {why}" if why else "Getting its inputs"
         if record.status == "queued" and record.prompt_id in self.active:
             if position:
                 body["queue_position"] = self._context.queue.position(record)
@@ -349,13 +357,18 @@ class RunService:
 
     def queue_position(self, record: RunRecord) -> int | None:
         """Return the place of a run among the prompts that have not started, from 1, or None."""
-        waits = record.status in ("not-started", "queued")
+        waits = record.status in ("not-started", "queued") and record.waiting_for is None
         if not waits or record.prompt_id not in self.active:
             return None
         return self._context.queue.position(record)
 
     async def has_runs(self, client_id: str) -> bool:
         return await self._context.repository.has_client(client_id)
+
+
+def _waits_for(runs: list[str]) -> str:
+    others = f" and {len(runs) - 1} more" if len(runs) > 1 else ""
+    return f"Waiting for the run {runs[0]}{others}, whose output it needs"
 
 
 def _check_place(prompt_id: str, machine: str, pool: str | None, asked: str | None) -> None:

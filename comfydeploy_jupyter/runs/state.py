@@ -42,6 +42,7 @@ class State(str, Enum):
     POSTED = "posted"  # it is stored, and ComfyUI has been asked to queue it
     UNANSWERED = "unanswered"  # ComfyUI did not answer whether it has queued it
     UNCONFIRMED = "unconfirmed"  # recovered; it is unknown whether ComfyUI received it
+    NEEDING = "needing"  # it waits here for outputs of other runs
     WAITING = "waiting"  # it waits here for a machine of its pool that has room
     QUEUED = "queued"  # ComfyUI has it
     REQUEUING = "requeuing"  # ComfyUI has lost it, and is asked to queue it again
@@ -79,6 +80,10 @@ class Cause(str, Enum):
     CONNECTED = "connected again"
     COMFYUI_ENDED = "ComfyUI ended"
     QUEUED_ANEW = "queued anew"
+    NEEDS = "needs outputs of other runs"
+    NEED_ENDED = "a run that it needs has ended"
+    INPUTS_THERE = "all outputs that it needs are there"
+    DUE = "all outputs that it needs are there, and its machine is ready"
     NO_ROOM = "no machine has room"
     ASSIGNED = "assigned to a machine"
     RETURNED = "its machine does not have it"
@@ -143,6 +148,8 @@ class Do(Enum):
     RESTART = "reset the progress"
     MOVE = "find the run by its new machine or id in ComfyUI"
     GIVE_UP = "remember that a machine must not execute a prompt"
+    LOOK = "look whether the runs that it needs have ended"
+    FILL = "put the outputs that it needs into its graph"
     ENQUEUE = "put the run into the queue of its pool"
     TRY_LATER = "put the run into the queue after a pause"
     FOLLOW = "count the run as one of its machine"
@@ -212,12 +219,13 @@ S, C = State, Cause
 POSTING = (S.RECEIVED, S.POSTED, S.REQUEUING)  # ComfyUI is being asked to queue it
 IN_DOUBT = (S.UNANSWERED, S.UNCONFIRMED)
 EXECUTING = (S.RUNNING, S.EXECUTED)
-OPEN = (*POSTING, *IN_DOUBT, S.WAITING, S.QUEUED, *EXECUTING)  # the outcome is not known
+# The outcome is not known.
+OPEN = (*POSTING, *IN_DOUBT, S.NEEDING, S.WAITING, S.QUEUED, *EXECUTING)
 UNFINISHED = (*OPEN, S.ENDING, S.UPLOADING)
 OVER = (S.ENDED, S.DROPPED)
 
 _IN_LINE, _UPLOADS = (*IN_DOUBT, S.QUEUED), (S.ENDING, S.UPLOADING)
-_KNOWN, _LOST = (S.QUEUED, S.RUNNING, S.UPLOADING), (S.QUEUED, S.UNANSWERED)
+_KNOWN, _LOST = (S.QUEUED, S.RUNNING, S.UPLOADING), (S.QUEUED, *IN_DOUBT)
 _NOT_TAKEN = (S.RECEIVED, S.POSTED, *_IN_LINE)  # a machine may turn out not to have it
 
 _GAP, _SUCCESS = {"events_complete": False}, {"success_reported": True}
@@ -238,6 +246,8 @@ _ANSWER, _OUTCOME, _EXIT = ("number", "node_errors"), ("outcome",), ("comfyui_ex
 _SENT_TO, _BACK = ("machine", "session", "events_complete"), ("machine", "attempts")
 _RETURNS, _RETRIES = (*_BACK, "comfyui_id"), (*_BACK, "retry")
 _AGAIN = ("session", "attempts", "events_complete", "comfyui_id")
+_FILLED: Mapping[str, Any] = {"waiting_for": None}
+_TO_POOL, _TO_MACHINE = ("files", "file_hashes"), ("session", "events_complete")
 AWAITED, SOON, FIRST = Saved.AWAITED, Saved.SOON, Notification.FIRST
 CANCELLING, CLOSED, END = Notification.CANCELLING, Notification.CLOSED, Notification.END
 
@@ -256,6 +266,11 @@ TRANSITIONS = (
     Transition((S.POSTED, S.REQUEUING), C.EXECUTION_SUCCEEDED, S.EXECUTED, sets=_SUCCESS),
     Transition(EXECUTING, C.ACCEPTED, None, SOON, FIRST, takes=_ANSWER),
     Transition(EXECUTING, C.NOT_ANSWERED, sends=FIRST, sets=_GAP),
+    # Runs that need outputs of other runs.
+    Transition((S.RECEIVED,), C.NEEDS, S.NEEDING, AWAITED, FIRST),
+    Transition((S.NEEDING,), C.NEED_ENDED, None, SOON, takes=("waiting_for",)),
+    Transition((S.NEEDING,), C.INPUTS_THERE, S.WAITING, AWAITED, sets=_FILLED, takes=_TO_POOL),
+    Transition((S.NEEDING,), C.DUE, S.REQUEUING, AWAITED, sets=_FILLED, takes=_TO_MACHINE),
     # Runs of pools.
     Transition((S.RECEIVED,), C.NO_ROOM, S.WAITING, AWAITED, FIRST),
     Transition((S.WAITING,), C.ASSIGNED, S.POSTED, AWAITED, sets=_FORGET, takes=_SENT_TO),
@@ -264,7 +279,7 @@ TRANSITIONS = (
     Transition((S.RUNNING,), C.MOVED, S.WAITING, AWAITED, sets=_UNDO, takes=_BACK),
     Transition((S.WAITING,), C.LOADED, sends=FIRST, in_story=False),
     Transition((S.UNCONFIRMED,), C.RECOVERED, saved=AWAITED),
-    Transition((S.WAITING, *_KNOWN), C.RECOVERED, None, AWAITED, FIRST),
+    Transition((S.NEEDING, S.WAITING, *_KNOWN), C.RECOVERED, None, AWAITED, FIRST),
     Transition(IN_DOUBT, C.NOT_FOUND, takes=("missed_at",)),
     Transition(IN_DOUBT, C.FOUND_QUEUED, S.QUEUED, SOON, FIRST),
     Transition(_IN_LINE, C.FOUND_EXECUTING, S.RUNNING, SOON, FIRST),
@@ -292,11 +307,15 @@ TRANSITIONS = (
 TABLE = {(source, row.cause): row for row in TRANSITIONS for source in row.sources}
 
 # The status that belongs to a state; other states do not change the status.
-STATUS = {S.WAITING: "queued", S.QUEUED: "queued", S.RUNNING: "running"}
+STATUS = {
+    **dict.fromkeys((S.WAITING, S.QUEUED, S.REQUEUING), "queued"),
+    S.RUNNING: "running",
+}
 # The state of a recovered run, by the status that another process stored in its record.
 RECOVERED = {
     "not-started": S.UNCONFIRMED,
     "waiting": S.WAITING,  # status `queued`, but no machine has it
+    "needing": S.NEEDING,  # status `not-started`
     **{state.value: state for state in _KNOWN},
 }
 # Facts that are fields of the record.
@@ -304,6 +323,7 @@ STORED = frozenset(
     {
         *("number", "node_errors", "cancelling", "session", "attempts"),
         *("machine", "comfyui_id", "retry", *_NOT_BEGUN),
+        *("files", "file_hashes", "waiting_for"),
     }
 )
 _SENT = (*IN_DOUBT, S.POSTED, S.REQUEUING)  # ComfyUI may still receive it
@@ -495,6 +515,39 @@ class RunState:
             return self._store_first(event)
         return [*self._make(event), Effect(Do.ENQUEUE, event)]
 
+    # -- outputs of other runs ---------------------------------------------------------------
+
+    def _needs(self, event: Event) -> list[Effect]:
+        if not self._is_tried(event):
+            return self._store_first(event)
+        return [*self._make(event), Effect(Do.LOOK)]
+
+    def _need_ended(self, event: Event) -> list[Effect]:
+        """Note that a run has ended whose output it needs; the detail says how, if it failed."""
+        ended, waiting = event.facts, self.record.waiting_for or []
+        if self.state is not State.NEEDING or ended["run"] not in waiting:
+            return []
+        if ended["status"] == "cancelled" and self.record.cancel_with:
+            return self._withdraw(event, event.detail)
+        if ended["status"] != "success":
+            return self._fail(event, event.detail, kind="InputFailed")
+        left = [run for run in waiting if run != ended["run"]]
+        effects = self._make(event._replace(facts={"waiting_for": left}))
+        return effects if left else [*effects, Effect(Do.FILL)]
+
+    def _inputs_there(self, event: Event) -> list[Effect]:
+        """Let the queue of its pool or its machine have it; if that is not stored, it waits."""
+        if self.state is not State.NEEDING or event.stored is False:
+            return []
+        if self.record.cancelling:
+            return self._withdraw(event)
+        if not self._is_stored(event):
+            return self._store_first(event)
+        effects = [*self._make(event), Effect(Do.MOVE)]
+        if event.cause is C.INPUTS_THERE:
+            return [*effects, Effect(Do.ENQUEUE, event)]
+        return [*effects, Effect(Do.FOLLOW), Effect(Do.POST)]
+
     def _assigned(self, event: Event) -> list[Effect]:
         if self.state is not State.WAITING:
             return []  # it was cancelled in the meantime
@@ -574,7 +627,7 @@ class RunState:
         before = self.comfyui_id
         if not self._is_stored(event):
             facts = {**event.facts, "attempts": self.record.attempts + self.was_next}
-            if self.state is State.UNANSWERED:
+            if self.state in IN_DOUBT:
                 facts["comfyui_id"] = self._other_id()
             return self._store_first(event._replace(facts=facts))
         effects = self._make(event)
@@ -724,7 +777,7 @@ class RunState:
             return self._fail(event, LOST)
         if record.pool is not None and not self.events_complete:
             return self._give_back(event, LOST)
-        if self.state is State.UNCONFIRMED:
+        if self.state is State.UNCONFIRMED and not record.needs:
             reason = "ComfyUI does not have the run: Jupyter stopped while it was handed over"
             return self._fail(event, reason, kind="NotQueued")
         if record.status == "not-started":
@@ -769,6 +822,10 @@ class RunState:
         effects = self._make(event)
         if self.state is State.UPLOADING:
             return [*effects, Effect(Do.UPLOAD)]
+        if self.state is State.NEEDING and record.cancelling:
+            return effects + self._withdraw(event)
+        if self.state is State.NEEDING:
+            return [*effects, Effect(Do.LOOK if record.waiting_for else Do.FILL)]
         if place.pool is None and (not place.known or record.waits):
             return effects + self._fail(event, gone)
         if self.state is State.WAITING:
@@ -794,7 +851,8 @@ class RunState:
         """Carry a cancellation out once ComfyUI has answered whether it accepts the run."""
         if self.ending or self.posting or not self.record.cancelling:
             return []
-        if self.state is State.WAITING or not event.place.known or event.place.dead:
+        waits = self.state in (State.NEEDING, State.WAITING)
+        if waits or not event.place.known or event.place.dead:
             return self._withdraw(event)
         if not event.place.connected or self.state in IN_DOUBT:
             return []  # ComfyUI is asked when it is back, or has it
@@ -872,9 +930,9 @@ class RunState:
         effects = self._stop_clock(event)
         return effects + self._end(event, C.COMPLETE, self.record.changed(status="success"))
 
-    def _withdraw(self, event: Event) -> list[Effect]:
+    def _withdraw(self, event: Event, detail: str = "") -> list[Effect]:
         """End a run that was cancelled before ComfyUI executed it."""
-        return self._end(event, C.WITHDRAWN, self.record.changed(status="cancelled"))
+        return self._end(event, C.WITHDRAWN, self.record.changed(status="cancelled"), detail)
 
     def _fail(
         self, event: Event, reason: str, *, kind: str = "ComfyUIEnded", advice: str | None = None
@@ -978,6 +1036,10 @@ class RunState:
 _DECISIONS: Mapping[Cause, Callable[[RunState, Event], list[Effect]]] = {
     C.SAVE_DUE: RunState._save_due,
     C.NO_ROOM: RunState._no_room,
+    C.NEEDS: RunState._needs,
+    C.NEED_ENDED: RunState._need_ended,
+    C.INPUTS_THERE: RunState._inputs_there,
+    C.DUE: RunState._inputs_there,
     C.ASSIGNED: RunState._assigned,
     C.ACCEPTED: RunState._accepted,
     C.NOT_ANSWERED: RunState._not_answered,
@@ -1022,10 +1084,13 @@ def _error(
 
 def state_of(record: RunRecord) -> State:
     """Return the state of a run that another server has stored."""
+    if record.waiting_for is not None:
+        return RECOVERED["needing"]
     if record.waits:
         return RECOVERED["waiting"]
-    if record.status == "queued" and record.pool is not None and record.number is None:
-        # It was assigned to a machine; whether that has accepted it was not stored.
+    handed = record.pool is not None or record.needs
+    if record.status == "queued" and handed and record.number is None:
+        # It was handed to a machine; whether that has accepted it was not stored.
         return RECOVERED["not-started"]
     return RECOVERED[record.status]
 

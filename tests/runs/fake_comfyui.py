@@ -124,6 +124,11 @@ class FakeStore:
             self.runs[record.comfyui_id] = record.prompt_id
         await self._answer()
 
+    async def put_graph(self, prompt_id: str, prompt: bytes) -> None:
+        await self._write(prompt_id, LATENCY)
+        self.prompts[prompt_id] = prompt
+        await self._answer()
+
     async def discard(self, prompt_id: str) -> None:
         await asyncio.sleep(0)
         self._check(prompt_id)

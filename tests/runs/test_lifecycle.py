@@ -160,6 +160,22 @@ class Life(RuleBasedStateMachine):
             self.world.submit(wait=False, machine="gpus", retry=0)
         self.world.tick(0.03)
 
+    @precondition(lambda self: self.world.waiting)
+    @rule(
+        data=st.data(),
+        machine=st.sampled_from([None, "gpus", "second"]),
+        cancel_with=st.booleans(),
+        pause=st.sampled_from([0.0, 0.01, 0.03, 0.3]),
+    )
+    def chain(
+        self, data: st.DataObject, machine: str | None, cancel_with: bool, pause: float
+    ) -> None:
+        """Submit a run that needs the output of another one, or of two."""
+        runs = [name for name in self.world.waiting if name.startswith("run-")]
+        needed = data.draw(st.lists(st.sampled_from(runs), min_size=1, max_size=2, unique=True))
+        self.world.chain(*needed, machine=machine, cancel_with=cancel_with)
+        self.world.tick(pause)
+
     @rule(second=st.booleans(), away=st.booleans(), after=st.sampled_from([0.01, 0.03, 0.05]))
     def cancel_at_the_start(self, second: bool, away: bool, after: float) -> None:
         """Cancel a run that ComfyUI takes from its queue now, or when it is connected again."""
@@ -260,6 +276,7 @@ class Life(RuleBasedStateMachine):
     def exits_while_it_is_checked(self, second: bool, begins: bool, after: float) -> None:
         """Let a ComfyUI that has answered nothing for very long exit, so that its runs move."""
         self.world.end_faults()
+        self.world.tick(5.0)  # it is seen that it answers again, if it has hung before
         comfyui = self.begins_to_work(second)
         self.world.tick(0.5)
         self.world.happens("ComfyUI hangs", comfyui)

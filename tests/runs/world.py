@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 NO_ACCOUNT = ComfyAccount(Credentials(Path("none")), Credentials(Path("none")), None)
 GRAPH = {"1": {"class_type": "X", "inputs": {}}}
+NEEDING = {"1": {"class_type": "X", "inputs": {"text": ""}}}
 POOLS = ("gpus", "auto")
 LOST_AFTER, GONE_AFTER = 30.0, 600.0
 ORDER = ["not-started", "queued", "running", "uploading", *FINAL]
@@ -155,6 +156,8 @@ class World:
     def check_end(self, record: RunRecord) -> None:
         """Compare the reason why a run has failed with what has happened."""
         prompt_id, error = record.prompt_id, record.error or {}
+        if error.get("type") == "InputFailed":
+            return  # it says why another run has failed
         prompts = [prompt for prompt, run in self.store.runs.items() if run == prompt_id]
         exits = sum(comfyui.endangered[prompt] for comfyui in self.comfyuis for prompt in prompts)
         if "about to begin" in error.get("message", "") and exits < MAX_ATTEMPTS:
@@ -173,6 +176,10 @@ class World:
         for row in self.store.rows.values():
             if row.comfyui_id == comfyui_id and row.cancelling:
                 self.faults.append(f"{row.prompt_id}: it is sent although it was cancelled")
+            ends = [self.store.rows[each["run"]].status for each in row.needs]
+            known = self.store.refused.isdisjoint(each["run"] for each in row.needs)
+            if row.comfyui_id == comfyui_id and known and {*ends} - {"success"}:
+                self.faults.append(f"{row.prompt_id}: it is sent without what it needs")
         if self.blamed[comfyui_id] >= MAX_ATTEMPTS:
             self.faults.append(f"{comfyui_id}: it makes ComfyUI exit again and again")
 
@@ -209,6 +216,13 @@ class World:
             return
         if wait:
             await run.ended.wait()
+
+    def chain(self, *needed: str, **fields: Any) -> str:
+        """Submit a run that needs the texts of others."""
+        rows = [{"$output": {"run": run, "file": "1.text[0]"}} for run in needed]
+        text = rows[0] if len(rows) == 1 else rows
+        chained = {"workflow_api": NEEDING, "inputs": {"text": text}, "wait": False}
+        return self.submit(**chained, **fields)
 
     def cancel(self, prompt_id: str) -> None:
         async def interrupt() -> None:
