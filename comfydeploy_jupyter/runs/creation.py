@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from contextlib import suppress
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import ConflictError, InvalidInputError, InvalidRequestError, RunTimeoutError
@@ -292,8 +293,8 @@ class RunCreator:
         machines = [destination.machine]
         if pool is not None:
             others = (other for other in self._context.machines.members(pool) if other.answers)
-            machines += [other for other in others if other is not destination.machine]
-        machines = machines[:MAX_TRIED]
+            others = (other for other in others if other is not destination.machine)
+            machines += islice(others, MAX_TRIED - 1)
         if len(machines) > 1 and request.workflow_api is None and request.workflow is not None:
             machines = [await _knowing(machines, request.workflow)]
         may_wait = pool is not None and pool.id != AUTO

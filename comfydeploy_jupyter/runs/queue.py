@@ -56,7 +56,7 @@ class RunQueue:
         self._failing: set[str] = set()  # machines that are reported as paused
         self._pool_of: dict[str, str] = {}  # the unfinished runs of pools
         self._open: Counter[str] = Counter()  # their number, by pool
-        self._assigned: list[tuple[str, str]] = []
+        self._assigned: dict[str, str] = {}  # members, by run
         self.decided = asyncio.Event()  # set when `take` returns at least one run
         machines.changed = self._sync
         machines.activity = self._activity
@@ -93,16 +93,15 @@ class RunQueue:
             needs=_needs(prepared.models, prepared.nodes),
             front=front,
         )
-        self.decide()
-        for assigned in self._assigned:
-            if assigned[0] == run_id:
-                self._assigned.remove(assigned)
-                machine = self._machines.find(assigned[1])
-                comfyui = None if machine is None else machine.reachable_client()
-                if comfyui is not None:
-                    return Placement(assigned[1], comfyui, order)
-                self._dispatcher.ended(run_id)
-                break
+        self._decide()
+        member_id = self._assigned.pop(run_id, None)
+        if self._assigned:
+            self.decided.set()
+        machine = None if member_id is None else self._machines.find(member_id)
+        comfyui = None if machine is None else machine.reachable_client()
+        if machine is not None and comfyui is not None:
+            return Placement(machine.id, comfyui, order)
+        self._dispatcher.ended(run_id)
         self._dispatcher.withdraw(run_id)  # it is not stored as waiting yet
         return Placement(pool.id, None, order)
 
@@ -222,12 +221,12 @@ class RunQueue:
         It is None if the machine was removed in the meantime.
         """
         self.decided.clear()
-        taken, self._assigned = self._assigned, []
-        for run_id, _ in taken:
+        taken, self._assigned = self._assigned, {}
+        for run_id in taken:
             if run_id not in self._active:
                 self._dispatcher.ended(run_id)
         find = self._machines.find
-        return [(run_id, find(machine)) for run_id, machine in taken if run_id in self._active]
+        return [(run, find(member)) for run, member in taken.items() if run in self._active]
 
     def decide(self) -> None:
         """Assign the waiting runs for which there is room.
@@ -235,6 +234,11 @@ class RunQueue:
         This is also called when nothing has changed: a run may wait for a faster machine, which
         then takes longer than expected.
         """
+        self._decide()
+        if self._assigned:
+            self.decided.set()
+
+    def _decide(self) -> None:
         if self._dispatcher.any_waits and now() - self._looked_at > LOOK_INTERVAL:
             self._looked_at = now()
             for machine in self._machines:
@@ -244,8 +248,7 @@ class RunQueue:
             decision = self._dispatcher.decide(now())
             if decision is None:
                 break
-            self._assigned.append((decision.run_id, decision.member_id))
-            self.decided.set()
+            self._assigned[decision.run_id] = decision.member_id
 
     # -- machines ----------------------------------------------------------------------------
 

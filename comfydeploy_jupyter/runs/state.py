@@ -132,6 +132,8 @@ class Notification(Enum):
 class Do(Enum):
     """What the engine is to do."""
 
+    __hash__ = object.__hash__  # that of enumerations is written in Python
+
     SEND = "send readers a message"
     STORE = "store the record; then the event comes back"
     SAVE_SOON = "store the state soon, with other runs"
