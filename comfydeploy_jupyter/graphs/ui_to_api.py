@@ -31,6 +31,7 @@ from .definitions import (
     CUSTOM_COMBO,
     INDEX,
     MISSING,
+    ROWS,
     VALUES_BY_NAME,
     NodeDefinitions,
     Widget,
@@ -107,6 +108,8 @@ def _apply_primitive(
     value = node.values.pop("value", MISSING)
     if not widgets or (first := widgets[0]) is None:
         return
+    if value is MISSING and _is_in_row(targets[0][0], first):
+        return  # it gets no widget, as the rows are made after it (1.58.1)
     if value is MISSING or node.outputs[:1] != [first.type]:
         value = value_of(*targets[0], first)
     if isinstance(value, str) and value and node.properties.get(_REPLACES):
@@ -122,6 +125,14 @@ def _apply_primitive(
                 f"{graph.name}: node {label(node)} does not set the input {slot.name} of node "
                 f"{label(target)}; that value is not changed"
             )
+
+
+def _is_in_row(node: Node, widget: Widget) -> bool:
+    groups = (each.branches for each in node.widgets)
+    return any(
+        group is not None and group.type == ROWS and widget.name.startswith(f"{group.name}.")
+        for group in groups
+    )
 
 
 def _own_value(first: Widget, widgets: list[Widget], value: Any) -> Any:

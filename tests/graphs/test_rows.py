@@ -16,8 +16,9 @@ from comfydeploy_jupyter.graphs.diff import diff_graphs
 from comfydeploy_jupyter.graphs.export import python_script, variable_names
 from comfydeploy_jupyter.graphs.form import with_rows, workflow_form
 from comfydeploy_jupyter.graphs.inputs import apply_inputs, check_inputs, contract_of
+from comfydeploy_jupyter.graphs.ui_to_api import ui_to_api
 from comfydeploy_jupyter.graphs.validation import validate_prompt
-from tests.helpers.graphs import combo, declared, node, rows
+from tests.helpers.graphs import combo, declared, node, rows, saved
 
 NAME = ["COMBO", {"options": ["a", "b"]}]
 STRENGTH = ["FLOAT", {"default": 1.0, "min": 0.0, "max": 2.0}]
@@ -266,3 +267,21 @@ def test_saved_rows_are_compared_as_rows() -> None:
 
     assert str(diff_graphs(ui(A, B), ui(B))) == 'Load: parts row 1 removed (name "a", n 1)'
     assert str(diff_graphs(ui(A), ui(A, C))) == 'Load: parts row 2 added (name "c", n 3)'
+
+
+@pytest.mark.parametrize(
+    ("values", "strengths"), [(None, [0.5, 1.5]), ([0.7, "fixed"], [0.7, 0.7])]
+)
+def test_a_primitive_without_a_value_has_none_before_the_rows_are_made(
+    values: list[Any] | None, strengths: list[float]
+) -> None:
+    primitive = saved(3, "PrimitiveNode", values)
+    primitive["outputs"] = [{"name": "FLOAT", "type": "FLOAT", "links": [7, 8]}]
+    loads = []
+    for key, strength in ((1, 0.5), (2, 1.5)):
+        load = saved(key, "Load", [1, "a", strength], [("loras.0.strength", key + 6)])
+        load["inputs"][0]["widget"] = {"name": "loras.0.strength"}
+        loads.append(load)
+    links = [[7, 3, 0, 1, 0, "FLOAT"], [8, 3, 0, 2, 0, "FLOAT"]]
+    made = ui_to_api({"nodes": [*loads, primitive], "links": links}, DEFINITIONS).graph
+    assert [made[key]["inputs"]["loras.0.strength"] for key in ("1", "2")] == strengths
