@@ -206,8 +206,8 @@ class ComfyDeploy(ExtensionApp):
         help="The limits beyond which the oldest runs are deleted, once an hour; by default all"
         " runs are kept. days: the age of a run; number: how many runs are kept; bytes: the size of"
         " their output files. The output files of these runs are deleted with them, unless files is"
-        " False or something else uses them. Pinned runs stay, and do not count. Example: {'days':"
-        " 30, 'bytes': 50000000000}.",
+        " False or something else uses them. Runs that are pinned or have a star stay, and do not"
+        " count. Example: {'days': 30, 'bytes': 50000000000}.",
     ).tag(config=True)
     editor_runs = Bool(
         True,

@@ -380,6 +380,20 @@ class Run:
         return bool(self._record.get("pinned"))
 
     @property
+    def starred(self) -> bool:
+        """Whether the run has a star, as it was last read."""
+        return bool(self._record.get("starred"))
+
+    @property
+    def note(self) -> str:
+        """The note about the run, as it was last read; setting it stores it on the server."""
+        return str(self._record.get("note") or "")
+
+    @note.setter
+    def note(self, text: str) -> None:
+        self._mark(note=text)
+
+    @property
     def from_editor(self) -> bool:
         """Whether ComfyUI's editor has queued the run, at ComfyUI itself."""
         return bool(self._record.get("from_editor"))
@@ -389,8 +403,18 @@ class Run:
 
         Raises NotFoundError if there is no such run any more.
         """
-        self._server.post("runs/update", {"prompt_ids": [self.prompt_id], "pinned": pinned})
-        self._record = {**self._record, "pinned": pinned}
+        self._mark(pinned=pinned)
+
+    def star(self, starred: bool = True) -> None:
+        """Give the run a star, or take it away: `comfy.runs(starred=True)` lists the best.
+
+        Raises NotFoundError if there is no such run any more.
+        """
+        self._mark(starred=starred)
+
+    def _mark(self, **marks: Any) -> None:
+        self._server.post("runs/update", {"prompt_ids": [self.prompt_id], **marks})
+        self._record = {**self._record, **marks}
 
     def delete(self, *, files: bool = False) -> Deletion:
         """Delete the run, which must have ended.
@@ -446,7 +470,7 @@ class Runs:
         self._server = server
 
     def __repr__(self) -> str:
-        return "comfy.runs(limit=…), comfy.runs.delete(…), comfy.runs.pin(…)"
+        return "comfy.runs(limit=…), comfy.runs.delete(…), comfy.runs.pin(…), comfy.runs.star(…)"
 
     def __call__(
         self,
@@ -462,6 +486,7 @@ class Runs:
         after: str | date | None = None,
         search: str | None = None,
         pinned: bool | None = None,
+        starred: bool | None = None,
     ) -> list[Run]:
         """Return handles of the runs, newest first.
 
@@ -482,9 +507,9 @@ class Runs:
             Only those that were created before this time, and at it or after it. A date begins at
             midnight; without a time zone, a text is in UTC, and a `datetime` in local time.
         search : str, optional
-            Only those with this text in their id, inputs, seeds, error, outputs or labels.
-        pinned : bool, optional
-            Only pinned runs, or only those that are not.
+            Only those with this text in their id, inputs, seeds, error, outputs, labels or note.
+        pinned, starred : bool, optional
+            Only runs that are pinned, or have a star; or only those that are not, or have none.
         """
         chosen: dict[str, Any] = {
             f"metadata[{name}]": value for name, value in (labels or {}).items()
@@ -496,6 +521,7 @@ class Runs:
             offset=offset,
             status=status,
             pinned=None if pinned is None else str(pinned).lower(),
+            starred=None if starred is None else str(starred).lower(),
             **chosen,
         )
         source = None if of is None else of.source
@@ -513,9 +539,26 @@ class Runs:
         pinned : bool
             Whether they are pinned.
         """
+        self._mark(runs, pinned=pinned)
+
+    def star(self, runs: Iterable[Run | str], starred: bool = True) -> None:
+        """Give runs a star, or take it away.
+
+        Raises NotFoundError if one of them does not exist; then nothing is changed.
+
+        Parameters
+        ----------
+        runs : iterable of Run or str
+            The runs or their ids.
+        starred : bool
+            Whether they have a star.
+        """
+        self._mark(runs, starred=starred)
+
+    def _mark(self, runs: Iterable[Run | str], **marks: Any) -> None:
         ids = _ids(runs)
         if ids:
-            self._server.post("runs/update", {"prompt_ids": ids, "pinned": pinned})
+            self._server.post("runs/update", {"prompt_ids": ids, **marks})
 
     def delete(
         self,

@@ -116,9 +116,9 @@ class RunsFilter(Model):
         {"client": "acme"},
     )
     search: str | None = optional(
-        "Only runs with this text in their id, inputs, seeds, error, outputs or labels. Values are"
-        " found as forms write them, too: `f06fa0` for a colour, `seed 11` for the value of an"
-        " input whose name contains `seed`.",
+        "Only runs with this text in their id, inputs, seeds, error, outputs, labels or note."
+        " Values are found as forms write them, too: `f06fa0` for a colour, `seed 11` for the value"
+        " of an input whose name contains `seed`.",
         "portrait",
         max_length=1000,
     )
@@ -135,6 +135,7 @@ class CardsQuery(RunsFilter):
     offset: fields.OffsetField = 0
     status: fields.Status | None = optional("Only runs with this status.", "success")
     pinned: bool | None = optional("Only pinned runs, or only those that are not.", True)
+    starred: bool | None = optional("Only runs with a star, or only those without one.", True)
     batch_id: fields.Identifier | None = optional(
         "Only runs of the points of this batch.", fields.BATCH_ID
     )
@@ -164,8 +165,14 @@ class RunsUpdateRequest(Model):
     pinned: bool | None = optional(
         "Whether the runs are pinned: a pinned run is not deleted.", True
     )
-    starred: bool | None = optional("Whether the runs have a star, as the best.", True)
-    note: str | None = optional("What there is to say about the runs.", "", max_length=10_000)
+    starred: bool | None = optional(
+        "Whether the runs have a star, as the best; `keep_runs` does not delete them.", True
+    )
+    note: str | None = optional(
+        "What there is to say about the runs; an empty text removes it.",
+        "the best light",
+        max_length=10_000,
+    )
 
     @property
     def marks(self) -> dict[str, Any]:
@@ -357,6 +364,8 @@ class ShownRun(ReplyModel):
     )
     metadata: dict[str, str] = required("The labels of the run.", {"client": "acme"})
     pinned: bool = Field(examples=[False])
+    starred: bool = Field(examples=[False])
+    note: str = required("The note about the run; empty if there is none.", "the best light")
     from_editor: bool = required("Whether ComfyUI's editor has queued it.", False)
     workflow_id: str = required("Of its stored workflow; empty if there is none.", "")
     why: str = required("Why it failed or waits; empty if neither.", "")
@@ -815,7 +824,12 @@ class StreamHandler(Handler):
 
 
 def _of_cards(query: CardsQuery) -> dict[str, Any]:
-    return {"pinned": query.pinned, "batch": query.batch_id, "single": query.single}
+    return {
+        "pinned": query.pinned,
+        "starred": query.starred,
+        "batch": query.batch_id,
+        "single": query.single,
+    }
 
 
 class RunsHandler(Handler):

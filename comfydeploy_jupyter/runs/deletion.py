@@ -597,7 +597,7 @@ class Deleter:
 
     async def apply_limits(self) -> Deleted:
         report = Deleted()
-        found = await self.select(RunFilter(statuses=FINAL, pinned=False))
+        found = await self.select(RunFilter(statuses=FINAL, pinned=False, starred=False))
         folders = OutputFolders(self._context.machines, self._context.kept_outputs)
         await folders.read(found)
         old = await asyncio.to_thread(beyond, self._keep, found, folders)

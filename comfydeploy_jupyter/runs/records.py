@@ -65,7 +65,8 @@ class RunFilter:
     after: str | None = None  # runs that were created at this time are included
     metadata: Mapping[str, str] | None = None  # all of these labels
     pinned: bool | None = None
-    # a text in the id, inputs, seeds, error, outputs or labels, in any case of ASCII letters
+    starred: bool | None = None
+    # a text in the id, inputs, seeds, error, outputs, labels or note, in any case of ASCII letters
     search: str | None = None
     batch: str | None = None
     single: bool = False  # runs that are no points of batches
@@ -84,6 +85,7 @@ class RunFilter:
             (labels, "metadata IS NOT NULL", ()),  # the condition of the index
             *((True, _LABEL, label) for label in labels.items()),
             (self.pinned is not None, "pinned = ?", (self.pinned,)),
+            (self.starred is not None, "starred = ?", (self.starred,)),
             (self.batch is not None, "batch = ?", (self.batch,)),
             (self.single, "batch IS NULL", ()),
         ]
@@ -104,8 +106,8 @@ def _search(text: str) -> tuple[str, tuple[Any, ...]]:
     the value of an input whose name contains ``seed``.
     """
     # The record is JSON in ASCII, so the text is written in the same way.
-    found = [f"instr(lower({_SEARCHED}), ?)"]
-    marks: list[Any] = [json.dumps(text)[1:-1].lower()]
+    found = [f"instr(lower({_SEARCHED}), ?)", "instr(lower(note), lower(?))"]
+    marks: list[Any] = [json.dumps(text)[1:-1].lower(), text]
     stripped = text.strip()
     colour = _COLOUR.fullmatch(stripped)
     if colour is not None:

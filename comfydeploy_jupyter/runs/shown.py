@@ -78,6 +78,8 @@ def _facts(body: Mapping[str, Any]) -> dict[str, Any]:
         "seeds": {name: str(seed) for name, seed in body["seeds"].items()},
         "metadata": body.get("metadata", {}),
         "pinned": body.get("pinned", False),
+        "starred": body.get("starred", False),
+        "note": body.get("note", ""),
         "from_editor": body.get("from_editor", False),
         "workflow_id": body.get("workflow_id", ""),
     }

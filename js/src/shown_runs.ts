@@ -26,6 +26,9 @@ export type ShownRun = {
   /** Its labels. */
   metadata: Record<string, string>;
   pinned: boolean;
+  starred: boolean;
+  /** Of a user; empty for none. */
+  note: string;
   /** Whether ComfyUI's editor has queued it. */
   from_editor: boolean;
   workflow_id: string;

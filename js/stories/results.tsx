@@ -54,6 +54,8 @@ const runs = Array.from({ length: 100_000 }, (_, number) =>
     }),
     ...(number % 5 === 1 && { metadata: { client: "acme" } }),
     pinned: number === 2,
+    starred: number % 6 === 0,
+    note: number === 0 ? "The best light so far" : "",
     inputs: ["6.text: a fox in the snow, late light", `3.steps: ${20 + (number % 9)}`],
   }),
 );

@@ -66,6 +66,8 @@ const FACTS = {
   seeds: { "3.seed": "18446744073709551615" },
   metadata: {},
   pinned: false,
+  starred: false,
+  note: "",
   from_editor: false,
   workflow_id: "",
   why: "",
@@ -111,6 +113,7 @@ export function serverOf(runs: RunCard[]): Record<string, Answer> {
     "runs/cards": ({ query }) => {
       const shown = runs.filter(
         (run) =>
+          (!query.starred || run.starred) &&
           (!query.status || run.status === query.status) &&
           (!query.search || JSON.stringify(run).includes(String(query.search))),
       );
@@ -119,9 +122,9 @@ export function serverOf(runs: RunCard[]): Record<string, Answer> {
       return { runs: page, total: shown.length, waiting: [] };
     },
     "runs/update": ({ body }) => {
-      const { prompt_ids, pinned } = body as { prompt_ids: string[]; pinned: boolean };
+      const { prompt_ids, ...marks } = body as { prompt_ids: string[] } & Partial<RunCard>;
       runs.forEach((run, place) => {
-        if (prompt_ids.includes(run.prompt_id)) runs[place] = { ...run, pinned };
+        if (prompt_ids.includes(run.prompt_id)) runs[place] = { ...run, ...marks };
       });
       return { success: true };
     },

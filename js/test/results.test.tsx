@@ -4,7 +4,7 @@ import { crc32, inflateSync } from "node:zlib";
 import { signal } from "@preact/signals";
 import { type ComponentChildren, render } from "preact";
 import type { Query } from "../src/transport.ts";
-import { blobUrls, find, press, scrollEverywhere, type } from "./page.ts";
+import { blobUrls, find, press, scrollEverywhere, type, until } from "./page.ts";
 import { card, details, file, output, Recorded, serverOf } from "./recorded.ts";
 
 const { Gallery } = await import("../src/components/gallery.tsx");
@@ -231,6 +231,46 @@ test("runs are searched, selected, compared, pinned and deleted", async (t) => {
   await wait(350);
   await settle();
   assert.match(el.textContent, /No runs match/);
+});
+
+test("runs get stars and notes, by keys, buttons and in the viewer", async (t) => {
+  const runs = [3, 2, 1].map((number) => card(number));
+  const transport = new Recorded(serverOf(runs));
+  const { el, press: pressButton } = await show(
+    t,
+    <History transport={transport} structure="s" onShow={() => {}} />,
+  );
+  const stars = () => runs.filter(({ starred }) => starred).map((run) => run.prompt_id);
+  const key = async (target: Element, name: string, more = {}) => {
+    const event = { key: name, bubbles: true, cancelable: true, ...more };
+    target.dispatchEvent(new KeyboardEvent("keydown", event));
+    await settle();
+  };
+  const first = el.querySelector(".cd-run") as HTMLElement;
+  await key(first, "s", { ctrlKey: true }); // the browser's
+  assert.deepEqual(stars(), []);
+  await key(first, "S");
+  assert.deepEqual(stars(), ["p3"]);
+  assert.equal(el.querySelectorAll(".cd-star[aria-pressed=true]").length, 1);
+  el.querySelector<HTMLElement>(".cd-larger")?.click();
+  await settle();
+  const viewer = find<HTMLElement>(el, "dialog");
+  const note = find<HTMLTextAreaElement>(viewer, "textarea");
+  note.value = "<b>the best s";
+  note.dispatchEvent(new Event("input", { bubbles: true }));
+  await key(note, "s"); // it is typed
+  assert.deepEqual(stars(), ["p3"]);
+  await key(viewer, "s");
+  assert.deepEqual(stars(), []);
+  await key(viewer, "ArrowRight"); // what was typed is kept
+  assert.equal(runs[0]?.note, "<b>the best s");
+  await key(viewer, "s");
+  assert.deepEqual(stars(), ["p2"]);
+  await pressButton("Close");
+  find<HTMLElement>(el, "[aria-label='Only runs with a star']").click();
+  await settle();
+  await until(() => el.querySelectorAll(".cd-run").length === 1);
+  assert.match(find(el, "summary").textContent ?? "", /History \(1\)/);
 });
 
 test("what is typed into one filter soon after another is used, too", async (t) => {

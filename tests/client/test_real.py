@@ -150,6 +150,12 @@ def test_runs_are_found_by_their_labels_pinned_and_deleted(comfy):
     assert (deletion.runs, [kept.prompt_id for kept in deletion.kept]) == (1, [first.prompt_id])
     assert "1 run and" in str(deletion)
     (left,) = comfy.runs(labels=labels, pinned=True)
+    left.star()
+    left.note = "the best light"
+    (again,) = comfy.runs(labels=labels, starred=True, search="BEST light")
+    assert (again.starred, again.note, again.pinned) == (True, "the best light", True)
+    comfy.runs.star([again], False)
+    assert comfy.runs(labels=labels, starred=True) == []
     comfy.runs.pin([left], False)
     left.delete(files=True)
     assert comfy.runs(labels=labels) == []

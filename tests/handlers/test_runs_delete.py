@@ -134,6 +134,47 @@ async def test_run_that_is_pinned_while_it_runs_stays_pinned(api, chain):
     assert (await delete(api, "del-early"))["kept"][0]["reason"] == "it is pinned"
 
 
+async def test_stars_and_notes_stay_with_runs(api, comfyui):
+    note = 'the “best” light, "f/2"'
+    for name in ("star-a", "star-b"):
+        await make(api, comfyui, name)
+    both = {"prompt_ids": ["star-a", "star-b"]}
+    assert await api.post("runs/update", {**both, "starred": True, "note": note}) == (
+        200,
+        {"success": True, "updated": 2},
+    )
+    code, body = await api.post("runs/update", {"prompt_ids": ["star-b"], "starred": False})
+    assert code == 200
+    runs = {run["prompt_id"]: run for run in (await api.get("runs"))[1]}
+    assert (runs["star-a"]["starred"], "starred" in runs["star-b"]) == (True, False)
+    assert runs["star-b"]["note"] == note
+    for starred, found in (("true", ["star-a"]), ("false", ["star-b"])):
+        _, cards = await api.get("runs/cards", starred=starred)
+        assert [card["prompt_id"] for card in cards["runs"]] == found
+        assert cards["runs"][0]["note"] == note
+    for text, number in (("LIGHT", 2), ("“best”", 2), ('"f/2"', 2), ("worst", 0)):
+        assert (await api.get("runs/cards", search=text))[1]["total"] == number, text
+    await api.post("runs/update", {**both, "note": ""})
+    assert (await api.get("runs/details", prompt_id="star-a"))[1]["note"] == ""
+    for wrong, field in (
+        ({}, "body"),
+        ({"note": "x" * 10_001}, "note"),
+        ({"starred": "maybe"}, "starred"),
+        ({"note": None}, "body"),
+    ):
+        code, body = await api.post("runs/update", {**both, **wrong})
+        assert (code, body["code"]) == (400, "invalid_request")
+        assert field in body["details"].get("field", "body")
+
+
+async def test_run_that_gets_a_star_while_it_runs_keeps_it(api, chain):
+    await api.start(chain(("TestSleep", {"seconds": 0.6})), prompt_id="star-early")
+    mark = {"prompt_ids": ["star-early"], "starred": True, "note": "mine"}
+    await api.post("runs/update", mark)
+    ended = await api.until("star-early", "success")
+    assert (ended["starred"], ended["note"]) == (True, "mine")
+
+
 async def test_a_file_of_two_runs_stays_until_both_are_deleted(api, comfyui):
     shared = {"workflow_api": picture("del-cached")}
     path = await make(api, comfyui, "del-first", **shared)

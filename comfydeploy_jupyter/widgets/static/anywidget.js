@@ -96,10 +96,10 @@ async function fromServer() {
   const { baseUrl } = pageConfig();
   if (!baseUrl) return null;
   try {
-    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"d2602ba9a9cff5d3"}`;
+    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"80340e0cfcc99258"}`;
     const reply = await fetch(url, { headers: pageHeaders() });
     const text = reply.ok ? await reply.text() : "";
-    return text.startsWith(`// ${"d2602ba9a9cff5d3"} `) ? text : null;
+    return text.startsWith(`// ${"80340e0cfcc99258"} `) ? text : null;
   } catch {
     return null;
   }
@@ -128,9 +128,9 @@ function panels(model) {
   const page = globalThis;
   page[LOADED] ??= {};
   const loaded = page[LOADED];
-  loaded["d2602ba9a9cff5d3"] ??= load(model);
-  loaded["d2602ba9a9cff5d3"].catch(() => delete loaded["d2602ba9a9cff5d3"]);
-  return loaded["d2602ba9a9cff5d3"];
+  loaded["80340e0cfcc99258"] ??= load(model);
+  loaded["80340e0cfcc99258"].catch(() => delete loaded["80340e0cfcc99258"]);
+  return loaded["80340e0cfcc99258"];
 }
 function render({ model, el }) {
   let end = () => {

@@ -1,6 +1,6 @@
 /** What stands beside a picture in full size: its size, seed, prompts and folder, and actions. */
 
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { formatBytes, formatDuration, messageOf } from "../format.ts";
 import { mediaOf } from "../media.tsx";
 import { folderAddress } from "../server.ts";
@@ -15,12 +15,18 @@ import {
 import type { Transport } from "../transport.ts";
 import { Button, CopyButton, Details, ErrorBox, Link } from "./ui.tsx";
 
+const MAX_NOTE = 10_000; // characters
+
+/** What users set of runs. */
+export type Marks = { pinned?: boolean; starred?: boolean; note?: string };
+
 /** The actions on a picture and its run; those that are missing have no button. */
 export type RunActions = {
   reuse?: ((run: RunCard) => void) | undefined;
   use?: ((file: ShownFile, key: string) => void) | undefined;
   show?: ((run: RunCard) => void) | undefined;
-  pin: (run: RunCard) => void;
+  /** Pin a run, give it a star or a note, or take these away. */
+  mark: (run: RunCard, marks: Marks) => void;
   remove: (run: RunCard) => void;
 };
 
@@ -119,9 +125,15 @@ export function AboutRun({ transport, run, file, inputs, actions }: AboutProps) 
           <Button label="Show the run" icon="eye" onClick={() => actions.show?.(run)} />
         )}
         <Button
+          label={run.starred ? "Remove the star" : "Star"}
+          icon={run.starred ? "star" : "star-o"}
+          hint="Mark it as one of the best (S)"
+          onClick={() => actions.mark(run, { starred: !run.starred })}
+        />
+        <Button
           label={run.pinned ? "Unpin" : "Pin"}
           icon="thumb-tack"
-          onClick={() => actions.pin(run)}
+          onClick={() => actions.mark(run, { pinned: !run.pinned })}
         />
         <Button label="Delete …" icon="trash-o" onClick={() => actions.remove(run)} />
         {use && inputs.length === 1 && inputs[0] && (
@@ -146,6 +158,7 @@ export function AboutRun({ transport, run, file, inputs, actions }: AboutProps) 
           </select>
         )}
       </div>
+      <Note key={run.prompt_id} run={run} onSave={(note) => actions.mark(run, { note })} />
       <div class="cd-prompts">
         {values === null && <span class="cd-faint">…</span>}
         {typeof values === "string" && <ErrorBox text={values} />}
@@ -173,6 +186,36 @@ export function AboutRun({ transport, run, file, inputs, actions }: AboutProps) 
         )}
       </div>
     </div>
+  );
+}
+
+/** The note about a run; it is stored when the user leaves the field, or goes on. */
+function Note({ run, onSave }: { run: RunCard; onSave: (note: string) => void }) {
+  const [text, setText] = useState<string | null>(null); // null: as it is stored
+  const latest = useRef({ text, save: () => {} });
+  latest.current = {
+    text,
+    save: () => {
+      if (text !== null && text.trim() !== (run.note ?? "")) onSave(text.trim());
+      setText(null);
+    },
+  };
+  useEffect(() => () => latest.current.save(), []);
+  return (
+    <textarea
+      class="cd-user-note"
+      aria-label="Note"
+      placeholder="Note"
+      dir="auto"
+      rows={2}
+      maxLength={MAX_NOTE}
+      value={text ?? run.note ?? ""}
+      onInput={(event) => setText(event.currentTarget.value)}
+      onBlur={() => latest.current.save()}
+      onKeyDown={(event) => {
+        if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) latest.current.save();
+      }}
+    />
   );
 }
 

@@ -17,6 +17,7 @@ export type Filter = {
   /** The name and the value of a label. */
   label: [string, string] | null;
   pinned: boolean;
+  starred: boolean;
 };
 
 export const EVERYTHING: Filter = {
@@ -27,6 +28,7 @@ export const EVERYTHING: Filter = {
   last: "",
   label: null,
   pinned: false,
+  starred: false,
 };
 
 const STATUSES: [string, string][] = [
@@ -51,7 +53,7 @@ export function isFiltered(filter: Filter): boolean {
 
 /** Return the fields of a filter as the routes of runs take them. */
 export function fieldsOf(filter: Filter): Record<string, string | boolean> {
-  const { status, search, days, label, pinned } = filter;
+  const { status, search, days, label, pinned, starred } = filter;
   const latest = days ? new Date(Date.now() - days * 86_400_000).toISOString() : "";
   const isWrong = problemOf(filter) !== "";
   const after = isWrong ? "" : startOfDay(filter.first) || latest;
@@ -63,6 +65,7 @@ export function fieldsOf(filter: Filter): Record<string, string | boolean> {
     ...(before && { before }),
     ...(label && { [`metadata[${label[0]}]`]: label[1] }),
     ...(pinned && { pinned }),
+    ...(starred && { starred }),
   };
 }
 
@@ -168,6 +171,12 @@ export function Filters({ filter, labels, onChange }: FiltersProps) {
           ],
           (value) => change({ label: value ? JSON.parse(value) : null }),
         )}
+      <IconButton
+        icon="star"
+        label="Only runs with a star"
+        pressed={filter.starred}
+        onClick={() => change({ starred: !filter.starred })}
+      />
       <IconButton
         icon="thumb-tack"
         label="Only pinned runs"

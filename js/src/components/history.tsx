@@ -15,7 +15,7 @@ import {
 } from "../shown_runs.ts";
 import { RunList } from "../state/run_list.ts";
 import type { Transport } from "../transport.ts";
-import { AboutRun, type RunActions } from "./about_run.tsx";
+import { AboutRun, type Marks, type RunActions } from "./about_run.tsx";
 import { Comparison } from "./comparison.tsx";
 import { Filters, isFiltered } from "./filters.tsx";
 import {
@@ -109,12 +109,12 @@ export function History(props: HistoryProps) {
       setNotice({ text: messageOf(error), isProblem: true });
     }
   };
-  const pin = (runs: RunCard[], pinned: boolean) =>
+  const mark = (runs: RunCard[], marks: Marks) =>
     act(async () => {
       const prompt_ids = runs.map((run) => run.prompt_id);
       try {
-        await transport.post("runs/update", { prompt_ids, pinned });
-        list.change(prompt_ids, { pinned });
+        await transport.post("runs/update", { prompt_ids, ...marks });
+        list.change(prompt_ids, marks);
       } finally {
         list.refresh(); // one may have been deleted in the meantime
       }
@@ -155,7 +155,7 @@ export function History(props: HistoryProps) {
     reuse: onReuse && ((run) => act(() => onReuse(run.prompt_id), true)),
     use: onUse && ((file, key) => act(() => onUse(file, key), true)),
     show: onShow && ((run) => onShow(run.prompt_id)),
-    pin: (run) => pin([run], !run.pinned),
+    mark: (run, marks) => mark([run], marks),
     remove: (run) => askAbout([run]),
   };
   const filter = list.filter.value;
@@ -168,7 +168,7 @@ export function History(props: HistoryProps) {
       if (file) setOpened({ promptId: run.prompt_id, query: file.query });
     },
     show: (run) => onShow?.(run.prompt_id),
-    pin: actions.pin,
+    mark: actions.mark,
     select,
     remove: actions.remove,
   };
@@ -225,7 +225,7 @@ export function History(props: HistoryProps) {
             runs={[...selected.values()].map((run) => list.find(run.prompt_id) ?? run)}
             hasFailed={list.loaded().some(({ status }) => status === "failed")}
             onReuse={actions.reuse}
-            onPin={pin}
+            onMark={mark}
             onRemove={askAbout}
             onRemoveFailed={askAboutFailed}
             onCompare={(first, second) => setCompared([first, second])}
@@ -309,10 +309,14 @@ type EntryProps = {
 type EntryActions = {
   open: (run: RunCard) => void;
   show: (run: RunCard) => void;
-  pin: (run: RunCard) => void;
+  mark: (run: RunCard, marks: Marks) => void;
   select: (run: RunCard, isSelected: boolean) => void;
   remove: (run: RunCard) => void;
 };
+
+function isStarKey({ key, ctrlKey, metaKey, altKey }: KeyboardEvent): boolean {
+  return key.toLowerCase() === "s" && !ctrlKey && !metaKey && !altKey;
+}
 
 /** A run as a card or as a row of the table. */
 function Entry(props: EntryProps) {
@@ -323,10 +327,14 @@ function Entry(props: EntryProps) {
   const facts = [status, run.from_editor ? "Editor" : "", seconds, props.isOfAny && run.workflow]
     .filter(Boolean)
     .join(" · ");
-  const hint = [run.why, run.inputs.join("\n")].filter(Boolean).join("\n\n").slice(0, 2000);
+  const hint = [run.note, run.why, run.inputs.join("\n")]
+    .filter(Boolean)
+    .join("\n\n")
+    .slice(0, 2000);
   const keys = (event: KeyboardEvent) => {
     if (event.key === "Delete") on.current.remove(run);
     else if (event.key === " ") on.current.select(run, !isSelected);
+    else if (isStarKey(event)) on.current.mark(run, { starred: !run.starred });
     else return;
     event.preventDefault();
     event.stopPropagation();
@@ -351,11 +359,12 @@ function Entry(props: EntryProps) {
           <>
             <span class="cd-number cd-cut">{seedsOf(run).join(", ")}</span>
             <span class="cd-cut cd-faint" dir="auto">
-              {[run.why, ...run.inputs, ...labels].filter(Boolean).join(" · ")}
+              {[run.note, run.why, ...run.inputs, ...labels].filter(Boolean).join(" · ")}
             </span>
           </>
         )}
         {run.pinned && <span class="cd-unseen">, pinned</span>}
+        {run.starred && <span class="cd-unseen">, with a star</span>}
       </button>
       <input
         type="checkbox"
@@ -368,12 +377,23 @@ function Entry(props: EntryProps) {
       />
       <button
         type="button"
+        class="cd-icon cd-star"
+        tabIndex={tabIndex}
+        title={run.starred ? "Remove the star (S)" : "Star (S)"}
+        aria-label={`Star ${name}`}
+        aria-pressed={run.starred}
+        onClick={() => on.current.mark(run, { starred: !run.starred })}
+      >
+        <Icon name={run.starred ? "star" : "star-o"} />
+      </button>
+      <button
+        type="button"
         class="cd-icon cd-pin"
         tabIndex={tabIndex}
         title={run.pinned ? "Unpin" : "Pin"}
         aria-label={`${run.pinned ? "Unpin" : "Pin"} ${name}`}
         aria-pressed={run.pinned}
-        onClick={() => on.current.pin(run)}
+        onClick={() => on.current.mark(run, { pinned: !run.pinned })}
       >
         <Icon name="thumb-tack" />
       </button>
@@ -427,7 +447,7 @@ type SelectionProps = {
   runs: RunCard[];
   hasFailed: boolean;
   onReuse: ((run: RunCard) => void) | undefined;
-  onPin: (runs: RunCard[], pinned: boolean) => void;
+  onMark: (runs: RunCard[], marks: Marks) => void;
   onRemove: (runs: RunCard[]) => void;
   onRemoveFailed: () => void;
   onCompare: (first: RunCard, second: RunCard) => void;
@@ -447,6 +467,7 @@ function Selection({ runs, hasFailed, onReuse, ...on }: SelectionProps) {
     );
   }
   const areAll = runs.every(({ pinned }) => pinned);
+  const haveAll = runs.every(({ starred }) => starred);
   const isTwo = runs.length === 2;
   const byTime = [...runs].sort((a, b) => a.created_at.localeCompare(b.created_at));
   const why = isTwo ? "" : "Two runs can be compared: select exactly two.";
@@ -464,9 +485,14 @@ function Selection({ runs, hasFailed, onReuse, ...on }: SelectionProps) {
         <Button label="Use these values" icon="reply" onClick={() => onReuse(first)} />
       )}
       <Button
+        label={haveAll ? "Remove the stars" : "Star"}
+        icon={haveAll ? "star" : "star-o"}
+        onClick={() => on.onMark(runs, { starred: !haveAll })}
+      />
+      <Button
         label={areAll ? "Unpin" : "Pin"}
         icon="thumb-tack"
-        onClick={() => on.onPin(runs, !areAll)}
+        onClick={() => on.onMark(runs, { pinned: !areAll })}
       />
       <Button label="Delete …" icon="trash-o" onClick={() => on.onRemove(runs)} />
       <Button label="Select none" icon="times" onClick={on.onNone} />
@@ -495,6 +521,10 @@ function RunViewer({ transport, list, inputs, actions, opened, onClose }: RunVie
     ({ run, file }) => run.prompt_id === opened.promptId && file.query === opened.query,
   );
   list.revision.value;
+  const runAt = (place: number) => {
+    const known = pictures[place]?.run;
+    return known && (list.find(known.prompt_id) ?? known);
+  };
   /** The effects of an action are visible behind the picture. */
   const after =
     <Rest extends unknown[]>(action: ((...rest: Rest) => void) | undefined) =>
@@ -506,7 +536,7 @@ function RunViewer({ transport, list, inputs, actions, opened, onClose }: RunVie
     reuse: actions.reuse && after(actions.reuse),
     use: actions.use && after(actions.use),
     show: actions.show && after(actions.show),
-    pin: actions.pin,
+    mark: actions.mark,
     remove: after(actions.remove),
   };
   return (
@@ -519,10 +549,15 @@ function RunViewer({ transport, list, inputs, actions, opened, onClose }: RunVie
         const run = pictures[place]?.run;
         return run ? `run of ${formatTime(run.created_at, true)}` : "";
       }}
+      onKey={(key, place) => {
+        const run = runAt(place);
+        if (!run || key.toLowerCase() !== "s") return false;
+        actions.mark(run, { starred: !run.starred });
+        return true;
+      }}
       beside={(file, place) => {
-        const known = pictures[place]?.run;
-        if (!known) return null;
-        const run = list.find(known.prompt_id) ?? known;
+        const run = runAt(place);
+        if (!run) return null;
         return <AboutRun {...{ transport, run, file, inputs }} actions={closing} />;
       }}
     />

@@ -20,11 +20,13 @@ type ViewerProps = {
   onClose: () => void;
   /** Names of the pictures if two are compared; otherwise those of their files. */
   name?: (place: number) => string;
+  /** Does what a key means for a picture; returns whether it means anything. */
+  onKey?: (key: string, place: number) => boolean;
   /** What stands beside a picture. */
   beside?: (file: ShownFile, place: number) => ComponentChildren;
 };
 
-export function Viewer({ media, pictures, start, onClose, name, beside }: ViewerProps) {
+export function Viewer({ media, pictures, start, onClose, name, onKey, beside }: ViewerProps) {
   const [place, setPlace] = useState(start);
   const [pinned, setPinned] = useState<number | null>(null); // the picture that others are compared with
   const [wanted, setWanted] = useState(-1); // the large picture that is shown whole
@@ -93,6 +95,8 @@ export function Viewer({ media, pictures, start, onClose, name, beside }: Viewer
     else if (actions[event.key] && !(target instanceof HTMLInputElement)) {
       event.preventDefault();
       actions[event.key]?.();
+    } else if (!(target instanceof HTMLInputElement) && onKey?.(event.key, place)) {
+      event.preventDefault();
     }
   };
   const position = count > 1 ? ` (${place + 1} of ${count})` : "";

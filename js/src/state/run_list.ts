@@ -123,6 +123,7 @@ export class RunList {
     const changed = (run: RunCard) =>
       promptIds.includes(run.prompt_id) ? { ...run, ...change } : run;
     for (const [page, runs] of this.pages) this.pages.set(page, runs.map(changed));
+    this.waiting = this.waiting.map(changed);
     this.revision.value += 1;
   }
 
@@ -184,6 +185,8 @@ function markOf({ runs, total, waiting }: RunCards): string {
     run.prompt_id,
     run.status,
     run.pinned,
+    run.starred,
+    run.note,
     run.why,
   ]);
   return JSON.stringify([total, facts]);
