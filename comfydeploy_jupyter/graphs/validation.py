@@ -36,7 +36,7 @@ from .definitions import (
     unknown_kinds,
 )
 from .dependencies import dangling_links, nodes_behind, sources_of, too_deep
-from .formats import is_link, mapping, objects, shown_title, title_of, unwrapped
+from .formats import START, is_link, mapping, objects, shown_title, title_of, unwrapped
 from .loops import LOOP_CLASSES, LoopFault, TooManyLoopsError, loop_fault, loop_notices
 from .models import model_links, node_packs
 from .versions import Behaviour, ReplacementError, replace_nodes, replacement_of
@@ -251,7 +251,13 @@ def _validate_outputs(validator: NodeValidator) -> Validation:
             validator.warn(node_id, f"{why}: it runs nothing more until a restart")
         for node_id, why in endless_links(validator.prompt, valid):
             validator.warn(node_id, f"{why}, and runs nothing more until a restart")
-        if looped and loop is None:
+        if loop is not None:
+            needed = nodes_behind(valid, sources_of(validator.prompt))
+            for node_id in needed & validator.nodes.keys():
+                if validator.nodes[node_id].name == START:
+                    why = "ComfyUI prepares none of the loops if one of them is not whole"
+                    validator.warn(node_id, f"will fail when it is executed: {why}")
+        elif looped:
             validator.warnings.update(dict.fromkeys(loop_notices(validator.prompt)))
     for node_id in node_errors:
         validator.warn_of_own_check(node_id)

@@ -158,6 +158,12 @@ def test_the_output_of_another_part_runs() -> None:
     assert found.valid
     assert found.outputs == ["21"]
     assert any('"' not in text and "will not be executed" in text for text in found.warnings)
+    assert not any("will fail" in text for text in found.warnings)
+    whole = {"30": start(), "31": draw("30"), "32": end("31"), "33": show("32")}
+    both = validate_prompt({**prompt, **whole}, DEFINITIONS)
+    assert sorted(both.outputs) == ["21", "33"]
+    (told,) = (text for text in both.warnings if "will fail" in text)
+    assert told.startswith("Node 30 (StartLoop) will fail")
     prompt["8"] = node("Draw", size=["7", 1])  # not its type: what is above is not looked at
     errors = validate_prompt(prompt, DEFINITIONS).node_errors
     assert [error["type"] for error in errors["8"]["errors"]] == ["return_type_mismatch"]
