@@ -407,37 +407,33 @@ class Refusing(InstantComfyUI):
 
 
 @pytest.fixture
-def extension_config(tmp_path: Path) -> dict[str, Any]:
-    nowhere = {"comfyui_url": f"http://127.0.0.1:{free_port()}", "autostart": False}
-    return {**nowhere, "data_dir": str(tmp_path / "data")}
+def extension_config(tmp_path: Path, jp_asyncio_loop: Any) -> Iterator[dict[str, Any]]:
+    port = free_port()
+    serving = asyncio.ensure_future(Refusing().serve(port), loop=jp_asyncio_loop)
+    yield {"comfyui_url": f"http://127.0.0.1:{port}", "data_dir": str(tmp_path / "data")}
+
+    async def stop() -> None:
+        serving.cancel()
+        await asyncio.wait([serving])
+        await until_async(lambda: "RequestHandler.start" not in str(asyncio.all_tasks()))
+
+    jp_asyncio_loop.run_until_complete(stop())
 
 
 async def test_a_fault_for_which_comfyui_answers_500_is_said_in_words(api: Any) -> None:
-    port = free_port()
-    serving = asyncio.ensure_future(Refusing().serve(port))
-    try:
-        body = {"name": "new", "comfyui_url": f"http://127.0.0.1:{port}"}
-        assert (await api.post("machine/create", body))[0] == 200
-        await until_async(
-            lambda: api.get("machine", machine_id="new"),
-            lambda reply: reply[1]["status"] == "ready",
-        )
-        links = {"8": "", "10": "8", "7": "10", "9": "10"}
-        classes = {"8": "Draw", "10": "Show", "7": "StartLoop", "9": "EndLoop"}
-        graph = {
-            key: {"class_type": classes[key], "inputs": {"any": [found, 0]} if found else {}}
-            for key, found in links.items()
-        }
-        why = "ComfyUI could not read the graph"
-        fault = "End Loop has no Start Loop: End Loop 9 has no available Start Loop"
-        code, reply = await api.post("run", {"workflow_api": graph, "machine": "new"})
-        assert code == 400
-        assert reply["error"] == f"{why} (it answered 500): {fault}"
-        code, reply = await api.post("workflow/validate", {"workflow_api": graph, "machine": "new"})
-        assert (code, reply["valid"], reply["general"]) == (200, False, [f"{why}: {fault}"])
-    finally:
-        serving.cancel()
-        await asyncio.wait([serving])
+    links = {"8": "", "10": "8", "7": "10", "9": "10"}
+    classes = {"8": "Draw", "10": "Show", "7": "StartLoop", "9": "EndLoop"}
+    graph = {
+        key: {"class_type": classes[key], "inputs": {"any": [found, 0]} if found else {}}
+        for key, found in links.items()
+    }
+    why = "ComfyUI could not read the graph"
+    fault = "End Loop has no Start Loop: End Loop 9 has no available Start Loop"
+    code, reply = await api.post("run", {"workflow_api": graph})
+    assert code == 400
+    assert reply["error"] == f"{why} (it answered 500): {fault}"
+    code, reply = await api.post("workflow/validate", {"workflow_api": graph})
+    assert (code, reply["valid"], reply["general"]) == (200, False, [f"{why}: {fault}"])
 
 
 def test_a_good_loop_beside_a_broken_one_fails_in_words() -> None:
