@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from ..comfyui.memory import is_out_of_memory, with_advice
-from ..graphs.formats import mapping
+from ..graphs.dependencies import sources_of
+from ..graphs.formats import AnyGraph, class_of, inputs_of, mapping
+from ..graphs.loops import loop_bodies
 from ..util.times import timestamp_of
 from .loops import outputs_of_nodes
 from .records import RunRecord
@@ -27,13 +29,7 @@ _LAST_STAMP = 1e13  # milliseconds since the epoch; later times are treated as i
 def read_history(record: RunRecord, entry: dict[str, Any]) -> None:
     """Fill in the end of a record from ComfyUI's history."""
     status = entry.get("status") or {}
-    messages: dict[str, dict[str, Any]] = {}
-    entries = status.get("messages")
-    for message in entries if isinstance(entries, list) else ():
-        if isinstance(message, (list, tuple)) and len(message) == 2:
-            name, data = message
-            if isinstance(name, str) and isinstance(data, dict):
-                messages[name] = data
+    messages = _messages(status)
     outputs = entry.get("outputs")
     if isinstance(outputs, dict):
         record.outputs = outputs_of_nodes(outputs, mapping(entry.get("meta")))
@@ -50,6 +46,29 @@ def read_history(record: RunRecord, entry: dict[str, Any]) -> None:
         record.status = "failed"
         record.error = node_error(messages.get("execution_error", {}))
     _read_times(record, messages)
+
+
+def _messages(status: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    messages: dict[str, dict[str, Any]] = {}
+    entries = status.get("messages")
+    for message in entries if isinstance(entries, list) else ():
+        if isinstance(message, (list, tuple)) and len(message) == 2:
+            name, data = message
+            if isinstance(name, str) and isinstance(data, dict):
+                messages[name] = data
+    return messages
+
+
+def failed_in_loop(graph: AnyGraph, status: dict[str, Any]) -> dict[str, Any]:
+    """Return id and class of the node that failed in a loop, by the values that it got.
+
+    A history names only the node that starts the loop. Empty if several nodes may be meant.
+    """
+    names = {*mapping(_messages(status).get("execution_error", {}).get("current_inputs"))}
+    classes = {node_id: class_of(node) for node_id, node in graph.items()}
+    looped = loop_bodies(classes, sources_of(graph))
+    found = [node_id for node_id in looped if names and {*inputs_of(graph[node_id])} == names]
+    return {"node_id": found[0], "node_type": classes[found[0]]} if len(found) == 1 else {}
 
 
 def has_failed(entry: dict[str, Any]) -> bool:

@@ -52,6 +52,34 @@ def test_a_run_with_a_loop_is_about_the_nodes_of_its_graph():
     assert prompt.record.inputs == {"1.mode": "simple", "1.mode.num_iterations": 11}
 
 
+@pytest.mark.parametrize(
+    ("given", "node"),
+    [
+        ({"images": [1], "index": [0]}, "2"),
+        ({"images": [1]}, "1"),  # of no node
+        ({"filename_prefix": [1], "images": [1]}, "1"),  # of two
+        ({}, "1"),
+        (5, "1"),
+    ],
+)
+def test_a_failure_in_a_loop_names_the_node_that_failed(given, node):
+    save = {"class_type": "SaveImage", "inputs": {"images": ["2", 0], "filename_prefix": "x"}}
+    graph = {
+        "1": {"class_type": "StartLoop", "inputs": {}},
+        "2": {"class_type": "Blur", "inputs": {"images": ["1", 3], "index": ["1", 0]}},
+        "3": save,
+        "5": save,
+        "4": {"class_type": "EndLoop", "inputs": {"saved": ["3", 0], "other": ["5", 0]}},
+        "9": {"class_type": "PreviewImage", "inputs": {"images": ["4", 0]}},
+    }
+    error = {"node_id": "1", "node_type": "StartLoop", "exception_message": "no"}
+    messages = [["execution_error", {**error, "current_inputs": given}], ["odd"], 5]
+    status = {"status_str": "error", "completed": False, "messages": messages}
+    _, [prompt] = read({"a": entry(graph=graph, status=status)})
+    assert prompt.record.error["node_id"] == node
+    assert prompt.record.error["node_type"] == graph[node]["class_type"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "malformed",
