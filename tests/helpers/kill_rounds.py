@@ -211,6 +211,12 @@ class World:
             if status == "cancelled":
                 broken.append(f"{name}, and nobody wanted that")
             error = run["error"] or {}
+            needed = found.get(needed_by(run) or "")
+            input_failed = error.get("type") == "InputFailed"
+            if needed is not None and input_failed == (needed["status"] == "success"):
+                broken.append(f"{name}: {error}, and the run that it needs: {needed['status']}")
+            if input_failed:
+                continue
             expected = {"ValueError"} if known is not None else {"ValueError", "NotQueued"}
             if comfyui_died:
                 expected.add("ComfyUIEnded")
@@ -334,6 +340,7 @@ class Load:
         self._answered = answered
         self._workflows = workflows
         self._over = threading.Event()
+        self._pictures: list[str] = []  # the last runs of these requests that make one
         self.done = 0
         kinds = (self._run, self._run, self._upload, self._version, self._download)
         self._threads = [
@@ -372,7 +379,8 @@ class Load:
         return False
 
     def _run(self, random: Random) -> bool:
-        kind = random.choice(["text", "text", "picture", "picture", "sent", "failing"])
+        kinds = ["text", "text", "picture", "picture", "sent", "failing"]
+        kind = random.choice([*kinds, *["chained"] * 3] if self._pictures else kinds)
         prompt_id = str(uuid.UUID(int=random.getrandbits(128), version=4))
         request: dict[str, Any] = {"wait": random.random() < 0.2, "prompt_id": prompt_id}
         sleep = "TestSleep", {"seconds": random.choice([0.0, 0.05, 0.3])}
@@ -380,6 +388,8 @@ class Load:
             graph = chain(sleep)
         elif kind == "failing":
             graph = chain(sleep, ("TestFail", {"message": "on purpose"}))
+        elif kind == "chained":
+            graph, request["inputs"] = chained(prompt_id, random.choice(self._pictures[-3:]))
         else:
             name = f"{'sent' if kind == 'sent' else 'kept'}-{prompt_id[:13]}"
             graph = picture_graph(random, name)
@@ -387,8 +397,12 @@ class Load:
             request["file_upload_endpoint"] = f"{self._service.url}/upload"
             request["status_endpoint"] = f"{self._service.url}/status"
         code, body = self._jupyter.post("run", {**request, "workflow_api": graph})
+        if kind == "chained" and code == 400 and "failed: " in body["error"]:
+            return True  # the run that it needs had failed
         if not self._accept(code, body):
             return False
+        if kind in ("picture", "chained"):
+            self._pictures.append(prompt_id)
         self._answered.runs[prompt_id] = Run(kind, body["status"])
         return True
 
@@ -439,6 +453,24 @@ def picture_graph(random: Random, name: str, seconds: float = 0.0) -> dict[str, 
         "2": {"class_type": "TestSleep", "inputs": sleep},
         "3": {"class_type": "SaveImage", "inputs": save},
     }
+
+
+def chained(name: str, needed: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a graph that saves the picture of another run, and its inputs."""
+    graph = {
+        "1": {"class_type": "LoadImage", "inputs": {"image": ""}},
+        "3": {
+            "class_type": "SaveImage",
+            "inputs": {"images": ["1", 0], "filename_prefix": name},
+        },
+    }
+    return graph, {"1.image": {"$output": {"run": needed, "file": "3.images[0]"}}}
+
+
+def needed_by(run: dict[str, Any]) -> str | None:
+    """Return the run whose picture a run needs, if it is `chained`."""
+    value = run.get("inputs", {}).get("1.image")
+    return value["$output"]["run"] if isinstance(value, dict) else None
 
 
 def _version(random: Random) -> dict[str, Any]:

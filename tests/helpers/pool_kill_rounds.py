@@ -20,7 +20,14 @@ import requests
 from tests.helpers.clusters import DaskCluster
 from tests.helpers.comfyui import ComfyUIServer, comfyui_tree
 from tests.helpers.jupyter import RestartableJupyter
-from tests.helpers.kill_rounds import BrokenInvariantError, counted, ended_runs, picture_graph
+from tests.helpers.kill_rounds import (
+    BrokenInvariantError,
+    chained,
+    counted,
+    ended_runs,
+    needed_by,
+    picture_graph,
+)
 from tests.helpers.processes import alive
 from tests.helpers.waiting import until
 
@@ -113,8 +120,12 @@ class PoolWorld:
         while not over.is_set():
             prompt_id = str(uuid.UUID(int=random.getrandbits(128), version=4))
             seconds = random.choice([0.0, 0.1, 0.5])
+            graph, inputs = picture_graph(random, prompt_id, seconds), None
+            if self._answered and random.random() < 0.3:
+                graph, inputs = chained(prompt_id, random.choice([*self._answered]))
             body = {
-                "workflow_api": picture_graph(random, prompt_id, seconds),
+                "workflow_api": graph,
+                "inputs": inputs,
                 "prompt_id": prompt_id,
                 "machine": POOL,
                 "wait": False,
@@ -127,7 +138,7 @@ class PoolWorld:
                 continue
             if code == 200:
                 self._answered.add(prompt_id)
-            else:
+            elif code != 400 or "failed: " not in answer["error"]:  # the run that it needs had
                 self._surprises.append(f"answered {code}: {answer}")
             over.wait(random.uniform(0.0, 0.2))
 
@@ -166,10 +177,15 @@ class PoolWorld:
             status = run["status"]
             name = f"run {prompt_id}: {status}, {run['error']}"
             end = status, run["finished_at"]
-            if prompt_id not in self._ends:
-                new[status] += 1
+            new_end = prompt_id not in self._ends
+            new[status] += new_end
             if self._ends.setdefault(prompt_id, end) != end:
                 broken.append(f"{name}: its end was {self._ends[prompt_id]}, and is {end} now")
+            needed = runs.get(needed_by(run) or "")
+            input_failed = (run["error"] or {}).get("type") == "InputFailed"
+            if needed is not None and input_failed == (needed["status"] == "success"):
+                broken.append(f"{name}, and the run that it needs: {needed['status']}")
+            new["failed"] -= input_failed and new_end
             made = pictures[prompt_id]
             if made == 2 and prompt_id not in self._twice and self._start_was_unknown(prompt_id):
                 self._twice.add(prompt_id)
