@@ -114,7 +114,7 @@ export function seedsOf({ seeds }: ShownRun): string[] {
 
 /** Return the status of a run in words. */
 export function statusOf({ status }: ShownRun): string {
-  if (status === "queued") return "Waiting";
+  if (status === "queued" || status === "not-started") return "Waiting";
   return status.charAt(0).toUpperCase() + status.slice(1);
 }
 

@@ -277,6 +277,27 @@ test("runs are followed one after another, with their progress", async (t) => {
   assert.notEqual(first?.[1].prompt_id, second?.[1].prompt_id);
 });
 
+test("a run that needs an output of another one says so until it is queued", async (t) => {
+  const waits = "Waiting for the run r, whose output it needs";
+  let known: object = { status: "not-started", live_status: waits, waiting_for: ["r"] };
+  const routes = new Routes((_, path, { query }) => {
+    const { structure, status } = (query ?? {}) as Record<string, unknown>;
+    if (path === "check-status") return { prompt_id: "x", ...known };
+    return structure && status === "not-started" ? [{ prompt_id: "x", ...known }] : [];
+  });
+  const { runs } = queueOn(routes);
+  t.after(() => runs.end());
+  assert.deepEqual(await runs.find("s", () => true), ["x"]);
+  await tick();
+  assert.deepEqual(runs.progress.value?.text, waits);
+  known = { status: "queued", queue_position: 1 };
+  await runs.ask(new AbortController().signal);
+  assert.deepEqual(
+    [runs.progress.value?.status, runs.progress.value?.text],
+    ["queued", "Next in the queue"],
+  );
+});
+
 test("a run whose acceptance is lost is found by its id, and a refused one is told", async (t) => {
   let isLost = true;
   const routes = new Routes((_, path) => {

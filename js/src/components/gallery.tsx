@@ -118,7 +118,9 @@ export function Gallery(props: GalleryProps) {
             {reused}
           </span>
         </div>
-        {!isEarlier && run.status !== "queued" && <ErrorBox text={run.why} />}
+        {!isEarlier && !["not-started", "queued"].includes(run.status) && (
+          <ErrorBox text={run.why} />
+        )}
         {run.left_out.length > 0 && (
           <ErrorBox text={["Not executed by ComfyUI:", ...run.left_out].join("\n")} />
         )}

@@ -33,11 +33,10 @@ export type Progress = {
 export const MAX_AT_ONCE = 100;
 
 const FINAL = new Set(["success", "failed", "cancelled"]);
-const ACTIVE = ["queued", "running", "uploading"];
+const WAITS = ["not-started", "queued"]; // for outputs of other runs, in the queue
+const ACTIVE = [...WAITS, "running", "uploading"];
 const PAUSES = [100, 300, 1000, 2000, 5000]; // ms between attempts to join a run again
 const WORDS: Record<string, string> = {
-  queued: "Waiting in the queue",
-  "not-started": "Not started",
   running: "Running",
   uploading: "Uploading",
 };
@@ -238,7 +237,9 @@ export class RunQueue {
     this.progress.value = {
       prompt_id: known.prompt_id,
       status,
-      text: status === "queued" ? placeOf(known) : (known.live_status ?? WORDS[status] ?? status),
+      text: WAITS.includes(status)
+        ? placeOf(known)
+        : (known.live_status ?? WORDS[status] ?? status),
       fraction: Number(known.progress ?? 0),
       step: 0,
       steps: 0,
@@ -252,7 +253,7 @@ export class RunQueue {
   /** Ask for the place of a run that waits; call it from time to time. */
   async ask(signal: AbortSignal): Promise<void> {
     const { value } = this.progress;
-    if (value?.status !== "queued") return;
+    if (!value || !WAITS.includes(value.status)) return;
     const known = await this.transport.get<RunRecord>(
       "check-status",
       { prompt_id: value.prompt_id },
@@ -261,10 +262,10 @@ export class RunQueue {
     const now = this.progress.value;
     if (
       now?.prompt_id === value.prompt_id &&
-      now.status === "queued" &&
-      known.status === "queued"
+      WAITS.includes(now.status) &&
+      WAITS.includes(known.status)
     ) {
-      this.progress.value = { ...now, text: placeOf(known) };
+      this.progress.value = { ...now, status: known.status, text: placeOf(known) };
     }
   }
 
@@ -276,7 +277,8 @@ export class RunQueue {
     const change = (changed: Partial<Progress>) => {
       this.progress.value = { ...value, ...changed };
     };
-    const began = () => (value.status === "queued" ? { status: "running", since: Date.now() } : {});
+    const waits = WAITS.includes(value.status);
+    const began = () => (waits ? { status: "running", since: Date.now() } : {});
     if (event === "execution_start") change({ ...began(), text: "Running" });
     else if (event === "executing") {
       const node = (data.display_node ?? data.node ?? null) as string | null;
@@ -291,7 +293,7 @@ export class RunQueue {
         fraction: Math.min(1, Math.max(value.fraction, Number(data.progress) || 0)),
         left,
         leftAt: Date.now(),
-        ...(value.status !== "queued" && doing
+        ...(!waits && doing
           ? { text: kind && !doing.includes(kind) ? `${doing} (${kind})` : doing }
           : {}),
       });
