@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 
 HELP = """\
 %comfy status                   ComfyUI, its queue, uploads
-%comfy run FILE [key=value …]   run a workflow; values are JSON, else text; seed=7 sets every seed
+%comfy run FILE [key=value …]   run a workflow; values are JSON, else text; seed=7 sets every seed;
+                                @ID or @ID.images[0] is an output of another run
 %comfy panel [FILE]             a panel to change inputs, run, and see
 %comfy runs [NUMBER]            the latest runs
 %comfy back [MACHINE]           the ComfyUI before its last update, which the update has kept
@@ -46,6 +47,7 @@ A path or value with spaces goes in quotes: %comfy run "my flow.json" "6.text=a 
 """
 
 COMMANDS = ("status", "run", "panel", "runs", "back", "help")
+_OUTPUT = re.compile(r"@([0-9a-f]{8}[0-9a-f-]{0,28})(?:\.(.+))?")
 RUNS = 10
 """How many runs ``%comfy runs`` shows."""
 
@@ -106,12 +108,17 @@ class ComfyMagics(Magics):
         if not arguments:
             raise UsageError("%comfy run: the file is missing: %comfy run FILE [key=value …]")
         path, *pairs = arguments
-        inputs = dict(map(parse_pair, pairs))
+        inputs = {key: self._output(value) for key, value in map(parse_pair, pairs)}
         seed = inputs.pop("seed", None)
         if seed is not None and type(seed) is not int:
             raise UsageError(f"%comfy run: seed must be a whole number, not {seed!r}")
         source = Source(Path(path))
         return self._client.run(source.graph, inputs, seed=seed)
+
+    def _output(self, value: Any) -> Any:
+        """Return the output of a run that a value such as ``@1f0c9a3e.images[0]`` names."""
+        named = _OUTPUT.fullmatch(value) if isinstance(value, str) else None
+        return value if named is None else self._client.get(named[1]).output(named[2] or "")
 
     def _panel(self, arguments: list[str]) -> Any:
         _no_more(arguments[1:], "panel")

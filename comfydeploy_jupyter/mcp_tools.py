@@ -57,7 +57,9 @@ SIDE = 512  # pixels, the longest side of a picture
 Inputs = Annotated[
     dict[str, Any] | None,
     Field(
-        description='New values by the keys that comfyui_describe_workflow returns: {"Sky.seed": 1}'
+        description='New values by the keys of comfyui_describe_workflow: {"Sky.seed": 1}. A value'
+        " may be an output of another run, also of one that has not ended:"
+        ' {"$output": {"run": run_id, "file": "images[0]"}}; "texts[0]" for a text'
     ),
 ]
 Machine = Annotated[
@@ -152,7 +154,9 @@ def comfyui_run_workflow(
     run = _comfy().submit(
         None, inputs or None, machine=machine, workflow_id=workflow_id, version=version
     )
-    return {"run_id": run.prompt_id, "status": run.known["status"]}
+    waiting = run.known.get("waiting_for")
+    waits = {"waiting_for": waiting} if waiting else {}
+    return {"run_id": run.prompt_id, "status": run.known["status"], **waits}
 
 
 @_tool
@@ -190,7 +194,10 @@ def comfyui_cancel_run(run_id: str) -> dict[str, Any]:
 def comfyui_list_runs(
     status: Annotated[
         str | None,
-        Field(description="Only queued, running, uploading, success, failed or cancelled ones"),
+        Field(
+            description="Only not-started, queued, running, uploading, success, failed or cancelled"
+            " ones; those that are not-started need outputs of others"
+        ),
     ] = None,
     limit: Annotated[int, Field(ge=1, le=MAX_ITEMS)] = 10,
 ) -> list[dict[str, Any]]:
@@ -313,7 +320,7 @@ def _run_properties(run: Run) -> dict[str, Any]:
     """Return the properties of a run that an agent needs."""
     record = run.record
     summary: dict[str, Any] = {"run_id": run.prompt_id, "status": record["status"]}
-    for name in ("live_status", "progress", "time_left", "execution_time", "seeds"):
+    for name in ("live_status", "waiting_for", "progress", "time_left", "execution_time", "seeds"):
         if record.get(name) not in (None, ""):
             summary[name] = record[name]
     if record.get("warnings"):

@@ -60,6 +60,15 @@ def test_run_with_values(comfy):
     assert sorted(result.texts) == ["7", "two words"]
 
 
+def test_an_output_of_a_run_is_a_value(comfy):
+    first = comfy("run 'my flow.json' text=chained")
+    for name in (f"{first.prompt_id[:8]}.2.text[0]", f"{first.prompt_id}.TestText"):
+        assert "chained" in comfy(f"run 'my flow.json' text=@{name} seed=6").texts
+    assert "@home" in comfy("run 'my flow.json' text=@home").texts
+    with pytest.raises(UsageError, match="there is no run '00000000'"):
+        comfy("run 'my flow.json' text=@00000000")
+
+
 def test_status_and_runs(comfy, shell):
     page = comfy("status")
     lines = repr(page).splitlines()

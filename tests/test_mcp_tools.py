@@ -136,6 +136,23 @@ async def test_an_agent_finds_runs_and_looks_at_a_workflow(writable, kept):
         assert rows[0]["run_id"] == run["run_id"]
 
 
+async def test_an_agent_chains_workflows(writable, kept):
+    graph = {"1": {"class_type": "TestText", "inputs": {"text": "", "token": "chain"}}}
+    sleep = {"inputs": {**SLEEP["1"]["inputs"], "seconds": 1.5, "token": "chain"}}
+    workflows = connect(writable.url, writable.token).workflows
+    first = workflows.save({**SLEEP, "1": {**SLEEP["1"], **sleep}}, "Nap").id
+    second = workflows.save(graph, "Say").id
+    async with agent(writable) as client:
+        one = (await use(client, "comfyui_run_workflow", workflow_id=first))["run_id"]
+        inputs = {"text": {"$output": {"run": one}}}
+        run = await use(client, "comfyui_run_workflow", workflow_id=second, inputs=inputs)
+        assert (run["status"], run["waiting_for"]) == ("not-started", [one])
+        [row] = await use(client, "comfyui_list_runs", status="not-started")
+        assert row["live_status"] == f"Waiting for the run {one}, whose output it needs"
+        reply = await use(client, "comfyui_wait_for_run", run_id=run["run_id"], seconds=60)
+        assert (reply["status"], reply["texts"]) == ("success", ["x"])
+
+
 async def test_calls_that_wait_for_a_long_run_delay_no_others_and_it_is_cancelled(writable, kept):
     sleep = connect(writable.url, writable.token).workflows.save(SLEEP, "Sleep").id
     async with agent(writable) as client:

@@ -297,8 +297,9 @@ class Comfy:
         """
         request = RunRequest(self, workflow, inputs, seed, machine, options, api_key=api_key)
         with request.start() as events:
-            known = {"status": "queued", **next(events).data}
-        return Run(self.server, known, request.source)
+            known = next(events).data
+        status = "not-started" if known.get("waiting_for") else "queued"
+        return Run(self.server, {"status": status, **known}, request.source)
 
     def free(
         self, *, machine: str | None = None, unload_models: bool = True, free_memory: bool = True

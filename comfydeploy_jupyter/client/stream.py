@@ -178,6 +178,8 @@ class RunProgress:
     """A number that grows with each change."""
     result: Result | None = None
     """The result, once the run has ended."""
+    waiting_for: Sequence[str] = ()
+    """The runs whose outputs it needed, and which had not ended, when it was queued."""
     _left: tuple[float, float] | None = None  # the time left, and when that was reported
 
     @property
@@ -197,6 +199,9 @@ class RunProgress:
         """Update the progress with an event; unknown events are ignored."""
         data = event.data
         match event.event:
+            case "queued":
+                runs = data.get("waiting_for")
+                self.waiting_for = [*map(str, runs)] if isinstance(runs, list) else []
             case "execution_start":
                 self.status = "running"
             case "executing":

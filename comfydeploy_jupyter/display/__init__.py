@@ -58,6 +58,8 @@ def activity(progress: RunProgress) -> str:
             "left": "No longer followed",
             "not-started": "Not started",
         }
+        if progress.status == "queued" and progress.waiting_for:
+            return f"Waiting for {counted(len(progress.waiting_for), 'run')}"
         return words.get(progress.status, progress.status.capitalize())
     steps = f" {progress.step}/{progress.steps}" if progress.steps > 1 else ""
     kind = progress.node.type

@@ -8,7 +8,13 @@ from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..errors import ConflictError, InvalidInputError, InvalidRequestError, RunTimeoutError
+from ..errors import (
+    ComfyUIUnavailableError,
+    ConflictError,
+    InvalidInputError,
+    InvalidRequestError,
+    RunTimeoutError,
+)
 from ..graphs.models import workflow_nodes
 from ..graphs.ui import VIRTUAL
 from ..machines.registry import AUTO, LOCAL
@@ -173,7 +179,7 @@ class RunCreator:
         pool = destination.pool
         given = remembered(request.inputs or {})
         marked, references = take_out(request.inputs, request.prompt_id)
-        waiting_for: list[str] = []
+        waiting_for: list[str] | None = None
         if references:
             request = request.model_copy(update={"inputs": marked})
             await self._until_created(references, request.prompt_id)
@@ -183,10 +189,11 @@ class RunCreator:
         await ready.wait()
         for reference in references:
             reference.kind = prepared.marks.get(reference.mark, "")
-        if references and not waiting_for:
+        if waiting_for == []:
             place = machine if pool is None else None
-            filled = await self._chains.fill(prepared.prompt, references, place)
-            prepared = await refill(prepared, filled)
+            with suppress(ComfyUIUnavailableError):  # a machine has an output, and is away
+                filled = await self._chains.fill(prepared.prompt, references, place)
+                prepared, waiting_for = await refill(prepared, filled), None
         steps, looped = await steps_of(prepared.workload, machine, prepared.targets)
         own_keys = request.extra_data.keys if request.extra_data is not None else {}
         keys = own_keys or await self._account.keys()
@@ -200,7 +207,7 @@ class RunCreator:
         if prompt_id in self._context.active:
             raise _taken(prompt_id)
         placement = Placement(machine.id, chosen)
-        if waiting_for:
+        if waiting_for is not None:
             placement = Placement(machine.id if pool is None or bound else pool.id, None)
         elif pool is not None:
             queue = self._context.queue
@@ -242,7 +249,7 @@ class RunCreator:
             batch=batch,
             point=point,
             needs=stored(references),
-            waiting_for=waiting_for or None,
+            waiting_for=waiting_for,
             cancel_with=bool(request.cancel_with),
         )
         run = Run(
@@ -257,7 +264,7 @@ class RunCreator:
         run.models, run.fingerprint = prepared.models, prepared.fingerprint
         self._context.active.add(run)
         run.order = placement.order
-        if chosen is not None and not waiting_for:
+        if chosen is not None and waiting_for is None:
             self._context.queue.record_assigned(run)
         if placement.client is not None:
             self._context.estimates.load_for(run)

@@ -175,7 +175,9 @@ class Run(RunState):
         if not self.first_sent:
             self.first_sent = True
             record = self.record
-            first = {"number": record.number, "node_errors": record.node_errors}
+            first: dict[str, Any] = {"number": record.number, "node_errors": record.node_errors}
+            if record.waiting_for:
+                first["waiting_for"] = record.waiting_for
             self.emit("", {"prompt_id": record.prompt_id, **first})
             for event, data, preview, size in self._early:
                 self.emit(event, data, preview, size=size)

@@ -522,7 +522,10 @@ class RunState:
     def _needs(self, event: Event) -> list[Effect]:
         if not self._is_tried(event):
             return self._store_first(event)
-        return [*self._make(event), Effect(Do.LOOK)]
+        return [*self._make(event), self._inputs_due()]
+
+    def _inputs_due(self) -> Effect:
+        return Effect(Do.LOOK if self.record.waiting_for else Do.FILL)
 
     def _need_ended(self, event: Event) -> list[Effect]:
         """Note that a run has ended whose output it needs; the detail says how, if it failed."""
@@ -535,7 +538,7 @@ class RunState:
             return self._fail(event, event.detail, kind="InputFailed")
         left = [run for run in waiting if run != ended["run"]]
         effects = self._make(event._replace(facts={"waiting_for": left}))
-        return effects if left else [*effects, Effect(Do.FILL)]
+        return effects if left else [*effects, self._inputs_due()]
 
     def _inputs_there(self, event: Event) -> list[Effect]:
         """Let the queue of its pool or its machine have it; if that is not stored, it waits."""
@@ -827,7 +830,7 @@ class RunState:
         if self.state is State.NEEDING and record.cancelling:
             return effects + self._withdraw(event)
         if self.state is State.NEEDING:
-            return [*effects, Effect(Do.LOOK if record.waiting_for else Do.FILL)]
+            return [*effects, self._inputs_due()]
         if place.pool is None and (not place.known or record.waits):
             return effects + self._fail(event, gone)
         if self.state is State.WAITING:

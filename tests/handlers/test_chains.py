@@ -158,7 +158,7 @@ async def test_runs_that_need_each_other_are_refused(api):
 
 
 async def test_a_run_fails_with_the_cause_of_the_one_that_it_needs(api):
-    graph = slow(0.4)
+    graph = slow(2.0)
     graph["5"] = {"class_type": "TestFail", "inputs": {"message": "no", "anything": ["3", 0]}}
     graph["2"]["inputs"]["images"] = ["5", 0]
     first = await api.start(graph)

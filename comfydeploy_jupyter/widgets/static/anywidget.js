@@ -96,10 +96,10 @@ async function fromServer() {
   const { baseUrl } = pageConfig();
   if (!baseUrl) return null;
   try {
-    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"80340e0cfcc99258"}`;
+    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"66d331a74fe3d91c"}`;
     const reply = await fetch(url, { headers: pageHeaders() });
     const text = reply.ok ? await reply.text() : "";
-    return text.startsWith(`// ${"80340e0cfcc99258"} `) ? text : null;
+    return text.startsWith(`// ${"66d331a74fe3d91c"} `) ? text : null;
   } catch {
     return null;
   }
@@ -128,9 +128,9 @@ function panels(model) {
   const page = globalThis;
   page[LOADED] ??= {};
   const loaded = page[LOADED];
-  loaded["80340e0cfcc99258"] ??= load(model);
-  loaded["80340e0cfcc99258"].catch(() => delete loaded["80340e0cfcc99258"]);
-  return loaded["80340e0cfcc99258"];
+  loaded["66d331a74fe3d91c"] ??= load(model);
+  loaded["66d331a74fe3d91c"].catch(() => delete loaded["66d331a74fe3d91c"]);
+  return loaded["66d331a74fe3d91c"];
 }
 function render({ model, el }) {
   let end = () => {
