@@ -16,11 +16,28 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .client import Comfy
-    from .widgets import ComfyDeployPanel, RunPanel, TunnelPanel, UploadPanel, WorkflowPanel
+    from .widgets import (
+        BatchPanel,
+        ComfyDeployPanel,
+        RunPanel,
+        TunnelPanel,
+        UploadPanel,
+        WorkflowPanel,
+    )
 
-PANELS = frozenset({"ComfyDeployPanel", "RunPanel", "TunnelPanel", "UploadPanel", "WorkflowPanel"})
+PANELS = frozenset(
+    {
+        "BatchPanel",
+        "ComfyDeployPanel",
+        "RunPanel",
+        "TunnelPanel",
+        "UploadPanel",
+        "WorkflowPanel",
+    }
+)
 
 __all__ = [
+    "BatchPanel",
     "ComfyDeployPanel",
     "RunPanel",
     "TunnelPanel",

@@ -37,6 +37,7 @@ from ..request_models import PointRun
 from ..runs.deletion import Deleted
 from ..runs.prepare import DEFINITIONS_MAX_AGE
 from ..runs.records import FINAL, RunFilter
+from ..runs.shown import shown_file
 from ..transfers.callbacks import CallbackTarget
 from ..util import worker
 from ..util.jsons import PROCESS_ABOVE, RawJSON, is_large
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 
     from ..files.pictures import Pictures
+    from ..graphs.outputs import NodeFile
     from ..machines.machine import Machine
     from ..machines.registry import MachineRegistry
     from ..request_models import BatchRequest
@@ -568,14 +570,21 @@ class Batches:
         )
         return {"points": [self._point(*each) for each in found], "total": total}
 
-    async def render(self, batch_id: str, kind: Kind, *, starred: bool) -> bytes:
-        """Return the contact sheet (png, webp, html) or the table (csv, json) of a batch."""
+    async def render(
+        self, batch_id: str, kind: Kind, *, starred: bool, limit: int | None = None
+    ) -> bytes:
+        """Return the contact sheet (png, webp, html) or the table (csv, json) of a batch.
+
+        With ``limit``, of its first points only.
+        """
         batch = await self._repository.get(batch_id)
         template = await self._repository.template(batch.number)
         found: list[tuple[dict[str, Any], RunRecord | None]] = []
-        while len(found) < batch.total:
+        total = batch.total if limit is None else min(limit, batch.total)
+        while len(found) < total:
+            size = min(PORTION, total - len(found))
             _, part = await self._repository.points(
-                batch.number, limit=PORTION, offset=len(found), which=EVERY
+                batch.number, limit=size, offset=len(found), which=EVERY
             )
             if not part:
                 break
@@ -613,6 +622,7 @@ class Batches:
 
     def _shown_point(self, point: dict[str, Any], record: RunRecord | None) -> ShownPoint:
         outputs = [] if record is None else [*record.outputs.values()]
+        picture = _picture_of(record)
         error = self._point(point, record)["error"]
         return ShownPoint(
             point["point"],
@@ -624,16 +634,15 @@ class Batches:
             [file.filename for output in outputs for file in files_of(output)],
             [text for output in outputs for text in texts_of(output)],
             record is not None and record.starred,
+            None if record is None or picture is None else shown_file(picture, record.machine),
         )
 
     async def _copy(self, record: RunRecord | None, side: int) -> bytes | None:
-        """Return a small copy of the picture that stands for a run; a saved one is preferred."""
-        if record is None or record.status != "success":
+        """Return a small copy of the picture that stands for a run."""
+        picture = _picture_of(record)
+        if record is None or picture is None:
             return None
-        files = [file for output in record.outputs.values() for file in files_of(output)]
-        shown = [file for file in files if is_picture(file.filename) or is_hdr(file.filename)]
-        shown.sort(key=lambda file: (file.type != "output", is_hdr(file.filename)))
-        return await self._pictures.small(shown[0], record.machine, side) if shown else None
+        return await self._pictures.small(picture, record.machine, side)
 
     async def events(
         self, batch_id: str, after: tuple[int, int], *, pause: float
@@ -744,6 +753,16 @@ class Batches:
         if not found["error"] and record is not None and record.error is not None:
             found["error"] = str(record.error.get("message") or "")
         return {**found, "run": run}
+
+
+def _picture_of(record: RunRecord | None) -> NodeFile | None:
+    """Return the picture that stands for a run; a saved one is preferred."""
+    if record is None or record.status != "success":
+        return None
+    files = [file for output in record.outputs.values() for file in files_of(output)]
+    shown = [file for file in files if is_picture(file.filename) or is_hdr(file.filename)]
+    shown.sort(key=lambda file: (file.type != "output", is_hdr(file.filename)))
+    return shown[0] if shown else None
 
 
 _SOURCES = ("workflow_api", "workflow_api_raw", "workflow")

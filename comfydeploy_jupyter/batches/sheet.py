@@ -61,7 +61,8 @@ class ShownPoint(NamedTuple):
     files: list[str]
     texts: list[str]
     starred: bool
-    picture: bytes | None = None  # a small copy, as WebP
+    file: dict[str, Any] | None = None  # the picture that stands for it, as pages get files
+    picture: bytes | None = None  # a small copy of it, as WebP
 
     @property
     def shown(self) -> str | None:
@@ -293,6 +294,7 @@ def table_json(points: Sequence[ShownPoint], labels: Words, headings: Headings) 
             "texts": point.texts,
             "error": point.error,
             "prompt_id": point.prompt_id,
+            "picture": point.file,
         }
         for point in points
     ]

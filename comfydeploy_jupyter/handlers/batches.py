@@ -22,7 +22,7 @@ from ..request_models import BatchRequest, Model, optional, required
 from . import route
 from .base import COMMENT, HEARTBEAT, Handler
 from .route import BINARY, EVENTS, JSON, MACHINE, TIME, Content, Header, Link, ReplyModel, Success
-from .runs import RunReply, RunsDeleteReply, StreamEvent
+from .runs import RunReply, RunsDeleteReply, ShownFile, StreamEvent
 
 if TYPE_CHECKING:
     from ..batches.sheet import Kind
@@ -77,6 +77,7 @@ class SheetQuery(Model):
 class TableQuery(Model):
     format: Literal["csv", "json"] = optional("The format.", "csv", default="json")
     starred: bool = optional("Only the points whose runs have a star.", True, default=False)
+    limit: Annotated[int, Field(ge=1)] | None = optional("Only so many of the first points.", 2000)
 
 
 class SheetHeads(ReplyModel):
@@ -101,6 +102,7 @@ class TableRow(ReplyModel):
     texts: list[str] = Field(examples=[[]])
     error: str = Field(examples=[""])
     prompt_id: str = Field(examples=[fields.RUN_ID])
+    picture: ShownFile | None = required("The picture that stands for it.")
 
 
 class BatchTable(ReplyModel):
@@ -374,7 +376,7 @@ class BatchesHandler(Handler):
         HTML needs no other files, and has the table, too.
         """
         kind = {"png": "image/png", "webp": "image/webp", "html": "text/html; charset=utf-8"}
-        await self._send(batch_id, query.format, kind[query.format], query.starred)
+        await self._send(batch_id, query, kind[query.format])
 
     @route.get("batch/{batch_id}/table", "getTable")
     @route.replies(
@@ -391,10 +393,13 @@ class BatchesHandler(Handler):
         In CSV, texts that a spreadsheet would take for formulas begin with an apostrophe.
         """
         kind = {"csv": "text/csv; charset=utf-8", "json": JSON}
-        await self._send(batch_id, query.format, kind[query.format], query.starred)
+        await self._send(batch_id, query, kind[query.format], limit=query.limit)
 
-    async def _send(self, batch_id: str, kind: Kind, media_type: str, starred: bool) -> None:
-        content = await self.services.batches.render(batch_id, kind, starred=starred)
+    async def _send(
+        self, batch_id: str, query: SheetQuery | TableQuery, media_type: str, **more: Any
+    ) -> None:
+        kind: Kind = query.format
+        content = await self.services.batches.render(batch_id, kind, starred=query.starred, **more)
         name = "sheet" if kind in ("png", "webp", "html") else "table"
         self.set_header("Content-Disposition", f'inline; filename="{name}.{kind}"')
         self.finish(content, set_content_type=media_type)

@@ -37,7 +37,7 @@ def card(body: Mapping[str, Any]) -> dict[str, Any]:
     inputs = [f"{name}: {value}"[:EXCERPT] for name, value in body.get("inputs", {}).items()]
     return {
         **_facts(body),
-        "pictures": [_file(file, body["machine"]) for file in shown[:PICTURES]],
+        "pictures": [shown_file(file, body["machine"]) for file in shown[:PICTURES]],
         "medium": medium or ("text" if has_texts else "file" if files else ""),
         "inputs": inputs[:INPUTS],
         "why": (_failure(body, {}) or body.get("live_status", ""))[:MAX_REASON],
@@ -59,7 +59,7 @@ def details(body: Mapping[str, Any], names: Mapping[str, NodeName]) -> dict[str,
         "outputs": [
             {
                 **_node(node, names),
-                "files": [_file(file, body["machine"]) for file in files_of(output)],
+                "files": [shown_file(file, body["machine"]) for file in files_of(output)],
                 "pairs": [list(pair) for pair in pairs_of(output)],
                 "texts": list(texts_of(output)),
             }
@@ -109,7 +109,8 @@ def _failure(body: Mapping[str, Any], names: Mapping[str, NodeName]) -> str:
     return text.replace(f" {ADVICE}.", "").strip()
 
 
-def _file(file: NodeFile, machine: str) -> dict[str, Any]:
+def shown_file(file: NodeFile, machine: str) -> dict[str, Any]:
+    """Return an output file, as pages get it."""
     place = {"filename": file.filename, "subfolder": file.subfolder, "type": file.type}
     if machine != "local":
         place["machine"] = machine

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .batch_panel import BatchPanel
 from .comfydeploy_panel import ComfyDeployPanel
 from .panel import Panel
 from .run_panel import RunPanel
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from ..client import Comfy
 
 __all__ = [
+    "BatchPanel",
     "ComfyDeployPanel",
     "Panel",
     "RunPanel",

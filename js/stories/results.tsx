@@ -1,12 +1,24 @@
 /** The states of results and history. */
 
+import { signal } from "@preact/signals";
 import type { ComponentType } from "preact";
 import { Gallery } from "../src/components/gallery.tsx";
 import { History } from "../src/components/history.tsx";
 import { MaskPainter } from "../src/components/mask_painter.tsx";
 import { Preview } from "../src/components/preview.tsx";
+import { BatchPanel } from "../src/panels/batch.tsx";
 import { type RunDetails, sizeText } from "../src/shown_runs.ts";
-import { type Answer, card, details, file, output, Recorded, serverOf } from "../test/recorded.ts";
+import { localTraits } from "../src/state/traits.ts";
+import {
+  type Answer,
+  batchServer,
+  card,
+  details,
+  file,
+  output,
+  Recorded,
+  serverOf,
+} from "../test/recorded.ts";
 
 /** Draw a picture whose name says its size: `fox 640x480.png`. */
 async function picture({ query, method }: Parameters<Answer>[0]): Promise<unknown> {
@@ -172,6 +184,13 @@ export const results: Record<string, ComponentType> = {
       />
     );
   },
+  batch: () => (
+    <BatchPanel
+      transport={new Recorded({ ...batchServer(), view: picture })}
+      traits={localTraits({ batch: "b", summary: "" })}
+      kernel={signal("none")}
+    />
+  ),
   history: () => (
     <History
       transport={server()}

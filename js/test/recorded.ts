@@ -152,3 +152,66 @@ export function serverOf(runs: RunCard[]): Record<string, Answer> {
     view: ({ method }) => (method === "HEAD" ? {} : new Blob(["picture"], { type: "image/png" })),
   };
 }
+
+/** A text that is HTML where a page takes it for that. */
+export const HOSTILE = "<img src=x onerror=alert(1)>";
+
+/** The answers of a server with a batch `b` of two rows and columns, and a point that waits. */
+export function batchServer(more: object = {}): Record<string, Answer> {
+  const batch: Record<string, unknown> = {
+    batch_id: "b",
+    state: "running",
+    why: "",
+    title: "Skies & sunsets",
+    finished_at: null,
+    total: 5,
+    counts: { success: 3, failed: 1, running: 1 },
+    fraction: 0.8,
+    time_left: 12,
+    notes: [],
+    ...more,
+  };
+  const point = (place: number, label: string, own: object = {}) => ({
+    point: place,
+    label,
+    values: [String(Math.floor(place / 2) + 1), place % 2 ? HOSTILE : "a"],
+    status: "success",
+    starred: place % 2 === 0,
+    seconds: 1.5,
+    files: [],
+    texts: [],
+    error: "",
+    prompt_id: `p${place}`,
+    picture: file(`point ${place} 640x400.png`),
+    ...own,
+  });
+  const failed = { status: "failed", error: HOSTILE, seconds: null, picture: null };
+  const becomes = (state: string) => () => {
+    batch.state = state;
+    return batch;
+  };
+  return {
+    "batch/b": () => batch,
+    "batch/b/table": () => ({
+      keys: ["3.seed", "6.text"],
+      labels: ["Seed", HOSTILE],
+      heads: {
+        row_title: "Seed",
+        rows: ["1", "2"],
+        column_title: HOSTILE,
+        columns: ["a", HOSTILE],
+      },
+      points: [
+        point(0, "Seed 1, a"),
+        point(1, "Seed 1, b", failed),
+        point(2, "Seed 2, a"),
+        point(3, "Seed 2, b"),
+      ],
+    }),
+    "batch/b/pause": becomes("paused"),
+    "batch/b/resume": becomes("running"),
+    "batch/b/cancel": becomes("cancelled"),
+    "batch/b/retry": becomes("running"),
+    "runs/update": () => ({ success: true }),
+  };
+}

@@ -56,6 +56,9 @@ async def test_headings_are_those_of_the_form(api):
         "column_title": "<b>Sky</b>: width, Upscale Image By: scale by",
         "columns": ["64 px, 0.3", "96 px, 1.0"],
     }
+    assert found["points"][1]["picture"]["kind"] == "image"
+    _, first = await api.get(f"batch/{batch_id}/table", limit=1)
+    assert first == {**found, "points": found["points"][:1]}
     assert found["points"][0]["label"] == (
         "<b>Sky</b>: color #00aaff, <b>Sky</b>: width 64 px, Upscale Image By: scale by 0.3"
     )

@@ -96,10 +96,10 @@ async function fromServer() {
   const { baseUrl } = pageConfig();
   if (!baseUrl) return null;
   try {
-    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"66d331a74fe3d91c"}`;
+    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"f07e46f3552d5cbc"}`;
     const reply = await fetch(url, { headers: pageHeaders() });
     const text = reply.ok ? await reply.text() : "";
-    return text.startsWith(`// ${"66d331a74fe3d91c"} `) ? text : null;
+    return text.startsWith(`// ${"f07e46f3552d5cbc"} `) ? text : null;
   } catch {
     return null;
   }
@@ -128,9 +128,9 @@ function panels(model) {
   const page = globalThis;
   page[LOADED] ??= {};
   const loaded = page[LOADED];
-  loaded["66d331a74fe3d91c"] ??= load(model);
-  loaded["66d331a74fe3d91c"].catch(() => delete loaded["66d331a74fe3d91c"]);
-  return loaded["66d331a74fe3d91c"];
+  loaded["f07e46f3552d5cbc"] ??= load(model);
+  loaded["f07e46f3552d5cbc"].catch(() => delete loaded["f07e46f3552d5cbc"]);
+  return loaded["f07e46f3552d5cbc"];
 }
 function render({ model, el }) {
   let end = () => {

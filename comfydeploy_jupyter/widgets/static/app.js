@@ -41,7 +41,7 @@ function typed() {
   }
 }
 async function open(el2) {
-  const { mountAlone, Straight } = await import(`./panels.js?v=${"66d331a74fe3d91c"}`);
+  const { mountAlone, Straight } = await import(`./panels.js?v=${"f07e46f3552d5cbc"}`);
   const transport = new Straight(pageConfig().baseUrl ?? "/");
   const given = parseJson(document.getElementById("comfydeploy-app")?.textContent);
   let { error = "" } = given ?? {};

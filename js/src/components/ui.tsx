@@ -56,13 +56,17 @@ type IconButtonProps = {
   pressed?: boolean;
   /** By which a script finds it in its row. */
   part?: string;
+  tabIndex?: number;
+  class?: string;
 };
 
-export function IconButton({ icon, label, onClick, disabled, pressed, part }: IconButtonProps) {
+export function IconButton(props: IconButtonProps) {
+  const { icon, label, onClick, disabled, pressed, part, tabIndex, class: name = "" } = props;
   return (
     <button
       type="button"
-      class="cd-icon"
+      class={`cd-icon ${name}`.trim()}
+      tabIndex={tabIndex}
       data-part={part}
       title={label}
       aria-label={label}

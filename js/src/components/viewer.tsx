@@ -24,9 +24,12 @@ type ViewerProps = {
   onKey?: (key: string, place: number) => boolean;
   /** What stands beside a picture. */
   beside?: (file: ShownFile, place: number) => ComponentChildren;
+  /** The text that is shown in place of a picture that there is not; null if there is one. */
+  said?: (place: number) => string | null;
 };
 
-export function Viewer({ media, pictures, start, onClose, name, onKey, beside }: ViewerProps) {
+export function Viewer(props: ViewerProps) {
+  const { media, pictures, start, onClose, name, beside, said: textAt, onKey } = props;
   const [place, setPlace] = useState(start);
   const [pinned, setPinned] = useState<number | null>(null); // the picture that others are compared with
   const [wanted, setWanted] = useState(-1); // the large picture that is shown whole
@@ -52,8 +55,10 @@ export function Viewer({ media, pictures, start, onClose, name, onKey, beside }:
   const isCopy = file.kind === "hdr" || isCut;
   const sized = size.width ? { ...file, ...size } : file;
   const nameAt = (at: number) => name?.(at) ?? nameOf(pictures[at] ?? file);
+  const text = textAt?.(place) ?? null;
   const compare = () => {
     if (pinned !== null) return setPinned(null);
+    if (text !== null) return;
     setPinned(place);
     turn(1);
   };
@@ -117,11 +122,12 @@ export function Viewer({ media, pictures, start, onClose, name, onKey, beside }:
               icon="columns"
               label="Compare with the next pictures (c)"
               pressed={pinned !== null}
+              disabled={pinned === null && text !== null}
               onClick={compare}
             />
           </>
         )}
-        {!compared && (
+        {!compared && text === null && (
           <>
             <IconButton
               icon="search-minus"
@@ -151,7 +157,14 @@ export function Viewer({ media, pictures, start, onClose, name, onKey, beside }:
         <IconButton icon="times" label="Close" onClick={onClose} />
       </div>
       <div class="cd-sides">
-        {compared && pinned !== null ? (
+        {text !== null ? (
+          <div class="cd-full">
+            {/* biome-ignore lint/a11y/noNoninteractiveTabindex: it scrolls */}
+            <pre class="cd-said" tabIndex={0} dir="auto">
+              {text}
+            </pre>
+          </div>
+        ) : compared && pinned !== null ? (
           <div class="cd-full">
             <Comparison
               key={`${compared.query} ${file.query}`}

@@ -16,6 +16,7 @@ import { localTraits, modelTraits, type PanelProps, type Traits } from "../state
 import { followTheme } from "../theme.ts";
 import { Straight, ThroughKernel, type Transport } from "../transport.ts";
 import { AccountPanel } from "./account.tsx";
+import { BatchPanel } from "./batch.tsx";
 import { ComfyDeployPanel } from "./comfydeploy.tsx";
 import { RunPanel } from "./run.tsx";
 import { TunnelPanel } from "./tunnel.tsx";
@@ -25,6 +26,7 @@ import { WorkflowPanel } from "./workflow.tsx";
 // biome-ignore lint/suspicious/noExplicitAny: each panel declares its own traits
 const PANELS: Record<string, ComponentType<PanelProps<any>>> = {
   AccountPanel,
+  BatchPanel,
   ComfyDeployPanel,
   RunPanel,
   TunnelPanel,
