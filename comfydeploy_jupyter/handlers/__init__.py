@@ -66,11 +66,23 @@ class _Routes(RuleRouter):
     """Finds the handler of a request."""
 
     def __init__(self, application: web.Application) -> None:
-        base_url = application.settings["base_url"]
+        base_url, found = application.settings["base_url"], all_routes()
+        plain = {path: kind for path, kind in found if "(" not in path and ".*" not in path}
         super().__init__(
-            [Rule(PathMatches(url_path_join(base_url, path)), kind) for path, kind in all_routes()]
+            [
+                Rule(PathMatches(url_path_join(base_url, path)), kind)
+                for path, kind in found
+                if path not in plain
+            ]
         )
+        self._plain = {url_path_join(base_url, path): kind for path, kind in plain.items()}
         self._application = application
+
+    def find_handler(self, request: HTTPServerRequest, **more: Any) -> HTTPMessageDelegate | None:
+        kind = self._plain.get(request.path)
+        if kind is None:
+            return super().find_handler(request, **more)
+        return self._application.get_handler_delegate(request, kind)
 
     def get_target_delegate(
         self, target: Any, request: HTTPServerRequest, **target_params: Any

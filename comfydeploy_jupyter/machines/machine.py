@@ -277,7 +277,8 @@ class Machine:
 
     def reachable_client(self) -> ComfyUIClient | None:
         """Return the client if its ComfyUI is connected, without waiting."""
-        return self.session.client if self.session is not None and self.connected else None
+        session = self.session
+        return session.client if session is not None and session.connection.connected else None
 
     def status(self) -> dict[str, Any]:
         """Return what is known about its ComfyUI, without a request."""
