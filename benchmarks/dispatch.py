@@ -9,21 +9,30 @@ in which all members could do all runs if work could be divided into pieces of a
 from __future__ import annotations
 
 import argparse
+import asyncio
 import heapq
 import random
+import sqlite3
 import sys
 import time
 import tracemalloc
 from dataclasses import dataclass, field
 from itertools import count, product
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
-from comfydeploy_jupyter.client.sweep.plan import Branches, run_order
+from comfydeploy_jupyter.batches.plan import run_order
+from comfydeploy_jupyter.batches.records import BatchRepository
+from comfydeploy_jupyter.batches.service import Batches, Driven
 from comfydeploy_jupyter.graphs.dependencies import KEPT, fingerprint_of, nodes_in
 from comfydeploy_jupyter.machines.placement import DEPTH, Dispatcher
 from comfydeploy_jupyter.runs.engine import DECIDE_INTERVAL
+from comfydeploy_jupyter.store.migrations import migrate
 
 from .common import Figure, report
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
 
 POOL = "pool"
 OVERHEAD = 0.1  # seconds of a run beside the nodes, which take a second each
@@ -182,6 +191,49 @@ def simulate(
     return Outcome(now, bound, decisions, seconds, failed, returned, ends)
 
 
+class WaitingPoints:
+    """The points of a batch that wait, in a store: the server chooses the next one."""
+
+    def __init__(self, order: list[int], levels: list[int], members: list[str]) -> None:
+        self._db = db = sqlite3.connect(":memory:", isolation_level=None)
+        db.row_factory = sqlite3.Row
+        migrate(db)
+        columns = ("batch", "position", "place", "level", "key", "inputs")
+        db.executemany(
+            f"INSERT INTO batch_points ({', '.join(columns)}) VALUES (1, ?, ?, ?, ?, '{{}}')",
+            [
+                (point, place, level, str(point))
+                for place, (point, level) in enumerate(
+                    zip(order, levels or [0] * len(order), strict=True)
+                )
+            ],
+        )
+        pool = SimpleNamespace(members=members)
+        machines: Any = SimpleNamespace(find_pool=lambda _: pool)
+        none: Any = None
+        self._batches = Batches(
+            BatchRepository(self), none, machines, none, none, none, stored_version=none
+        )
+        facts = SimpleNamespace(
+            number=1, total=len(order), machine=POOL, plan={"shared": bool(levels)}
+        )
+        self._driven = Driven(facts)
+
+    async def read(self, work: Callable[[sqlite3.Connection], Any]) -> Any:
+        """Call what reads the store."""
+        return work(self._db)
+
+    def take(self, active: Collection[int]) -> tuple[int, int] | None:
+        """Return the next point and its place; it does not wait any more."""
+        found = asyncio.run(self._batches.next_point(self._driven, active))
+        if found is None:
+            return None
+        self._db.execute(
+            "UPDATE batch_points SET status = 'queued' WHERE position = ?", (found.position,)
+        )
+        return found.position, found.place
+
+
 def sweep(
     sizes: tuple[int, ...], members: int, *, at_once: int, by_user: bool
 ) -> tuple[int, int, float]:
@@ -214,17 +266,17 @@ def sweep(
     indexes, levels = run_order(points, graph, {name: [name] for name in DEPTHS})
     if by_user:
         indexes, levels = list(range(len(points))), []
-    branches = Branches(indexes, levels, members)
+    names = [str(number) for number in range(members)]
+    waiting = WaitingPoints(indexes, levels, names)
 
     dispatcher = Dispatcher()
-    names = [str(number) for number in range(members)]
     for name in names:
         dispatcher.add_member(name)
         dispatcher.set_connected(name, connected=True)
     dispatcher.set_pool(POOL, names)
     queues: dict[str, list[int]] = {name: [] for name in names}
     cached = dict.fromkeys(names, frozenset[int]())
-    branch_of: dict[int, int] = {}
+    active: dict[int, int] = {}  # the places of the points that are queued or run
     events: list[tuple[float, int, str, float]] = []
     ticket = count()
     now = 0.0
@@ -247,9 +299,9 @@ def sweep(
                 begin(decision.member_id)
 
     def submit() -> None:
-        while len(branch_of) < at_once and (taken := branches.take()) is not None:
-            branch, run = taken
-            branch_of[run] = branch
+        while len(active) < at_once and (taken := waiting.take(active.values())) is not None:
+            run, place = taken
+            active[run] = place
             dispatcher.wait(str(run), POOL, structure="sweep", fingerprint=prints[run])
             dispatch()
 
@@ -260,10 +312,10 @@ def sweep(
         dispatcher.ended(str(run), seconds)
         if queues[name]:
             begin(name)
-        branches.ended(branch_of.pop(run))
+        del active[run]
         dispatch()
         submit()
-    assert not branches, "points are left"
+    assert waiting.take(()) is None, "points are left"
     return executed, len(frozenset[int]().union(*nodes)), now
 
 

@@ -573,6 +573,12 @@ class BatchRequest(RunTemplate):
         "Whether all points run, also those that could be taken over; the default is false.", False
     )
     title: Annotated[str, Field(max_length=255)] | None = optional("A title for people.", "Sunsets")
+    paused: bool | None = optional(
+        "Whether the batch begins paused, so that nothing runs before `resume`.", False
+    )
+    runs: dict[str, Identifier] | None = optional(
+        "The ids of runs that points have already, by the numbers of the points.", {"0": RUN_ID}
+    )
 
 
 # -- jobs

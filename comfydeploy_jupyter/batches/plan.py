@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from ..comfyui.definitions import DefinitionSet
     from ..graphs.formats import Graph
+    from ..graphs.inputs import AppliedInputs
     from ..request_models import BatchRequest
 
 MAX_POINTS = 100_000
@@ -279,21 +280,26 @@ class _Checker:
         first_named = points[members[0]]
         graph, first = self._graph, self._inputs(first_named)
         try:
-            applied = apply_inputs(graph, first, strict=self._strict, definitions=self._live)
-        except UnknownInputError as error:
-            if not self._request.points:
-                raise
-            for number in members:
-                self._note(number, error)
-            return {}
-        except ComfyDeployError:
-            applied = apply_inputs(graph, first, strict=False)
-        suspects = self._suspects(points, members, applied)
-        for number in members if suspects is None else suspects:
+            applied = apply_inputs(graph, first, strict=False, definitions=self._live)
+            dynamic = self._is_dynamic(applied, first_named)
+        except ComfyDeployError:  # such as rows that are none
+            applied, dynamic = apply_inputs(graph, first, strict=False), True
+        if applied.unknown and self._strict and not dynamic:
             try:
-                self._check(self._inputs(points[number]))
+                apply_inputs(graph, first, definitions=self._live)
+            except UnknownInputError as error:
+                if self._request.points is None:
+                    raise
+                for number in members:
+                    self._note(number, error)
+                return {}
+        for number in members if dynamic else self._suspects(points, members, applied):
+            try:
+                whole = self._check(self._inputs(points[number]))
             except ComfyDeployError as error:
                 self._note(number, error)
+            else:
+                keys[number] = digest([whole, self._request.outputs]) if dynamic else ""
         base, targets = applied.graph, defaultdict(list)
         for (node_id, name), key in applied.given.items():
             targets[key].append(f"{node_id}.{name}")
@@ -306,7 +312,8 @@ class _Checker:
                 targets[name][0] if len(targets[name]) == 1 else name: value
                 for name, value in inputs.items()
             }
-            keys[number] = digest([start, values, *([number] if random else [])])
+            key = keys[number] or digest([start, values])
+            keys[number] = digest([key, number]) if random else key
         return {
             name: {
                 node_id
@@ -325,31 +332,37 @@ class _Checker:
             field = error.details.get("field")
             self._wrong.append({"point": number, "field": field, "problem": error.message})
 
-    def _check(self, inputs: dict[str, Any]) -> None:
-        """Check one point as its run would be."""
+    def _check(self, inputs: dict[str, Any]) -> Graph:
+        """Check one point as its run would be; return its graph."""
         live = self._live
         applied = apply_inputs(self._graph, inputs, strict=self._strict, definitions=live)
         if live is not None and self._strict:
             check_inputs(self._graph, applied, live)
         check_depth(applied.graph, None)
+        return applied.graph
 
-    def _suspects(self, points: list[Point], members: list[int], applied: Any) -> list[int] | None:
-        """Return the points that may be wrong, besides the first one; None: any may be."""
-        live, first = self._live, members[0]
-        names, fields = points[first].keys(), {}
+    def _is_dynamic(self, applied: AppliedInputs, names: Collection[str]) -> bool:
+        """Return whether a value may bring further inputs, or is put into a node otherwise."""
         if any(name in applied.names.external for name in names):
-            return None
+            return True
+        for (node_id, target), key in applied.given.items():
+            declared = applied.names.declared(node_id)(target)
+            own = key in names or (key in self._seeds and "seed" in names)
+            if own and declared is not None and declared.type in (DYNAMIC_COMBO, ROWS):
+                return True
+        return False
+
+    def _suspects(
+        self, points: list[Point], members: list[int], applied: AppliedInputs
+    ) -> list[int]:
+        """Return the points that may be wrong, and the first one."""
+        live, fields = self._live, {}
         if live is not None:
-            for (node_id, target), key in applied.given.items():
-                declared = applied.names.declared(node_id)(target)
-                own = key in names or (key in self._seeds and "seed" in names)
-                if own and declared is not None and declared.type in (DYNAMIC_COMBO, ROWS):
-                    return None
             found = given_fields(self._graph, applied, live)
             fields = {key: field for field, key in found}
         checks = None if live is None else ValueChecks(applied.graph, live)
         problems: dict[tuple[str, type, Any], bool] = {}
-        suspects = [first]
+        suspects = [members[0]]
         for number in members[1:]:
             for name, value in points[number].items():
                 if value is None or isinstance(value, (dict, list)):

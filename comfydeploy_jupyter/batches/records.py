@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..runs.records import RunRecord
     from .plan import Plan
 
+AT_WORK = "active"  # the points that have a run which has not ended
 WAITING = "waiting"  # the status of a point without a run; with one, it has that of the run
 STATUSES = (WAITING, *ACTIVE, "success", "failed", "cancelled")
 STATES = ("running", "paused", "cancelled", "done")
@@ -87,12 +88,14 @@ class Work(NamedTuple):
 class PointFilter:
     """The selected points of a batch, by default all."""
 
-    status: str | None = None
+    status: str | None = None  # or `AT_WORK`
     values: Mapping[str, str] | None = None  # texts of values by the names of inputs
 
     def where(self) -> tuple[str, list[Any]]:
         conditions, marks = ["batch = ?"], list[Any]()
-        if self.status is not None:
+        if self.status == AT_WORK:
+            conditions.append(f"batch_points.status IN {_OPEN}")
+        elif self.status is not None:
             conditions.append("batch_points.status = ?")
             marks.append(self.status)
         for name, text in (self.values or {}).items():
@@ -122,7 +125,13 @@ class BatchRepository(Repository):
 
     @writing
     def add(
-        self, db: sqlite3.Connection, row: dict[str, Any], plan: Plan, *, take_over: bool
+        self,
+        db: sqlite3.Connection,
+        row: dict[str, Any],
+        plan: Plan,
+        *,
+        take_over: bool,
+        runs: Mapping[str, str],
     ) -> int:
         """Store a batch with all of its points; return how many were taken over."""
         graphs = {"graph": plan.graph, "workflow": plan.workflow}
@@ -136,19 +145,21 @@ class BatchRepository(Repository):
             " json_extract(value, '$[4]'), json_extract(value, '$[5]') FROM json_each(?)",
             (number, plan.points.decode()),
         )
+        taken = sum(_adopt(db, row["batch_id"], number, *each) for each in runs.items())
         if not take_over:
-            return 0
+            return taken
         earlier = (
             "SELECT run_id FROM batch_points AS earlier JOIN runs ON prompt_id = run_id"
             " WHERE earlier.batch IN (SELECT id FROM batches WHERE key = :key AND id < :number)"
             " AND earlier.key = batch_points.key AND earlier.status = 'success'"
             " ORDER BY earlier.batch DESC LIMIT 1"
         )
-        return db.execute(
+        found = db.execute(
             f"UPDATE batch_points SET run_id = ({earlier}), status = 'success', changed = 1"  # noqa: S608 - constants
-            f" WHERE batch = :number AND EXISTS ({earlier})",
+            f" WHERE batch = :number AND status = 'waiting' AND EXISTS ({earlier})",
             {"key": row["key"], "number": number},
-        ).rowcount
+        )
+        return taken + found.rowcount
 
     @reading
     def get(self, db: sqlite3.Connection, batch_id: str) -> Batch:
@@ -492,6 +503,24 @@ def _with_runs(
         )
         for row in rows
     ]
+
+
+def _adopt(db: sqlite3.Connection, batch_id: str, number: int, position: str, run_id: str) -> int:
+    """Give a point, and those that are equal, a run that is there already; return how many."""
+    marks = {"run": run_id, "number": number, "position": position, "batch": batch_id}
+    db.execute(
+        "UPDATE runs SET batch = :batch, point = :position"
+        " WHERE prompt_id = :run AND batch IS NULL",
+        marks,
+    )
+    return db.execute(
+        "UPDATE batch_points SET run_id = :run, attempts = 1,"
+        " status = (SELECT status FROM runs WHERE prompt_id = :run),"
+        " changed = (SELECT finished_at IS NOT NULL FROM runs WHERE prompt_id = :run)"
+        " WHERE batch = :number AND key = (SELECT key FROM batch_points WHERE batch = :number"
+        " AND position = :position) AND EXISTS (SELECT 1 FROM runs WHERE prompt_id = :run)",
+        marks,
+    ).rowcount
 
 
 def _encoded(body: Any) -> bytes | None:

@@ -85,7 +85,7 @@ MIN_SECONDS = 0.001  # of a run, for estimates
 TRANSIENT = (ComfyUIUnavailableError, RunTimeoutError, StoreUnavailableError, NoSpaceError)
 
 
-class _Driven:
+class Driven:
     """What is in memory of a batch whose points run here."""
 
     def __init__(self, batch: Batch) -> None:
@@ -122,7 +122,7 @@ class Batches:
         self._callbacks = callbacks
         self._pictures = pictures
         self._stored_version = stored_version
-        self._driven: dict[int, _Driven] = {}
+        self._driven: dict[int, Driven] = {}
         self._wake = asyncio.Event()  # set when there may be a batch on another machine
         self._places: dict[str, asyncio.Event] = {}  # machines and pools whose batches are driven
         self._turn = 0
@@ -169,7 +169,7 @@ class Batches:
             "session": self._session.id,
             "machine": machine.id if pool is None else pool.id,
             "key": request.key,
-            "state": "running",
+            "state": "paused" if request.paused else "running",
             "created_at": utc_now(),
             "labels": json.dumps(request.labels or {}),
             "total": made.total,
@@ -203,7 +203,8 @@ class Batches:
         row["plan"] = json.dumps({**source, **{name: getattr(made, name) for name in names}})
         row["request"] = json.dumps(fields)
         take_over = request.key is not None and not request.fresh
-        taken = await self._repository.add(row, made, take_over=take_over)
+        runs = {str(int(n)): run for n, run in (request.runs or {}).items() if n.isdecimal()}
+        taken = await self._repository.add(row, made, take_over=take_over, runs=runs)
         self._changed()
         found = {"batch_id": row["batch_id"], "total": made.total, "taken_over": taken}
         return {"success": True, **found, "notes": made.notes}
@@ -294,10 +295,10 @@ class Batches:
     async def _serve(self, place: str, batches: list[Batch]) -> None:
         """Queue points of batches on a machine or pool: in turns, and after single runs."""
         active: dict[int, set[int]] = {}  # the places of points, by batch
-        ready: list[_Driven] = []
+        ready: list[Driven] = []
         now = asyncio.get_running_loop().time()
         for batch in batches:
-            driven = self._driven.setdefault(batch.number, _Driven(batch))
+            driven = self._driven.setdefault(batch.number, Driven(batch))
             driven.batch = batch
             work = await self._repository.work(batch.number)
             if not (work.waits or work.active or driven.creating):
@@ -323,7 +324,7 @@ class Batches:
             if not ready:
                 break
             driven = min(ready, key=lambda each: (len(active[each.batch.number]), each.served))
-            point = await self._next(driven, active[driven.batch.number])
+            point = await self.next_point(driven, active[driven.batch.number])
             if point is None:
                 ready.remove(driven)
                 continue
@@ -342,7 +343,7 @@ class Batches:
                 if driven.failures:
                     ready.remove(driven)
 
-    def _limit(self, driven: _Driven) -> int:
+    def _limit(self, driven: Driven) -> int:
         """Return how many points of a batch may be queued at a time."""
         at_once = driven.batch.settings["at_once"]
         if at_once != "auto":
@@ -354,7 +355,7 @@ class Batches:
             return ON_A_MACHINE
         return min(max(math.ceil(QUEUED_FOR / max(driven.seconds, 1e-3)), ON_A_MACHINE), QUICK)
 
-    async def _next(self, driven: _Driven, active: Collection[int]) -> Point | None:
+    async def next_point(self, driven: Driven, active: Collection[int]) -> Point | None:
         """Return the next point of a batch; None if none waits.
 
         For a pool, its order is divided into a part for each machine: the part with the fewest
@@ -375,7 +376,7 @@ class Batches:
                     break
         return None
 
-    async def _divide(self, driven: _Driven, index: int) -> bool:
+    async def _divide(self, driven: Driven, index: int) -> bool:
         """Give a part without points the last half of the longest other one."""
         number, parts = driven.batch.number, driven.parts
         if len(parts) == 1:
@@ -389,7 +390,7 @@ class Batches:
         parts[longest], parts[index] = (low, at), (at, high)
         return True
 
-    async def _queue(self, driven: _Driven, point: Point) -> None:
+    async def _queue(self, driven: Driven, point: Point) -> None:
         """Create the run of a point."""
         try:
             request = await self._request(driven, point)
@@ -413,13 +414,13 @@ class Batches:
             await self._repository.fail(driven.batch.number, point.key, str(error))
         driven.failures, driven.problem = 0, ""
 
-    def _queued(self, driven: _Driven, point: Point) -> None:
+    def _queued(self, driven: Driven, point: Point) -> None:
         driven.creating.pop(point.key, None)
         if driven.batch.machine in self._places:
             self._places[driven.batch.machine].set()
         self._notify(driven.batch.batch_id)
 
-    async def _request(self, driven: _Driven, point: Point) -> PointRun | None:
+    async def _request(self, driven: Driven, point: Point) -> PointRun | None:
         """Return the request of a point's run; None if the batch was deleted meanwhile."""
         batch = driven.batch
         if driven.request is None:
@@ -437,7 +438,7 @@ class Batches:
             changes |= {"workflow_api": await _graph(point.graph), "inputs": None}
         return driven.request.model_copy(update=changes)
 
-    async def _end(self, driven: _Driven) -> None:
+    async def _end(self, driven: Driven) -> None:
         batch = driven.batch
         if await self._repository.finish(batch.number):
             log.info("Batch %s has ended", batch.batch_id)
@@ -464,7 +465,7 @@ class Batches:
             await self._callbacks.flush()
         await self._repository.told(batch.number)
 
-    async def _interrupt(self, driven: _Driven) -> None:
+    async def _interrupt(self, driven: Driven) -> None:
         """Cancel the runs of a cancelled batch, each of them once: the engine repeats it."""
 
         async def cancel(run_id: str) -> None:
@@ -568,7 +569,8 @@ class Batches:
         total, found = await self._repository.points(
             batch.number, limit=limit, offset=offset, which=which
         )
-        return {"points": [self._point(*each) for each in found], "total": total}
+        points = [self._point(*each) for each in found]
+        return {"points": points, "total": total, "mark": None}
 
     async def render(
         self, batch_id: str, kind: Kind, *, starred: bool, limit: int | None = None
@@ -644,6 +646,15 @@ class Batches:
             return None
         return await self._pictures.small(picture, record.machine, side)
 
+    async def ends(self, batch_id: str, after: tuple[int, int], limit: int) -> dict[str, Any]:
+        """Return points that have ended, in the order of their ends, after a mark."""
+        batch = await self._repository.get(batch_id)
+        found = await self._repository.changed(batch.number, after, limit)
+        if found:
+            after = found[-1][0]["changed"], found[-1][0]["point"]
+        points = [self._point(*each) for each in found]
+        return {"points": points, "total": batch.total, "mark": "{}-{}".format(*after)}
+
     async def events(
         self, batch_id: str, after: tuple[int, int], *, pause: float
     ) -> AsyncIterator[tuple[str, str, dict[str, Any]] | None]:
@@ -717,7 +728,7 @@ class Batches:
             return None
         pool = self._machines.find_pool(batch.machine)
         members = 1 if pool is None else max(len(pool.members), 1)
-        at_once = self._limit(self._driven.get(batch.number) or _Driven(batch))
+        at_once = self._limit(self._driven.get(batch.number) or Driven(batch))
         speed = fmean(1 / max(machine["seconds"], MIN_SECONDS) for machine in machines)
         return float(round(left / speed / min(members, at_once, left), 1))
 

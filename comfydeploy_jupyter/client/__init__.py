@@ -13,7 +13,7 @@ from .results import Images, OutputFile, Result, RunOutput, RunOutputs
 from .runs import Deletion, Run, Runs, StoryEntry
 from .snapshots import Snapshot
 from .stream import Event, EventStream, RunProgress
-from .sweep import Point, Sweep, SweepProgress
+from .sweep import Batches, Point, Sweep, SweepProgress
 from .tunnel import Tunnel, TunnelStatus
 from .workflow import Inputs, Node, UnknownNameError, Validation, Workflow
 from .workflows import (
@@ -27,6 +27,7 @@ from .workflows import (
 
 __all__ = [
     "AccountStatus",
+    "Batches",
     "Comfy",
     "ComfyAccount",
     "Deletion",

@@ -18,7 +18,7 @@ from .runs import Run, RunRequest, Runs
 from .server import Server, check_timeout, without_none
 from .snapshots import Snapshot, given, take
 from .stream import RunProgress
-from .sweep import Sweeps
+from .sweep import Batches, Sweeps
 from .tunnel import Tunnel
 from .workflow import Workflow, WorkflowSource, source_of
 from .workflows import Workflows
@@ -112,6 +112,8 @@ class Comfy:
         """The models of ComfyUI: ``comfy.models("loras")``, ``comfy.models.delete(…)``."""
         self.comfy_account = ComfyAccount(self.server)
         """The Comfy account that partner nodes use."""
+        self.batches = Batches(self)
+        """The batches that the server has, also those of sweeps: ``comfy.batches()``."""
         self.sweep = Sweeps(self)
         """Runs a workflow at every point of a grid: ``comfy.sweep(workflow, {"seed":
         range(8)})``."""

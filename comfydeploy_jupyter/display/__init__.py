@@ -41,8 +41,7 @@ def sweep_left(progress: SweepProgress) -> str:
 
 def sweep_end(progress: SweepProgress) -> str:
     """Return the outcome of a sweep on one line."""
-    error = progress.sweep.error
-    why = "" if error is None else f": {error}"
+    why = f": {progress.sweep.why}" if progress.sweep.why else ""
     status = progress.status.capitalize()
     return f"{status} after {progress.elapsed:.1f} s: {progress.summary}{why}"
 

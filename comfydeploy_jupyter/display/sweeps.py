@@ -6,13 +6,16 @@ import html
 import re
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import traitlets as t
 
+from ..client.stream import FINAL
 from ..client.sweep import current_cell
-from ..client.sweep.sheet import key_of, picture_of, text_of
+from ..client.sweep.plan import value_text
 from ..client.text import duration
+from ..errors import ComfyDeployError
 from . import close_tree, sweep_activity, sweep_end, sweep_left
 from .page import STATIC, KernelStatus, Record, View, script, server_facts
 
@@ -20,8 +23,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..client import Comfy, Point, Sweep, SweepProgress
+    from ..client.results import OutputFile
     from .page import Host
 
+
+SIDE = 192
+"""Longest side of the small copies that the kernel sends, pixels."""
 
 MAX_LENGTH = 2_000
 """How many characters of a value or a text the page gets at most."""
@@ -52,24 +59,16 @@ class SheetView(View):
         self._starring = threading.Lock()
         self._wanted: dict[int, bool] = {}
         self._pushed: set[str] = set()
-        heads = sweep.contact_sheet.headings
-        words = sweep.words
+        table = sweep.table
         super().__init__(
             host,
             heads={
-                "row_title": heads.row_title,
-                "rows": heads.rows,
-                "column_title": heads.column_title,
-                "columns": heads.columns,
-                "names": list(words.names.values()),
+                **table["heads"],
+                "names": table["labels"],
                 "values": [
-                    [
-                        words.whole(key, point[key])[:MAX_LENGTH] if key in point.values else ""
-                        for key in words.names
-                    ]
-                    for point in sweep
+                    [value[:MAX_LENGTH] for value in point["values"]] for point in table["points"]
                 ],
-                "labels": [words.label(point.values) for point in sweep],
+                "labels": [point["label"] for point in table["points"]],
             },
         )
         self.refresh()
@@ -88,11 +87,13 @@ class SheetView(View):
         """
         for point in self._sweep:
             picture = picture_of(point)
-            content = self._sweep.contact_sheet.thumbnails.of(key_of(point))
-            if picture is None or not isinstance(content, bytes) or picture.query in self._pushed:
+            if picture is None or picture.query in self._pushed:
                 continue
             self._pushed.add(picture.query)
-            self.send({"kind": "copy", "query": picture.query, "mime": "image/webp"}, [content])
+            with suppress(ComfyDeployError):
+                content = picture.thumbnail(SIDE)
+                message = {"kind": "copy", "query": picture.query, "mime": "image/webp"}
+                self.send(message, [content])
 
     def _on_star(self, message: dict[str, Any], _: object) -> None:
         self._wanted[int(message["index"])] = bool(message["starred"])
@@ -135,12 +136,31 @@ class SheetView(View):
         self.send({**answer, "mime": PICTURE if kind == "png" else TABLE}, [content])
 
 
+def picture_of(point: Point) -> OutputFile | None:
+    """Return the picture that stands for a point; one that was saved is preferred to a preview."""
+    result = point.result
+    if point.status != "success" or result is None:
+        return None
+    pictures = [file for file in result.files if file.is_image or file.is_hdr]
+    pictures.sort(key=lambda file: (file.type != "output", file.is_hdr))
+    return pictures[0] if pictures else None
+
+
+def text_of(point: Point) -> str:
+    """Return what is shown of a point without a picture: texts, names of files, or its error."""
+    result = point.result
+    if point.status != "success" or result is None:
+        return point.error or point.status
+    outputs = [*result.texts, *(file.filename for file in result.files)]
+    return "\n".join(map(value_text, outputs)) or "no output"
+
+
 def _facts(point: Point) -> list[Any]:
     picture = picture_of(point)
     result = point.result
     seconds = None if result is None else result.execution_time
     text = ""
-    if key_of(point) is not None and picture is None:
+    if point.status in FINAL and picture is None:
         text = text_of(point)[:MAX_LENGTH]
     if picture is None:
         return [point.status, seconds, text, "", "", ""]
@@ -237,7 +257,6 @@ class SweepView:
         if now < self._next_sheet or counts == self._shown:
             return
         self._refresh()
-        self._sweep.contact_sheet.fetch()  # so that little is left to do at the end
         if progress.blocking:
             self._view.push_pictures()
         self._shown = counts
@@ -304,4 +323,4 @@ class SweepView:
             self._view.progress = state
 
     def _label(self, point: Point) -> str:
-        return self._sweep.words.label(point.values)
+        return str(self._sweep.table["points"][point.index]["label"])

@@ -27,7 +27,7 @@ from .runs import RunReply, RunsDeleteReply, ShownFile, StreamEvent
 if TYPE_CHECKING:
     from ..batches.sheet import Kind
 
-_EVENT_ID = re.compile(r"(\d{1,18})-(\d{1,18})", re.ASCII)
+_EVENT_ID = re.compile(r"^(\d{1,18})-(\d{1,18})$", re.ASCII)
 
 State = Literal["running", "paused", "cancelled", "done"]
 PointStatus = Literal["waiting"] | fields.Status
@@ -46,7 +46,15 @@ class BatchesQuery(Model):
 class PointsQuery(Model):
     limit: fields.LimitField = 100
     offset: fields.OffsetField = 0
-    status: PointStatus | None = optional("Only points with this status.", "failed")
+    status: PointStatus | Literal["active"] | None = optional(
+        "Only points with this status; `active`: those with a run that has not ended.", "failed"
+    )
+    after: Annotated[str, Field(pattern=_EVENT_ID.pattern)] | None = optional(
+        "The `mark` of an earlier reply, or the id of an event; `0-0` at first. The reply has the"
+        " points that have ended since then, in the order of their ends, and no other filter"
+        " counts.",
+        "0-0",
+    )
     values: dict[str, str] | None = optional(
         "Only points with these values: `values[1.width]=64`.", {"1.width": "64"}
     )
@@ -205,7 +213,14 @@ class BatchPoints(ReplyModel):
     """Points of a batch."""
 
     points: list[BatchPoint] = required("In the order of the request.")
-    total: int = required("The number of all of these.", 2)
+    total: int = required("The number of all of these; with `after` of all points.", 2)
+    mark: str | None = required("With `after`: from where the next request goes on.", "3-0")
+
+
+def _mark(text: str) -> tuple[int, int]:
+    """Return the number of the change and of the point of an event's id."""
+    change, _, point = text.partition("-")
+    return int(change), int(point)
 
 
 _ID = {"batch_id": "$response.body#/batch_id"}
@@ -266,6 +281,10 @@ class BatchesHandler(Handler):
     @route.errors(NotFoundError)
     async def list_points(self, batch_id: str, query: PointsQuery) -> None:
         """The points of a batch, each with its run."""
+        if query.after is not None:
+            found = await self.services.batches.ends(batch_id, _mark(query.after), query.limit)
+            await self.reply_large(found)
+            return
         which = PointFilter(query.status, query.values)
         await self.reply_large(
             await self.services.batches.points(
@@ -299,10 +318,9 @@ class BatchesHandler(Handler):
     async def follow_batch(self, batch_id: str) -> None:
         """Follow a batch."""
         seen = self.request.headers.get("Last-Event-ID", "").strip()
-        known = _EVENT_ID.fullmatch(seen)
-        if seen and known is None:
+        if seen and _EVENT_ID.fullmatch(seen) is None:
             raise InvalidRequestError.of_field("Last-Event-ID", "must be the id of an event")
-        after = (0, -1) if known is None else (int(known[1]), int(known[2]))
+        after = _mark(seen or "0-0")
         async for event in self.services.batches.events(batch_id, after, pause=HEARTBEAT):
             self.begin_stream()
             try:

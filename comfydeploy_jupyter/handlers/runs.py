@@ -291,6 +291,8 @@ class RunReply(ReplyModel):
     progress: float = 0.0
     current_node: str | None = None
     current_class: str | None = None
+    step: int = optional("The step of this node, and the number of its steps.", default=0)
+    steps: int = 0
     iterations: list[list[int]] = optional(
         "Of the loops around that node, the outermost first: the iteration that is executed, and"
         " how many there are.",

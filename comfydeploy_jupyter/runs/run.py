@@ -195,7 +195,10 @@ class Run(RunState):
     # -- progress ----------------------------------------------------------------------------
 
     def live(self) -> dict[str, Any]:
-        return UPLOADING if self.record.status == "uploading" else self.live_status.read()
+        if self.record.status == "uploading":
+            return UPLOADING
+        step = self.live_status.current_step()
+        return {**self.live_status.read(), **dict(zip(("step", "steps"), step or (), strict=False))}
 
     def begun(self) -> None:
         """Count the start, and emit the progress from time to time."""

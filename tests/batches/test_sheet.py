@@ -5,14 +5,22 @@ from __future__ import annotations
 import csv
 import io
 import json
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import PIL.Image
 import PIL.ImageChops
+import PIL.ImageDraw
 import pytest
 
+from comfydeploy_jupyter.batches import sheet as sheets
+from comfydeploy_jupyter.batches.plan import Axis
+from comfydeploy_jupyter.graphs.definitions import NodeDefinitions
 from tests.batches.test_batches import create, ended, points
 from tests.helpers.graphs import node, paper, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @pytest.fixture
@@ -130,3 +138,95 @@ async def test_a_sheet_of_prompts_and_of_points_without_pictures(api):
         ["三"],
     ]
     assert PIL.Image.open(io.BytesIO((await sheet(api, batch_id)).body)).width > 100
+
+
+def test_a_sheet_of_many_points_stays_small():
+    found = [
+        sheets.ShownPoint(n, {"1.width": n}, "waiting", "", "", None, [], [], False)
+        for n in range(10_000)
+    ]
+    shown_of = sheets.Shown(found, [], json.dumps(graph()).encode(), None, {}, [], "")
+    known = NodeDefinitions({})
+    axes = [Axis(("seed",), [(n,) for n in range(1000)]), Axis(("x",), [(n,) for n in range(10)])]
+    drawn = sheets.ContactSheet(found, axes, sheets.Words(shown_of, known))
+    picture = drawn.image()
+    assert picture.width * picture.height <= 40_000_000
+    assert PIL.Image.open(io.BytesIO(drawn.encoded("WEBP"))).height <= 16_383
+
+
+ASCII = "".join(map(chr, range(0x20, 0x7F)))
+LETTERS = "éöüßñµ€\u00d7\u2013"
+LATIN = f"{ASCII}…{LETTERS}"
+
+
+def font_file(path: Path, chars: str) -> Path:
+    """Write a font in the format BDF, in which each character has another pattern."""
+    glyphs = []
+    for code in [0, *map(ord, chars)]:
+        rows = "\n".join(f"{(code * 2_654_435_761 >> 3 * row) & 0xFE | 1:02X}" for row in range(8))
+        glyphs.append(
+            f"STARTCHAR u{code:x}\nENCODING {code}\nSWIDTH 500 0\nDWIDTH 9 0\nBBX 8 8 0 0\n"
+            f"BITMAP\n{rows}\nENDCHAR\n"
+        )
+    path.write_text(
+        "STARTFONT 2.1\nFONT -test-test-medium-r-normal--13-130-75-75-c-90-iso10646-1\n"
+        "SIZE 13 75 75\nFONTBOUNDINGBOX 8 8 0 0\nSTARTPROPERTIES 5\nPIXEL_SIZE 13\n"
+        'CHARSET_REGISTRY "ISO10646"\nCHARSET_ENCODING "1"\nFONT_ASCENT 10\nFONT_DESCENT 3\n'
+        f"ENDPROPERTIES\nCHARS {len(glyphs)}\n{''.join(glyphs)}ENDFONT\n"
+    )
+    return path
+
+
+@pytest.fixture
+def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """Return the one folder of fonts of a system; it is empty."""
+    fonts = tmp_path / "fonts"
+    fonts.mkdir()
+    for name in ("XDG_DATA_DIRS", "XDG_DATA_HOME"):
+        monkeypatch.setenv(name, str(tmp_path))
+    forget_fonts()
+    yield fonts
+    forget_fonts()
+
+
+def forget_fonts() -> None:
+    sheets._others.cache_clear()
+    sheets._has.cache_clear()
+
+
+def chosen(text: str) -> tuple[str, str]:
+    """Return the name of the font of a text, and the text that is shown."""
+    font, shown = sheets.lettering(text)
+    return Path(font.path).name if isinstance(font.path, str) else "", shown
+
+
+def test_a_font_is_used_that_has_all_characters(folder):
+    font_file(folder / "DejaVuSans.ttf", LATIN)
+    font_file(folder / "FreeSans.ttf", "日★")
+    font_file(folder / "wqy-microhei.ttc", f"{ASCII}…日本é")
+    assert chosen("Steps: 20 …") == ("", "Steps: 20 …"), "Pillow's own has them"
+    assert chosen(f"No. {LETTERS}") == ("DejaVuSans.ttf", f"No. {LETTERS}")
+    assert chosen("日本, é") == ("wqy-microhei.ttc", "日本, é")
+    assert chosen("e\u0301") == ("DejaVuSans.ttf", "é"), "file names of macOS are decomposed"
+    assert chosen("日本 ß é") == ("wqy-microhei.ttc", "日本 ? é"), "the fewest are missing"
+    assert chosen("★") == ("", "?"), "a font without Latin letters is not used"
+
+
+def test_without_fonts_missing_characters_are_replaced(folder):
+    assert chosen("Größe\u00a0é ñ: 日本\u200b\ufe0f\x1b") == ("", "Gro?e e n: ??")
+    assert chosen(ASCII) == ("", ASCII)
+
+
+def test_lines_of_several_fonts_have_equal_base_lines(folder):
+    """A font with a larger ascent is not drawn lower, and no box is drawn."""
+    font_file(folder / "DejaVuSans.ttf", LATIN)
+    picture = PIL.Image.new("L", (60, 2 * sheets.LINE))
+    draw = PIL.ImageDraw.Draw(picture)
+    sheets._text(draw, (0, 0), ["AE", "é"], "white", "ls")
+    box = picture.getbbox()
+    assert box is not None
+    assert box[3] == sheets.LINE + sheets.ASCENT
+    first = picture.crop((0, 0, 60, sheets.LINE)).getbbox()
+    assert first is not None
+    assert first[3] == sheets.ASCENT
+    assert sheets._width("é") == 9

@@ -12,6 +12,7 @@ import PIL.Image
 import pytest
 from playwright.sync_api import expect
 
+from comfydeploy_jupyter.client import Comfy
 from tests.browser.accessibility import assert_accessible
 from tests.browser.axe import violations
 from tests.helpers.graphs import node, paper, shown
@@ -96,12 +97,11 @@ def test_a_sweep_is_looked_at_starred_downloaded_and_saved(
     assert violations(panel) == []
     assert_accessible(panel)
     saved = lab.root / "sweep-of-test.json"
-    starred = [
-        run["values"]
-        for run in json.loads(saved.read_bytes())["runs"].values()
-        if run.get("starred")
+    starred = [p.values for p in Comfy(lab.url, lab.token).sweep.load(saved).starred]
+    assert [tuple(values.values()) for values in starred] == [
+        (160, "<b>low</b>"),
+        (240, "high"),
     ]
-    assert [tuple(values.values()) for values in starred] == [(160, "<b>low</b>"), (240, "high")]
 
     # downloads
     only.click()

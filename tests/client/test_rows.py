@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 
 from comfydeploy_jupyter.client import Comfy
-from comfydeploy_jupyter.errors import InvalidInputError, UnknownInputError
 from tests.helpers.graphs import declared, node, rows
 
 if TYPE_CHECKING:
@@ -26,6 +25,9 @@ DEFINITIONS = {
 GRAPH = {"1": node("Mix", "LoRA"), "2": node("PreviewImage", images=["1", 0])}
 
 
+BATCH = {"batch_id": "b", "state": "done", "finished_at": "now", "counts": {}, "fraction": 1.0}
+
+
 @pytest.fixture
 def server(small_server: Callable[..., SmallServer]) -> SmallServer:
     uploads = iter(range(99))
@@ -37,6 +39,8 @@ def server(small_server: Callable[..., SmallServer]) -> SmallServer:
         elif route == "upload-file":
             name = f"up{next(uploads)}.png"
             reply.json({"name": name, "subfolder": "", "type": "input", "size": 1, "file_hash": ""})
+        elif route.startswith("batch"):
+            reply.json(BATCH if "/points" not in route else {"points": [], "mark": "0-0"})
         elif (prompt_id := (request.body or {}).get("prompt_id")) is None:
             reply.json({"status": "ok", "machines": []})
         else:
@@ -103,49 +107,11 @@ def test_files_in_rows_of_a_workflow_are_uploaded_by_each_run(
     assert inputs(server)[1] is None
 
 
-def test_a_sweep_varies_rows(comfy: Comfy, server: SmallServer) -> None:
+def test_files_in_rows_of_a_sweep_are_uploaded_once_each(comfy: Comfy, server: SmallServer) -> None:
     picture = Image.new("RGB", (2, 2))
-    ways = [[{"image": picture}], [{"image": picture}, {"strength": 3}], [], [{"image": picture}]]
+    ways = [[{"image": picture}], [{"image": picture}, {"strength": 3}], []]
     sweep = comfy.sweep(GRAPH, {"LoRA.rows": ways}, save=False, progress=False)
-    assert [point.status for point in sweep] == ["success"] * 4
     sent = [[{"image": "up0.png"}], [{"image": "up0.png"}, {"strength": 3}], []]
-    assert sorted(inputs(server), key=str) == sorted(
-        ({"LoRA.rows": each} for each in sent), key=str
-    )
+    (body,) = [request.body for request in server.requests if request.path.endswith("/batch")]
+    assert body["inputs"] == {"LoRA.rows": {"$vary": sent}}
     assert sweep.find({"LoRA.rows": sent[1]}) == [sweep[1]]
-    assert '"strength": 3' in sweep.words.label(sweep[1].values)
-
-
-def test_a_sweep_takes_up_points_whose_rows_it_knows(
-    comfy: Comfy, server: SmallServer, tmp_path: Path
-) -> None:
-    small, large = [{"strength": 1}], [{"strength": 2}, {"strength": 3}]
-    file = tmp_path / "it.json"
-    comfy.sweep(GRAPH, {"LoRA.rows": [small]}, save=file, progress=False)
-    comfy.sweep(GRAPH, {"LoRA.rows": [large, small]}, save=file, progress=False)
-    comfy.sweep(GRAPH, {"LoRA.rows.0.strength": [1, 2]}, save=file, progress=False)
-    assert inputs(server) == [
-        {"LoRA.rows": small},
-        {"LoRA.rows": large},
-        {"LoRA.rows.0.strength": 1},
-        {"LoRA.rows.0.strength": 2},
-    ]
-
-
-def test_wrong_rows_of_a_sweep_are_told_before_it_begins(
-    comfy: Comfy, server: SmallServer, tmp_path: Path
-) -> None:
-    for ways, told in (
-        (
-            [{"strength": 1}],
-            "must be a list with an object for each row, not " + r'\{"strength": 1}',
-        ),
-        ([[{"strenth": 1}]], "row 0 has no field 'strenth'"),
-        ([[{}] * 4], "must have 0 to 3 rows, not 4"),
-    ):
-        with pytest.raises(InvalidInputError, match=told):
-            comfy.sweep(GRAPH, {"LoRA.rows": ways}, progress=False)
-    with pytest.raises(UnknownInputError, match=r"did you mean LoRA\.rows\?"):
-        comfy.sweep(GRAPH, {"LoRA.rws": [[]]}, progress=False)
-    assert inputs(server) == []
-    assert [*tmp_path.iterdir()] == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from .runner import Point, SweepProgress
-from .sweep import Sweep, Sweeps, current_cell
+from .sweep import Batches, Point, Sweep, SweepProgress, Sweeps, current_cell
 
-__all__ = ["Point", "Sweep", "SweepProgress", "Sweeps", "current_cell"]
+__all__ = ["Batches", "Point", "Sweep", "SweepProgress", "Sweeps", "current_cell"]
