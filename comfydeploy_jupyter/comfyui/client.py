@@ -59,6 +59,7 @@ STORE_FACTOR = 4  # factor of the usual timeout for ComfyUI to store an uploaded
 MAX_QUEUE = 256 * 1024**2  # bytes; the queue contains the graphs of all its prompts
 OWN_PROMPT = "comfydeploy_jupyter"  # the key in extra_data of all prompts of this package
 MAX_HISTORY = 16 * 1024**2  # bytes; a history contains the graph and the texts of one prompt
+FAILED_LOOPS = (b'"node_type": "StartLoop"', b'"node_type":"StartLoop"')  # in a history
 JOBS_AT_ONCE = 8  # concurrent requests about prompts
 WORKFLOWS = "workflows"  # the folder of ComfyUI's editor, within that of its user
 MAX_WORKFLOWS = 1000  # files that are listed
@@ -482,13 +483,14 @@ class ComfyUIClient:
     async def history(self, prompt_id: str) -> dict[str, Any] | None:
         """Return ``status`` and ``outputs`` of a prompt that has ended, or None.
 
-        Without ``outputs`` if the response is too large to be read.
+        Without ``outputs`` if the response is too large to be read; with ``prompt``, its graph,
+        only if a loop has failed, since that tells which of its nodes did.
         """
         path = f"/history/{quote(prompt_id, safe='')}"
         text, whole = await self._request("GET", path, limit=MAX_HISTORY, to_the_end=True)
         if not whole:
             return {"status": last_status(text)}
-        reply = await parse_object(text, without_graph=True)
+        reply = await parse_object(text, without_graph=not any(f in text for f in FAILED_LOOPS))
         found = reply.get(prompt_id)
         if found is None:
             return None

@@ -16,13 +16,13 @@ from weakref import WeakSet
 from ..comfyui.client import OWN_PROMPT
 from ..errors import ComfyDeployError
 from ..graphs.dependencies import structure_of
-from ..graphs.formats import START, inputs_of, is_link, without_added
+from ..graphs.formats import inputs_of, is_link, without_added
 from ..graphs.seeds import SeedMode, apply_seeds
 from ..store.database import Repository, reading, writing
 from ..util import jsons, worker
 from ..util.jsons import dumps
 from ..util.times import timestamp_of, utc_now
-from .history import failed_in_loop, read_history
+from .history import read_history
 from .records import RunRecord, add_run
 
 if TYPE_CHECKING:
@@ -133,8 +133,6 @@ def _read(prompt_id: str, entry: Any) -> EditorPrompt | None:
         from_editor=True,
     )
     read_history(record, {"outputs": None, **entry})
-    if record.error is not None and record.error.get("node_type") == START:
-        record.error |= failed_in_loop(graph, entry["status"])
     queued = extra.get("create_time")  # ComfyUI before 0.3.76 does not report it
     record.created_at = record.started_at or utc_now()
     if isinstance(queued, (int, float)) and 0 < queued < 1e13:

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..comfyui.memory import is_out_of_memory, with_advice
 from ..graphs.dependencies import sources_of
-from ..graphs.formats import AnyGraph, class_of, inputs_of, mapping
+from ..graphs.formats import START, class_of, inputs_of, mapping, without_added
 from ..graphs.loops import loop_bodies
 from ..util.times import timestamp_of
 from .loops import outputs_of_nodes
@@ -45,6 +45,8 @@ def read_history(record: RunRecord, entry: dict[str, Any]) -> None:
     else:
         record.status = "failed"
         record.error = node_error(messages.get("execution_error", {}))
+        if record.error.get("node_type") == START:
+            record.error |= _failed_in_loop(entry, messages)
     _read_times(record, messages)
 
 
@@ -59,15 +61,19 @@ def _messages(status: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return messages
 
 
-def failed_in_loop(graph: AnyGraph, status: dict[str, Any]) -> dict[str, Any]:
+def _failed_in_loop(entry: dict[str, Any], messages: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Return id and class of the node that failed in a loop, by the values that it got.
 
-    A history names only the node that starts the loop. Empty if several nodes may be meant.
+    A history names only the node that starts the loop. Empty if several nodes may be meant, or if
+    the entry has no graph.
     """
-    names = {*mapping(_messages(status).get("execution_error", {}).get("current_inputs"))}
-    classes = {node_id: class_of(node) for node_id, node in graph.items()}
-    looped = loop_bodies(classes, sources_of(graph))
-    found = [node_id for node_id in looped if names and {*inputs_of(graph[node_id])} == names]
+    names = {*mapping(messages.get("execution_error", {}).get("current_inputs"))}
+    prompt = entry.get("prompt")
+    graph = mapping(prompt[2] if isinstance(prompt, list) and len(prompt) > 2 else None)
+    nodes = {key: without_added(node) for key, node in graph.items() if isinstance(node, dict)}
+    classes = {node_id: class_of(node) for node_id, node in nodes.items()}
+    looped = loop_bodies(classes, sources_of(nodes)) if names else ()
+    found = [node_id for node_id in looped if {*inputs_of(nodes[node_id])} == names]
     return {"node_id": found[0], "node_type": classes[found[0]]} if len(found) == 1 else {}
 
 

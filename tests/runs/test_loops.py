@@ -172,6 +172,38 @@ async def test_no_reader_sees_the_id_of_a_copy() -> None:
     assert run.live_status.with_culprit(other) == other
 
 
+@pytest.mark.parametrize("separators", [None, (",", ":")])
+async def test_a_failure_that_only_the_history_tells_names_the_node(separators) -> None:
+    graph = {
+        "1": {"class_type": "StartLoop", "inputs": {}},
+        "2": {"class_type": "Sampler", "inputs": {"latent": ["1", 3]}, "_loop_body": True},
+        "4": {"class_type": "EndLoop", "inputs": {"saved": ["2", 0]}},
+    }
+    told = {"node_id": "1", "node_type": "StartLoop", "current_inputs": {"latent": [1]}}
+    status = {"status_str": "error", "messages": [["execution_error", told]]}
+
+    async def history(request: web.Request) -> web.Response:
+        entry = {"prompt": [0, "p", graph, {}, []], "outputs": {}, "status": status}
+        return web.Response(text=json.dumps({"p": entry}, separators=separators))
+
+    app = web.Application()
+    app.add_routes([web.get("/history/p", history)])
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    client = ComfyUIClient(f"http://127.0.0.1:{runner.addresses[0][1]}", timeout=10)
+    try:
+        entry = await client.history("p")
+        record = RunRecord("p", "local", "s", created_at="2026-01-01T00:00:00.000Z")
+        read_history(record, entry)
+        assert (record.error["node_id"], record.error["node_type"]) == ("2", "Sampler")
+        told["node_type"] = "Other"
+        assert "prompt" not in await client.history("p"), "the graph is not parsed"
+    finally:
+        await client.close()
+        await runner.cleanup()
+
+
 async def test_the_next_attempt_begins_again() -> None:
     """ComfyUI was killed in the second iteration, and executes the run again."""
     comfyui = ComfyUI(3, 2, fails_at=(1, 1))
