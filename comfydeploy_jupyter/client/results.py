@@ -119,9 +119,9 @@ class OutputFile:
     preview_id: str = field(repr=False, compare=False)
     width: int | None = field(repr=False, compare=False)
     height: int | None = field(repr=False, compare=False)
-    prompt_id: str
+    prompt_id: str = field(compare=False)
     """The run that made it."""
-    index: int
+    index: int = field(compare=False)
     """Its place among the files of the same kind of its node, from 0."""
     _server: Server = field(repr=False, compare=False)
     _address: str = field(repr=False, compare=False)
