@@ -183,7 +183,8 @@ class OutputFile:
     def thumbnail(self, side: int = 384) -> bytes:
         """Return a small copy of a picture as WebP, made by the server.
 
-        Raises InvalidRequestError if the file is not a picture.
+        Of another file, it is one of the picture that ComfyUI says shows it, see `preview_id`.
+        Raises InvalidRequestError if there is none.
 
         Parameters
         ----------
@@ -191,6 +192,8 @@ class OutputFile:
             Its longest side, pixels, 16 to 1024.
         """
         address = f"{self._address}&thumbnail={side}"
+        if self.medium != "image" and not self.is_hdr and self.preview_id not in ("", self.id):
+            address += f"&preview={self.preview_id}"
         with self._server.request("GET", address) as response:
             return response.content
 

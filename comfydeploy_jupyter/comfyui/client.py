@@ -614,16 +614,16 @@ class ComfyUIClient:
 
     @contextlib.asynccontextmanager
     async def view(
-        self, query: Mapping[str, str], headers: Mapping[str, str]
+        self, query: Mapping[str, str], headers: Mapping[str, str], path: str = "/view"
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Request an output or input file; the caller streams the response."""
+        """Request an output or input file, or an asset; the caller streams the response."""
         try:
             "".join(query.values()).encode()
         except UnicodeEncodeError:  # aiohttp would request another name, without these characters
             raise InvalidRequestError.of_field("filename", "is not valid Unicode text") from None
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=CHUNK_TIMEOUT)
         requesting = self.session.get(
-            f"{self.url}/view",
+            f"{self.url}{path}",
             params=dict(query),
             headers={"Accept-Encoding": "identity", **headers},
             timeout=timeout,

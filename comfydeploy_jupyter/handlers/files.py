@@ -76,6 +76,11 @@ class ViewQuery(MachineQuery):
     thumbnail: Annotated[int, Field(ge=16, le=1024)] | None = optional(
         "The longer side of a small copy of a picture, in pixels.", 256
     )
+    preview: Annotated[str, Field(pattern=r"^[0-9A-Za-z_-]{1,64}$")] | None = optional(
+        "With `thumbnail`: the asset of ComfyUI that shows the file, the `preview_id` of an output."
+        " The copy is one of this asset.",
+        "b0f3c1d2-6c1e-4f27-9a51-0d1c0f1e2a3b",
+    )
     opaque: bool = optional(
         "Whether to send a picture upright and without its transparency, as PNG: the colours that"
         " `LoadImage` reads, also where a mask hides them. Not together with `thumbnail`.",
@@ -240,7 +245,10 @@ class ViewHandler(Handler):
         self.set_header("Content-Type", self._type)
         self.set_header("Content-Disposition", "inline")
         source: BinaryIO
-        if file is None:
+        is_asset = query.preview is not None and side is not None
+        if file is not None and is_asset:
+            await asyncio.to_thread(file.close)
+        if file is None or is_asset:
             machine = self.services.machines.get(query.machine)
             source = io.BytesIO(await self._fetch(await machine.ready(), query))
         else:
@@ -261,7 +269,11 @@ class ViewHandler(Handler):
         await self.finish(content, set_content_type=self._type)
 
     async def _fetch(self, client: ComfyUIClient, query: ViewQuery) -> bytes:
-        async with client.view(_address(query), {}) as answer:
+        if query.preview is None or query.thumbnail is None:
+            viewing = client.view(_address(query), {})
+        else:
+            viewing = client.view({}, {}, path=f"/api/assets/{query.preview}/content")
+        async with viewing as answer:
             _check(client, answer.status, query)
             parts, size = [], 0
             async for part in answer.content.iter_chunked(CHUNK):
@@ -382,6 +394,9 @@ def _check(client: ComfyUIClient, status: int, query: ViewQuery) -> None:
     """Raise the error for the status of ComfyUI's response, if it is an error."""
     if status in (400, 403, 404):
         name = f"{query.subfolder}/{query.filename}" if query.subfolder else query.filename
+        if query.preview is not None and query.thumbnail is not None:
+            text = f"this ComfyUI has no asset {query.preview} that shows {name}"
+            raise NotFoundError.of_field("preview", text)
         raise NotFoundError(
             f"{name} is not in the {query.type} folder of this ComfyUI",
             details={"field": "filename"},

@@ -348,6 +348,12 @@ class ShownFile(ReplyModel):
         "The query of the route `view`.", "filename=example_00001_.png&subfolder=&type=output"
     )
     small: bool = required("Whether `view` can make a `thumbnail`, if it is a picture.", True)
+    preview: str = optional(
+        "If it is no picture, the asset of ComfyUI that shows it, for `preview` of the route"
+        " `view`; else empty.",
+        "",
+        default="",
+    )
     width: int | None = required("Pixels, if they are known.", 512)
     height: int | None = Field(examples=[512])
 

@@ -114,11 +114,15 @@ def shown_file(file: NodeFile, machine: str) -> dict[str, Any]:
     place = {"filename": file.filename, "subfolder": file.subfolder, "type": file.type}
     if machine != "local":
         place["machine"] = machine
+    kind = _kind(file.filename)
+    # of pictures, the server makes copies itself
+    is_shown = kind not in {"image", "hdr"} and file.preview_id != file.id
     return {
         "name": file.filename,
-        "kind": _kind(file.filename),
+        "kind": kind,
         "query": urlencode(place, errors="replace"),
         "small": media_type(file.filename) not in WEB_ONLY,
+        "preview": file.preview_id if is_shown else "",
         "width": file.width,
         "height": file.height,
     }

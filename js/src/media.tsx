@@ -13,6 +13,7 @@ import { RouteError, type Transport } from "./transport.ts";
 
 const SMALL = 768; // pixels of the largest copies that the page keeps; larger ones are like whole files
 const KEPT = 200; // small copies that the page keeps
+const PREVIEW = 192; // pixels of a copy beside the name of a file
 const LARGEST_MODEL = 64 << 20; // bytes; larger ones would need too much memory and time of the page
 const TURNABLE = /\.(glb|gltf|ply)$/i;
 
@@ -308,6 +309,7 @@ export function Tile({ media, file, children }: FileProps & { children?: Compone
   const [bytes, setBytes] = useState("");
   const [isOpen, setOpen] = useState(false);
   const [problem, setProblem] = useState("");
+  const [hasPreview, setPreview] = useState(Boolean(file.preview));
   const isSeen = useSeen(ref);
   const wasOpen = useRef(false);
   useEffect(() => {
@@ -335,7 +337,18 @@ export function Tile({ media, file, children }: FileProps & { children?: Compone
   }
   return (
     <div class="cd-tile" ref={ref} title={describe(file)}>
-      <Icon name={ICONS[file.kind] ?? ICONS.file} />
+      {hasPreview ? (
+        <Picture
+          media={media}
+          query={`${file.query}&preview=${file.preview}`}
+          side={PREVIEW}
+          alt=""
+          class="cd-preview"
+          failed={() => setPreview(false)}
+        />
+      ) : (
+        <Icon name={ICONS[file.kind] ?? ICONS.file} />
+      )}
       <span class="cd-cut cd-grow">{nameOf(file)}</span>
       <span class="cd-faint">{[sizeText(file), bytes].filter(Boolean).join(" · ")}</span>
       <Download media={media} file={file} text="" />

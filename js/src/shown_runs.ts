@@ -9,6 +9,8 @@ export type ShownFile = {
   query: string;
   /** False if the server makes no small copy of the picture. */
   small: boolean;
+  /** The asset of ComfyUI that shows a file that is no picture; empty if there is none. */
+  preview?: string;
   /** Pixels, if they are known. */
   width: number | null;
   height: number | null;

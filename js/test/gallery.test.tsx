@@ -67,6 +67,25 @@ test("pairs are compared, and their pictures are not shown twice", async (t) => 
   assert.equal(el.querySelectorAll(".cd-picture-button").length, 1);
 });
 
+test("a file that is no picture is shown by the asset that shows it", async (t) => {
+  const model = file("a.fbx", { kind: "3d", preview: "b0cd" });
+  const files = [model, file("b.fbx", { kind: "3d" })];
+  const { el, transport } = await show(t, outputOf(...files), () => new Blob(["x"]));
+  const [first, second] = el.querySelectorAll<HTMLElement>(".cd-tile");
+  assert.equal(second?.querySelector("img"), null);
+  const picture = find<HTMLImageElement>(first as HTMLElement, "img.cd-preview");
+  assert.match(picture.src, /^blob:/);
+  const asked = transport.take("view").map(({ query }) => query);
+  assert.deepEqual(
+    asked.filter((query) => query?.preview).map((query) => [query?.filename, query?.preview]),
+    [["a.fbx", "b0cd"]],
+  );
+  picture.dispatchEvent(new Event("error"));
+  await wait(60);
+  assert.equal(first?.querySelector("img"), null, "ComfyUI does not have it any more");
+  assert.ok(first?.querySelector(".fa, svg"));
+});
+
 test("a model is shown in 3D on a click; errors are shown in its tile", async (t) => {
   let reply: unknown;
   const models = [file("a.glb", { kind: "3d" }), file("b.spz", { kind: "3d" })];

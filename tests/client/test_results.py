@@ -207,6 +207,17 @@ def test_the_size_of_an_asset_is_known_without_its_content(wrong):
     assert first == other == old, "the ids are those of one run"
 
 
+def test_a_small_copy_of_a_file_that_is_no_picture_is_of_the_asset_that_shows_it(small_server):
+    server = small_server(lambda request, reply: reply.raw(b"copy", content_type="image/webp"))
+    names = ["a.png", "a.exr", "a.glb", "a.mp4"]
+    items = [of_asset(filename=name) for name in names]
+    items.append(of_asset(filename="own.glb", id="b0cd"))
+    for file in Result(Server(server.url), reply_with({"9": {"files": items}})).files:
+        assert file.thumbnail(64) == b"copy"
+    previews = [request.query.get("preview") for request in server.requests]
+    assert previews == [None, None, "b0cd", "b0cd", None]
+
+
 def test_ids_that_cannot_be_of_assets_are_ignored():
     for wrong in (None, 3, "", "../a", "a b", "x" * 65, ["a"], {"a": 1}, "ä"):
         (file,) = Result(

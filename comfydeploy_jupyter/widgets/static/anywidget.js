@@ -96,10 +96,10 @@ async function fromServer() {
   const { baseUrl } = pageConfig();
   if (!baseUrl) return null;
   try {
-    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"f07e46f3552d5cbc"}`;
+    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"df73d3c30848d206"}`;
     const reply = await fetch(url, { headers: pageHeaders() });
     const text = reply.ok ? await reply.text() : "";
-    return text.startsWith(`// ${"f07e46f3552d5cbc"} `) ? text : null;
+    return text.startsWith(`// ${"df73d3c30848d206"} `) ? text : null;
   } catch {
     return null;
   }
@@ -128,9 +128,9 @@ function panels(model) {
   const page = globalThis;
   page[LOADED] ??= {};
   const loaded = page[LOADED];
-  loaded["f07e46f3552d5cbc"] ??= load(model);
-  loaded["f07e46f3552d5cbc"].catch(() => delete loaded["f07e46f3552d5cbc"]);
-  return loaded["f07e46f3552d5cbc"];
+  loaded["df73d3c30848d206"] ??= load(model);
+  loaded["df73d3c30848d206"].catch(() => delete loaded["df73d3c30848d206"]);
+  return loaded["df73d3c30848d206"];
 }
 function render({ model, el }) {
   let end = () => {
