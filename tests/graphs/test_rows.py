@@ -15,7 +15,13 @@ from comfydeploy_jupyter.graphs.definitions import NodeDefinitions
 from comfydeploy_jupyter.graphs.diff import diff_graphs
 from comfydeploy_jupyter.graphs.export import python_script, variable_names
 from comfydeploy_jupyter.graphs.form import with_rows, workflow_form
-from comfydeploy_jupyter.graphs.inputs import apply_inputs, check_inputs, contract_of
+from comfydeploy_jupyter.graphs.inputs import (
+    apply_inputs,
+    check_inputs,
+    contract_of,
+    file_names_in,
+    load_files,
+)
 from comfydeploy_jupyter.graphs.ui_to_api import ui_to_api
 from comfydeploy_jupyter.graphs.validation import validate_prompt
 from tests.helpers.graphs import combo, declared, node, rows, saved
@@ -285,3 +291,19 @@ def test_a_primitive_without_a_value_has_none_before_the_rows_are_made(
     links = [[7, 3, 0, 1, 0, "FLOAT"], [8, 3, 0, 2, 0, "FLOAT"]]
     made = ui_to_api({"nodes": [*loads, primitive], "links": links}, DEFINITIONS).graph
     assert [made[key]["inputs"]["loras.0.strength"] for key in ("1", "2")] == strengths
+
+
+def test_files_in_rows_get_loaders_like_others() -> None:
+    inner = rows(0, 2, mask=["IMAGE", {}])
+    loader = declared(image=["COMBO", {"options": ["a.png"], "image_upload": True}])
+    mix = declared(rows=rows(0, 3, image=["IMAGE", {}], inner=inner))
+    known = in_schema_3({"Mix": mix, "LoadImage": loader})
+    given = {"Mix.rows": [{"image": "a.png"}, {"inner": [{"mask": "b.png"}]}, {"image": ""}]}
+    applied = apply_inputs({"1": node("Mix", "Mix")}, given, definitions=known)
+    graph = load_files(applied, known).graph
+    assert graph["1"]["inputs"] == {
+        "rows.0.image": ["1.rows.0.image", 0],
+        "rows.1.inner.0.mask": ["1.rows.1.inner.0.mask", 0],
+    }
+    assert graph["1.rows.1.inner.0.mask"]["inputs"] == {"image": "b.png"}
+    assert file_names_in(graph) == {"a.png", "b.png"}, "a pool copies these to its machine"
