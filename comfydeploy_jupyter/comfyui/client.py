@@ -483,8 +483,8 @@ class ComfyUIClient:
     async def history(self, prompt_id: str) -> dict[str, Any] | None:
         """Return ``status`` and ``outputs`` of a prompt that has ended, or None.
 
-        Without ``outputs`` if the response is too large to be read; with ``prompt``, its graph,
-        only if a loop has failed, since that tells which of its nodes did.
+        Without ``outputs`` if the response is too large to be read. A large one has its graph only
+        if a loop has failed, since that tells which of its nodes did.
         """
         path = f"/history/{quote(prompt_id, safe='')}"
         text, whole = await self._request("GET", path, limit=MAX_HISTORY, to_the_end=True)
