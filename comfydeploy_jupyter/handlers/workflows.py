@@ -368,6 +368,16 @@ class Exported(Success):
     warnings: list[str] = required("What the conversion has lost.", [])
 
 
+Structure = Annotated[
+    str,
+    Field(
+        description="The hash by which `runs` and `runs/cards` select the runs of this workflow,"
+        " whatever their values.",
+        examples=["0123456789abcdef0123456789abcdef"],
+    ),
+]
+
+
 class OutlinedNode(ReplyModel):
     """A node in words."""
 
@@ -381,6 +391,7 @@ class Outline(Success):
     """What people see of a workflow."""
 
     title: str = required("The name of the stored workflow or file; empty for a graph.", "Portrait")
+    structure: Structure
     nodes: list[OutlinedNode] = required("The nodes in API format, in the order of execution.")
     picture: dict[str, Any] = required(
         "Boxes of the nodes, links and groups of `graph`, and of each subgraph by its id.", {}
@@ -777,11 +788,7 @@ class WorkflowForm(Success):
     outputs: list[str] = required(
         "The ids of the nodes whose outputs the author shows; empty for all.", []
     )
-    structure: str = required(
-        "The hash by which `runs` and `runs/cards` select the runs of this workflow, whatever their"
-        " values.",
-        "0123456789abcdef0123456789abcdef",
-    )
+    structure: Structure
     problems: dict[str, str] = required(
         "By the key of a field, what is wrong with its value.", {"1.width": "must be at least 1"}
     )

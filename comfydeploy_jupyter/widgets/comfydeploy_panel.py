@@ -80,7 +80,7 @@ class ComfyDeployPanel(Panel):
         folder = Path(directory)
         self._make: dict[str, Callable[[], Panel]] = {
             "Run": lambda: RunPanel(workflow, self, machine=self.machine, directory=folder),
-            "Workflows": lambda: WorkflowPanel(comfy=self, run=self.show, directory=folder),
+            "Workflows": lambda: WorkflowPanel(comfy=self, run=self.run_panel, directory=folder),
             # the machine is chosen on top
             "Files": lambda: UploadPanel(self, machine=self.machine, choose_machine=False),
             "Tunnel": lambda: TunnelPanel(comfy=self),
@@ -92,6 +92,7 @@ class ComfyDeployPanel(Panel):
         self.run_panel.observe(lambda _: self._remember(), "kept")
         for name in TABS[1:]:  # they are light, and then need no kernel
             self._in_tab(name)
+        self.workflow_panel.observe(lambda _: self.set_trait("tab", "Run"), "run_requests")
         self.observe(lambda change: self.attempt(self._in_tab, change["new"]), "tab")
         self.observe(lambda change: self._direct(change["new"]), "machine")
         self.observe(lambda _: self._remember(), "summary")

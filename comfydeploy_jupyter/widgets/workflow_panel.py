@@ -19,6 +19,7 @@ from ..errors import ConflictError, InvalidRequestError
 from ..graphs.outline import graph_rows
 from ..util.markup import html_table
 from .panel import Panel
+from .run_panel import RunPanel
 
 if TYPE_CHECKING:
     import os
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from ..client import Comfy
     from ..client.server import Server
     from ..client.workflows import Workflows
-    from .run_panel import RunPanel
 
 MAX_VERSIONS = 1000
 
@@ -66,9 +66,9 @@ class WorkflowPanel(Panel):
         The stored workflow that is shown first.
     cloud : bool
         Whether to show the workflows of ComfyDeploy instead of those of the server.
-    run : callable, optional
-        Called with a workflow that the user wants to run; returns the panel that shows it. By
-        default this panel has a tab for that.
+    run : RunPanel or callable, optional
+        The panel that runs the open workflow, or a function that is called with it and returns the
+        panel that shows it. By default this panel has a tab for that.
     directory : path
         The folder whose workflow files are listed, and that exported files are written to; default
         the folder of the notebook.
@@ -96,6 +96,8 @@ class WorkflowPanel(Panel):
     # what the last validation has found
     validation = t.Dict(None, allow_none=True).tag(sync=True)
     runs_elsewhere = t.Bool().tag(sync=True)
+    # the id of the panel that runs workflows, if this one was given it
+    runner = t.Unicode().tag(sync=True)
     # increases when the open workflow is to be run by another panel
     run_requests = t.Int().tag(sync=True)
 
@@ -106,20 +108,24 @@ class WorkflowPanel(Panel):
         *,
         workflow_id: str | None = None,
         cloud: bool = False,
-        run: Callable[[Workflow], RunPanel] | None = None,
+        run: RunPanel | Callable[[Workflow], RunPanel] | None = None,
         directory: str | os.PathLike[str] = ".",
         **kwargs: Any,
     ) -> None:
         self._run = run
-        self._runner: RunPanel | None = None  # the panel in which it was run last
+        # the panel in which it was run last
+        self._runner = run if isinstance(run, RunPanel) else None
         self._lock = threading.RLock()
         self._asked = 0  # the number of the last request to open a workflow
         self._loaded: tuple[object, Workflow | None] = None, None
         folder = str(Path(directory).expanduser().absolute())
-        traits = {"cloud": cloud, "directory": folder, "runs_elsewhere": run is not None}
+        traits: dict[str, Any] = {"cloud": cloud, "directory": folder}
+        traits["runs_elsewhere"] = run is not None
+        traits["runner"] = "" if self._runner is None else self._runner.model_id
         super().__init__(comfy, **traits, **kwargs)
         self.observe(lambda _: self.start(self._remember), ["workflow_id", "version", "source"])
-        self.observe(lambda _: self.start(self.run), "run_requests")
+        if self._runner is None:  # else the page shows it there
+            self.observe(lambda _: self.start(self.run), "run_requests")
         if workflow is not None:
             self.open_file(workflow)
         elif workflow_id is not None:
@@ -178,8 +184,12 @@ class WorkflowPanel(Panel):
             return
         if self._run is None:
             self.tab = "Run"
-        else:
+        elif not isinstance(self._run, RunPanel):
             self._runner = self._run(workflow)
+        else:
+            is_stored = self.workflow_id and not self.source
+            self._run.show(self.workflow_id if is_stored else workflow, self.version)
+            self.run_requests += 1
 
     def validate(self) -> None:
         """Validate the open workflow, like the button *Validate*; `validation` is the result."""

@@ -352,7 +352,7 @@ def written_value(field: FormField | None, value: Any) -> str:
 async def read_outline(
     machine: Machine, *, workflow_api: dict[str, Any] | None, workflow: dict[str, Any] | None
 ) -> dict[str, Any]:
-    """Return ``nodes``, ``picture`` and ``warnings`` of a workflow."""
+    """Return ``structure``, ``nodes``, ``picture`` and ``warnings`` of a workflow."""
     definitions = await machine.definitions()
     return await worker.run(_outline, definitions, workflow_api, workflow)
 
@@ -367,7 +367,12 @@ def _outline(
         for title, kind, node_id, inputs in graph_rows(graph)
     ]
     picture = picture_of(graph if ui is None else ui)
-    return {"nodes": packed(nodes), "picture": packed(picture), "warnings": packed(warnings or [])}
+    return {
+        "structure": structure_of(graph),
+        "nodes": packed(nodes),
+        "picture": packed(picture),
+        "warnings": packed(warnings or []),
+    }
 
 
 async def read_diff(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:

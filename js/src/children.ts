@@ -2,14 +2,18 @@
 
 import { h } from "./dom.ts";
 import { messageOf } from "./format.ts";
-import type { Model } from "./model.ts";
+import { type Model, Subscriptions } from "./model.ts";
 
 /** What a panel can do with the widgets that belong to it. */
 export type Children = {
   /** Show a widget in an element; return what removes it. */
   show(id: string, root: HTMLElement): () => void;
-  /** Set a trait of a widget, if it has this trait. */
-  set(id: string, name: string, value: unknown): void;
+  /** Set traits of a widget, those that it has. */
+  set(id: string, values: Record<string, unknown>): void;
+  /** Return traits of a widget. */
+  get(id: string, names: string[]): Promise<Record<string, unknown>>;
+  /** Call an action on each change of a trait; return what ends that. */
+  follow(id: string, name: string, action: () => void): () => void;
 };
 
 type Manager = { get_model?(id: string): Promise<Model> };
@@ -46,15 +50,37 @@ export function childrenOf(
         root.replaceChildren();
       };
     },
-    set(id, name, value) {
+    set(id, values) {
       find(id).then(
         (found) => {
-          if (found.get(name) === undefined || found.get(name) === value) return;
-          found.set(name, value);
+          for (const [name, value] of Object.entries(values)) {
+            const present = found.get(name);
+            if (present !== undefined && present !== value) found.set(name, value);
+          }
           found.save_changes();
         },
         () => {}, // it is not shown either
       );
+    },
+    async get(id, names) {
+      const found = await find(id);
+      return Object.fromEntries(names.map((name) => [name, found.get(name)]));
+    },
+    follow(id, name, action) {
+      let events: Subscriptions | null = null;
+      let isOver = false;
+      find(id).then(
+        (found) => {
+          if (isOver) return;
+          events = new Subscriptions(found);
+          events.on(`change:${name}`, action);
+        },
+        () => {}, // as above
+      );
+      return () => {
+        isOver = true;
+        events?.end();
+      };
     },
   };
 }

@@ -33,11 +33,13 @@ for (const [newest, end] of [
     t.after(remove);
     await until(() => server.asked.some(({ path }) => path === "workflows"));
     await tick();
+    named(el, "More actions").click();
+    await tick();
     named(el, "Copy link for a colleague").click();
     // the page of the test has no clipboard: the address is said instead
-    await until(() => el.querySelector(".cd-whole") !== null);
+    await until(() => find(el, ".cd-state").textContent !== "Ready");
     assert.equal(
-      find(el, ".cd-whole").textContent,
+      find(el, ".cd-state").textContent,
       `http://jupyter.test/lab/user/comfyui-deploy/${end}`,
     );
   });

@@ -116,6 +116,7 @@ test("progress has a number and a time, for the run and for the node", async (t)
     step: 3,
     steps: 20,
     node: "3",
+    nodes: {},
     since: now - 12_200,
     left: 75,
     leftAt: now,

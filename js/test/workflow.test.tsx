@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import test, { type TestContext } from "node:test";
 import { signal } from "@preact/signals";
 import { render } from "preact";
+import type { Children } from "../src/children.ts";
 import { WorkflowPanel, type WorkflowTraits } from "../src/panels/workflow.tsx";
 import { localTraits } from "../src/state/traits.ts";
 import type { Transport, Upload } from "../src/transport.ts";
@@ -23,7 +24,8 @@ const NODES = [
   { id: "2", title: "Preview", class_type: "PreviewImage", inputs: "" },
 ];
 const GRAPH = { name: "", nodes: [], links: [], groups: [], left_out: 0 };
-const OUTLINE = { title: "", nodes: NODES, picture: { graph: GRAPH, subgraphs: {} }, warnings: [] };
+const PICTURE = { graph: GRAPH, subgraphs: {} };
+const OUTLINE = { title: "", structure: "", nodes: NODES, picture: PICTURE, warnings: [] };
 const TRAITS: WorkflowTraits = {
   server: {},
   workflow_id: "",
@@ -38,6 +40,7 @@ const TRAITS: WorkflowTraits = {
   format: "api",
   validation: null,
   runs_elsewhere: true,
+  runner: "",
   run_requests: 0,
 };
 
@@ -45,6 +48,7 @@ async function show(
   t: TestContext,
   given: Partial<WorkflowTraits> = {},
   more: Record<string, unknown> = {},
+  child?: Children,
 ) {
   const asked: [string, Record<string, unknown>][] = [];
   const replies: Record<string, unknown> = {
@@ -62,19 +66,31 @@ async function show(
     if (reply instanceof Error) throw reply;
     return typeof reply === "function" ? reply(body) : reply;
   };
+  let told: ((event: object) => void) | null = null;
   const transport = {
     base: "http://jupyter.test/",
     get: answer,
     post: answer,
     request: (_: string, path: string, { body }: { body: Record<string, unknown> }) =>
       answer(path, body),
+    async *events() {
+      for (;;)
+        yield await new Promise((resolve) => {
+          told = resolve;
+        });
+    },
     send: (path: string, { file }: Upload) => answer(path, { file: file.name }),
   } as unknown as Transport;
   const traits = localTraits<WorkflowTraits>({ ...TRAITS, ...given });
   const el = document.createElement("div");
   document.body.replaceChildren(el);
   render(
-    <WorkflowPanel transport={transport} traits={traits} kernel={signal("there" as const)} />,
+    <WorkflowPanel
+      transport={transport}
+      traits={traits}
+      kernel={signal("there" as const)}
+      {...(child && { child })}
+    />,
     el,
   );
   t.after(() => render(null, el));
@@ -86,7 +102,12 @@ async function show(
     await tick();
   };
   const last = (path: string) => asked.filter(([each]) => each === path).at(-1)?.[1];
-  return { el, list, traits, asked, click, last, replies };
+  const tell = async (event: string, data: object) => {
+    await until(() => told !== null);
+    told?.({ event, data: { event, data } });
+    await tick();
+  };
+  return { el, list, traits, asked, click, last, replies, tell };
 }
 
 test("the list has stored workflows and files, and keys choose in it", async (t) => {
@@ -236,6 +257,73 @@ test("it validates, compares and saves with the values under Run, and asks to ru
   assert.deepEqual([workflow_api, said], [TEXT, "first"]);
   await click("Run …");
   assert.equal(traits.run_requests.value, 1);
+});
+
+test("the values of the panel that runs the open workflow are saved, not those of another", async (t) => {
+  const runner: Record<string, unknown> = { shown_workflow: null, values: { "1.seed": "7" } };
+  const child = {
+    get: async () => ({ ...runner }),
+    set: (_: string, values: object) => Object.assign(runner, values),
+  } as unknown as Children;
+  const { traits, click, last, el } = await show(
+    t,
+    { workflow_id: "a", title: "Sky", runner: "r1", tab: "Save" },
+    { "workflow/convert": { workflow_api: TEXT }, workflow: { id: "a", new_version: false } },
+    child,
+  );
+  const save = async () => {
+    await until(() => el.textContent.includes("version 2 of 2"));
+    find<HTMLButtonElement>(el, "[role=tabpanel]:not([hidden]) .cd-primary").click();
+    await tick();
+    return last("workflow/convert");
+  };
+  const asked = { workflow_id: "a", version: 2, to: "api", text: true };
+  assert.deepEqual(await save(), asked);
+  await click("Run …");
+  const { source } = runner.shown_workflow as { source: object };
+  assert.deepEqual([source, runner.values], [{ workflow_id: "a", version: 2 }, {}]);
+  runner.values = { "1.seed": "9" };
+  assert.deepEqual(await save(), { ...asked, inputs: { "1.seed": "9" } });
+  await click("Run …");
+  assert.deepEqual([runner.values, traits.run_requests.value], [{ "1.seed": "9" }, 2]);
+  runner.shown_workflow = { source: { workflow_id: "a", version: 1 } };
+  assert.deepEqual(await save(), asked);
+});
+
+test("nodes of a run that goes on are marked, and then as it has ended", async (t) => {
+  const boxes = ["1", "2", "3"].map((id, place) => ({
+    ...{ id, title: id, kind: "", mode: "", subgraph: "", color: "", ins: [], outs: [] },
+    box: [200 * place, 0, 100, 50],
+  }));
+  const picture = { graph: { ...GRAPH, nodes: boxes }, subgraphs: {} };
+  const record = { prompt_id: "p", status: "running", created_at: "2026-01-01T00:00:00Z" };
+  const known = { ...record };
+  const { el, tell } = await show(
+    t,
+    { workflow_id: "a", title: "Sky" },
+    {
+      "workflow/outline": { ...OUTLINE, structure: "s", picture },
+      runs: ({ structure, status }: Record<string, unknown>) =>
+        structure === "s" && status === "running" && known.status === "running" ? [record] : [],
+      "check-status": () => known,
+    },
+  );
+  const marks = () =>
+    ["1", "2", "3"].map(
+      (id) => el.querySelector(`[data-id="${id}"]`)?.getAttribute("data-mark") ?? "",
+    );
+  await until(() => el.querySelectorAll("[data-id]").length === 3);
+  await new Promise((resolve) => setTimeout(resolve, 150)); // effects come after a frame
+  scrollEverywhere();
+  await tell("execution_cached", { nodes: ["1"] });
+  await tell("executing", { node: "2" });
+  await until(() => String(marks()) === "done,running,");
+  await tell("executing", { node: "3" });
+  await until(() => String(marks()) === "done,done,running");
+  known.status = "failed";
+  const error = { node_id: "3", message: "no" };
+  await tell("result", { ...known, cached_nodes: ["1"], node_times: { 2: 0.1 }, error });
+  await until(() => String(marks()) === "done,done,failed");
 });
 
 test("a server that fails keeps what is shown, and an older answer is dropped", async (t) => {

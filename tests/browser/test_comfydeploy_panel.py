@@ -52,7 +52,8 @@ def test_state_on_top_and_tabs_below(
     open_notebook: Any, lab: JupyterProcess, second_machine: str, theme: str
 ) -> None:
     stored = f"Sunset {uuid.uuid4().hex[:6]}"
-    Comfy(lab.url, lab.token).workflows.save(SUNSET, stored)
+    comfy = Comfy(lab.url, lab.token)
+    comfy.workflows.save(SUNSET, stored)
     opened = open_notebook(PANEL, theme=theme)
     page, panel = opened.page, opened.panel.first
 
@@ -86,6 +87,14 @@ def test_state_on_top_and_tabs_below(
     panel.get_by_role("button", name="Run", exact=True).click()
     expect(panel.locator(".comfydeploy-gallery img").first).to_be_visible()
     assert_accessible(panel)
+
+    panel.get_by_label("Width", exact=True).fill("288")
+    tab("Workflows").click()
+    panel.get_by_role("tab", name="Save", exact=True).click()
+    panel.get_by_role("button", name="Save", exact=True).locator("visible=true").click()
+    expect(panel.get_by_text("version 2 of 2")).to_be_visible()
+    saved = comfy.workflows.list(stored)[0].load()
+    assert saved["Width"].value == 288
 
     panel.get_by_label("Machine", exact=True).select_option(second_machine)
     expect(panel.get_by_text("cannot be reached")).to_be_visible()

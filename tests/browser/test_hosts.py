@@ -19,6 +19,7 @@ from comfydeploy_jupyter import TunnelPanel
 from comfydeploy_jupyter.client import Comfy
 from tests.browser import axe
 from tests.browser.accessibility import DIM
+from tests.browser.panels import field, run
 from tests.helpers.comfyui import free_port
 from tests.helpers.processes import PYTHONPATH, Reaped
 from tests.helpers.waiting import until
@@ -52,6 +53,28 @@ def _():
 @app.cell
 def _(mo, panel):
     mo.md(f"Python has: {{panel.value['target']}}, {{panel.value['summary']}}")
+    return
+"""
+
+
+ALL_PANELS = """\
+import marimo
+app = marimo.App()
+
+@app.cell
+def _():
+    import marimo as mo
+    import comfydeploy_jupyter as cd
+    comfy = cd.connect({url!r}, token={token!r})
+    run = mo.ui.anywidget(cd.RunPanel({path!r}, comfy))
+    panel = mo.ui.anywidget(cd.ComfyDeployPanel({path!r}, comfy))
+    mo.vstack([panel, run])
+    return mo, panel, run
+
+@app.cell
+def _(mo, panel, run):
+    result = run.value["result"]
+    mo.md(f"Python has: {{panel.value['tab']}}, {{result and result['status']}}")
     return
 """
 
@@ -301,3 +324,30 @@ def test_marimo(new_page: Any, lab: JupyterProcess, comfy: Comfy, tmp_path: Path
         panel.get_by_label("Make reachable").select_option("jupyter")
         expect(page.get_by_text("Python has: jupyter")).to_be_visible()
         assert not [url for url in asked if url.startswith(lab.url)]
+
+
+def test_all_panels_in_marimo(new_page: Any, lab: JupyterProcess, tmp_path: Path) -> None:
+    source = ALL_PANELS.format(url=lab.url, token=lab.token, path=str(lab.root / "sunset.json"))
+    with marimo(tmp_path, source) as url:
+        page, asked = new_page(url)
+        panel, single = (
+            page.locator(".comfydeploy-panel:has([role=tablist])"),
+            page.locator("marimo-anywidget").last,
+        )
+        expect(panel.get_by_role("status").filter(has_text="is ready")).to_be_visible()
+        assert axe.violations(panel) == []
+        for name, shown in (
+            ("Files", panel.get_by_label("Destination")),
+            ("Tunnel", panel.get_by_label("Make reachable")),
+            ("Account", panel.get_by_role("button", name="Sign in")),
+            ("Workflows", panel.get_by_text("Choose a workflow, or open a file.")),
+            ("Run", field(panel, "Width")),
+        ):
+            panel.get_by_role("tab", name=name, exact=True).first.click()
+            expect(shown.first).to_be_visible()
+            expect(page.get_by_text(f"Python has: {name}, None")).to_be_visible()
+        run(panel)
+        expect(panel.locator(".comfydeploy-gallery .cd-pictures img")).to_be_visible()
+        run(single)
+        expect(page.get_by_text("Python has: Run, success")).to_be_visible()
+        assert not [each for each in asked if each.startswith(lab.url)]

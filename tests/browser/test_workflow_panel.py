@@ -11,7 +11,7 @@ import requests
 from playwright.sync_api import expect
 
 from comfydeploy_jupyter.client import Comfy
-from tests.browser.panels import DROP
+from tests.browser.panels import DROP, press, slow
 from tests.helpers.graphs import SUNSET, paper, shown
 from tests.helpers.waiting import until
 
@@ -164,6 +164,16 @@ def test_the_picture_of_a_workflow(open_notebook: Any, lab: JupyterProcess) -> N
     expect(failed).to_have_attribute("data-id", "1")
     failed.locator(".cd-body-box").click()
     expect(panel.locator(".cd-about")).to_contain_text("it failed, Value -5 smaller than min")
+
+    graph = slow(100, 0.05, "Sampler")
+    (lab.root / "slow.json").write_text(json.dumps(graph))
+    panel.get_by_label("Search", exact=True).fill("slow")
+    press(panel, "List the workflows again")
+    panel.get_by_role("option", name="slow.json").click()
+    expect(panel.locator("b", has_text="slow")).to_be_visible()
+    Comfy(lab.url, lab.token).submit(graph)
+    expect(picture.locator("[data-mark='running']")).to_have_attribute("data-id", "Sampler")
+    expect(picture.locator("[data-mark='done']")).to_have_count(2)
 
 
 def test_saving_in_comfyui_makes_a_version(open_notebook: Any, lab: JupyterProcess) -> None:

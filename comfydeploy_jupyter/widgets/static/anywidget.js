@@ -96,10 +96,10 @@ async function fromServer() {
   const { baseUrl } = pageConfig();
   if (!baseUrl) return null;
   try {
-    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"df73d3c30848d206"}`;
+    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"4e42561188504fb8"}`;
     const reply = await fetch(url, { headers: pageHeaders() });
     const text = reply.ok ? await reply.text() : "";
-    return text.startsWith(`// ${"df73d3c30848d206"} `) ? text : null;
+    return text.startsWith(`// ${"4e42561188504fb8"} `) ? text : null;
   } catch {
     return null;
   }
@@ -128,9 +128,9 @@ function panels(model) {
   const page = globalThis;
   page[LOADED] ??= {};
   const loaded = page[LOADED];
-  loaded["df73d3c30848d206"] ??= load(model);
-  loaded["df73d3c30848d206"].catch(() => delete loaded["df73d3c30848d206"]);
-  return loaded["df73d3c30848d206"];
+  loaded["4e42561188504fb8"] ??= load(model);
+  loaded["4e42561188504fb8"].catch(() => delete loaded["4e42561188504fb8"]);
+  return loaded["4e42561188504fb8"];
 }
 function render({ model, el }) {
   let end = () => {

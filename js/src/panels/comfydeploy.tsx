@@ -22,8 +22,13 @@ export function ComfyDeployPanel({ transport, traits, child }: PanelProps<ComfyD
   const choose = (value: string | null) => {
     traits.set({ machine: value });
     // Python does the same, while there is one
-    for (const id of Object.values(panels.value)) child?.set(id, "machine", value);
+    for (const id of Object.values(panels.value)) child?.set(id, { machine: value });
   };
+  const workflows = panels.value.Workflows;
+  useEffect(
+    () => child?.follow(workflows ?? "", "run_requests", () => traits.set({ tab: "Run" })),
+    [workflows, child, traits],
+  );
   const tabs = Object.fromEntries(
     TABS.map((name) => {
       const id = panels.value[name];

@@ -12,7 +12,7 @@ import { Missing } from "../components/missing.tsx";
 import { Presets } from "../components/presets.tsx";
 import { Preview } from "../components/preview.tsx";
 import { RunBar } from "../components/run_bar.tsx";
-import { type Action, Button, ErrorBox, IconButton, Note, useTask } from "../components/ui.tsx";
+import { type Action, Button, ErrorBox } from "../components/ui.tsx";
 import { messageOf } from "../format.ts";
 import type { ServerFacts } from "../server.ts";
 import type { ShownFile } from "../shown_runs.ts";
@@ -45,7 +45,8 @@ export type RunTraits = {
 };
 
 const NOT_HERE = "is not on this ComfyUI"; // in what the server says of a missing model
-const SAID_FOR = 8000; // ms for which the panel says that a link is copied
+const LINK_COPIED =
+  "The link is copied. It opens this workflow without a notebook, for those who may use this server.";
 const ENDS: Record<string, string> = {
   success: " · the last run is done",
   failed: " · the last run failed",
@@ -214,8 +215,25 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
     return new URL(`${transport.base}comfyui-deploy/app${toQuery(query)}`, location.href).href;
   };
   const isChoosing = useSignal(false);
-  /** Whether code was copied; for a moment. */
+  /** Whether code or a link was copied; for a moment. */
   const copied = useSignal("");
+  const say = (text: string, duration: number) => {
+    copied.value = text;
+    setTimeout(() => {
+      if (copied.value === text) copied.value = "";
+    }, duration);
+  };
+  const copyLink = async (opened: Opened) => {
+    try {
+      const link = await address(opened);
+      await write(link).then(
+        () => say(LINK_COPIED, 4 * SHOWN_FOR),
+        () => say(link, 20 * SHOWN_FOR), // to be copied by hand
+      );
+    } catch (error) {
+      runs.error.value = messageOf(error);
+    }
+  };
   const copy = async (as: typeof asPython) => {
     const shown = traits.shown_workflow.peek();
     const number = Math.max(1, Math.floor(Number(times.value)) || 1);
@@ -225,13 +243,10 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
     const { base } = transport;
     const own = base === null ? traits.server.value.url : base;
     const { origin, pathname } = new URL(own ?? "", location.href);
-    copied.value = await write(as(wanted, origin + pathname)).then(
-      () => "Copied",
-      (error) => `Not copied: ${messageOf(error)}`,
+    await write(as(wanted, origin + pathname)).then(
+      () => say("Copied", 2 * SHOWN_FOR),
+      (error) => say(`Not copied: ${messageOf(error)}`, 2 * SHOWN_FOR),
     );
-    setTimeout(() => {
-      copied.value = "";
-    }, 2 * SHOWN_FOR);
   };
 
   const choices = useChoices(transport, traits.directory.value || null);
@@ -273,6 +288,10 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
     { label: "Copy as Python", icon: "copy", onClick: () => copy(asPython) },
     { label: "Copy as curl", icon: "copy", onClick: () => copy(asCurl) },
   ];
+  if (workflow && transport.base !== null) {
+    const onClick = () => copyLink(workflow);
+    actions.push({ label: "Copy link for a colleague", icon: "share", onClick });
+  }
   const lost = {
     about: "opening",
     title: "The conversion from the editor's format is not exact",
@@ -282,9 +301,7 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
   const repeats = Number(times.value) > 1 && sameSeeds(form);
   return (
     <div class="cd-body" ref={root}>
-      <WorkflowPicker transport={transport} choices={choices} shown={workflow} onOpen={show}>
-        {workflow && transport.base !== null && <CopyLink address={() => address(workflow)} />}
-      </WorkflowPicker>
+      <WorkflowPicker transport={transport} choices={choices} shown={workflow} onOpen={show} />
       <Notes notes={notes} />
       <Down
         transport={transport}
@@ -401,42 +418,6 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
 function sameSeeds(form: FormState): boolean {
   const seeds = form.rows.value.filter(({ kind }) => kind === "seed");
   return seeds.length > 0 && seeds.every(({ key }) => form.locked.value.includes(key));
-}
-
-const COPIED =
-  "The link is copied. It opens this workflow without a notebook, for those who may use this server.";
-
-/** Copies the address of a page that shows only this workflow. */
-function CopyLink({ address }: { address: () => Promise<string> }) {
-  const { run, busy, error } = useTask();
-  const said = useSignal("");
-  const copy = async () => {
-    said.value = "";
-    const link = await address();
-    said.value = await write(link).then(
-      () => COPIED,
-      () => link,
-    );
-    setTimeout(() => {
-      said.value = "";
-    }, SAID_FOR);
-  };
-  return (
-    <>
-      <IconButton
-        icon="share"
-        label="Copy link for a colleague"
-        disabled={busy.value}
-        onClick={() => run(copy)}
-      />
-      {said.value && (
-        <div class="cd-whole">
-          <Note live>{said.value}</Note>
-        </div>
-      )}
-      <ErrorBox text={error.value} />
-    </>
-  );
 }
 
 function Notes({ notes }: { notes: FormNote[] }) {

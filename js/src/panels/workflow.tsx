@@ -46,13 +46,15 @@ export type WorkflowTraits = {
   validation: Validation | null;
   /** Whether another panel runs workflows. */
   runs_elsewhere: boolean;
+  /** The id of its widget; empty if only Python knows it. */
+  runner: string;
   /** Increases when the open workflow is to be run by it. */
   run_requests: number;
 };
 
 type Details = { outline: Outline; versions: Version[]; source: Source };
 
-export function WorkflowPanel({ transport, traits, kernel }: PanelProps<WorkflowTraits>) {
+export function WorkflowPanel({ transport, traits, kernel, child }: PanelProps<WorkflowTraits>) {
   const root = useRef<HTMLDivElement>(null);
   const details = useSignal<Details | null>(null);
   const problem = useSignal("");
@@ -117,9 +119,27 @@ export function WorkflowPanel({ transport, traits, kernel }: PanelProps<Workflow
   const title = traits.title.value;
   const run = useRunTraits(traits, open);
 
+  const runner = traits.runner.value;
+  /** What the panel that runs workflows shows of the open one; null if that is another one. */
+  const shownThere = async (): Promise<{ values: Inputs } | null> => {
+    if (!runner || !child) return null;
+    const names = ["shown_workflow", "values"];
+    const { shown_workflow, values } = await child.get(runner, names);
+    const shown = (shown_workflow as Opened | null)?.source;
+    return shown && open && isSame(shown, open.source) ? { values: values as Inputs } : null;
+  };
+  const runThere = async () => {
+    if (runner && open && !(await shownThere())) {
+      const { source, outline } = open;
+      const shown_workflow = { title, source, warnings: outline.warnings, key: key.value };
+      child?.set(runner, { shown_workflow, values: {}, locked: null, result: null });
+    }
+    traits.set({ run_requests: traits.run_requests.peek() + 1 });
+  };
+
   /** The fields of a request with the graph and the valid values that were changed under Run. */
   const withValues = async () => {
-    const inputs = run.values.peek();
+    const inputs = (await shownThere())?.values ?? run.values.peek();
     const source = open?.source ?? {};
     return Object.keys(inputs).length ? { ...source, inputs } : source;
   };
@@ -152,7 +172,6 @@ export function WorkflowPanel({ transport, traits, kernel }: PanelProps<Workflow
           current={graphs}
           validation={traits.validation.value}
           onValidated={(validation) => traits.set({ validation })}
-          marks={{}}
         />
       ),
     Compare: () =>
@@ -231,7 +250,7 @@ export function WorkflowPanel({ transport, traits, kernel }: PanelProps<Workflow
                 icon="play"
                 hint="Run this workflow, with other values if you like"
                 primary
-                onClick={() => traits.set({ run_requests: traits.run_requests.peek() + 1 })}
+                onClick={runThere}
               />
             )}
           </div>
@@ -289,6 +308,12 @@ function useRunTraits(traits: Traits<WorkflowTraits>, open: Details | null) {
   }, [open]);
   useEffect(() => effect(() => traits.set({ values: run.values.value })), [run, traits]);
   return run;
+}
+
+/** Whether two sources are the same version, or the same graphs. */
+function isSame(one: Source, other: Source): boolean {
+  const names = ["workflow_id", "version", "workflow_api", "workflow"] as const;
+  return names.every((name) => String(one[name] ?? "") === String(other[name] ?? ""));
 }
 
 /** Return the graphs of a version as text. */

@@ -25,10 +25,15 @@ export type Progress = {
   step: number;
   steps: number;
   node: string | null;
+  /** The states of the nodes, by their ids. */
+  nodes: Record<string, Mark>;
   since: number;
   left: number | null;
   leftAt: number;
 };
+
+/** The state of a node in a run; one that has none is not executed yet. */
+export type Mark = "done" | "running" | "failed";
 
 export const MAX_AT_ONCE = 100;
 
@@ -56,6 +61,23 @@ function placeOf({ live_status, queue_position: place }: RunRecord): string {
   if (place === null || place === undefined) return "Waiting in the queue";
   if (place <= 1) return "Next in the queue";
   return `Waiting: ${counted(place - 1, "run")} before this one`;
+}
+
+function marked(nodes: unknown[], mark: Mark): Record<string, Mark> {
+  return Object.fromEntries(nodes.map((node) => [String(node), mark]));
+}
+
+/** The states of the nodes in a run that has ended. */
+export function marksOf(record: RunRecord): Record<string, Mark> {
+  const { cached_nodes, node_times, error } = record as {
+    cached_nodes?: string[];
+    node_times?: Record<string, number>;
+    error?: { node_id?: string | null } | null;
+  };
+  return {
+    ...marked([...(cached_nodes ?? []), ...Object.keys(node_times ?? {})], "done"),
+    ...marked(error?.node_id ? [error.node_id] : [], "failed"),
+  };
 }
 
 export class RunQueue {
@@ -244,6 +266,7 @@ export class RunQueue {
       step: 0,
       steps: 0,
       node: null,
+      nodes: {},
       since: started ? Math.min(Date.now(), Date.parse(started)) : Date.now(),
       left: null,
       leftAt: 0,
@@ -279,10 +302,15 @@ export class RunQueue {
     };
     const waits = WAITS.includes(value.status);
     const began = () => (waits ? { status: "running", since: Date.now() } : {});
-    if (event === "execution_start") change({ ...began(), text: "Running" });
-    else if (event === "executing") {
+    if (event === "execution_start") change({ ...began(), text: "Running", nodes: {} });
+    else if (event === "execution_cached") {
+      const nodes = Array.isArray(data.nodes) ? data.nodes : [];
+      change({ nodes: { ...value.nodes, ...marked(nodes, "done") } });
+    } else if (event === "executing") {
       const node = (data.display_node ?? data.node ?? null) as string | null;
-      change({ ...began(), node, step: 0, steps: 0 });
+      const before = marked(Object.keys(value.nodes), "done");
+      const nodes = { ...before, ...(node && { [node]: "running" as const }) };
+      change({ ...began(), node, nodes, step: 0, steps: 0 });
     } else if (event === "progress") {
       change({ step: Number(data.value) || 0, steps: Number(data.max) || 0 });
     } else if (event === "live_status") {

@@ -58,9 +58,9 @@ export function modelTraits<T extends Record<string, unknown>>(
       return made;
     },
     (values) => {
-      if (!hears()) return;
+      // other views of the widget learn of it without Python, too
       for (const [name, value] of Object.entries(values)) model.set(name, value);
-      model.save_changes();
+      if (hears()) model.save_changes();
     },
   );
 }

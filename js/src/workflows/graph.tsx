@@ -4,6 +4,7 @@ import { useSignal } from "@preact/signals";
 import { useLayoutEffect, useMemo, useRef } from "preact/hooks";
 import { Drawn, IconButton } from "../components/ui.tsx";
 import { Drawing, type Graph, type GraphNode } from "../graph/drawing.ts";
+import type { Mark } from "../state/runs.ts";
 
 const PAN = 60; // pixels for each key press
 const ZOOM = 1.25;
@@ -14,7 +15,7 @@ export type GraphPicture = { graph: Graph; subgraphs: Record<string, Graph> };
 type GraphProps = {
   picture: GraphPicture;
   /** The states of nodes, by their ids: "3", "12:4" in a subgraph. */
-  marks: Record<string, "running" | "failed">;
+  marks: Record<string, Mark>;
   /** What is wrong with nodes, by their ids. */
   problems: Record<string, string>;
 };
@@ -22,7 +23,11 @@ type GraphProps = {
 /** A subgraph that is open: the path of ids that leads to it, and its name. */
 type Level = { path: string; name: string; graph: Graph };
 
-const ABOUT_MARKS: Record<string, string> = { failed: "it failed", running: "it is running" };
+const ABOUT_MARKS: Record<string, string> = {
+  failed: "it failed",
+  running: "it is running",
+  done: "it is done",
+};
 
 export function GraphView({ picture, marks, problems }: GraphProps) {
   const levels = useSignal<Level[]>([]);
@@ -48,7 +53,7 @@ export function GraphView({ picture, marks, problems }: GraphProps) {
     if (!node.subgraph) return "";
     const inner = Object.keys(marks).filter((each) => each.startsWith(`${key}:`));
     const kinds = new Set(inner.map((each) => marks[each]));
-    return (["failed", "running"] as const).find((kind) => kinds.has(kind)) ?? "";
+    return (["failed", "running", "done"] as const).find((kind) => kinds.has(kind)) ?? "";
   };
   const describe = (node: GraphNode): string => {
     const facts = [

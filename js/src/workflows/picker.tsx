@@ -112,8 +112,7 @@ type PickerProps = {
 };
 
 /** A field with all workflows, their versions, and a button that opens a file. */
-export function WorkflowPicker(props: PickerProps & { children?: ComponentChildren }) {
-  const { transport, choices, shown, onOpen, children } = props;
+export function WorkflowPicker({ transport, choices, shown, onOpen }: PickerProps) {
   const root = useRef<HTMLDivElement>(null);
   const { take, takeFile, error, fail } = useOpening(transport, onOpen);
   useDrop(root, {
@@ -175,7 +174,6 @@ export function WorkflowPicker(props: PickerProps & { children?: ComponentChildr
           hint="Open a workflow of your computer: a JSON file, or a picture that ComfyUI made"
           onFiles={([file]) => file && takeFile(file)}
         />
-        {children}
       </div>
       <ErrorBox text={error} />
     </div>

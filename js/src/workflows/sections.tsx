@@ -1,21 +1,34 @@
 /** The tabs of WorkflowPanel: nodes, differences of versions, saving, and exporting. */
 
 import { useSignal } from "@preact/signals";
-import { useEffect, useRef } from "preact/hooks";
+import { useEffect, useMemo, useRef } from "preact/hooks";
 import { Missing } from "../components/missing.tsx";
-import { Button, Checkbox, ErrorBox, Note, Select, TextField, useTask } from "../components/ui.tsx";
+import {
+  Button,
+  Checkbox,
+  ErrorBox,
+  Note,
+  Select,
+  TextField,
+  usePolling,
+  useTask,
+} from "../components/ui.tsx";
 import { counted } from "../format.ts";
 import { saveFile } from "../save_file.ts";
 import type { Source } from "../state/form.ts";
+import { type Mark, marksOf, RunQueue, type RunRecord } from "../state/runs.ts";
 import type { Transport } from "../transport.ts";
 import { type GraphPicture, GraphView } from "./graph.tsx";
 import type { Entry, Target } from "./source.ts";
 
+const LOOK = 2000; // ms between two looks for a run of the workflow
 const MAX_TEXT = 500; // characters of what is wrong with a node, in the picture
 
 export type OutlinedNode = { id: string; title: string; class_type: string; inputs: string };
 export type Outline = {
   title: string;
+  /** The hash by which the server knows the runs of this workflow. */
+  structure: string;
   nodes: OutlinedNode[];
   picture: GraphPicture;
   warnings: string[];
@@ -35,12 +48,12 @@ type NodesProps = {
   current: () => Promise<Source>;
   validation: Validation | null;
   onValidated: (found: Validation) => void;
-  /** The node that runs or has failed in the panel below Run. */
-  marks: Record<string, "running" | "failed">;
 };
 
 export function Nodes(props: NodesProps) {
   const { transport, outline, current, validation, onValidated } = props;
+  const root = useRef<HTMLDivElement>(null);
+  const ofRun = useMarks(transport, outline.structure, root);
   const task = useTask();
   const checked = useSignal<Source | null>(null);
   const latest = useRef(outline);
@@ -55,13 +68,13 @@ export function Nodes(props: NodesProps) {
     });
   const problems = validation?.by_node ?? {};
   const failed = Object.keys(problems).map((id) => [id, "failed" as const]);
-  const marks = failed.length ? Object.fromEntries(failed) : props.marks;
+  const marks = failed.length ? Object.fromEntries(failed) : ofRun;
   const texts = Object.entries(problems).map(([id, said]) => [
     id,
     said.join("; ").slice(0, MAX_TEXT),
   ]);
   return (
-    <div class="cd-rows">
+    <div class="cd-rows" ref={root}>
       <div class="cd-line">
         <Button
           label="Validate"
@@ -80,6 +93,42 @@ export function Nodes(props: NodesProps) {
       <NodeTable nodes={outline.nodes} problems={problems} />
     </div>
   );
+}
+
+/** The states of the nodes in the run of a workflow that goes on, or that was seen here last. */
+function useMarks(
+  transport: Transport,
+  structure: string,
+  root: { current: HTMLElement | null },
+): Record<string, Mark> {
+  const last = useSignal<Record<string, Mark>>({});
+  const runs = useMemo(
+    () =>
+      new RunQueue(transport, {
+        accepted: () => {},
+        refused: () => {},
+        ended: (record) => {
+          last.value = marksOf(record);
+        },
+      }),
+    [transport, structure],
+  );
+  useEffect(() => {
+    last.value = {};
+    return () => runs.end();
+  }, [runs]);
+  usePolling(
+    root,
+    async (signal) => {
+      const query = { structure, status: "running", limit: 1 };
+      const found = structure ? transport.get<RunRecord[]>("runs", query, signal) : [];
+      const [running] = await Promise.resolve(found).catch(() => []); // the next look may find it
+      if (running && !signal.aborted) runs.follow(running.prompt_id);
+      return LOOK;
+    },
+    structure,
+  );
+  return runs.progress.value?.nodes ?? last.value;
 }
 
 function Verdict({ found }: { found: Validation }) {
