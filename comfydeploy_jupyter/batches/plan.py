@@ -71,6 +71,8 @@ class Plan(NamedTuple):
     notes: list[str]  # sentences on what to know before it runs
     structure: str  # `structure_of` the graph
     shared: bool  # whether points have work in common
+    # Outputs of runs among the values, each once: the point (None: all), the name and the value
+    outputs: list[tuple[int | None, str, Any]]
 
 
 def plan(request: BatchRequest, definitions: DefinitionSet | None) -> Plan:
@@ -107,6 +109,7 @@ def plan(request: BatchRequest, definitions: DefinitionSet | None) -> Plan:
         notes=notes,
         structure=structure_of(graph),
         shared=bool(order.levels),
+        outputs=_outputs(constant, points),
     )
 
 
@@ -218,6 +221,15 @@ def _every_seed(graph: Graph) -> list[str]:
         for name in SEED_NAMES
         if isinstance(inputs_of(node).get(name), int)
     ]
+
+
+def _outputs(constant: Point, points: list[Point]) -> list[tuple[int | None, str, Any]]:
+    found: dict[tuple[str, str], tuple[int | None, str, Any]] = {}
+    for number, values in chain([(None, constant)], enumerate(points)):
+        for name, value in values.items():
+            if isinstance(value, (dict, list)) and f'"{OUTPUT}"' in (text := _compact(value)):
+                found.setdefault((name, text), (number, name, value))
+    return [*found.values()]
 
 
 # -- the check of all names and values ----------------------------------------------------------
@@ -462,6 +474,7 @@ def _plan_prompts(
         notes=[],
         structure=next(iter(by_structure)) if len(by_structure) == 1 else "",
         shared=any(levels),
+        outputs=[],
     )
 
 

@@ -164,6 +164,13 @@ class Batches:
             request, version = await self._from_store(request)
         machine, pool = self._runs.destination(request.machine)
         made = await self._plan(request, machine, checked=request.prompts is None or pool is None)
+        for number, name, value in made.outputs:
+            try:
+                await self._runs.check_outputs({name: value})
+            except ComfyDeployError as error:
+                if number is not None:
+                    error.say(f"point {number}: {error.message}")
+                raise
         row = {
             "batch_id": str(uuid.uuid4()),
             "session": self._session.id,

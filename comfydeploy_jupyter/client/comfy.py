@@ -14,7 +14,7 @@ from .files import UploadedFile, upload
 from .machines import Machines
 from .models import FetchedModels, Models
 from .results import Result
-from .runs import Run, RunRequest, Runs
+from .runs import Run, RunRequest, Runs, fan_out
 from .server import Server, check_timeout, without_none
 from .snapshots import Snapshot, given, take
 from .stream import RunProgress
@@ -302,6 +302,46 @@ class Comfy:
             known = next(events).data
         status = "not-started" if known.get("waiting_for") else "queued"
         return Run(self.server, {"status": status, **known}, request.source)
+
+    def map(
+        self,
+        workflow: WorkflowSource,
+        over: Any,
+        *,
+        input: str,  # noqa: A002 - it is the word for it
+        inputs: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> list[Run]:
+        """Run a workflow once for each picture of other runs, or for each of some files.
+
+        Returns the runs, in the order of the pictures. How many pictures a run makes is known at
+        its end: so those that have not ended are waited for, one after the other, and the next
+        workflow starts with the pictures of each. To start it with the only picture of a run
+        without waiting, give the run itself to `submit`.
+
+        Parameters
+        ----------
+        workflow : Workflow, dict, str, bytes or path
+            As `run` takes it.
+        over : Run, Result, Sweep, path, picture, or a list of these
+            A run stands for all pictures that it has saved, or else for its other files; a sweep
+            for those of its points that were successful; a folder for its pictures.
+        input : str
+            The input that gets one of them, by a name as in `run`.
+        inputs : dict, optional
+            Other inputs.
+        **options
+            As `submit` takes them.
+
+        Raises
+        ------
+        RunFailedError
+            A run has failed, so it has no pictures.
+        """
+        return [
+            self.submit(workflow, {**(inputs or {}), input: each}, **options)
+            for each in fan_out(over)
+        ]
 
     def free(
         self, *, machine: str | None = None, unload_models: bool = True, free_memory: bool = True

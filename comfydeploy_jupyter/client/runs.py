@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import difflib
 import html
+import os
 import uuid
+from collections.abc import Iterable
 from datetime import date, datetime, time
 from numbers import Integral
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import (
@@ -20,7 +23,8 @@ from ..errors import (
 from ..graphs.dependencies import structure_of
 from ..graphs.models import listed_models
 from ..graphs.validation import NOT_HERE
-from .files import has_files, upload_all
+from ..util.media_types import is_picture
+from .files import has_files, is_file, upload_all
 from .graph import Source
 from .results import Result, RunOutput, RunOutputs, as_input
 from .stream import FINAL, EventStream
@@ -28,7 +32,7 @@ from .text import counted
 from .workflow import source_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterator
 
     from .comfy import Comfy
     from .server import Server
@@ -448,6 +452,30 @@ class Run:
             return result._repr_html_()
         status = html.escape(status_text(self._record))
         return f"<div>Run <code>{html.escape(self.prompt_id)}</code>: <b>{status}</b></div>"
+
+
+def fan_out(over: Any) -> Iterator[Any]:
+    """Yield each picture of runs, and each file, as values of an input; see `Comfy.map`."""
+    if isinstance(over, (Run, Result)):
+        result = over.wait() if isinstance(over, Run) else over.raise_for_status()
+        saved = [file for file in result.files if file.type != "temp"] or result.files
+        yield from [file for file in saved if file.is_image or file.is_hdr] or saved
+    elif isinstance(over, os.PathLike) and Path(over).is_dir():
+        yield from (path for path in sorted(Path(over).iterdir()) if is_picture(path.name))
+    elif isinstance(over, (str, os.PathLike)) or is_file(over):
+        yield over
+    elif hasattr(over, "result"):  # a point of a sweep
+        result = over.result
+        yield from fan_out(result) if result is not None and result.status == "success" else ()
+    elif isinstance(over, Iterable):
+        if hasattr(over, "wait"):  # a sweep
+            over.wait()
+        for each in over:
+            yield from fan_out(each)
+    else:
+        raise InvalidRequestError.of_field(
+            "over", f"must be runs, results, a sweep or files, not {over!r}"
+        )
 
 
 def status_text(record: dict[str, Any]) -> str:

@@ -118,7 +118,7 @@ def apply_inputs(
             if key in names.external:
                 continue
             targets = names.find(key)
-            if len(targets) > 1 and marks_in(value):  # such as the picture of the only loader
+            if len(targets) > 1 and is_output(value):  # such as the picture of the only loader
                 free = [(i, n) for i, n in targets if not is_link(inputs_of(result[i]).get(n))]
                 targets = free if len(free) == 1 else targets
             if len(targets) != 1:
@@ -724,6 +724,11 @@ MARK = re.compile(r"\$output-[0-9a-f]{32}")
 _NO_OUTPUT = {"int": "a whole number", "seed": "a whole number", "float": "a number"}
 _NO_OUTPUT |= {"color": "a colour", "bool": "true or false", "video_edit": "an object"}
 _NO_OUTPUT |= dict.fromkeys(("checkpoint", "lora", "face_model"), "the name of a model")
+
+
+def is_output(value: Any) -> bool:
+    """Return whether a value of an input is an output of a run, or its mark."""
+    return (isinstance(value, dict) and "$output" in value) or bool(marks_in(value))
 
 
 def marks_in(value: Any) -> list[str]:

@@ -13,7 +13,7 @@ from ..util.system import ALLOWED, FetchPolicy
 from ..util.tasks import close_each, wait_for
 from .active import ActiveRuns, EndedRuns
 from .background import Background, now
-from .chains import Chains
+from .chains import Chains, take_out
 from .creation import CREATE_TIMEOUT, Destination, RunCreator
 from .deletion import KEEP_ALL, LIMITS_AGAIN, Deleter
 from .editor import EditorRuns
@@ -91,6 +91,7 @@ class RunService:
         )
         self._context = context
         chains = Chains(repository, machines, active, context.ended, kept_outputs, inputs)
+        self._chains = chains
         self._engine = engine = Engine(context, delivery, account, inputs, chains)
         self._creator = RunCreator(
             context,
@@ -196,6 +197,10 @@ class RunService:
         if self._context.machines.find_pool(place) is not None:
             return max(self._context.queue.open(place) - points, 0)
         return sum(run.record.batch is None for run in self.active.on(place))
+
+    async def check_outputs(self, inputs: dict[str, Any]) -> None:
+        """Raise if an output of a run among inputs cannot be used, see `chains`."""
+        await self._chains.check(take_out(inputs, None)[1])
 
     def creation(self, prompt_id: str) -> asyncio.Future[Any] | None:
         found = self._creator.find(prompt_id)

@@ -51,6 +51,37 @@ def test_the_handle_says_what_it_waits_for(comfy):
         comfy.run(text, {"text": nap})
 
 
+def test_each_picture_of_runs_sweeps_and_folders_goes_into_the_next_workflow(comfy, tmp_path):
+    size = {"width": 8, "height": 4, "batch_size": 2, "color": 255}
+    two = {
+        "1": {"class_type": "EmptyImage", "inputs": size},
+        "2": {
+            "class_type": "SaveImage",
+            "inputs": {"images": ["1", 0], "filename_prefix": "map"},
+        },
+        "3": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
+    }
+    first, second = comfy.submit(two), comfy.submit(SUNSET, SMALL)
+    options = {"input": "image", "labels": {"part": "map"}}
+    runs = comfy.map(ENLARGE, [first, [second.wait(60)]], inputs={"scale_by": 3}, **options)
+    sizes = [run.wait(60).images[0].size for run in runs]
+    assert sizes == [(24, 12), (24, 12), (192, 96)]
+    assert runs[0].record["metadata"] == {"part": "map"}
+    first.result.save(tmp_path)
+    (tmp_path / "note.txt").write_text("no picture")
+    assert len(comfy.map(ENLARGE, tmp_path, input="Picture.image")) == 4  # with two previews
+    assert comfy.map(ENLARGE, [], input="image") == []
+    sweep = comfy.sweep(SUNSET, {"Width.value": [48, 96], "Height.value": [32]}, wait=False)
+    runs = comfy.map(ENLARGE, sweep, input="Picture.image")
+    assert [run.wait(60).images[0].size for run in runs] == [(96, 64), (192, 64)]
+    with pytest.raises(InvalidRequestError, match="over: must be runs"):
+        comfy.map(ENLARGE, 7, input="image")
+    failing = {"1": {"class_type": "TestFail", "inputs": {"message": "no"}}, "2": two["2"]}
+    failing["2"]["inputs"]["images"] = ["1", 0]
+    with pytest.raises(RunFailedError):
+        comfy.map(ENLARGE, comfy.submit(failing), input="image")
+
+
 def test_outputs_of_a_run_are_counted_from_zero(comfy):
     run = comfy.submit(slow(0))
     assert run.images[3] == RunOutput(run.prompt_id, "images[3]")

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from tests.helpers.waiting import until_async
+
 NEXT = {
     "1": {"class_type": "LoadImage", "inputs": {"image": "example.png"}},
     "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "next"}},
@@ -209,6 +211,24 @@ async def test_outputs_that_are_missing_when_they_are_needed_fail_the_run(api, c
     await api.post("runs/delete", {"prompt_ids": [first]})
     error = (await api.until(body["prompt_id"], "failed"))["error"]
     assert error["message"] == f"inputs.1.image: the run {first!r} was deleted"
+
+
+async def test_points_of_a_batch_take_outputs(api):
+    firsts = [await api.start(slow(1.5, color=color)) for color in (RED, 255)]
+    body = {"workflow_api": NEXT, "inputs": {"image": {"$vary": [output(run) for run in firsts]}}}
+    code, reply = await api.post("batch", body)
+    assert code == 200, reply
+    batch_id = reply["batch_id"]
+    await until_async(
+        lambda: api.get(f"batch/{batch_id}"), lambda found: found[1]["finished_at"], timeout=60
+    )
+    points = (await api.get(f"batch/{batch_id}/points"))[1]["points"]
+    colours = [await colour(api, point["run"]) for point in points]
+    assert colours == [(255, 0, 0), (0, 0, 255)]
+    body["inputs"]["image"]["$vary"].append(output("none"))
+    code, reply = await api.post("batch", body)
+    assert (code, reply["details"]["field"]) == (404, "inputs.image")
+    assert reply["error"] == "point 2: inputs.image: there is no run 'none'"
 
 
 async def test_the_stream_of_a_run_that_waits_ends_with_its_result(api):
