@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 OUTPUT = "$output"
 MAX_DEPTH = 8  # of lists and objects in a value that may contain an output
 MAX_REFERENCES = 1000  # of one run
+MAX_TEXT = 1_000_000  # characters of a text that becomes an input
 _SELECTOR = re.compile(r"(.*?)(?:\[([0-9]{1,6})\])?", re.DOTALL)
 _TEXT_KINDS = ("text", "multiline")
 _PICTURE_KINDS = ("image", "image_alpha", "image_batch")
@@ -270,6 +271,9 @@ class Chains:
                 continue  # it is there already
             record = await self._needed(reference)
             output = choose(reference, record.outputs, await self._names(record.prompt_id))
+            if isinstance(output, str) and len(output) > MAX_TEXT:
+                text = f"the text has {len(output)} characters; an input takes {MAX_TEXT} at most"
+                raise reference.error(text)
             if not isinstance(output, str):
                 here = record.machine if whole[reference.mark] else ""
                 output = await self._place(reference, output, record.machine, machine, here)

@@ -19,12 +19,13 @@ from ..graphs.models import workflow_nodes
 from ..graphs.ui import VIRTUAL
 from ..machines.registry import AUTO, LOCAL
 from ..request_models import PointRun
+from ..util.jsons import dumps
 from ..util.tasks import end
 from ..util.times import utc_now
 from .background import done_by
 from .chains import stored, take_out
 from .engine import NewRun
-from .prepare import DEFINITIONS_MAX_AGE, ReadyMachine, prepare, refill, remembered, steps_of
+from .prepare import DEFINITIONS_MAX_AGE, ReadyMachine, prepare, refill, steps_of
 from .queue import Placement, client_of
 from .records import RunRecord
 from .run import Run
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from .prepare import Prepared
 
 MAX_TRIED = 16  # members of a pool for which the preparation of a run is tried
+MAX_INPUT_LENGTH = 20_000  # characters of an input that is stored; longer ones are file contents
 CREATE_TIMEOUT = 1.0  # seconds for the creation of a run, even if its timeout is shorter
 
 
@@ -177,7 +179,7 @@ class RunCreator:
         elif request.workflow_id is not None:
             request, version = await self._from_store(request)
         pool = destination.pool
-        given = remembered(request.inputs or {})
+        given = _remembered(request.inputs or {})
         marked, references = take_out(request.inputs, request.prompt_id)
         waiting_for: list[str] | None = None
         if references:
@@ -380,6 +382,15 @@ def _taken(prompt_id: str) -> ConflictError:
         f"prompt_id: a run {prompt_id!r} exists already",
         details={"field": "prompt_id", "prompt_id": prompt_id},
     )
+
+
+def _remembered(inputs: dict[str, Any]) -> dict[str, Any]:
+    """Return the inputs without those that are as long as files."""
+    return {
+        key: value
+        for key, value in inputs.items()
+        if not isinstance(value, (str, list, dict)) or len(dumps(value)) <= MAX_INPUT_LENGTH
+    }
 
 
 def _retry(request: RunRequest, pool: Pool | None) -> int:

@@ -701,6 +701,7 @@ class Engine:
             try:
                 await self._try_to_fill(run)
             except ComfyUIUnavailableError as exc:
+                run.problem = exc.message
                 note(log.info, run, "Run %s waits for its inputs: %s", exc.message)
             except (*OF_FILES, UnicodeError) as exc:
                 reason = exc.message if isinstance(exc, ComfyDeployError) else reason_of(exc)

@@ -78,7 +78,6 @@ SMALL = 4 * 1024  # bytes of a graph; one up to this is processed on the event l
 MANY_NODES = 2_000  # nodes of a graph from which on it is processed in a thread
 DEFINITIONS_MAX_AGE = 3.0  # seconds; older choices do not refuse a value
 RESERVED = 1_000  # ids of events that streams of an unloaded run may have used
-MAX_INPUT_LENGTH = 20_000  # characters of an input that is stored; longer ones are file contents
 
 
 @dataclass(frozen=True)
@@ -93,8 +92,6 @@ class Prepared:
     next_seeds: dict[str, int]  # that ComfyUI's editor would show next
     warnings: list[str]  # what was lost in the conversion from UI format, and what to expect
     structure: str  # `structure_of` the given graph
-    # The inputs that the request gives by name, without those as long as files
-    inputs: dict[str, Any]
     marks: dict[str, str]  # what stands for outputs of other runs; the kinds of these inputs
     # The output nodes that ComfyUI is asked to execute; None means all in the graph
     targets: list[str] | None = None
@@ -120,7 +117,6 @@ class Chosen(NamedTuple):
     node_form: bool
     warnings: list[str]
     structure: str
-    inputs: dict[str, Any]
     targets: list[str] | None
     outputs: list[str] | None  # the output nodes that the request wants
     marks: dict[str, str]
@@ -189,7 +185,6 @@ def compose(
         request.node_form and request.seed_mode is None,
         warnings,
         structure_of(graph),
-        remembered(inputs),
         targets,
         request.outputs,
         marks,
@@ -240,15 +235,6 @@ def node_names(graph: dict[str, Any]) -> dict[str, NodeName]:
     return names
 
 
-def remembered(inputs: dict[str, Any]) -> dict[str, Any]:
-    """Return the inputs without those that are as long as files."""
-    return {
-        key: value
-        for key, value in inputs.items()
-        if not isinstance(value, (str, list, dict)) or len(dumps(value)) <= MAX_INPUT_LENGTH
-    }
-
-
 def encode(chosen: Chosen, seeds: Seeds, definitions: DefinitionSet | None) -> Prepared:
     """Return the prompt of a graph with its final seeds."""
     prompt = dumps(seeds.graph).encode()
@@ -265,7 +251,6 @@ def encode(chosen: Chosen, seeds: Seeds, definitions: DefinitionSet | None) -> P
         next_seeds=seeds.next_seeds,
         warnings=warnings,
         structure=chosen.structure,
-        inputs=chosen.inputs,
         targets=chosen.targets,
         marks=chosen.marks,
         **facts._asdict(),

@@ -57,6 +57,7 @@ class Run(RunState):
         self.nodes = nodes
         self.awaited = False  # the request for it is answered at its end: it stays in memory
         self.outputs_size = 0  # characters of its outputs, as ComfyUI sent them
+        self.problem = ""  # why the outputs of others that it needs are not there yet
         self.models: frozenset[str] = frozenset()  # the model files that its graph names
         self.fingerprint = b""  # the hashes of its nodes
         self.order: int | None = None  # its place in the queue of its pool

@@ -348,8 +348,8 @@ class RunService:
         if record.waiting_for:
             body["live_status"] = _waits_for(record.waiting_for)
         elif record.waiting_for is not None:
-            why = self._context.machines.why_waiting(machine)
-            body["live_status"] = f"Waiting for a machine: {why}" if why else "Getting its inputs"
+            problem = "" if run is None else f": {run.problem}" if run.problem else ""
+            body["live_status"] = f"Getting its inputs{problem}"
         if record.status == "queued" and record.prompt_id in self.active:
             if position:
                 body["queue_position"] = self._context.queue.position(record)

@@ -34,7 +34,8 @@ def card(body: Mapping[str, Any]) -> dict[str, Any]:
     shown = [file for kind in ("image", "hdr") for file in files if _kind(file.filename) == kind]
     has_texts = any(True for output in body["outputs"].values() for _ in texts_of(output))
     medium = next((kind for kind in ("video", "audio", "3d") if kind in kinds), "")
-    inputs = [f"{name}: {value}"[:EXCERPT] for name, value in body.get("inputs", {}).items()]
+    given = body.get("inputs", {}).items()
+    inputs = [f"{name}: {_input(value)}"[:EXCERPT] for name, value in given]
     return {
         **_facts(body),
         "pictures": [shown_file(file, body["machine"]) for file in shown[:PICTURES]],
@@ -42,6 +43,14 @@ def card(body: Mapping[str, Any]) -> dict[str, Any]:
         "inputs": inputs[:INPUTS],
         "why": (_failure(body, {}) or body.get("live_status", ""))[:MAX_REASON],
     }
+
+
+def _input(value: Any) -> Any:
+    """Return the value of an input in words, if it is an output of another run."""
+    output = value.get("$output") if isinstance(value, dict) else None
+    if not isinstance(output, dict):
+        return value
+    return " ".join(filter(None, (output.get("file"), f"of run {output.get('run')}")))
 
 
 def details(body: Mapping[str, Any], names: Mapping[str, NodeName]) -> dict[str, Any]:

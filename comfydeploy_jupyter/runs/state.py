@@ -975,6 +975,7 @@ class RunState:
         """Let the end of a run be stored, which is then reported. Only the first end counts."""
         if (self.state, cause) not in TABLE:
             return []
+        record.waiting_for = None
         error = self.live_status.with_culprit(record.error or {})
         if error:
             record.error = error

@@ -58,6 +58,7 @@ async def test_a_run_takes_a_picture_of_one_that_has_not_ended(api):
     assert (listed["status"], listed["waiting_for"]) == ("not-started", [first])
     card = (await api.get("runs/cards"))[1]["waiting"][0]
     assert (card["prompt_id"], card["why"]) == (body["prompt_id"], body["live_status"])
+    assert card["inputs"] == [f"image: SaveImage.images[0] of run {first}"]
     job = (await api.get(f"api/v2/jobs/{body['prompt_id']}"))[1]
     assert job["status"] == "queued"
     record = await api.until(body["prompt_id"], "success", "failed")
@@ -167,7 +168,9 @@ async def test_a_run_fails_with_the_cause_of_the_one_that_it_needs(api):
     second = await api.start(NEXT, inputs={"image": output(first)})
     third = await api.start(NEXT, inputs={"image": output(second)})
     why = f"inputs.image: the run {first}, whose output it needs, failed: TestFail: no"
-    error = (await api.until(second, "failed"))["error"]
+    record = await api.until(second, "failed")
+    assert not {"waiting_for", "live_status"} & record.keys()
+    error = record["error"]
     assert (error["type"], error["message"]) == ("InputFailed", why)
     error = (await api.until(third, "failed"))["error"]
     assert error["message"] == (
