@@ -30,7 +30,7 @@ from .form import (
     workflow_form,
 )
 from .formats import class_of, inputs_of, is_link, unwrapped
-from .inputs import AppliedInputs, InputNames, apply_inputs
+from .inputs import AppliedInputs, InputNames, apply_inputs, is_output, marks_in
 from .prices import partner_nodes
 from .seeds import SeedMode, apply_seeds
 from .ui import SavedWorkflow
@@ -704,6 +704,8 @@ class FormStructure:
             if group.rows is not None and self._is_in(graph, group.node_id)
         }
         for key, value in inputs.items():
+            if is_output(value):
+                continue  # its file or text is in the graph
             targets = apply_inputs(self._workflow, {key: value}, strict=False).given
             if targets and targets.keys() <= values.keys():
                 continue
@@ -765,7 +767,7 @@ class FormStructure:
             for node_id, node in graph.items()
             if node_id in self._workflow and self._is_in(graph, node_id)
             for name, value in inputs_of(node).items()
-            if not is_link(value)
+            if not is_link(value) and not marks_in(value)  # an output that is not there yet
         }
 
     def applied(self, inputs: Mapping[str, Any]) -> AppliedInputs:

@@ -21,7 +21,7 @@ from ..graphs.form import (
     workflow_form,
 )
 from ..graphs.formats import Graph, GraphFormat, check_api_graph, class_of, detect_format, title_of
-from ..graphs.inputs import apply_inputs, contract_of
+from ..graphs.inputs import apply_inputs, contract_of, marks_in
 from ..graphs.layout import api_to_ui, picture_of
 from ..graphs.outline import graph_rows
 from ..graphs.shown_form import RunValues, read_value, shown_form
@@ -341,6 +341,8 @@ def written_value(field: FormField | None, value: Any) -> str:
     """Return a value as a form writes it, as text."""
     if value is None:
         return "-"
+    if marks_in(value):
+        return "an output of another run"
     if field is not None and not isinstance(value, (list, dict)):
         value = page_value(field, value)
     if isinstance(value, bool):
