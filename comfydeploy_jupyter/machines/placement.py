@@ -27,6 +27,7 @@ LACKS_FOR = 60.0  # seconds after which it is tried whether a member still lacks
 SUSPECTS = 4096  # workflows of failed runs that are known
 ABOUT_AS_FAST = 0.5  # part of the speed of the fastest member
 FRONT = ""  # the client of the runs that were put before all others
+LATER, LATE = "~", 1 << 40  # how clients begin that come after all others, and their first turn
 EASE = 1e-9  # seconds; tolerance for rounding errors
 
 
@@ -194,6 +195,13 @@ class _Client:
     last: int = 0  # the highest order of the runs that were assigned
 
 
+def _turn_of(key: str, client: _Client) -> int:
+    """Return the turn of the first waiting run of a client."""
+    if key == FRONT:
+        return -1
+    return client.turn + (LATE if key.startswith(LATER) else 0)
+
+
 @dataclass(slots=True)
 class _Pool:
     """The members that a run may be assigned to, and the runs that wait for one of them."""
@@ -244,12 +252,12 @@ class _Pool:
     def _list(self, key: str) -> None:
         client = self.clients[key]
         if client.orders:
-            insort(self.heads, (-1 if key == FRONT else client.turn, client.orders[0], key))
+            insort(self.heads, (_turn_of(key, client), client.orders[0], key))
 
     def _unlist(self, key: str) -> None:
         client = self.clients[key]
         if client.orders:
-            head = (-1 if key == FRONT else client.turn, client.orders[0], key)
+            head = (_turn_of(key, client), client.orders[0], key)
             del self.heads[bisect_left(self.heads, head)]
 
     def begin_again(self) -> None:
@@ -266,7 +274,7 @@ class _Pool:
         client = self.clients[run.client]
         if run.client == FRONT:
             return -1
-        return client.turn + bisect_left(client.orders, run.order)
+        return _turn_of(run.client, client) + bisect_left(client.orders, run.order)
 
     def before(self, turn: int, order: int) -> int:
         """Return how many waiting runs are assigned before one with a turn and an order."""
@@ -274,8 +282,8 @@ class _Pool:
         for key, client in self.clients.items():
             if key == FRONT:
                 count += bisect_left(client.orders, order) if turn < 0 else len(client.orders)
-            elif turn >= client.turn and client.orders:
-                full = turn - client.turn
+            elif turn >= (first := _turn_of(key, client)) and client.orders:
+                full = turn - first
                 count += min(full, len(client.orders))
                 count += full < len(client.orders) and client.orders[full] < order
         return count
@@ -306,10 +314,11 @@ class _Pool:
 class Dispatcher:
     """One queue for many machines; assigns a run once a member has room for it.
 
-    A pool takes turns between its clients; the runs of one client keep their order. The first run
-    in the queue is assigned to the member where it will probably end first. This depends on the
-    prompts that the member has, the time to load models, and the durations of the same workflow on
-    the member. Without known durations, the member with the least work is chosen.
+    A pool takes turns between its clients; the runs of one client keep their order, and points of
+    batches come after single runs. The first run in the queue is assigned to the member where it
+    will probably end first. This depends on the prompts that the member has, the time to load
+    models, and the durations of the same workflow on the member. Without known durations, the
+    member with the least work is chosen.
     A run waits if the other members would end the whole queue before the chosen one ends the run.
 
     ComfyUI does not execute the nodes again that a run has in common with the one before. So among
@@ -442,6 +451,7 @@ class Dispatcher:
         front: bool = False,
         order: int | None = None,  # from an earlier call or `reserve`, if a member has lost it
         client: str = "",  # a pool takes turns between clients
+        later: bool = False,  # whether the runs of all other clients come first
         avoid: str | None = None,  # the member where it has failed
         needs: Collection[str] = (),  # node classes and model files that its member must have
     ) -> int:
@@ -458,7 +468,7 @@ class Dispatcher:
             needed,
             fingerprint,
             order,
-            FRONT if order < 0 else intern(f"={client}"),
+            FRONT if order < 0 else intern(f"{LATER if later else '='}{client}"),
             avoid,
             wanted,
         )

@@ -219,7 +219,12 @@ class RunCreator:
                 placement = Placement(pool.id, None)  # its files are sent before the run
             elif not bound:
                 placement = queue.place(
-                    prompt_id, pool, prepared, client=client, front=bool(request.front)
+                    prompt_id,
+                    pool,
+                    prepared,
+                    client=client,
+                    front=bool(request.front),
+                    later=batch is not None,
                 )
         given_up = self._context.active.given_up(placement.machine_id)
         new_id = known_to_comfyui or not _is_uuid(prompt_id) or prompt_id in given_up

@@ -77,7 +77,14 @@ class RunQueue:
         self._count(run_id, pool.id)
 
     def place(
-        self, run_id: str, pool: Pool, prepared: Prepared, *, client: str, front: bool
+        self,
+        run_id: str,
+        pool: Pool,
+        prepared: Prepared,
+        *,
+        client: str,
+        front: bool,
+        later: bool,
     ) -> Placement:
         """Assign a new run of a pool to a member at once, if one has room for it.
 
@@ -90,6 +97,7 @@ class RunQueue:
             models=prepared.models,
             fingerprint=prepared.fingerprint,
             client=client,
+            later=later,
             needs=_needs(prepared.models, prepared.nodes),
             front=front,
         )
@@ -134,6 +142,7 @@ class RunQueue:
             front=record.front,
             order=run.order,
             client=client_of(record.client_id, record.metadata, record.batch),
+            later=record.batch is not None,
             avoid=avoid,
             needs=_needs(run.models, run.nodes),
         )

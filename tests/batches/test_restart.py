@@ -53,6 +53,59 @@ def test_each_point_runs_once_however_often_the_server_is_killed(serve, comfyui,
     assert Counter(executed(comfyui, graph["2"]["inputs"]["token"])) == Counter(values)
 
 
+@pytest.fixture
+def own_comfyui(start_comfyui):
+    return start_comfyui()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", few([*range(30)]))
+def test_no_point_is_lost_or_doubled_when_servers_are_killed(serve, own_comfyui, seed):
+    """Only a point that a killed ComfyUI was executing fails; `retry` lets it run again."""
+    random, comfyui = Random(seed), own_comfyui
+    jupyter = serve(comfyui_url=comfyui.url)
+    graph = chain(("TestSleep", {"seconds": 0.1}))
+    values = [str(number) for number in range(POINTS)]
+    points = [{"2.text": text, "1.seconds": 0.1 + int(text) / 1000} for text in values]
+    retry = seed % 2
+    batches = []
+    for half in (points[:8], points[4:]):
+        request = {"workflow_api": graph, "points": half, "key": "all", "retry": 3 * retry}
+        code, reply = jupyter.post(
+            "batch", {**request, "machine": random.choice(["auto", "local"])}
+        )
+        assert code == 200, reply
+        batches.append((reply["batch_id"], len(half)))
+    killed = 0
+    for _ in range(2):
+        time.sleep(random.uniform(0, 1))
+        victims = random.choice([(jupyter,), (comfyui,), (jupyter, comfyui), (comfyui, jupyter)])
+        for victim in victims:
+            victim.kill()
+        for victim in reversed(victims):
+            victim.start()
+        killed += comfyui in victims
+    for batch_id, total in batches:
+        batch = until(
+            lambda each=batch_id: batch_of(jupyter, each),
+            lambda found: found["finished_at"],
+            timeout=120,
+        )
+        counts = batch["counts"]
+        assert (batch["state"], sum(counts.values())) == ("done", total)
+        assert counts.get("failed", 0) <= (0 if retry else killed)
+        assert set(counts) <= {"success", "failed"}
+        found = jupyter.get(f"batch/{batch_id}/points")[1]["points"]
+        own = [each for each in found if each["status"] == "success"]
+        texts = [[each["values"]["2.text"]] for each in own]
+        assert [each["run"]["outputs"]["2"]["text"] for each in own] == texts
+        runs = jupyter.get("runs", batch_id=batch_id, limit="1000")[1]
+        ended = Counter(run["point"] for run in runs if run["status"] == "success")
+        assert set(ended.values()) <= {1}, "a point ran twice"
+        assert all(run["status"] in ("success", "failed") for run in runs)
+        assert len(runs) <= total + killed
+
+
 def test_a_cancelled_batch_is_cancelled_after_a_restart(serve, comfyui):
     jupyter = serve(comfyui_url=comfyui.url)
     graph = chain(("TestSleep", {"seconds": 30}))

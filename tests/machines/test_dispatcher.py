@@ -488,6 +488,25 @@ def test_a_pool_takes_turns_between_clients():
     assert drained(dispatcher) == [*expected, *(f"many-{number}" for number in range(2, 24))]
 
 
+def test_single_runs_come_before_the_points_of_batches_which_take_turns():
+    dispatcher = of("a", depth=1)
+    for run in "123":
+        dispatcher.wait(run, "pool", client="first", later=True)
+    for run in "456":
+        dispatcher.wait(run, "pool", client="second", later=True)
+    assert [dispatcher.position(run) for run in "1425"] == [1, 2, 3, 4]
+    assert [run for run, _ in decided(dispatcher)] == ["1"]
+    dispatcher.wait("x", "pool", client="ada")
+    dispatcher.wait("y", "pool", client="ada")
+    dispatcher.wait("z", "pool", front=True)
+    assert [dispatcher.position(run) for run in "zxy4"] == [1, 2, 3, 4]
+    dispatcher.ended("1")
+    assert drained(dispatcher) == [*"zxy4253", "6"]
+    dispatcher.wait("7", "pool", client="first", later=True)
+    dispatcher.wait("w", "pool", client="ada")
+    assert drained(dispatcher) == ["w", "7"]
+
+
 def test_runs_that_were_withdrawn_cost_a_client_no_turn():
     dispatcher = of("a", depth=1)
     dispatcher.set_others("a", 1)
