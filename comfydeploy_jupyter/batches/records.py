@@ -445,10 +445,10 @@ class BatchRepository(Repository):
     ) -> tuple[int, list[tuple[dict[str, Any], RunRecord | None]]]:
         """Return the number of the selected points, and some of them with their runs."""
         condition, marks = which.where()
-        (total,) = db.execute(
-            f"SELECT count(*) FROM batch_points WHERE {condition}",  # noqa: S608 - only marks are put in
-            (number, *marks),
-        ).fetchone()
+        count = f"SELECT count(*) FROM batch_points WHERE {condition}"  # noqa: S608 - only marks are put in
+        if which == PointFilter():
+            count = "SELECT total FROM batches WHERE id = ?"
+        (total,) = db.execute(count, (number, *marks)).fetchone()
         return total, _with_runs(
             db, f"{condition} ORDER BY position LIMIT ? OFFSET ?", (number, *marks, limit, offset)
         )

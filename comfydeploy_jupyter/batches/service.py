@@ -411,15 +411,23 @@ class Batches:
                 return  # the point does not wait any more
             no_machine = isinstance(error, NotFoundError) and details.get("field") == "machine"
             if isinstance(error, TRANSIENT) or no_machine:
-                driven.failures += 1
-                pause = AGAIN.pause(driven.failures)
-                driven.not_before = asyncio.get_running_loop().time() + pause
-                driven.problem = str(error)
+                self._try_later(driven, error)
                 return
             if not isinstance(error, ComfyDeployError):
                 log.exception("Point %d of batch %s", point.position, driven.batch.batch_id)
-            await self._repository.fail(driven.batch.number, point.key, str(error))
+            try:
+                await self._repository.fail(driven.batch.number, point.key, str(error))
+            except TRANSIENT as problem:
+                self._try_later(driven, problem)
+                return
         driven.failures, driven.problem = 0, ""
+
+    def _try_later(self, driven: Driven, problem: Exception) -> None:
+        """Queue no points of a batch for a while: it is not their fault that one was not queued."""
+        driven.failures += 1
+        pause = AGAIN.pause(driven.failures)
+        driven.not_before = asyncio.get_running_loop().time() + pause
+        driven.problem = str(problem)
 
     def _queued(self, driven: Driven, point: Point) -> None:
         driven.creating.pop(point.key, None)
@@ -651,7 +659,7 @@ class Batches:
         picture = _picture_of(record)
         if record is None or picture is None:
             return None
-        return await self._pictures.small(picture, record.machine, side)
+        return await self._pictures.small(picture, record.prompt_id, record.machine, side)
 
     async def ends(self, batch_id: str, after: tuple[int, int], limit: int) -> dict[str, Any]:
         """Return points that have ended, in the order of their ends, after a mark."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import io
-from typing import TYPE_CHECKING, BinaryIO
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..errors import ComfyDeployError, InvalidRequestError, NotFoundError
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 MAX_PICTURE = 100_000_000  # bytes of a remote picture
 CHUNK = 1 << 20
 AT_ONCE = 8  # open files
+KEPT_BYTES = 32 * 1024 * 1024  # of small copies
 
 
 class Pictures:
@@ -29,11 +31,28 @@ class Pictures:
         self._kept_outputs = kept_outputs
         self._thumbnails = thumbnails
         self._room = asyncio.Semaphore(AT_ONCE)
+        self._kept: OrderedDict[tuple[Any, ...], bytes] = OrderedDict()
+        self._bytes = 0
 
-    async def small(self, file: NodeFile, machine_id: str, side: int) -> bytes | None:
-        """Return a small copy of a picture as WebP; None if there is none, or it is damaged."""
+    async def small(
+        self, file: NodeFile, prompt_id: str, machine_id: str, side: int
+    ) -> bytes | None:
+        """Return a small copy of a picture of a run as WebP; None if there is none, or damaged.
+
+        The last ones are kept: a sheet is made again and again while pictures arrive.
+        """
+        key = (prompt_id, machine_id, file.type, file.subfolder, file.filename, side)
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key]
         async with self._room:
-            return await self._small(file, machine_id, side)
+            found = await self._small(file, machine_id, side)
+        if found is not None and key not in self._kept:
+            self._kept[key] = found
+            self._bytes += len(found)
+            while self._bytes > KEPT_BYTES:
+                self._bytes -= len(self._kept.popitem(last=False)[1])
+        return found
 
     async def _small(self, file: NodeFile, machine_id: str, side: int) -> bytes | None:
         place = file.type, file.subfolder, file.filename
