@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -59,6 +59,7 @@ VIRTUAL: Final = frozenset({REROUTE, PRIMITIVE, "Note", "MarkdownNote", "ComfyDe
 """Node types that only the editor knows; ``ComfyDeploy`` is that of ComfyUI Deploy's plug-in."""
 
 _NO_ID = "-1"  # of a node that has none
+MAX_SHOWN = 60  # characters of a value in a sentence
 
 LinkKey = int | str
 
@@ -227,6 +228,41 @@ class SavedWorkflow:
 
 
 AnySaved: TypeAlias = SavedWorkflow | UIGraph
+
+
+def name_conflicts(saved: SavedWorkflow, definitions: NodeDefinitions) -> list[str]:
+    """Return a sentence for each value that is saved differently by its position and its name."""
+    found: list[str] = []
+    for graph in saved.graphs():
+        for node in graph.every:
+            by_position = node.stored
+            if (
+                not node.named
+                or not isinstance(by_position, list)
+                or node.mode in (MUTED, BYPASSED)
+            ):
+                continue
+            values: list[tuple[str, Any]] = []
+            used = ""
+            if (known := definitions.get(node.type)) is not None:
+                laid, named = known.lay_out(by_position), node.named
+                values = [(widget.name, value) for widget, value in laid if widget.emitted]
+                by_name = fits_by_name(laid, partial(known.lay_out, named))
+                used = f"; the one by {'name' if by_name else 'position'} is used"
+            elif node.type in saved.subgraphs:
+                names = [slot.name for slot in node.inputs if slot.widget is not None]
+                if len(names) == len(by_position) and not node.proxies:
+                    values = list(zip(names, by_position, strict=True))
+            for name, value in values:
+                pair = value, node.named.get(name)
+                if pair[0] == pair[1] or not all(
+                    isinstance(each, (str, float, int)) for each in pair
+                ):
+                    continue
+                one, two = (json.dumps(each, ensure_ascii=False)[:MAX_SHOWN] for each in pair)
+                label = saved.label(node, graph)
+                found.append(f"node {label}: {name} is {one} by position, {two} by name{used}")
+    return found
 
 
 # -- a workflow as the editor has loaded it ----------------------------------------------------

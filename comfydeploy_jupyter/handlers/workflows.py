@@ -766,7 +766,7 @@ class FormGroup(FormLine):
 class FormNote(ReplyModel):
     """Sentences about the workflow, with a heading."""
 
-    about: Literal["types", "author", "conversion"] = Field(examples=["types"])
+    about: Literal["types", "author", "names", "conversion"] = Field(examples=["types"])
     title: str = Field(examples=["Some values do not fit their inputs"])
     texts: list[str]
 

@@ -25,7 +25,7 @@ from ..graphs.inputs import apply_inputs, contract_of, marks_in
 from ..graphs.layout import api_to_ui, picture_of
 from ..graphs.outline import graph_rows
 from ..graphs.shown_form import RunValues, read_value, shown_form
-from ..graphs.ui import check_integrity
+from ..graphs.ui import SavedWorkflow, check_integrity, name_conflicts
 from ..graphs.ui_to_api import ui_to_api
 from ..util import jsons, worker
 from ..util.jsons import THREAD_ABOVE, RawJSON, decoder
@@ -438,6 +438,9 @@ def _form(
             form.pop("warnings"),
         ),
     }
+    if ui is not None:
+        conflicts = name_conflicts(SavedWorkflow(ui), definitions.nodes)
+        told["names"] = ("Some values are saved differently by position and by name", conflicts)
     # A conversion also tells the values that do not fit.
     inexact = [text for text in warnings or () if text not in told["types"][1]]
     told["conversion"] = ("The conversion from the editor's format is not exact", inexact)

@@ -93,7 +93,8 @@ export function comboBox(settings: {
     );
     const left = matches.length - found.length;
     if (left) list.append(h("li", { className: "cd-more" }, `${left} more: type to search`));
-    const last = note || (matches.length ? "" : "Nothing found");
+    // any other text is a value, too
+    const last = note || (matches.length || free ? "" : "Nothing found");
     if (last) list.append(h("li", { className: "cd-more" }, last));
     activate(found.findIndex((option) => option.value === value));
   };
@@ -124,12 +125,12 @@ export function comboBox(settings: {
   };
   const show = (search = "") => {
     fill(search);
+    input.setAttribute("aria-expanded", String(list.childElementCount > 0));
     const isNew = !open;
     if (!open) {
       open = true;
       if (list.showPopover) list.showPopover();
       else list.classList.add("cd-open");
-      input.setAttribute("aria-expanded", "true");
       window.addEventListener("scroll", onPageMoved, true);
       window.addEventListener("resize", onPageMoved);
     }

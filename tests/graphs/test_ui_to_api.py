@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from comfydeploy_jupyter.errors import InvalidRequestError
+from comfydeploy_jupyter.graphs.ui import SavedWorkflow, name_conflicts
 from comfydeploy_jupyter.graphs.ui_to_api import Converted, ui_to_api
 from tests.helpers.graphs import probe_definitions, recorded, saved
 from tests.helpers.selection import examples
@@ -455,3 +456,40 @@ def test_malformed_input_gives_a_graph_or_a_clear_error(data: st.DataObject, nam
     else:
         assert all(isinstance(entry["class_type"], str) for entry in graph.values())
         json.dumps(graph, allow_nan=False)
+
+
+def test_values_that_differ_by_position_and_by_name_are_told() -> None:
+    values: list[Any] = [1, "fixed", 20, 6.5, "euler", 0.5]
+    older = saved(1, "PSampler", OLDER, widgets_values_named=NAMED)
+    named = dict(zip(("seed", "steps", "cfg", "sampler_name"), (2, 20.0, 6.5, "ddim"), strict=True))
+    other = saved(2, "PSampler", values, title="Fits", widgets_values_named=named)
+    muted = {**copy.deepcopy(other), "id": 3, "mode": 2}
+    flow = copy.deepcopy(ROWS["promoted_plain"]["ui"])
+    host = flow["nodes"][0]
+    host["title"] = "Host"
+    host["widgets_values"] = ["words", 33, 77]
+    host["inputs"] = [{"name": n, "widget": {"name": n}} for n in ("text", "steps", "seed")]
+    host["widgets_values_named"] = {"text": "words", "steps": 34, "seed": None}
+    flow["nodes"] += [
+        older,
+        other,
+        muted,
+        {**saved(4, "Nope", [1]), "widgets_values_named": {"a": 2}},
+    ]
+    deep: list[Any] = []
+    for _ in range(50_000):
+        deep = [deep]
+    flow["nodes"].append(saved(5, "PText", [deep], widgets_values_named={"text": deep}))
+    told = name_conflicts(SavedWorkflow(flow), DEFINITIONS)
+    assert [text for text in told if "PSampler" not in text] == [
+        'node "Host" (subgraph): steps is 33 by position, 34 by name'
+    ]
+    assert [text for text in told if '"Fits"' in text] == [
+        f'node "Fits" (PSampler, id 2): {name}; the one by position is used'
+        for name in (
+            "seed is 1 by position, 2 by name",
+            'sampler_name is "euler" by position, "ddim" by name',
+        )
+    ]
+    assert "sampler_name is" in "".join(told)
+    assert any(text.endswith("the one by name is used") for text in told)

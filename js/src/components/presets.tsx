@@ -8,6 +8,8 @@ import type { FormState, Inputs } from "../state/form.ts";
 import { RouteError, type Transport } from "../transport.ts";
 import { Button, Drawn, Icon, IconButton, useId } from "./ui.tsx";
 
+const INVALID = "Some values are not valid";
+
 type Preset = { name: string; inputs: Inputs; locked: string[]; revision: string };
 
 type Props = {
@@ -31,6 +33,8 @@ export function Presets({ transport, form, workflowId, store }: Props) {
   const own = useRef<string | null>(workflowId); // also of one that was stored here
   const name = useSignal("");
   const names = useSignal<string[]>([]);
+  /** The preset whose values were put into the form, or saved, and these values. */
+  const used = useSignal<{ name: string; values: string } | null>(null);
   const message = useSignal("");
   const kind = useSignal<"" | "problem" | "conflict">("");
   const say = (text: string, as: "" | "problem" | "conflict" = "") => {
@@ -57,6 +61,7 @@ export function Presets({ transport, form, workflowId, store }: Props) {
     revisions.current = {};
     names.value = [];
     name.value = "";
+    used.value = null;
     say("");
     combo.current?.setOptions([], "");
     refresh(true).catch(() => {}); // the next change reports it
@@ -82,6 +87,7 @@ export function Presets({ transport, form, workflowId, store }: Props) {
       const preset = presets.current.find((each) => each.name === name.value);
       if (!preset) return say(`${name.value} has been deleted`, "problem");
       await form.use(preset.inputs, preset.locked);
+      used.value = { name: preset.name, values: valuesOf(form) };
       revisions.current[preset.name] = preset.revision;
       const unknown = Object.keys(preset.inputs).filter((key) => !(key in form.changed.value));
       const missing = unknown.filter((key) => !(key in form.values.value));
@@ -89,7 +95,7 @@ export function Presets({ transport, form, workflowId, store }: Props) {
     });
   const save = () =>
     attempt(async () => {
-      if (form.inputs() === null) return say("Some values are not valid", "problem");
+      if (form.inputs() === null) return say(INVALID, "problem");
       own.current ??= await store();
       const lower = name.value.toLowerCase();
       const known = presets.current.find((each) => each.name.toLowerCase() === lower);
@@ -102,6 +108,7 @@ export function Presets({ transport, form, workflowId, store }: Props) {
       };
       const preset = await transport.post<Preset>("workflow/preset", body);
       name.value = preset.name;
+      used.value = { name: preset.name, values: valuesOf(form) };
       await refresh(true);
       combo.current?.set(preset.name);
       say(`Saved as ${preset.name}`);
@@ -122,7 +129,8 @@ export function Presets({ transport, form, workflowId, store }: Props) {
   const values = form.values.value;
   const shownFor = useRef(values);
   useEffect(() => {
-    if (shownFor.current !== values && kind.value === "") message.value = "";
+    const isOver = kind.value === "" || message.peek() === INVALID;
+    if (shownFor.current !== values && isOver) say("");
     shownFor.current = values;
   }, [values, kind, message]);
 
@@ -154,6 +162,13 @@ export function Presets({ transport, form, workflowId, store }: Props) {
   const hint = own.current
     ? "Save the present values under this name"
     : "Save the present values under this name; this also stores the workflow on the server";
+  const isOther = names.value.includes(name.value) && used.value?.name !== name.value;
+  const isChanged = used.value?.name === name.value && used.value.values !== valuesOf(form);
+  const differs = isOther
+    ? "The form does not have the values of this preset: choose it in the list to use them."
+    : isChanged
+      ? "The values were changed since."
+      : "";
   return (
     <div class="comfydeploy-view comfydeploy-presets">
       <label htmlFor={id}>Preset</label>
@@ -169,13 +184,13 @@ export function Presets({ transport, form, workflowId, store }: Props) {
           onClick={remove}
         />
       </div>
-      {message.value && (
+      {(message.value || differs) && (
         <div
           class={`cd-line cd-message ${kind.value ? "cd-problem" : "cd-faint"}`}
           role="status"
           aria-live="polite"
         >
-          <span class="cd-grow">{message.value}</span>
+          <span class="cd-grow">{message.value || differs}</span>
           {kind.value === "conflict" && (
             <>
               <Button label="Use the other values" onClick={use} />
@@ -186,4 +201,17 @@ export function Presets({ transport, form, workflowId, store }: Props) {
       )}
     </div>
   );
+}
+
+/** What a preset of a form has: the changes, without seeds that are drawn for each run, as text. */
+function valuesOf({ changed, locked, rows }: FormState): string {
+  const drawn = rows.value.filter(
+    ({ kind, key }) => kind === "seed" && !locked.value.includes(key),
+  );
+  const left = new Set(drawn.map(({ key }) => key));
+  const kept = Object.entries(changed.value).filter(([key]) => !left.has(key));
+  return JSON.stringify([
+    kept.sort(([one], [two]) => (one < two ? -1 : 1)),
+    [...locked.value].sort(),
+  ]);
 }

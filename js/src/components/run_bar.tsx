@@ -133,8 +133,8 @@ export function RunBar(props: Props) {
         <div class="cd-state cd-grow">
           <Note live>{isCancelling ? "Cancelling …" : state}</Note>
         </div>
-        <Menu label="More actions" actions={actions} />
-        <span class="comfydeploy-keys">
+        <span class="comfydeploy-keys cd-line cd-spread">
+          <Menu label="More actions" actions={actions} />
           <IconButton
             icon="keyboard-o"
             label="Keys (?)"

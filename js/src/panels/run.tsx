@@ -12,7 +12,8 @@ import { Missing } from "../components/missing.tsx";
 import { Presets } from "../components/presets.tsx";
 import { Preview } from "../components/preview.tsx";
 import { RunBar } from "../components/run_bar.tsx";
-import { type Action, Button, ErrorBox } from "../components/ui.tsx";
+import { type Action, Button, ErrorBox, Note } from "../components/ui.tsx";
+import type { Value } from "../form/field.ts";
 import { messageOf } from "../format.ts";
 import type { ServerFacts } from "../server.ts";
 import type { ShownFile } from "../shown_runs.ts";
@@ -44,6 +45,8 @@ export type RunTraits = {
   result: RunRecord | null;
 };
 
+const MAX_OTHERS = 8; // values of a run that are listed
+const MAX_VALUE = 60; // characters of one of them
 const NOT_HERE = "is not on this ComfyUI"; // in what the server says of a missing model
 const LINK_COPIED =
   "The link is copied. It opens this workflow without a notebook, for those who may use this server.";
@@ -384,6 +387,9 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
         </div>
         <div class="cd-column cd-result">
           <Preview preview={runs.preview.value} />
+          {details && !runs.isBusy.value && details.prompt_id !== runs.result.value?.prompt_id && (
+            <OtherValues form={form} promptId={details.prompt_id} />
+          )}
           {details && (
             <Gallery
               transport={transport}
@@ -391,6 +397,7 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
               chosen={form.outputs.value}
               isEarlier={runs.isBusy.value}
               onReuse={(promptId) => form.reuse(promptId)}
+              edits={form.values}
             />
           )}
           <ErrorBox text={unread} />
@@ -407,9 +414,46 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
             shownRun.value = promptId;
           }}
           onReuse={(promptId) => form.reuse(promptId)}
+          edits={form.values}
           onUse={(file, key) => use(file, key)}
         />
       )}
+    </div>
+  );
+}
+
+/** What the run of another time or place had that the form does not have. */
+function OtherValues({ form, promptId }: { form: FormState; promptId: string }) {
+  const run = useSignal<Record<string, Value>>({});
+  useEffect(() => {
+    let isOver = false;
+    run.value = {};
+    form.ofRun(promptId).then(
+      ({ values }) => {
+        if (!isOver) run.value = values;
+      },
+      () => {}, // the graph of the run is not known any more
+    );
+    return () => {
+      isOver = true;
+    };
+  }, [form, promptId, run, form.number.value]);
+  const now = form.values.value;
+  const others = form.rows.value.filter(
+    ({ key }) => key in run.value && String(run.value[key]) !== String(now[key]),
+  );
+  if (!others.length) return null;
+  const texts = others.slice(0, MAX_OTHERS).map(({ key, label, kind }) => {
+    const value = kind === "bool" ? (run.value[key] ? "yes" : "no") : String(run.value[key]);
+    return `${label} ${value.length > MAX_VALUE ? `${value.slice(0, MAX_VALUE)} …` : value}`;
+  });
+  const more = others.length - texts.length;
+  return (
+    <div class="cd-words">
+      <Note live>
+        This run had other values than the form: {texts.join(" · ")}
+        {more > 0 && ` · ${more} more`}
+      </Note>
     </div>
   );
 }

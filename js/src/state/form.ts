@@ -450,13 +450,22 @@ export class FormState {
     this.onChange();
   }
 
-  /** Show the values of a run, and with `lock` keep its seeds; return a sentence about it. */
-  async reuse(promptId: string, lock = true): Promise<string> {
+  /** Return the form with the values of a run. */
+  ofRun(promptId: string): Promise<FormReply> {
     const body = { ...this.source.value, machine: this.machine, prompt_id: promptId };
+    return this.transport.post("workflow/form", body);
+  }
+
+  /**
+   * Show the values of a run, and return a sentence about it. With `lock` its seeds are kept;
+   * without it, as for a run that a panel has found, values that were changed meanwhile stay.
+   */
+  async reuse(promptId: string, lock = true): Promise<string> {
     const { source } = this;
     const asked = source.value;
-    const reply = await this.transport.post<FormReply>("workflow/form", body);
-    if (source.value !== asked) return "";
+    const changed = this.changed.value;
+    const reply = await this.ofRun(promptId);
+    if (source.value !== asked || (!lock && changed !== this.changed.value)) return "";
     this.asked?.abort();
     this.drawn.clear();
     batch(() => {
