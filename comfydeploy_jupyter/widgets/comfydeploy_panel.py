@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..client import Comfy
     from .run_panel import GivenWorkflow
 
-TABS = ("Run", "Workflows", "Files", "Tunnel", "Account")
+TABS = ("Run", "Workflows", "Gallery", "Files", "Tunnel", "Account")
 
 
 class AccountPanel(Panel):
@@ -29,6 +29,10 @@ class AccountPanel(Panel):
 
     In Python, `Comfy.comfy_account` does this.
     """
+
+
+class GalleryPanel(Panel):
+    """Shows the results of all runs of all workflows."""
 
 
 class ComfyDeployPanel(Panel):
@@ -81,6 +85,7 @@ class ComfyDeployPanel(Panel):
         self._make: dict[str, Callable[[], Panel]] = {
             "Run": lambda: RunPanel(workflow, self, machine=self.machine, directory=folder),
             "Workflows": lambda: WorkflowPanel(comfy=self, run=self.run_panel, directory=folder),
+            "Gallery": lambda: GalleryPanel(self),
             # the machine is chosen on top
             "Files": lambda: UploadPanel(self, machine=self.machine, choose_machine=False),
             "Tunnel": lambda: TunnelPanel(comfy=self),

@@ -59,7 +59,9 @@ const runs = Array.from({ length: 100_000 }, (_, number) =>
     pictures:
       number % 7 === 3
         ? []
-        : [sized(`run ${100_000 - number} ${number % 3 ? "640x480" : "480x640"}.png`)],
+        : Array.from({ length: number % 4 === 2 ? 2 + (number % 5) : 1 }, (_, each) =>
+            sized(`run ${100_000 - number}-${each} ${number % 3 ? "640x480" : "480x640"}.png`),
+          ),
     ...(number % 7 === 3 && {
       status: number % 2 ? "failed" : "cancelled",
       why: number % 2 ? "node KSampler failed: RuntimeError: shapes cannot be multiplied" : "",
@@ -202,6 +204,7 @@ export const results: Record<string, ComponentType> = {
       onUse={(shown) => `${shown.name} ${sizeText(shown)} is the picture now.`}
     />
   ),
+  "all results": () => <History transport={server()} isGallery />,
   "no history": () => <History transport={new Recorded(serverOf([]))} structure="0" />,
   "unreachable history": () => <History transport={new Recorded({})} structure="0" />,
 };

@@ -273,6 +273,47 @@ test("runs get stars and notes, by keys, buttons and in the viewer", async (t) =
   assert.match(find(el, "summary").textContent ?? "", /History \(1\)/);
 });
 
+test("a gallery shows the results of all workflows, and finds them", async (t) => {
+  const runs = [
+    card(4, { workflow_id: "w", workflow: "Fox" }),
+    card(3, { pictures: ["a", "b", "c", "d", "e", "f"].map((name) => file(`${name}.png`)) }),
+    card(2, { pictures: [], medium: "text" }),
+    card(1, { status: "failed" }),
+  ];
+  const transport = new Recorded({
+    ...serverOf(runs),
+    workflows: () => [{ id: "w", name: "<b>Fox" }],
+    "runs/details": () => details({ outputs: [output("9", { texts: ["a poem"] })] }),
+  });
+  const { el, press: pressButton } = await show(t, <History transport={transport} isGallery />);
+  assert.match(find(el, "summary").textContent ?? "", /Gallery \(3\)/);
+  const asked = () => transport.take("runs/cards").at(-1)?.query ?? {};
+  assert.equal(asked().status, "success");
+  const [fox, tiles, poem] = el.querySelectorAll<HTMLElement>(".cd-run");
+  assert.match(fox?.textContent ?? "", /Fox/);
+  assert.equal(tiles?.querySelectorAll("img").length, 4);
+  assert.match(tiles?.textContent ?? "", /\+2/);
+  fox?.click(); // a click shows the picture
+  await settle();
+  assert.match(find(el, "dialog").textContent ?? "", /picture 4.png \(1 of 7\)/);
+  await pressButton("Close");
+  poem?.click();
+  await settle();
+  assert.match(find(el, "dialog").textContent ?? "", /a poem/);
+  await pressButton("Close");
+  const chosen = find<HTMLSelectElement>(el, "select[aria-label=Workflow]");
+  assert.equal(chosen.textContent, "Any workflow<b>Fox");
+  chosen.value = "w";
+  chosen.dispatchEvent(new Event("change", { bubbles: true }));
+  await settle();
+  const { workflow_id, status } = asked();
+  assert.deepEqual([workflow_id, status], ["w", "success"]);
+  find<HTMLElement>(el, "[aria-label='Show all runs again']").click();
+  await settle();
+  const all = asked();
+  assert.deepEqual([all.workflow_id, all.status], [undefined, "success"]);
+});
+
 test("what is typed into one filter soon after another is used, too", async (t) => {
   const transport = new Recorded(serverOf([card(1)]));
   const { el } = await show(t, <History transport={transport} structure="s" />);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +11,9 @@ from playwright.sync_api import expect
 
 from comfydeploy_jupyter.client import Comfy
 from tests.browser.accessibility import assert_accessible
-from tests.helpers.graphs import SUNSET
+from tests.helpers.graphs import SUNSET, paper, shown
 from tests.helpers.selection import few
+from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,6 +56,8 @@ def test_state_on_top_and_tabs_below(
     stored = f"Sunset {uuid.uuid4().hex[:6]}"
     comfy = Comfy(lab.url, lab.token)
     comfy.workflows.save(SUNSET, stored)
+    label = {"pink": uuid.uuid4().hex}
+    comfy.run({"1": paper(), "2": shown("1")}, {"1.color": 0xF06FA1}, labels=label)
     opened = open_notebook(PANEL, theme=theme)
     page, panel = opened.page, opened.panel.first
 
@@ -74,6 +78,24 @@ def test_state_on_top_and_tabs_below(
     tab("Tunnel").click()
     expect(panel.get_by_label("Make reachable")).to_be_visible()
     assert_accessible(panel)
+
+    tab("Gallery").click()
+    gallery = panel.locator(".comfydeploy-history", has=page.locator("summary", has_text="Gallery"))
+    gallery.get_by_role("searchbox").fill("color f06fa1")
+    gallery.get_by_label("Label", exact=True).select_option(f"pink: {label['pink']}")
+    cards = gallery.locator(".cd-run")
+    expect(cards).to_have_count(1)
+    cards.press("s")
+    expect(gallery.get_by_role("button", name=re.compile("^Star"))).to_have_attribute(
+        "aria-pressed", "true"
+    )
+    assert_accessible(panel)
+    cards.press("Enter")
+    viewer = page.get_by_role("dialog", name="Picture in full size")
+    viewer.get_by_label("Note").fill("the best pink")
+    viewer.press("Escape")
+    expect(viewer).to_be_hidden()
+    until(lambda: comfy.runs(labels=label, starred=True, search="the best pink"))
 
     tab("Workflows").click()
     panel.get_by_label("Search", exact=True).fill(stored)

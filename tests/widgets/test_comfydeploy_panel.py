@@ -42,14 +42,16 @@ def test_tabs_and_machines(panel_of: Callable[..., ComfyDeployPanel]) -> None:
     panel = panel_of(SUNSET_PATH)
     assert panel.report == "local: ready"
     assert "local" in panel.machines
-    with pytest.raises(TraitError, match="'Run', 'Workflows', 'Files', 'Tunnel', 'Account'"):
+    with pytest.raises(
+        TraitError, match="'Run', 'Workflows', 'Gallery', 'Files', 'Tunnel', 'Account'"
+    ):
         panel.tab = "Models"
     with pytest.raises(ValueError, match="no machine 'nowhere'; machines are local"):
         panel.machine = "nowhere"
     panel.free_memory()
     panel.wait(30)
     assert panel.error == ""
-    assert [*panel.panels] == ["Run", "Workflows", "Files", "Tunnel", "Account"]
+    assert [*panel.panels] == ["Run", "Workflows", "Gallery", "Files", "Tunnel", "Account"]
     kept = panel.tunnel_panel
     panel.tab = "Tunnel"
     assert panel.tunnel_panel is kept
@@ -66,7 +68,7 @@ def test_waiting_ends_when_all_tabs_are_done_and_the_result_is_remembered(comfy:
         assert panel.ready
         panel.run_panel.set_input("1.value", 240)
         panel.run_panel.run()
-        for tab in ("Workflows", "Files", "Tunnel", "Account"):
+        for tab in ("Workflows", "Gallery", "Files", "Tunnel", "Account"):
             panel.tab = tab
         panel.wait(60)
         assert panel.run_panel.result is not None

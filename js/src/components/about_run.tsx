@@ -121,6 +121,11 @@ export function AboutRun({ transport, run, file, inputs, actions }: AboutProps) 
         {actions.reuse && (
           <Button label="Use these values" icon="reply" onClick={() => actions.reuse?.(run)} />
         )}
+        {!actions.show && run.workflow_id && transport.base !== null && (
+          <Link href={`${transport.base}comfyui-deploy/app?workflow_id=${run.workflow_id}`}>
+            Open the workflow
+          </Link>
+        )}
         {actions.show && (
           <Button label="Show the run" icon="eye" onClick={() => actions.show?.(run)} />
         )}

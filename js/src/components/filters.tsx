@@ -18,6 +18,8 @@ export type Filter = {
   label: [string, string] | null;
   pinned: boolean;
   starred: boolean;
+  /** The id of a stored workflow; empty for all. */
+  workflow: string;
 };
 
 export const EVERYTHING: Filter = {
@@ -29,7 +31,11 @@ export const EVERYTHING: Filter = {
   label: null,
   pinned: false,
   starred: false,
+  workflow: "",
 };
+
+/** Those of a gallery, before the user chooses others. */
+export const SUCCESSFUL: Filter = { ...EVERYTHING, status: "success" };
 
 const STATUSES: [string, string][] = [
   ["", "Any status"],
@@ -46,14 +52,14 @@ const DAYS: [string, string][] = [
   ["dates", "From … to …"],
 ];
 
-/** Return whether a filter has any condition. */
-export function isFiltered(filter: Filter): boolean {
-  return JSON.stringify(filter) !== JSON.stringify(EVERYTHING);
+/** Return whether a filter has any condition that another one does not have. */
+export function isFiltered(filter: Filter, base = EVERYTHING): boolean {
+  return JSON.stringify(filter) !== JSON.stringify(base);
 }
 
 /** Return the fields of a filter as the routes of runs take them. */
 export function fieldsOf(filter: Filter): Record<string, string | boolean> {
-  const { status, search, days, label, pinned, starred } = filter;
+  const { status, search, days, label, pinned, starred, workflow } = filter;
   const latest = days ? new Date(Date.now() - days * 86_400_000).toISOString() : "";
   const isWrong = problemOf(filter) !== "";
   const after = isWrong ? "" : startOfDay(filter.first) || latest;
@@ -66,6 +72,7 @@ export function fieldsOf(filter: Filter): Record<string, string | boolean> {
     ...(label && { [`metadata[${label[0]}]`]: label[1] }),
     ...(pinned && { pinned }),
     ...(starred && { starred }),
+    ...(workflow && { workflow_id: workflow }),
   };
 }
 
@@ -73,10 +80,14 @@ type FiltersProps = {
   filter: Filter;
   /** The names and values of labels that can be chosen. */
   labels: [string, string][];
+  /** The ids and names of workflows that can be chosen. */
+  workflows: [string, string][];
+  /** What is chosen at first. */
+  base: Filter;
   onChange: (filter: Filter) => void;
 };
 
-export function Filters({ filter, labels, onChange }: FiltersProps) {
+export function Filters({ filter, labels, workflows, base, onChange }: FiltersProps) {
   const [typed, setTyped] = useState(filter.search);
   const [isDated, setDated] = useState(Boolean(filter.first || filter.last));
   const timer = useRef<ReturnType<typeof setTimeout>>(undefined);
@@ -147,6 +158,10 @@ export function Filters({ filter, labels, onChange }: FiltersProps) {
           }}
         />
       </span>
+      {workflows.length > 0 &&
+        choice("Workflow", filter.workflow, [["", "Any workflow"], ...workflows], (workflow) =>
+          change({ workflow }),
+        )}
       {choice("Status", filter.status, STATUSES, (status) => change({ status }))}
       {choice("Time", isDated ? "dates" : String(filter.days), DAYS, (value) => {
         setDated(value === "dates");
@@ -183,14 +198,14 @@ export function Filters({ filter, labels, onChange }: FiltersProps) {
         pressed={filter.pinned}
         onClick={() => change({ pinned: !filter.pinned })}
       />
-      {(isFiltered(filter) || isDated) && (
+      {(isFiltered(filter, base) || isDated) && (
         <IconButton
           icon="times"
           label="Show all runs again"
           onClick={() => {
             setDated(false);
             setTyped("");
-            change(EVERYTHING);
+            change(base);
           }}
         />
       )}

@@ -17,7 +17,8 @@ import { RunList } from "../state/run_list.ts";
 import type { Transport } from "../transport.ts";
 import { AboutRun, type Marks, type RunActions } from "./about_run.tsx";
 import { Comparison } from "./comparison.tsx";
-import { Filters, isFiltered } from "./filters.tsx";
+import { EVERYTHING, Filters, isFiltered, SUCCESSFUL } from "./filters.tsx";
+import { Gallery, useDetails } from "./gallery.tsx";
 import {
   Button,
   Checkbox,
@@ -32,14 +33,20 @@ import { Viewer } from "./viewer.tsx";
 import { Wall } from "./wall.tsx";
 
 const SIDE = 256; // pixels of a small copy
+const TILES = 4; // pictures of a run that a large card shows
+const MOST_WORKFLOWS = 1000;
 const MADE = 500; // entries that are kept while they are not in the page
 const CARD = { height: 196, gap: 8, leastWidth: 160, rows: 2 };
+const LARGE_CARD = { height: 268, gap: 8, leastWidth: 220, rows: null };
+const LARGE_SIDE = 384;
 const ROW = { height: 44, gap: 0, leastWidth: 0, rows: 12 };
 
 type HistoryProps = {
   transport: Transport;
   /** The hash of the workflow, as its form says it; without it, the runs of all workflows. */
   structure?: string;
+  /** Whether it is a gallery: large pictures of the runs that have succeeded. */
+  isGallery?: boolean;
   /** The run that is shown elsewhere. */
   chosen?: string | null;
   /** The key and the label of each input of a form that takes a picture. */
@@ -68,16 +75,20 @@ type Deletion = {
 };
 
 export function History(props: HistoryProps) {
-  const { transport, structure, chosen = null, inputs = [], revision, edits } = props;
+  const { transport, structure, isGallery = false, chosen = null, inputs = [] } = props;
+  const { revision, edits } = props;
+  const base = isGallery ? SUCCESSFUL : EVERYTHING;
   const media = mediaOf(transport);
   const root = useRef<HTMLDivElement>(null);
-  const list = useMemo(() => new RunList(transport, structure), [transport, structure]);
+  const list = useMemo(() => new RunList(transport, structure, base), [transport, structure, base]);
+  const workflows = useWorkflows(transport, structure === undefined);
   const [isOpen, setOpen] = useState(true);
   const [isTable, setTable] = useState(false);
   const [isLarge, setLarge] = useState(false);
   const [selected, setSelected] = useState(new Map<string, RunCard>());
   const [notice, setNotice] = useState<Notice | null>(null);
   const [opened, setOpened] = useState<Opened | null>(null);
+  const [viewed, setViewed] = useState<RunCard | null>(null); // one without pictures
   const [asked, setAsked] = useState<Asked | null>(null);
   const [compared, setCompared] = useState<[RunCard, RunCard] | null>(null);
   useEffect(() => {
@@ -160,14 +171,16 @@ export function History(props: HistoryProps) {
   };
   const filter = list.filter.value;
   const count = Math.max(0, list.count);
-  const layout = isTable ? ROW : CARD;
+  const layout = isTable ? ROW : isGallery ? LARGE_CARD : CARD;
+  const open = (run: RunCard) => {
+    const [file] = run.pictures;
+    if (file) setOpened({ promptId: run.prompt_id, query: file.query });
+    else setViewed(run);
+  };
   const on = useRef<EntryActions>(null as unknown as EntryActions);
   on.current = {
-    open: (run) => {
-      const [file] = run.pictures;
-      if (file) setOpened({ promptId: run.prompt_id, query: file.query });
-    },
-    show: (run) => onShow?.(run.prompt_id),
+    open,
+    show: onShow ? (run) => onShow(run.prompt_id) : open,
     mark: actions.mark,
     select,
     remove: actions.remove,
@@ -183,7 +196,7 @@ export function History(props: HistoryProps) {
     if (made.current.size > MADE) made.current.clear();
     const isOfAny = structure === undefined;
     const entry = (
-      <Entry {...{ media, run, isTable, isChosen, isSelected, isOfAny, tabIndex, on }} />
+      <Entry {...{ media, run, isTable, isChosen, isSelected, isOfAny, isGallery, tabIndex, on }} />
     );
     made.current.set(run.prompt_id, { facts, entry });
     return entry;
@@ -193,11 +206,16 @@ export function History(props: HistoryProps) {
     <div ref={root} class={`comfydeploy-view comfydeploy-history${isLarge ? " cd-large" : ""}`}>
       {!isHidden && (
         <details open={isOpen} onToggle={(event) => setOpen(event.currentTarget.open)}>
-          <summary>History{list.count < 0 ? "" : ` (${count.toLocaleString()})`}</summary>
+          <summary>
+            {isGallery ? "Gallery" : "History"}
+            {list.count < 0 ? "" : ` (${count.toLocaleString()})`}
+          </summary>
           <div class="cd-line cd-top">
             <Filters
               filter={filter}
               labels={list.labels.value}
+              workflows={workflows}
+              base={base}
               onChange={(next) => {
                 setSelected(new Map());
                 list.choose(next);
@@ -208,12 +226,14 @@ export function History(props: HistoryProps) {
               label={isTable ? "Show the runs as cards" : "Show the runs as a table"}
               onClick={() => setTable(!isTable)}
             />
-            <IconButton
-              icon={isLarge ? "compress" : "expand"}
-              label={isLarge ? "Make the list smaller" : "Make the list larger"}
-              pressed={isLarge}
-              onClick={() => setLarge(!isLarge)}
-            />
+            {!isGallery && (
+              <IconButton
+                icon={isLarge ? "compress" : "expand"}
+                label={isLarge ? "Make the list smaller" : "Make the list larger"}
+                pressed={isLarge}
+                onClick={() => setLarge(!isLarge)}
+              />
+            )}
             <IconButton
               icon="refresh"
               label="Refresh the list of runs"
@@ -238,7 +258,11 @@ export function History(props: HistoryProps) {
           >
             {notice?.text}
           </div>
-          {list.count === 0 && isFiltered(filter) && <div class="cd-faint">No runs match.</div>}
+          {list.count === 0 && isFiltered(filter) && (
+            <div class="cd-faint">
+              {isFiltered(filter, base) ? "No runs match." : "The results of all runs appear here."}
+            </div>
+          )}
           {count > 0 && (
             <Wall
               // one of another layout begins at its top
@@ -247,7 +271,7 @@ export function History(props: HistoryProps) {
               label="Earlier runs"
               count={count}
               {...layout}
-              rows={isLarge ? null : layout.rows}
+              rows={isLarge || isGallery ? null : layout.rows}
               keyOf={(place) => list.at(place)?.prompt_id ?? `place ${place}`}
               onRange={(first, end) => list.need(first, end)}
               render={(place, tabIndex) => {
@@ -264,6 +288,19 @@ export function History(props: HistoryProps) {
           {...{ transport, list, inputs, actions, opened }}
           onClose={() => setOpened(null)}
         />
+      )}
+      {viewed && (
+        <Dialog
+          label={`The ${nameOf(viewed)}`}
+          class="cd-dialog cd-wide-dialog"
+          onClose={() => setViewed(null)}
+        >
+          <RunOutputs
+            transport={transport}
+            promptId={viewed.prompt_id}
+            onClose={() => setViewed(null)}
+          />
+        </Dialog>
       )}
       {compared && (
         <CompareDialog
@@ -302,6 +339,7 @@ type EntryProps = {
   isSelected: boolean;
   /** Whether the runs are those of all workflows. */
   isOfAny: boolean;
+  isGallery: boolean;
   tabIndex: number;
   on: { current: EntryActions };
 };
@@ -352,7 +390,12 @@ function Entry(props: EntryProps) {
         onKeyDown={keys}
       >
         <span class="cd-unseen">run of </span>
-        <Frame media={props.media} run={run} isSmall={isTable} />
+        <Frame
+          media={props.media}
+          run={run}
+          isSmall={isTable}
+          tiles={props.isGallery && !isTable ? TILES : 1}
+        />
         <span class="cd-when">{formatTime(run.created_at)}</span>
         <span class={`cd-status cd-${run.status}`}>{facts}</span>
         {isTable && (
@@ -413,31 +456,36 @@ function Entry(props: EntryProps) {
   );
 }
 
-/** The picture of a run; without one, why it failed or waits, or the kind of its outputs. */
-function Frame({ media, run, isSmall }: { media: Media; run: RunCard; isSmall: boolean }) {
+type FrameProps = { media: Media; run: RunCard; isSmall: boolean; tiles: number };
+
+/** The picture of a run, or several; without one, why it failed or waits, or the kind of its outputs. */
+function Frame({ media, run, isSmall, tiles }: FrameProps) {
   const [isGone, setGone] = useState(false);
   const [picture] = run.pictures;
+  const shown = run.pictures.slice(0, tiles);
+  const side = tiles > 1 && shown.length === 1 ? LARGE_SIDE : SIDE;
   const instead = () => {
     if (picture) return <span>{isSmall ? "–" : "gone"}</span>;
     if (!isSmall && run.why) return <span class="cd-why">{run.why}</span>;
     if (run.status === "success") return <span>{run.medium || (isSmall ? "–" : "no output")}</span>;
     return <Icon name={run.status === "cancelled" ? "ban" : "exclamation-triangle"} />;
   };
-  const more = run.pictures.length - 1;
+  const more = run.pictures.length - shown.length;
   return (
-    <span class="cd-frame">
-      {picture && !isGone ? (
-        <Picture
-          media={media}
-          query={picture.query}
-          side={picture.small ? SIDE : 0}
-          alt=""
-          dragged={picture}
-          failed={() => setGone(true)}
-        />
-      ) : (
-        instead()
-      )}
+    <span class={`cd-frame${shown.length > 1 ? " cd-tiles" : ""}`}>
+      {picture && !isGone
+        ? shown.map((file) => (
+            <Picture
+              key={file.query}
+              media={media}
+              query={file.query}
+              side={file.small ? side : 0}
+              alt=""
+              dragged={file}
+              failed={() => setGone(true)}
+            />
+          ))
+        : instead()}
       {more > 0 && !isSmall && <span class="cd-tag cd-more-pictures">+{more}</span>}
     </span>
   );
@@ -501,7 +549,39 @@ function Selection({ runs, hasFailed, onReuse, ...on }: SelectionProps) {
   );
 }
 
+/** The ids and names of the stored workflows; none while they are not wanted. */
+function useWorkflows(transport: Transport, areWanted: boolean): [string, string][] {
+  const [found, setFound] = useState<[string, string][]>([]);
+  useEffect(() => {
+    if (!areWanted) return;
+    const stop = new AbortController();
+    type Listed = { id: string; name: string | null }[];
+    transport.get<Listed>("workflows", { limit: MOST_WORKFLOWS }, stop.signal).then(
+      (all) => setFound(all.map(({ id, name }) => [id, name ?? id])),
+      () => {}, // the list of runs says what is wrong
+    );
+    return () => stop.abort();
+  }, [transport, areWanted]);
+  return found;
+}
+
 // -- dialogs ---------------------------------------------------------------------------------------
+
+type RunOutputsProps = { transport: Transport; promptId: string; onClose: () => void };
+
+/** The outputs of a run that has no pictures. */
+function RunOutputs({ transport, promptId, onClose }: RunOutputsProps) {
+  const { run, problem } = useDetails(transport, promptId);
+  return (
+    <div class="cd-rows">
+      <div class="cd-line cd-end">
+        <IconButton icon="times" label="Close" onClick={onClose} />
+      </div>
+      {run && <Gallery transport={transport} run={run} />}
+      <ErrorBox text={problem} />
+    </div>
+  );
+}
 
 type RunViewerProps = {
   transport: Transport;

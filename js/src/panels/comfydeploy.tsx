@@ -5,7 +5,7 @@ import { MachineStrip } from "../components/machine_strip.tsx";
 import { Note, Tabs } from "../components/ui.tsx";
 import type { PanelProps } from "../state/traits.ts";
 
-const TABS = ["Run", "Workflows", "Files", "Tunnel", "Account"];
+const TABS = ["Run", "Workflows", "Gallery", "Files", "Tunnel", "Account"];
 
 type ComfyDeployTraits = {
   tab: string;

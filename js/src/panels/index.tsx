@@ -18,6 +18,7 @@ import { Straight, ThroughKernel, type Transport } from "../transport.ts";
 import { AccountPanel } from "./account.tsx";
 import { BatchPanel } from "./batch.tsx";
 import { ComfyDeployPanel } from "./comfydeploy.tsx";
+import { GalleryPanel } from "./gallery.tsx";
 import { RunPanel } from "./run.tsx";
 import { TunnelPanel } from "./tunnel.tsx";
 import { UploadPanel } from "./upload.tsx";
@@ -28,6 +29,7 @@ const PANELS: Record<string, ComponentType<PanelProps<any>>> = {
   AccountPanel,
   BatchPanel,
   ComfyDeployPanel,
+  GalleryPanel,
   RunPanel,
   TunnelPanel,
   UploadPanel,

@@ -16,7 +16,7 @@ const LOST = 5000; // while nothing answers
 export class RunList {
   /** Changes whenever anything below changes. */
   readonly revision = signal(0);
-  readonly filter = signal<Filter>(EVERYTHING);
+  readonly filter;
   /** The names and values of the labels of the runs that were loaded. */
   readonly labels = signal<[string, string][]>([]);
   /** Why the list is not up to date; empty if it is. */
@@ -36,7 +36,10 @@ export class RunList {
     private readonly transport: Transport,
     /** The hash of the workflow, as its form says it; undefined for all workflows. */
     readonly structure: string | undefined,
-  ) {}
+    filter: Filter = EVERYTHING,
+  ) {
+    this.filter = signal(filter);
+  }
 
   /** Whether there is anything to show, or to search. */
   get isEmpty(): boolean {
