@@ -290,9 +290,11 @@ class ComfyUIClient:
             raise self.unavailable(f"its answer to {what} is larger than {limit // 1024**2} MiB")
         return text
 
-    async def answer(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
-        """Return the status and at most `MAX_ANSWER` bytes of the body of any response."""
-        response, text, _ = await self._send(method, path, limit=MAX_ANSWER, body=body)
+    async def answer(
+        self, method: str, path: str, body: bytes | None = None, *, limit: int = MAX_ANSWER
+    ) -> tuple[int, bytes]:
+        """Return the status and at most ``limit`` bytes of the body of any response."""
+        response, text, _ = await self._send(method, path, limit=limit, body=body)
         return response.status, text
 
     async def _request(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import functools
+import io
 import logging
 import os
 import re
@@ -17,7 +18,7 @@ import time
 from contextlib import ExitStack, closing, suppress
 from itertools import count
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 from urllib.parse import quote
 
 from ..comfyui.folders import (
@@ -42,6 +43,7 @@ from ..transfers.http import TransferError
 from ..transfers.queue import OPEN
 from ..transfers.uploads import CHUNK
 from ..util.system import NO_LINKS, RESERVED, closing_fd
+from ..util.tasks import open_in_thread
 from .uploads import STAGING_PREFIX, safe_filename
 
 if TYPE_CHECKING:
@@ -60,6 +62,8 @@ log = logging.getLogger(__name__)
 TICK_NS = 20_000_000  # nanoseconds within which two changes of a directory may get the same time
 MAX_DIRECTORIES = 100_000  # limit under one root, in case of links that multiply
 MAX_SHOWN_RUNS = 20  # runs that a reply names
+MAX_PREVIEW = 64 << 20  # bytes of a picture beside a model
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif")
 PORTION = 200  # runs that are read at a time
 RECENT = 1000  # runs that have ended in which a model is searched
 
@@ -88,9 +92,10 @@ class ModelListing:
     async def models(self, *, folder: str | None = None, search: str = "") -> list[dict[str, Any]]:
         """Return the models of all folders or of one, by folder in ComfyUI's order, then by name.
 
-        Each has ``name``, ``folder``, ``path``, ``size`` (bytes) and ``modified`` (seconds since
-        1970); the last two are None if the API does not return them. All words of ``search`` must
-        be in ``folder/name``, in any case. Former names of folders such as ``unet`` are accepted.
+        Each has ``name``, ``folder``, ``path``, ``size`` (bytes), ``modified`` (seconds since
+        1970) and ``preview`` (whether a picture lies beside it); the last three are None if the API
+        does not return them. All words of ``search`` must be in ``folder/name``, in any case.
+        Former names of folders such as ``unet`` are accepted.
         """
         words = search.lower().split()
         if self._folders is None:
@@ -144,6 +149,7 @@ class ModelListing:
             chosen = [found for found in every if found.name not in NOT_MODELS]
         entries = []
         for found in chosen:
+            pictures = self._pictures(found)
             for name, root in self._local_files(found):
                 if words and not _matches(words, found.name, name):
                     continue
@@ -158,6 +164,7 @@ class ModelListing:
                         "path": root + name,
                         "size": status.st_size,
                         "modified": status.st_mtime,
+                        "preview": root + _stem(name) in pictures,
                     }
                 )
         return entries
@@ -183,6 +190,50 @@ class ModelListing:
                     if not folder.extensions or extension in folder.extensions:
                         found.setdefault(prefix + name, root)
         return sorted(found.items())
+
+    def _pictures(self, folder: ModelFolder) -> dict[str, str]:
+        """Return the picture beside each model that has one, by its path without the suffix."""
+        found: dict[str, str] = {}
+        for root in (f"{path}/" for path in folder.paths):
+            for prefix, files in self._directories.files(root):
+                for name, extension in sorted(files):
+                    if extension in PICTURES:
+                        stem = _stem(name).removesuffix(".preview")
+                        found.setdefault(root + prefix + stem, root + prefix + name)
+        return found
+
+    async def preview(self, folder: str, name: str) -> BinaryIO:
+        """Return an open picture that lies beside a model, as ComfyUI serves it.
+
+        NotFoundError if there is none.
+        """
+        missing = NotFoundError(f"There is no picture beside the model {folder}/{name}.")
+        if self._folders is not None:
+            path = await asyncio.to_thread(self._local_preview, self._folders, folder, name)
+            file = None if path is None else await open_in_thread(_open_picture, path)
+            if file is None:
+                raise missing
+            return file
+        assert self._client is not None
+        folder = LEGACY_NAMES.get(folder, folder)
+        if folder not in await self._registered():
+            raise missing
+        details = await self._get(f"/experiment/models/{quote(folder, safe='')}", dict)
+        index = next((one.get("pathIndex") for one in details if one.get("name") == name), None)
+        if type(index) is not int:
+            raise missing
+        place = "/".join(quote(part, safe="") for part in (folder, str(index)))
+        status, content = await self._client.answer(
+            "GET", f"/experiment/models/preview/{place}/{quote(name)}", limit=MAX_PREVIEW
+        )
+        if status != 200:
+            raise missing
+        return io.BytesIO(content)
+
+    def _local_preview(self, folders: Folders, folder: str, name: str) -> str | None:
+        found = folders.model_folder(folder)
+        root = dict(self._local_files(found)).get(name)
+        return None if root is None else self._pictures(found).get(root + _stem(name))
 
     # From the API: ``/models`` and ``/models/<folder>`` return the names of all folders;
     # ``/experiment/models`` also directories, sizes and times, but not for configs, custom nodes
@@ -243,6 +294,7 @@ class ModelListing:
                     "path": f"{root}/{name}" if root else f"models/{folder}/{name}",
                     "size": file.get("size"),
                     "modified": file.get("modified"),
+                    "preview": None,
                 }
             )
         return entries
@@ -312,6 +364,21 @@ def _scan(path: str, mtime_ns: int) -> _Directory:
             else:
                 files.append((name, os.path.splitext(name)[1].lower()))  # noqa: PTH122 - a name
     return _Directory(mtime_ns, tuple(files), tuple(directories))
+
+
+def _open_picture(path: str) -> BinaryIO | None:
+    """Open a file that may have been replaced by a device or a link to one; None if it was."""
+    with suppress(OSError):
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        status = os.fstat(fd)
+        if stat.S_ISREG(status.st_mode) and status.st_size <= MAX_PREVIEW:
+            return open(fd, "rb")  # noqa: PTH123 - of a descriptor
+        os.close(fd)
+    return None
+
+
+def _stem(name: str) -> str:
+    return os.path.splitext(name)[0]  # noqa: PTH122 - a name
 
 
 def _is_text(name: str) -> bool:

@@ -512,6 +512,7 @@ class FormField:
     required: bool = False
     # for options that a route gives: the query of ``node-options``, without the machine
     remote: str = ""
+    models: str = ""  # the folder under ``models`` whose files it offers, if that is known
     # of a video_edit: its parts that can be set, and the key of the field with the video, if known
     features: tuple[str, ...] = ()
     video: str = ""
@@ -693,6 +694,7 @@ def _field(
         title=title,
         raw=raw,
         remote=remote,
+        models=(spec.model_folder[1] or "") if spec is not None and kind == "combo" else "",
         features=tuple(features_of(spec.options)) if kind == "video_edit" and spec else (),
     )
 

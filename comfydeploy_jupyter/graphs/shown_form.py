@@ -235,6 +235,7 @@ def _field_row(
         "may_be_empty": not field.required or field.default == "",
         "options": field.options,
         "remote": field.remote,
+        "models": field.models,
         "edit": {"features": list(field.features), "video": field.video}
         if field.kind == "video_edit"
         else None,

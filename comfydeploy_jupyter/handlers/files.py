@@ -430,6 +430,12 @@ class ModelUsesQuery(MachineQuery):
     )
 
 
+class ModelPreviewQuery(ModelUsesQuery):
+    thumbnail: Annotated[int, Field(ge=16, le=1024)] = optional(
+        "The longer side of the copy, in pixels.", 128, default=256
+    )
+
+
 class FileQuery(MachineQuery):
     """Query of ``GET get-file-hash``; ``file_path`` is the name of the ComfyUI node."""
 
@@ -465,6 +471,9 @@ class ModelEntry(ReplyModel):
     path: str = Field(examples=["/home/ada/ComfyUI/models/checkpoints/a.safetensors"])
     size: int | None = required("In bytes.", 2132625894)
     modified: float | None = required("When it was changed, in seconds since 1970.", 1763976600.5)
+    preview: bool | None = required(
+        "Whether a picture of the same name lies beside it; null if that is not known.", True
+    )
 
 
 class WorkflowUse(ReplyModel):
@@ -628,6 +637,20 @@ class FilesHandler(Handler):
             return
         found = await listing.models(folder=query.folder, search=query.search)
         await self.reply_large(found)
+
+    @route.get("models/preview", "getModelPreview")
+    @route.replies(Content("image/webp", BINARY), "A small copy of the picture.")
+    @route.errors(*FILES)
+    async def get_model_preview(self, query: ModelPreviewQuery) -> None:
+        """The picture that lies beside a model, such as `a.png` or `a.preview.png`."""
+        listing = await self.services.models(query.machine)
+        file = await listing.preview(query.folder, query.filename)
+        try:
+            copy = await self.services.thumbnails.make(file, query.thumbnail)
+        finally:
+            await asyncio.to_thread(file.close)
+        self.set_header("Cache-Control", "private, max-age=600")
+        await self.finish(copy, set_content_type="image/webp")
 
     @route.get("models/uses", "listModelUses")
     @route.replies(ModelUses, "What uses the model.")

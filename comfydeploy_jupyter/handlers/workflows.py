@@ -719,6 +719,9 @@ class FormField(FormLine):
         " other value is allowed, too. Empty if there is no route.",
         "",
     )
+    models: str = required(
+        "The folder under `models` whose files it offers; empty if that is not known.", ""
+    )
     dynamic: bool = required("Whether its value decides which other fields there are.", False)
     choosable: bool = required(
         "Whether the author can choose it for the front of the form, by `front` of"

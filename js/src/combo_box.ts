@@ -7,7 +7,16 @@ const ROWS = 200; // choices that the list shows at once
 const PAGE = 10; // rows that Page Up and Page Down move by
 const STEPS: Record<string, number> = { ArrowDown: 1, ArrowUp: -1, PageDown: PAGE, PageUp: -PAGE };
 
-export type Option = { value: unknown; text: string; note?: string | undefined };
+export type Option = {
+  value: unknown;
+  text: string;
+  note?: string | undefined;
+  /** The heading that it stands under; `short` is its text there. */
+  group?: string | undefined;
+  short?: string | undefined;
+  /** Loads a small picture; called when the option can be seen. */
+  picture?: (() => Promise<Blob>) | undefined;
+};
 
 export type ComboBox = {
   root: HTMLElement;
@@ -59,6 +68,8 @@ export function comboBox(settings: {
   list.setAttribute("popover", "manual");
   const root = h("div", { className: "cd-combo" }, input, icon("caret-down"), list);
   let found: Option[] = [];
+  let rows: HTMLElement[] = []; // of the options
+  const pictures = new Pictures(list);
   let active = -1;
   let open = false;
   let searched = "";
@@ -74,22 +85,36 @@ export function comboBox(settings: {
       containsWords(`${text} ${note ?? ""}`, words),
     );
     found = matches.slice(0, ROWS);
+    pictures.clear();
+    const hasPictures = found.some(({ picture }) => picture);
+    rows = found.map((option, index) => {
+      const frame = hasPictures
+        ? h("span", { className: "cd-thumb", "aria-hidden": "true" })
+        : null;
+      if (frame && option.picture) pictures.add(frame, option.picture);
+      return h(
+        "li",
+        {
+          id: `${listId}-${index}`,
+          role: "option",
+          "aria-selected": String(option.value === value),
+          "aria-label": option.short === undefined ? undefined : option.text,
+          title: option.text,
+          onmousedown: (event) => event.preventDefault(),
+          onclick: () => pick(index),
+        },
+        frame,
+        h("span", {}, option.short ?? option.text),
+        option.note ? h("small", {}, option.note) : null,
+      );
+    });
     list.replaceChildren(
-      ...found.map((option, index) =>
-        h(
-          "li",
-          {
-            id: `${listId}-${index}`,
-            role: "option",
-            "aria-selected": String(option.value === value),
-            title: option.text,
-            onmousedown: (event) => event.preventDefault(),
-            onclick: () => pick(index),
-          },
-          h("span", {}, option.text),
-          option.note ? h("small", {}, option.note) : null,
-        ),
-      ),
+      ...rows.flatMap((row, index) => {
+        const { group = "" } = found[index] as Option;
+        const isFirst = group !== (found[index - 1]?.group ?? "");
+        const heading = { className: "cd-heading", role: "presentation" };
+        return isFirst ? [h("li", heading, group), row] : [row];
+      }),
     );
     const left = matches.length - found.length;
     if (left) list.append(h("li", { className: "cd-more" }, `${left} more: type to search`));
@@ -99,9 +124,9 @@ export function comboBox(settings: {
     activate(found.findIndex((option) => option.value === value));
   };
   const activate = (index: number) => {
-    list.children[active]?.classList.remove("cd-active");
+    rows[active]?.classList.remove("cd-active");
     active = index;
-    const row = list.children[active];
+    const row = rows[active];
     row?.classList.add("cd-active");
     row?.scrollIntoView({ block: "nearest" });
     setAttribute(input, "aria-activedescendant", row?.id ?? null);
@@ -135,13 +160,14 @@ export function comboBox(settings: {
       window.addEventListener("resize", onPageMoved);
     }
     place();
-    list.children[active]?.scrollIntoView({ block: "nearest" });
+    rows[active]?.scrollIntoView({ block: "nearest" });
     if (isNew) opened?.();
   };
   /** Hide the list. With `accept`, use the typed text as the value, or restore the text of the value. */
   const close = (accept: boolean) => {
     if (open) {
       open = false;
+      pictures.clear();
       if (list.hidePopover) list.hidePopover();
       list.classList.remove("cd-open");
       input.setAttribute("aria-expanded", "false");
@@ -213,4 +239,44 @@ export function comboBox(settings: {
     },
     end: () => close(false),
   };
+}
+
+/** The pictures of the options that can be seen. */
+class Pictures {
+  private loads = new Map<Element, () => Promise<Blob>>();
+  private urls: string[] = [];
+  private observer: IntersectionObserver | null = null;
+
+  constructor(private readonly list: HTMLElement) {}
+
+  add(frame: HTMLElement, load: () => Promise<Blob>): void {
+    this.loads.set(frame, load);
+    this.observer ??= new IntersectionObserver(
+      (entries) => {
+        for (const { isIntersecting, target } of entries) if (isIntersecting) this.show(target);
+      },
+      { root: this.list, rootMargin: "100px" },
+    );
+    this.observer.observe(frame);
+  }
+
+  clear(): void {
+    this.observer?.disconnect();
+    this.observer = null;
+    this.loads.clear();
+    for (const url of this.urls) URL.revokeObjectURL(url);
+    this.urls = [];
+  }
+
+  private async show(frame: Element): Promise<void> {
+    const load = this.loads.get(frame);
+    if (!load) return;
+    this.loads.delete(frame);
+    const { urls } = this;
+    const content = await load().catch(() => null); // there is none
+    if (!content || urls !== this.urls) return;
+    const url = URL.createObjectURL(content);
+    urls.push(url);
+    frame.replaceChildren(h("img", { src: url, alt: "" }));
+  }
 }

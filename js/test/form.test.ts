@@ -97,6 +97,53 @@ test("choices keep their type; a long list can be searched", async (t) => {
   assert.ok(long.el.querySelector(".cd-combo"));
 });
 
+test("models are chosen by folder, with their sizes and pictures", async (t) => {
+  const names = ["z.safetensors", "sdxl/a.safetensors", "flux/b.safetensors", "sdxl/<b>.ckpt"];
+  const entry = (name: string, size: number | null, preview: boolean) => ({ name, size, preview });
+  const pictures: unknown[] = [];
+  const { el, state, server } = await showForm(
+    t,
+    [field("1.lora", "combo", "z.safetensors", { options: names, models: "loras" })],
+    {
+      machine: "two",
+      answers: {
+        models: () => [entry("sdxl/a.safetensors", 2048, true), entry("z.safetensors", 5, false)],
+        "models/preview": ({ query }) => {
+          pictures.push(query);
+          return new Blob(["x"]);
+        },
+      },
+    },
+  );
+  const input = find<HTMLInputElement>(el, "[role=combobox]");
+  input.click();
+  await settled();
+  assert.deepEqual(server.take("models")[0]?.query, { folder: "loras", machine: "two" });
+  const lines = () => [...el.querySelectorAll("[role=listbox] li")].map((row) => row.textContent);
+  const all = [
+    "z.safetensors5 B",
+    "flux",
+    "b.safetensors",
+    "sdxl",
+    "a.safetensors2.0 KiB",
+    "<b>.ckpt",
+  ];
+  assert.deepEqual(lines(), all);
+  scrollEverywhere();
+  await settled();
+  const filename = "sdxl/a.safetensors";
+  assert.deepEqual(pictures, [{ folder: "loras", filename, machine: "two", thumbnail: 96 }]);
+  assert.equal(el.querySelectorAll(".cd-thumb img").length, 1);
+  press(input, "ArrowDown"); // headings are no choices
+  press(input, "Enter");
+  assert.equal(state.values.value["1.lora"], "flux/b.safetensors");
+  assert.equal(input.value, "flux/b.safetensors");
+  type(input, "sdxl a.");
+  assert.deepEqual(lines(), ["sdxl", "a.safetensors2.0 KiB"]);
+  press(input, "Enter");
+  assert.equal(state.values.value["1.lora"], filename);
+});
+
 test("choices can be searched from eight on", async (t) => {
   const first = (count: number) => Array.from({ length: count }, (_, n) => `model ${n}`);
   const form = (options: string[]) => showForm(t, [field("a", "combo", "model 1", { options })]);

@@ -392,3 +392,37 @@ def pixel(image: Locator, share: float) -> tuple[int, int, int]:
     shot = Image.open(io.BytesIO(image.page.screenshot(clip=clip)))
     red, green, blue = shot.convert("RGB").getpixel((0, 0))  # type: ignore[misc] # of Pillow
     return int(red), int(green), int(blue)
+
+
+def test_models_are_chosen_by_their_folder_size_and_picture(
+    open_run_panel: Any, comfyui: ComfyUIServer
+) -> None:
+    folder = comfyui.models_dir / "checkpoints"
+    names = [
+        f"{place}picked-{n:02}.safetensors" for place in ("", "sdxl/", "flux/") for n in range(9)
+    ]
+    for number, name in enumerate(names):
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"x" * 1000 * (number + 1))
+        if number % 2:
+            Image.new("RGB", (90, 60), (9 * number, 90, 160)).save(file.with_suffix(".preview.png"))
+    try:
+        graph = {"1": node("CheckpointLoaderSimple", "Model", ckpt_name=names[0])}
+        panel = open_run_panel(graph).panel
+        picker = panel.get_by_role("combobox", name="ckpt name")
+        picker.click()
+        options = panel.get_by_role("listbox", name="ckpt name").get_by_role("option")
+        expect(options.filter(has_text="picked-01").first).to_contain_text("2.0 KiB")
+        expect(panel.locator(".cd-thumb img").first).to_be_visible()
+        picker.fill("sdxl 03")
+        expect(options).to_have_count(1)
+        expect(options).to_contain_text("picked-03.safetensors")
+        picker.press("Enter")
+        expect(picker).to_have_value("sdxl/picked-03.safetensors")
+        picker.click()
+        assert_accessible(panel)
+    finally:
+        for name in names:
+            (folder / name).unlink()
+            (folder / name).with_suffix(".preview.png").unlink(missing_ok=True)

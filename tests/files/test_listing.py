@@ -71,6 +71,7 @@ async def test_models(local, comfy):
         "path": str(path),
         "size": 5,
         "modified": path.stat().st_mtime,
+        "preview": False,
     }
 
 
@@ -302,6 +303,7 @@ async def test_models_of_a_comfyui_elsewhere(models):
             "path": "/m/checkpoints/a.safetensors",
             "size": 7,
             "modified": 1.5,
+            "preview": None,
         },
         {
             "name": "sub/b.ckpt",
@@ -309,6 +311,7 @@ async def test_models_of_a_comfyui_elsewhere(models):
             "path": "/o/checkpoints/sub/b.ckpt",
             "size": 8,
             "modified": 2.5,
+            "preview": None,
         },
         {
             "name": "x.onnx",
@@ -316,6 +319,7 @@ async def test_models_of_a_comfyui_elsewhere(models):
             "path": "models/odd/name/x.onnx",
             "size": None,
             "modified": None,
+            "preview": None,
         },
     ]
     assert await models.models(search="B.CKPT") == found[1:2]

@@ -41,7 +41,7 @@ function typed() {
   }
 }
 async function open(el2) {
-  const { mountAlone, Straight } = await import(`./panels.js?v=${"9909819a07231926"}`);
+  const { mountAlone, Straight } = await import(`./panels.js?v=${"8ea5c7224149adc7"}`);
   const transport = new Straight(pageConfig().baseUrl ?? "/");
   const given = parseJson(document.getElementById("comfydeploy-app")?.textContent);
   let { error = "" } = given ?? {};

@@ -1,14 +1,16 @@
 /** The controls of a form, by the kind of their field. */
 
 import { effect } from "@preact/signals";
-import { comboBox } from "../combo_box.ts";
+import { comboBox, type Option } from "../combo_box.ts";
 import { h, iconButton } from "../dom.ts";
-import type { Control, Field, Form, Value } from "./field.ts";
+import { formatBytes } from "../format.ts";
+import type { Control, Field, Form, ModelFacts, Value } from "./field.ts";
 import { isMedia, mediaControl } from "./media_control.ts";
 import { remoteChoice } from "./remote_list.ts";
 import { slider } from "./slider.ts";
 import { videoEdit } from "./video_edit.ts";
 
+const FOLDER = /^(.*)[/\\]([^/\\]+)$/;
 const LONG_LIST = 8; // a list with so many choices can be searched
 
 type Shared = { id: string; "aria-describedby": string };
@@ -99,6 +101,7 @@ function textInput(form: Form, field: Field): Control {
 function choice(form: Form, field: Field, options: Value[]): Control {
   const { value } = form;
   const all = options.includes(value) ? [...options] : [value, ...options];
+  if (field.models) return modelPicker(form, field, field.models, all);
   if (all.length >= LONG_LIST) {
     return comboBox({
       id: form.id,
@@ -124,6 +127,51 @@ function choice(form: Form, field: Field, options: Value[]): Control {
   };
   set(value);
   return { root: select, set };
+}
+
+/** A list of models by their folders, each with its size and the picture beside it. */
+function modelPicker(form: Form, field: Field, folder: string, names: Value[]): Control {
+  let facts = new Map<string, ModelFacts>();
+  const hasFolders = names.some((name) => FOLDER.test(textOf(name)));
+  const inFolders = (name: Value) => {
+    const [, group = "", short = ""] = FOLDER.exec(textOf(name)) ?? [];
+    return group ? { group, short } : {};
+  };
+  const options = () => {
+    const all = names.map((value): Option => {
+      const text = textOf(value);
+      const { size = null, picture } = facts.get(text.replaceAll("\\", "/")) ?? {};
+      const note = size === null ? undefined : formatBytes(size);
+      return { value, text, note, picture, ...(hasFolders && inFolders(value)) };
+    });
+    // those of one folder stand together, after those of no folder
+    const groups = [...new Set(all.map(({ group = "" }) => group))].sort();
+    return groups.flatMap((name) => all.filter(({ group = "" }) => group === name));
+  };
+  const combo = comboBox({
+    id: form.id,
+    label: field.label,
+    value: form.value,
+    options: options(),
+    describedBy: form.hintId,
+    choose: (now) => {
+      present = now as Value;
+      form.change(present);
+    },
+    opened: async () => {
+      facts = await form.models(folder).catch(() => facts); // the names are known nevertheless
+      combo.setOptions(options(), present);
+    },
+  });
+  let present = form.value;
+  return {
+    ...combo,
+    set(now) {
+      present = now;
+      if (!names.includes(now)) names.unshift(now);
+      combo.setOptions(options(), now);
+    },
+  };
 }
 
 function colorPicker(form: Form, field: Field): Control {

@@ -25,6 +25,8 @@ export type Field = {
   options?: Value[] | null;
   /** For options that a route gives: the query of `node-options`, without the machine. */
   remote?: string;
+  /** The folder under `models` whose files it offers; empty if that is not known. */
+  models?: string;
   /** For the edit of a video: what can be set, and the key of the field with the video, or empty. */
   edit?: { features: ("trim" | "crop")[]; video: string } | null;
   min?: number | null;
@@ -46,6 +48,9 @@ export type Field = {
   can_shrink?: boolean;
 };
 
+/** A model: its size in bytes, and what loads the picture that lies beside it. */
+export type ModelFacts = { size: number | null; picture?: (() => Promise<Blob>) | undefined };
+
 /** What a form does for the control of one of its fields. */
 export type Form = {
   /** The id of the control, and that of the text that describes it. */
@@ -64,6 +69,8 @@ export type Form = {
   draw: () => void;
   /** Load the options that a route gives. */
   options: () => Promise<RemoteOptions>;
+  /** What is known of the models in a folder, by their names. */
+  models: (folder: string) => Promise<Map<string, ModelFacts>>;
   /** Send a file to ComfyUI; return the name that is the value then, null if there is none. */
   upload: (file: File) => Promise<string | null>;
   /** Stop sending it. */

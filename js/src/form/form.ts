@@ -11,6 +11,7 @@ import { Batches } from "./batches.ts";
 import { makeControl } from "./controls.ts";
 import type { Control, Field, Form, Value } from "./field.ts";
 import { viewQuery } from "./media_control.ts";
+import { modelsOf } from "./models.ts";
 import { sizeTools } from "./size_tools.ts";
 
 const SEARCHED = 8; // "More inputs" with more fields than this have a search
@@ -70,6 +71,7 @@ export function drawForm(
       const query = Object.fromEntries(new URLSearchParams(remote));
       return transport.get("node-options", { ...query, machine: state.machine });
     },
+    models: (folder) => modelsOf(transport, folder, state.machine),
     upload: (file) => state.upload(key, file),
     giveUp: () => state.stopSending(key),
     sending: () => state.uploads.value[key]?.text ?? "",
