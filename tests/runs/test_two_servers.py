@@ -143,3 +143,52 @@ def test_a_running_server_continues_the_transfers_of_a_killed_one(
     assert list(dict.fromkeys(states)) == ["running", "uploading", "success"]
     until(lambda: survivor.get("upload-queue-status")[1]["pending_uploads"] == 0)
     assert check_store(tmp_path / "shared" / "comfydeploy.db") == []
+
+
+def needing(run: str, **fields: Any) -> dict[str, Any]:
+    graph = {"1": {"class_type": "TestText", "inputs": {"text": "", "token": uuid.uuid4().hex}}}
+    return {
+        "workflow_api": graph,
+        "inputs": {"text": {"$output": {"run": run}}},
+        "wait": False,
+        **fields,
+    }
+
+
+def test_a_run_waits_for_one_of_another_server_also_after_that_was_killed(pair):
+    first, second = pair
+    sleep = {"workflow_api": chain(("TestSleep", {"seconds": 4})), "wait": False}
+    ids = [first.post("run", sleep)[1]["prompt_id"] for _ in range(2)]
+    _, there = second.post("run", needing(ids[0]))
+    _, later = second.post("run", needing(ids[1]))
+    _, last = first.post("run", needing(later["prompt_id"]))
+    for run, needed in ((there, ids[0]), (later, ids[1]), (last, later["prompt_id"])):
+        assert (run["status"], run["waiting_for"]) == ("not-started", [needed])
+    code, body = first.post("interrupt", {"prompt_id": later["prompt_id"]})
+    assert (code, body["error"]) == (
+        409,
+        f"The run {later['prompt_id']!r} waits in another Jupyter server; cancel it there",
+    )
+    assert second.until(there["prompt_id"], "success")["outputs"] == {"1": {"text": ["done"]}}
+    first.kill()
+    for run in (later, last):
+        record = second.until(run["prompt_id"], "success", timeout=60)
+        assert record["outputs"] == {"1": {"text": ["done"]}}
+
+
+def test_chains_go_on_after_kills_while_they_wait(serve, comfyui, verdict):
+    jupyter = serve(comfyui_url=comfyui.url)
+    sleep = {"workflow_api": chain(("TestSleep", {"seconds": 1.5})), "wait": False}
+    first = jupyter.post("run", sleep)[1]["prompt_id"]
+    nexts = [first]
+    for _ in range(2):
+        nexts.append(jupyter.post("run", needing(nexts[-1]))[1]["prompt_id"])
+    cancelled = jupyter.post("run", needing(nexts[-1]))[1]["prompt_id"]
+    jupyter.kill()
+    until(lambda: verdict(first))  # it ends without a Jupyter
+    jupyter.start()
+    assert jupyter.post("interrupt", {"prompt_id": cancelled})[0] == 200
+    for run in nexts[1:]:
+        record = jupyter.until(run, "success", timeout=60)
+        assert record["outputs"] == {"1": {"text": ["done"]}}
+    jupyter.until(cancelled, "cancelled")
