@@ -178,10 +178,13 @@ class BatchRepository(Repository):
         state: str | None,
         key: str | None,
         labels: Mapping[str, str] | None,
+        structure: str | None,
     ) -> tuple[int, list[Batch]]:
         """Return the number of the selected batches, and some of them, newest first."""
         given = [("state = ?", [state])] if state is not None else []
         given += [("key = ?", [key])] if key is not None else []
+        if structure is not None:
+            given += [("json_extract(plan, '$.structure') = ?", [structure])]
         label = "EXISTS (SELECT 1 FROM json_each(labels) WHERE key = ? AND value = ?)"
         given += [(label, [*each]) for each in (labels or {}).items()]
         condition = " AND ".join(text for text, _ in given) or "TRUE"

@@ -569,9 +569,10 @@ class Batches:
         state: str | None = None,
         key: str | None = None,
         labels: Mapping[str, str] | None = None,
+        structure: str | None = None,
     ) -> dict[str, Any]:
         total, batches = await self._repository.page(
-            limit=limit, offset=offset, state=state, key=key, labels=labels
+            limit=limit, offset=offset, state=state, key=key, labels=labels, structure=structure
         )
         counts = await self._repository.counts([batch.number for batch in batches])
         shown = [self._shown(batch, counts[batch.number]) for batch in batches]

@@ -22,7 +22,14 @@ from ..request_models import BatchRequest, Model, optional, required
 from . import route
 from .base import COMMENT, HEARTBEAT, Handler
 from .route import BINARY, EVENTS, JSON, MACHINE, TIME, Content, Header, Link, ReplyModel, Success
-from .runs import RunReply, RunsDeleteReply, ShownFile, StreamEvent
+from .runs import (
+    STRUCTURE,
+    RunReply,
+    RunsDeleteReply,
+    ShownFile,
+    StreamEvent,
+    Structure,
+)
 
 if TYPE_CHECKING:
     from ..batches.sheet import Kind
@@ -40,6 +47,11 @@ class BatchesQuery(Model):
     key: str | None = optional("Only batches with this key.", "sunsets", max_length=200)
     labels: fields.Labels | None = optional(
         "Only batches with all of these labels: `labels[client]=acme`.", {"client": "acme"}
+    )
+    structure: Structure | None = optional(
+        "Only batches of this workflow, with any input values. The value is the `structure` that"
+        " `workflow/form` returns.",
+        STRUCTURE,
     )
 
 
@@ -266,6 +278,7 @@ class BatchesHandler(Handler):
                 state=query.state,
                 key=query.key,
                 labels=query.labels,
+                structure=query.structure,
             )
         )
 

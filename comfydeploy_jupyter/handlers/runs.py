@@ -88,16 +88,18 @@ def _timestamp(moment: datetime) -> str:
 
 
 Time = Annotated[datetime, Field(strict=False), AfterValidator(_timestamp)]
+Structure = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+STRUCTURE = "0123456789abcdef0123456789abcdef"
 PromptIds = Annotated[list[fields.Identifier], Field(min_length=1, max_length=MAX_IDS)]
 
 
 class RunsFilter(Model):
     """The fields that select runs; only runs that fulfil all of them are selected."""
 
-    structure: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None = optional(
+    structure: Structure | None = optional(
         "Only runs of this workflow, with any input values. The value is the `structure` that"
         " `workflow/form` returns.",
-        "0123456789abcdef0123456789abcdef",
+        STRUCTURE,
     )
     workflow_id: fields.WorkflowIdField = None
     machine: fields.MachineRef | None = optional(

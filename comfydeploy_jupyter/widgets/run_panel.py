@@ -86,6 +86,9 @@ class RunPanel(Panel):
     values = t.Dict().tag(sync=True)
     # the seeds that every run keeps; None for those that the workflow says
     locked: Any = t.List(default_value=None, allow_none=True).tag(sync=True)
+    # the inputs that take several values, one on each line, and the batch that the page shows
+    varied = t.Dict().tag(sync=True)
+    batch = t.Unicode().tag(sync=True)
     machine = t.Unicode(None, allow_none=True).tag(sync=True)
     directory = t.Unicode(".").tag(sync=True)
     # the runs that Python has queued, and those that the page shows or that wait behind it
@@ -253,6 +256,7 @@ class RunPanel(Panel):
             and (row["key"] in form["unlocked"] if locked is None else row["key"] not in locked)
         ]
         runs = [{**changed, **_drawn(seeds)} for _ in range(times)]
+        self.batch = ""
         self.start(self._submit, self._known(), runs)
 
     def cancel(self) -> None:
@@ -300,6 +304,7 @@ class RunPanel(Panel):
         if request == self._request and not self.closing:
             with self.hold_sync():
                 self.values, self.locked, self.result = values, None, None
+                self.varied, self.batch = {}, ""
                 self.shown_workflow = shown
             self._opened.set()
 

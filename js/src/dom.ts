@@ -93,7 +93,7 @@ export function iconButton(
   );
 }
 
-/** Return a button that opens the browser's file dialog, and the hidden input that it needs. */
+/** Return a button that opens the browser's file dialog, and the hidden input, which takes one file. */
 export function fileButton(
   label: string,
   accept: string,
@@ -102,8 +102,7 @@ export function fileButton(
 ): [HTMLButtonElement, HTMLInputElement] {
   const input = h("input", { type: "file", accept, hidden: true, tabIndex: -1 });
   input.addEventListener("change", () => {
-    const file = input.files?.[0];
-    if (file) take(file);
+    for (const file of input.files ?? []) take(file);
     input.value = "";
   });
   const button = h(

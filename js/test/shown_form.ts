@@ -18,7 +18,16 @@ function replyOf(fields: Field[], given: Record<string, Value>, more: object) {
   const rows = fields.map(({ options, ...row }) => {
     const [node = "", input = ""] = row.key.split(/\.(.*)/);
     const place = options ? choices.indexOf(options) : null;
-    return { dynamic: false, least: null, ...row, node, input, keys: [row.key], choices: place };
+    return {
+      dynamic: false,
+      least: null,
+      most: null,
+      keys: [row.key],
+      ...row,
+      node,
+      input,
+      choices: place,
+    };
   });
   const valued = fields.filter(({ kind }) => kind !== "group");
   const own = Object.fromEntries(valued.map(({ key, original }) => [key, original]));

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aiohttp import web
 
+from comfydeploy_jupyter.graphs.dependencies import structure_of
 from tests.helpers.comfyui import free_port
 from tests.helpers.graphs import node
 from tests.helpers.instant_comfyui import InstantComfyUI
@@ -91,6 +92,8 @@ async def test_each_combination_runs_once(api):
     listed = (await api.get("batches", **{"labels[client]": "acme"}))[1]
     assert (listed["total"], listed["batches"][0]["title"]) == (1, "Six")
     assert (await api.get("batches", state="running"))[1]["batches"] == []
+    for structure, number in ((structure_of(graph()), 1), ("0" * 32, 0)):
+        assert (await api.get("batches", structure=structure))[1]["total"] == number
 
 
 async def test_inputs_change_together(api):

@@ -156,6 +156,54 @@ def test_pictures_videos_and_sounds_are_uploaded_and_used(
     assert_neat(panel)
 
 
+@pytest.mark.parametrize(("width", "theme"), few([(1280, "Light"), (480, "Dark")]))
+def test_inputs_with_several_values_make_a_batch_that_is_found_again(
+    open_run_panel: Any, width: int, theme: str
+) -> None:
+    graph = slow(3, 0.2, "Sampler")
+    opened = open_run_panel(graph, f"several-{width}.json", width=width, theme=theme)
+    page, panel = opened.page, opened.panel
+    panel.get_by_text("More inputs (1)").click()
+    for label, values in (("Sampler: steps", None), ("Sampler: token", "a fox\n\na hare")):
+        field(panel, label).focus()
+        press(panel, f"{label}: several values, each of which runs")
+        expect(field(panel, label)).to_be_focused()
+        if values is not None:
+            page.keyboard.press("ControlOrMeta+A")
+            page.keyboard.insert_text(values)
+    for name, value in (("from", "2"), ("to", "4"), ("step", "1")):
+        panel.get_by_label(f"Sampler: steps: {name}").fill(value)
+    press(panel, "Sampler: steps: fill in these numbers")
+    expect(field(panel, "Sampler: steps")).to_have_value("2\n3\n4")
+    expect(panel.get_by_text("6 runs: ")).to_be_visible()
+    assert_neat(panel)
+    assert violations(panel) == []
+    assert_accessible(panel)
+    opened.shoot(f"several-{width}")
+
+    field(panel, "Sampler: steps").fill("2\nfour\n4")
+    press(panel, "Run")
+    expect(panel.get_by_text("line 2: must be a whole number").first).to_be_visible()
+    expect(field(panel, "Sampler: steps")).to_be_focused()
+    field(panel, "Sampler: steps").fill("2\n3\n4")
+    page.keyboard.press("ControlOrMeta+Enter")
+    expect(panel.locator(".cd-grow", has_text=re.compile("^Running: "))).to_be_visible()
+    press(panel, "Pause")
+    expect(panel.locator(".cd-grow", has_text=re.compile("^Paused: "))).to_be_visible()
+    opened.shoot(f"sheet-{width}")
+
+    other = open_run_panel(graph, f"several-{width}-too.json", width=width, theme=theme)
+    expect(other.panel.locator(".cd-grow", has_text=re.compile("^Paused: "))).to_be_visible()
+    press(other.panel, "Continue")
+    for each in (panel, other.panel):
+        expect(each.locator(".cd-grow", has_text=re.compile("^Done: 6 of 6 points"))).to_be_visible(
+            timeout=60_000
+        )
+        expect(each.locator(".cd-sheet img")).to_have_count(6)
+    expect(panel.get_by_role("columnheader", name="a hare")).to_be_visible()
+    opened.shoot(f"done-{width}")
+
+
 @pytest.mark.thorough
 def test_two_notebooks_with_the_same_panel(
     open_run_panel: Any, open_notebook: Any, comfy: Comfy

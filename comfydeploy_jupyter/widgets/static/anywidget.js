@@ -96,10 +96,10 @@ async function fromServer() {
   const { baseUrl } = pageConfig();
   if (!baseUrl) return null;
   try {
-    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"8ea5c7224149adc7"}`;
+    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"242d3d876fbb6170"}`;
     const reply = await fetch(url, { headers: pageHeaders() });
     const text = reply.ok ? await reply.text() : "";
-    return text.startsWith(`// ${"8ea5c7224149adc7"} `) ? text : null;
+    return text.startsWith(`// ${"242d3d876fbb6170"} `) ? text : null;
   } catch {
     return null;
   }
@@ -128,9 +128,9 @@ function panels(model) {
   const page = globalThis;
   page[LOADED] ??= {};
   const loaded = page[LOADED];
-  loaded["8ea5c7224149adc7"] ??= load(model);
-  loaded["8ea5c7224149adc7"].catch(() => delete loaded["8ea5c7224149adc7"]);
-  return loaded["8ea5c7224149adc7"];
+  loaded["242d3d876fbb6170"] ??= load(model);
+  loaded["242d3d876fbb6170"].catch(() => delete loaded["242d3d876fbb6170"]);
+  return loaded["242d3d876fbb6170"];
 }
 function render({ model, el }) {
   let end = () => {

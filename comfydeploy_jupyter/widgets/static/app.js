@@ -25,6 +25,7 @@ function pageConfig() {
 
 // src/hosts/app.ts
 var KEPT = "comfydeploy-app";
+var TYPED = ["values", "locked", "varied"];
 function queryOf(workflow) {
   const { workflow_id, version } = workflow?.source ?? {};
   if (!workflow_id) return "";
@@ -41,11 +42,12 @@ function typed() {
   }
 }
 async function open(el2) {
-  const { mountAlone, Straight } = await import(`./panels.js?v=${"8ea5c7224149adc7"}`);
+  const { mountAlone, Straight } = await import(`./panels.js?v=${"242d3d876fbb6170"}`);
   const transport = new Straight(pageConfig().baseUrl ?? "/");
   const given = parseJson(document.getElementById("comfydeploy-app")?.textContent);
   let { error = "" } = given ?? {};
-  const traits = { values: {}, locked: null, machine: null, queued: [], runs: [], result: null };
+  const lists = { queued: [], runs: [], result: null };
+  const traits = { values: {}, locked: null, varied: {}, batch: "", machine: null, ...lists };
   const shown = { ...traits, shown_workflow: null, directory: "", ...given, ...typed() };
   const source = shown.shown_workflow?.source;
   const run = shown.result?.prompt_id ?? shown.queued[0];
@@ -70,15 +72,13 @@ async function open(el2) {
     history.replaceState(null, "", location.pathname + queryOf(workflow));
   });
   const keep = () => {
-    const { values, locked } = panel.traits;
-    const now = { values: values?.value, locked: locked?.value };
+    const now = Object.fromEntries(TYPED.map((name) => [name, panel.traits[name]?.value]));
     try {
       sessionStorage.setItem(KEPT, toJson({ query: location.search, traits: now }));
     } catch {
     }
   };
-  follow("values", keep);
-  follow("locked", keep);
+  for (const name of TYPED) follow(name, keep);
 }
 var el = document.querySelector("main");
 if (el) {

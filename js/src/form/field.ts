@@ -20,6 +20,8 @@ export type Field = {
   slider?: boolean;
   tooltip?: string | null;
   original: Value;
+  /** Whether its value determines which fields there are. */
+  dynamic?: boolean;
   /** Whether a run needs a value that the workflow does not have. */
   required?: boolean;
   options?: Value[] | null;
@@ -77,6 +79,13 @@ export type Form = {
   giveUp: () => void;
   /** How sending a file goes; empty without one. An effect that calls it follows it. */
   sending: () => string;
+  /** Send a file to ComfyUI; return the name that it has there. */
+  store: (file: File, signal: AbortSignal) => Promise<string>;
+  /** The present value. */
+  present: () => Value;
+  /** The values of a field that takes several, one on each line. An effect that calls it follows it. */
+  varied: () => string | undefined;
+  vary: (text: string | null) => void;
   /** Let the user paint a mask on the picture that a value names, or crop it. */
   paint: (name: string) => void;
   /** The files of ComfyUI, and the query by which they have the file that a value names. */

@@ -13,6 +13,7 @@ import type { Control, Field, Form, Value } from "./field.ts";
 import { viewQuery } from "./media_control.ts";
 import { modelsOf } from "./models.ts";
 import { sizeTools } from "./size_tools.ts";
+import { canVary, varyButton } from "./vary.ts";
 
 const SEARCHED = 8; // "More inputs" with more fields than this have a search
 
@@ -74,6 +75,10 @@ export function drawForm(
     models: (folder) => modelsOf(transport, folder, state.machine),
     upload: (file) => state.upload(key, file),
     giveUp: () => state.stopSending(key),
+    store: (file, signal) => state.store(file, { signal }),
+    present: () => state.values.peek()[key] ?? null,
+    varied: () => state.varied.value[key],
+    vary: (text) => state.vary(key, text),
     sending: () => state.uploads.value[key]?.text ?? "",
     paint: (name) => paint(key, name),
     media,
@@ -187,18 +192,18 @@ export function drawForm(
       "aria-live": "polite",
       hidden: true,
     });
+    const label = h(
+      "label",
+      { htmlFor: id, title: `${field.tooltip || field.label} (${field.key})` },
+      labelOf(field),
+      field.required ? h("span", { className: "cd-required", "aria-hidden": "true" }, " *") : null,
+    );
+    const controls = h("div", { className: "cd-control" }, control.root, undo);
     const root = h(
       "div",
       { className: `cd-field cd-${field.kind}` },
-      h(
-        "label",
-        { htmlFor: id, title: `${field.tooltip || field.label} (${field.key})` },
-        labelOf(field),
-        field.required
-          ? h("span", { className: "cd-required", "aria-hidden": "true" }, " *")
-          : null,
-      ),
-      h("div", { className: "cd-control" }, control.root, undo),
+      label,
+      controls,
       hint,
       problem,
     );
@@ -226,6 +231,23 @@ export function drawForm(
     rows.set(field.key, row);
     // A check box always has a value.
     if (field.required && field.kind !== "bool") row.input.setAttribute("aria-required", "true");
+    if (canVary(field)) {
+      const { input } = row;
+      let shown: HTMLElement | null = null;
+      const several = varyButton(form, field, (editor) => {
+        shown?.remove();
+        shown = editor?.root ?? null;
+        if (shown) undo.before(shown);
+        row.input = editor?.text ?? input;
+        label.htmlFor = row.input.id;
+        root.classList.toggle("cd-varied", editor !== null);
+      });
+      controls.after(several.button);
+      row.end = () => {
+        control.end?.();
+        several.end();
+      };
+    }
     row.showProblem();
     row.showChanged();
     return root;
@@ -311,7 +333,8 @@ export function drawForm(
   const showCount = () => {
     const values = state.values.value;
     const changed = state.rows.value.filter(
-      ({ key, kind, original }) => kind !== "group" && values[key] !== original,
+      ({ key, kind, original }) =>
+        kind !== "group" && (values[key] !== original || key in state.varied.value),
     ).length;
     const number = changed + Object.keys(state.others.value).length;
     setText(count, number ? `${number} changed` : "As in the workflow");

@@ -13,6 +13,7 @@ declare const PANELS: string;
 type Given = Pick<RunTraits, "shown_workflow"> & Partial<RunTraits> & { error?: string };
 
 const KEPT = "comfydeploy-app"; // the key in the storage of the tab: what was typed
+const TYPED = ["values", "locked", "varied"];
 
 /** The query of the page's address for a workflow. */
 function queryOf(workflow: RunTraits["shown_workflow"]): string {
@@ -38,7 +39,8 @@ async function open(el: HTMLElement): Promise<void> {
   const transport = new Straight(pageConfig().baseUrl ?? "/");
   const given = parseJson<Given>(document.getElementById("comfydeploy-app")?.textContent);
   let { error = "" } = given ?? {};
-  const traits = { values: {}, locked: null, machine: null, queued: [], runs: [], result: null };
+  const lists = { queued: [], runs: [], result: null };
+  const traits = { values: {}, locked: null, varied: {}, batch: "", machine: null, ...lists };
   const shown = { ...traits, shown_workflow: null, directory: "", ...given, ...typed() };
   const source = shown.shown_workflow?.source;
   const run = shown.result?.prompt_id ?? shown.queued[0];
@@ -65,16 +67,14 @@ async function open(el: HTMLElement): Promise<void> {
     history.replaceState(null, "", location.pathname + queryOf(workflow));
   });
   const keep = () => {
-    const { values, locked } = panel.traits;
-    const now = { values: values?.value, locked: locked?.value };
+    const now = Object.fromEntries(TYPED.map((name) => [name, panel.traits[name]?.value]));
     try {
       sessionStorage.setItem(KEPT, toJson({ query: location.search, traits: now }));
     } catch {
       // as above
     }
   };
-  follow("values", keep);
-  follow("locked", keep);
+  for (const name of TYPED) follow(name, keep);
 }
 
 const el = document.querySelector("main");

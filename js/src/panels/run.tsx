@@ -3,6 +3,7 @@
 import { effect, useSignal } from "@preact/signals";
 import { useEffect, useMemo, useRef } from "preact/hooks";
 import { SHOWN_FOR, write } from "../clipboard.ts";
+import { BatchSheet } from "../components/batch_sheet.tsx";
 import { ChooseInputs } from "../components/choose_inputs.tsx";
 import { Down } from "../components/down.tsx";
 import { FormView } from "../components/form_view.tsx";
@@ -12,9 +13,9 @@ import { Missing } from "../components/missing.tsx";
 import { Presets } from "../components/presets.tsx";
 import { Preview } from "../components/preview.tsx";
 import { RunBar } from "../components/run_bar.tsx";
-import { type Action, Button, ErrorBox, Note } from "../components/ui.tsx";
+import { type Action, Button, ErrorBox, Note, useTask } from "../components/ui.tsx";
 import type { Value } from "../form/field.ts";
-import { messageOf } from "../format.ts";
+import { counted, messageOf } from "../format.ts";
 import type { ServerFacts } from "../server.ts";
 import type { ShownFile } from "../shown_runs.ts";
 import { type FormNote, FormState, type Inputs } from "../state/form.ts";
@@ -36,6 +37,10 @@ export type RunTraits = {
   values: Inputs;
   /** The seeds that every run keeps; null for those that the workflow says. */
   locked: string[] | null;
+  /** The inputs that take several values, one on each line. */
+  varied: Record<string, string>;
+  /** The batch that is shown in place of a result; empty for none. */
+  batch: string;
   machine: string | null;
   /** The ids of runs that Python has queued. */
   queued: string[];
@@ -44,6 +49,8 @@ export type RunTraits = {
   /** The record of the last run that ended. */
   result: RunRecord | null;
 };
+
+type BatchFacts = { batch_id: string; finished_at: string | null };
 
 const MAX_OTHERS = 8; // values of a run that are listed
 const MAX_VALUE = 60; // characters of one of them
@@ -70,7 +77,11 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
   const form = useMemo(
     () =>
       new FormState(transport, () =>
-        traits.set({ values: form.changed.value, locked: form.locked.value }),
+        traits.set({
+          values: form.changed.value,
+          locked: form.locked.value,
+          varied: form.varied.value,
+        }),
       ),
     [transport, traits],
   );
@@ -104,7 +115,8 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
         runs.error.value = "";
         shownRun.value = traits.result.peek()?.prompt_id ?? null;
         form.machine = traits.machine.peek();
-        form.open(value.source, traits.values.peek(), traits.locked.peek()).then(() => {
+        const { values, locked, varied } = traits;
+        form.open(value.source, values.peek(), locked.peek(), varied.peek()).then(() => {
           const isCurrent = () => form.source.peek() === value.source;
           const structure = form.structure.peek();
           if (!isCurrent()) return;
@@ -119,6 +131,15 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
             },
             () => {}, // following and History say what is wrong
           );
+          if (!traits.batch.peek()) {
+            transport.get<{ batches: BatchFacts[] }>("batches", { structure }).then(
+              ({ batches }) => {
+                const open = batches.find(({ finished_at }) => finished_at === null);
+                if (isCurrent() && open) traits.set({ batch: open.batch_id });
+              },
+              () => {},
+            );
+          }
           const newest = { structure, limit: 1 };
           transport.get<{ runs: { prompt_id: string }[] }>("runs/cards", newest).then(
             ({ runs: [last] }) => {
@@ -135,8 +156,13 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
       effect(() => {
         const values = traits.values.value;
         const locked = traits.locked.value;
-        if (values !== form.changed.peek() || (locked && locked !== form.locked.peek())) {
-          if (form.rows.peek().length) form.use(values, locked ?? form.locked.peek());
+        const varied = traits.varied.value;
+        const isKnown =
+          values === form.changed.peek() &&
+          (!locked || locked === form.locked.peek()) &&
+          varied === form.varied.peek();
+        if (!isKnown && form.rows.peek().length) {
+          form.use(values, locked ?? form.locked.peek(), varied);
         }
       }),
     [form, traits],
@@ -182,8 +208,28 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
     const fixed = form.inputs();
     wrong.value = fixed ? "" : (Object.keys(form.problems.peek())[0] ?? "");
     if (!fixed) return focus.current();
+    if (form.axes.peek().length) return create(workflow, number);
+    traits.set({ batch: "" });
     const each = Array.from({ length: number }, () => ({ ...fixed, ...form.drawAll() }));
     runs.submit(workflow.source, each, traits.machine.peek());
+  };
+  const creation = useTask();
+  /** Create the batch of all values. */
+  const create = ({ source, title }: Opened, number: number) => {
+    if (creation.busy.peek()) return;
+    const inputs = form.inputsOfAll(number);
+    const body = { ...source, inputs, machine: traits.machine.peek(), title };
+    creation.run(async () => {
+      try {
+        const { batch_id } = await transport.post<BatchFacts>("batch", body);
+        if (traits.shown_workflow.peek()?.source !== source) return;
+        if (number === 1 && inputs) form.showDrawn(inputs);
+        traits.set({ batch: batch_id });
+      } catch (error) {
+        if (form.mark(error)) focus.current();
+        throw error;
+      }
+    });
   };
 
   /** Use a picture of a run as the value of an input. */
@@ -254,7 +300,14 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
 
   const choices = useChoices(transport, traits.directory.value || null);
   const show = (opened: Opened) =>
-    traits.set({ shown_workflow: opened, values: {}, locked: null, result: null });
+    traits.set({
+      shown_workflow: opened,
+      values: {},
+      locked: null,
+      varied: {},
+      batch: "",
+      result: null,
+    });
 
   const isUndefined = form.source.value !== null && !form.isDefined.value;
   const workflow = traits.shown_workflow.value;
@@ -268,18 +321,21 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
   const error =
     (refused && `${form.row(wrong.value)?.label}: ${refused}`) ||
     runs.error.value ||
+    creation.error.value ||
     form.problem.value;
   const isReady = workflow !== null && !form.isOpening.value && !form.problem.value;
   const end = result ? (ENDS[result.status] ?? "") : "";
-  const state = runs.submitting.value
-    ? "Queueing …"
-    : runs.isBusy.value || error
-      ? ""
-      : form.isOpening.value
-        ? "Opening …"
-        : isReady
-          ? `Ready${end}`
-          : "";
+  const state =
+    runs.submitting.value || creation.busy.value
+      ? "Queueing …"
+      : runs.isBusy.value || error
+        ? ""
+        : form.isOpening.value
+          ? "Opening …"
+          : isReady
+            ? `Ready${end}`
+            : "";
+  const axes = form.axes.value;
   const actions: Action[] = [
     {
       label: "Choose inputs …",
@@ -288,7 +344,9 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
         isChoosing.value = true;
       },
     },
-    { label: "Copy as Python", icon: "copy", onClick: () => copy(asPython) },
+    ...(axes.length
+      ? []
+      : [{ label: "Copy as Python", icon: "copy" as const, onClick: () => copy(asPython) }]),
     { label: "Copy as curl", icon: "copy", onClick: () => copy(asCurl) },
   ];
   if (workflow && transport.base !== null) {
@@ -301,7 +359,8 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
     texts: workflow?.warnings ?? [],
   };
   const notes = lost.texts.length ? [...form.notes.value, lost] : form.notes.value;
-  const repeats = Number(times.value) > 1 && sameSeeds(form);
+  const repeats = !axes.length && Number(times.value) > 1 && sameSeeds(form);
+  const chosen = traits.batch.value;
   return (
     <div class="cd-body" ref={root}>
       <WorkflowPicker transport={transport} choices={choices} shown={workflow} onOpen={show} />
@@ -338,6 +397,7 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
           error={error}
           onDownload={error.includes(NOT_HERE) ? download.value : null}
           note={[
+            axes.length ? sizeOf(form, Number(times.value)) : "",
             repeats ? `The seeds are kept: the ${times.value} runs will be equal.` : "",
             form.price.value,
           ]
@@ -387,10 +447,14 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
         </div>
         <div class="cd-column cd-result">
           <Preview preview={runs.preview.value} />
-          {details && !runs.isBusy.value && details.prompt_id !== runs.result.value?.prompt_id && (
-            <OtherValues form={form} promptId={details.prompt_id} />
-          )}
-          {details && (
+          {chosen && <BatchSheet key={chosen} transport={transport} batch={chosen} />}
+          {!chosen &&
+            details &&
+            !runs.isBusy.value &&
+            details.prompt_id !== runs.result.value?.prompt_id && (
+              <OtherValues form={form} promptId={details.prompt_id} />
+            )}
+          {!chosen && details && (
             <Gallery
               transport={transport}
               run={details}
@@ -407,10 +471,11 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
         <History
           transport={transport}
           structure={form.structure.value}
-          chosen={shownRun.value}
+          chosen={chosen ? null : shownRun.value}
           inputs={pictures}
           revision={result?.prompt_id}
           onShow={(promptId) => {
+            traits.set({ batch: "" });
             shownRun.value = promptId;
           }}
           onReuse={(promptId) => form.reuse(promptId)}
@@ -456,6 +521,15 @@ function OtherValues({ form, promptId }: { form: FormState; promptId: string }) 
       </Note>
     </div>
   );
+}
+
+/** Return how many runs a batch of a form has, and why. */
+function sizeOf(form: FormState, times: number): string {
+  const axes = form.axes.value.map(({ label, count }) => [label, count] as const);
+  if (form.isDrawing.value && times > 1) axes.push(["seeds", times]);
+  const total = axes.reduce((all, [, count]) => all * count, 1);
+  const parts = axes.map(([label, count]) => `${count} of “${label}”`).join(" × ");
+  return `${counted(total, "run")}: ${parts}.`;
 }
 
 /** Whether several runs of a form would have the same seeds, and nothing else that differs. */

@@ -291,6 +291,8 @@ function useRunTraits(traits: Traits<WorkflowTraits>, open: Details | null) {
         shown_workflow: null,
         values: {},
         locked: null,
+        varied: {},
+        batch: "",
         machine: null,
         directory: "",
         queued: [],
@@ -304,7 +306,8 @@ function useRunTraits(traits: Traits<WorkflowTraits>, open: Details | null) {
     const source = open?.source;
     if (!source || JSON.stringify(source) === shown.current) return;
     shown.current = JSON.stringify(source);
-    run.set({ values: {}, shown_workflow: { title: traits.title.peek(), source, warnings: [] } });
+    const shown_workflow = { title: traits.title.peek(), source, warnings: [] };
+    run.set({ values: {}, varied: {}, batch: "", shown_workflow });
   }, [open]);
   useEffect(() => effect(() => traits.set({ values: run.values.value })), [run, traits]);
   return run;

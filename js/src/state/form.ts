@@ -3,6 +3,7 @@
 import { batch, computed, signal } from "@preact/signals";
 import { type Exact, exact } from "../exact.ts";
 import type { Field, Value } from "../form/field.ts";
+import { isMedia } from "../form/media_control.ts";
 import { messageOf } from "../format.ts";
 import { RouteError, type Transport, type Upload } from "../transport.ts";
 
@@ -59,6 +60,14 @@ type FormReply = {
   defined: boolean;
 };
 
+/** The values of an input that takes several: one on each line. */
+type Line = { number: number; text: string };
+
+export function linesOf(text: string): Line[] {
+  const lines = text.split("\n").map((line, place) => ({ number: place + 1, text: line.trim() }));
+  return lines.filter((line) => line.text);
+}
+
 /** What a run gets, or a workflow's preset: null removes an input. */
 export type Inputs = Record<string, unknown>;
 
@@ -97,6 +106,22 @@ export function drawSeed({ least, most }: Row): string {
   return (low + (random % (high - low + 1n))).toString();
 }
 
+/** Whether the values of a field are those of its list; files can be others. */
+export function isListed({ options, remote, kind }: Field): boolean {
+  return Boolean(options) && !remote && !isMedia(kind);
+}
+
+/** Inputs that take several values and change together. */
+function together(inputs: [key: string, values: unknown[]][]): Inputs {
+  const [first] = inputs[0] ?? [""];
+  return Object.fromEntries(
+    inputs.map(([key, values]) => [
+      key,
+      key === first ? { $vary: values } : { $vary: values, $with: first },
+    ]),
+  );
+}
+
 /** Whether a key is that of an input of one of these dynamic combos or groups. */
 function isWithin(key: string, top: string): boolean {
   return key.startsWith(`${top}.`);
@@ -128,6 +153,15 @@ export class FormState {
   /** The inputs that differ from the workflow: numbers are texts, null removes an input. */
   readonly changed = signal<Inputs>({});
   readonly changes = computed(() => Object.keys(this.changed.value).length);
+  /** The inputs that take several values, one on each line, by the keys of their fields. */
+  readonly varied = signal<Record<string, string>>({});
+  /** The labels of those that are shown, and the number of their values. */
+  readonly axes = computed(() =>
+    this.rows.value.flatMap(({ key, label }) => {
+      const text = this.varied.value[key];
+      return text === undefined ? [] : [{ key, label, count: linesOf(text).length }];
+    }),
+  );
   /** The files that are being sent, by the key of their field. */
   readonly uploads = signal<Record<string, { text: string; stop: AbortController }>>({});
   machine: string | null = null;
@@ -150,11 +184,17 @@ export class FormState {
   }
 
   /** Show another workflow, with these values in place of its own. */
-  async open(source: Source, inputs: Inputs = {}, locked: string[] | null = null): Promise<void> {
+  async open(
+    source: Source,
+    inputs: Inputs = {},
+    locked: string[] | null = null,
+    varied: Record<string, string> = {},
+  ): Promise<void> {
     this.stopSending(...Object.keys(this.uploads.value));
     batch(() => {
       this.source.value = source;
       this.changed.value = inputs;
+      this.varied.value = varied;
       this.number.value += 1;
       this.isOpening.value = true;
       this.problem.value = "";
@@ -427,6 +467,16 @@ export class FormState {
     this.onChange();
   }
 
+  /** Let an input take several values, one on each line; null: only the one of its field. */
+  vary(key: string, text: string | null): void {
+    const { [key]: _, ...others } = this.varied.value;
+    batch(() => {
+      this.setProblem(key, "");
+      this.varied.value = text === null ? others : { ...others, [key]: text };
+    });
+    this.onChange();
+  }
+
   draw(key: string): void {
     const row = this.row(key);
     if (row) this.change(key, drawSeed(row));
@@ -435,15 +485,17 @@ export class FormState {
   reset(): void {
     this.drawn.clear();
     this.changed.value = {};
+    this.varied.value = {};
     this.remake();
     this.onChange();
   }
 
   /** Show other values in place of all changes. */
-  async use(inputs: Inputs, locked: string[]): Promise<void> {
+  async use(inputs: Inputs, locked: string[], varied: Record<string, string> = {}): Promise<void> {
     this.drawn.clear();
     batch(() => {
       this.changed.value = inputs;
+      this.varied.value = varied;
       this.locked.value = locked;
     });
     await this.remake();
@@ -471,6 +523,7 @@ export class FormState {
     batch(() => {
       this.take(reply);
       if (!lock) return;
+      this.varied.value = {};
       this.locked.value = reply.rows.filter(({ kind }) => kind === "seed").map(({ key }) => key);
     });
     this.onChange();
@@ -479,9 +532,22 @@ export class FormState {
     return untold.length ? `${told}, but the run does not tell: ${untold.join(", ")}.` : `${told}.`;
   }
 
+  /** The values that runs get of a field that takes several, and why there are none. */
+  private readAll(row: Row, text: string): [values: unknown[], problem: string] {
+    const values: unknown[] = [];
+    const options = row.kind === "bool" ? [true, false] : isListed(row) ? row.options : null;
+    for (const { number, text: line } of linesOf(text)) {
+      const written = options ? options.find((each) => String(each) === line) : line;
+      const [value, problem] =
+        written === undefined ? [null, "is not one of the choices"] : this.read(row, written);
+      if (problem) return [[], `line ${number}: ${problem}`];
+      values.push(value);
+    }
+    return [values, values.length ? "" : "must have at least one value"];
+  }
+
   /** The value that a run gets of a field, and why it is none. */
-  private read(row: Row): [value: unknown, problem: string] {
-    const written = this.values.value[row.key] ?? null;
+  private read(row: Row, written: Value): [value: unknown, problem: string] {
     if (row.required && (written === null || written === "") && !row.may_be_empty) {
       return [null, "must have a value, because the workflow has none"];
     }
@@ -489,7 +555,7 @@ export class FormState {
       return [null, `must be one of ${row.options?.join(", ")}`];
     }
     if (row.kind === "bool") return [Boolean(written), ""];
-    if (row.kind === "color" && written !== row.original) {
+    if (row.kind === "color" && (written !== row.original || row.key in this.varied.value)) {
       const isColour = /^#[0-9a-f]{6}$/i.test(String(written).trim());
       if (!isColour) return [null, "must be a colour like #1a2b3c"];
       return [Number.parseInt(String(written).trim().slice(1), 16), ""];
@@ -501,8 +567,8 @@ export class FormState {
   }
 
   /**
-   * The inputs of a run: every value of the form, so that the run's record has all; null if a value
-   * is not valid, which its field then says. External inputs that were not changed are left out,
+   * The inputs of a run: every value of the form, so that the run's record has all, and of those that
+   * take several values all of them; null if a value is not valid, which its field then says. External inputs that were not changed are left out,
    * since their defaults may mean "none".
    */
   inputs(): Inputs | null {
@@ -513,13 +579,20 @@ export class FormState {
     }
     for (const row of this.rows.value) {
       if (row.kind === "group") continue;
+      const text = this.varied.value[row.key];
+      if (text !== undefined) {
+        const [values, problem] = this.readAll(row, text);
+        if (problem) problems[row.key] = problem;
+        else Object.assign(inputs, together(row.keys.map((key) => [key, values])));
+        continue;
+      }
       const isOwn = row.key === `${row.node}.${row.input}`;
       // An empty text is no value of these; the workflow has none.
       const isUnset = row.original === "" && (row.remote || row.kind === "video_edit");
       const isAsSaved = !(row.key in this.changed.value);
       const isLeftOut = isAsSaved && (!isOwn || row.original === null || isUnset);
       if (isLeftOut && (isUnset || !row.required)) continue;
-      const [value, problem] = this.read(row);
+      const [value, problem] = this.read(row, this.values.value[row.key] ?? null);
       if (problem) problems[row.key] = problem;
       else if (!isLeftOut && !(isAsSaved && row.kind === "color"))
         for (const key of row.keys) inputs[key] = value;
@@ -532,12 +605,30 @@ export class FormState {
   drawAll(): Inputs {
     const drawn: Inputs = {};
     for (const row of this.rows.value) {
-      if (row.kind !== "seed" || this.locked.value.includes(row.key)) continue;
+      if (!this.isDrawn(row)) continue;
       this.drawn.add(row.key);
       const seed = exact(drawSeed(row));
       for (const key of row.keys) drawn[key] = seed;
     }
     return drawn;
+  }
+
+  /** Whether runs get new seeds. */
+  readonly isDrawing = computed(() => this.rows.value.some((row) => this.isDrawn(row)));
+
+  private isDrawn({ kind, key }: Row): boolean {
+    return kind === "seed" && !this.locked.value.includes(key) && !(key in this.varied.value);
+  }
+
+  /** The inputs of all runs of a batch; null as for `inputs`. Each combination gets `times` seeds. */
+  inputsOfAll(times: number): Inputs | null {
+    const inputs = this.inputs();
+    const draws = Array.from({ length: times }, () => this.drawAll());
+    if (!inputs || times === 1) return inputs && { ...inputs, ...draws[0] };
+    const seeds = Object.keys(draws[0] ?? {});
+    const others = Object.entries(inputs).filter(([key]) => !seeds.includes(key));
+    const drawn = together(seeds.map((key) => [key, draws.map((draw) => draw[key])]));
+    return { ...drawn, ...Object.fromEntries(others) };
   }
 
   /** Show the seeds of a run that was accepted, except where a user has set others since. */
@@ -557,10 +648,12 @@ export class FormState {
   /** Mark the fields that an error of a run names; return whether there is one. */
   mark(error: unknown): boolean {
     if (!(error instanceof RouteError)) return false;
-    const { invalid, node_errors } = error.details as {
+    const { invalid, node_errors, points } = error.details as {
       invalid?: Record<string, string>;
       node_errors?: NodeErrors;
+      points?: WrongPoint[];
     };
+    if (Array.isArray(points)) return this.markPoints(points);
     return this.markNodes(node_errors ?? {}, invalid ?? {});
   }
 
@@ -582,6 +675,30 @@ export class FormState {
     });
   }
 
+  /** Mark the fields whose values are wrong at points of a batch, with the lines of these values. */
+  private markPoints(points: WrongPoint[]): boolean {
+    const lines = new Map<string, string>(); // of the first wrong value of each field
+    for (const { point, field, problem } of points) {
+      const key = String(field).replace(/^inputs\./, "");
+      const row = this.rows.value.find((each) => each.keys?.includes(key));
+      if (!row || lines.has(row.key)) continue;
+      const text = (problem.split("; inputs.")[0] ?? "").replace(/^inputs\..*?: /, "");
+      const line = this.lineAt(row.key, point);
+      lines.set(row.key, line === null ? text : `line ${line}: ${text}`);
+    }
+    return this.markRows((row) => lines.get(row.key));
+  }
+
+  /** The number of the line with the value that a field has at a point; the last field changes first. */
+  private lineAt(key: string, point: number): number | null {
+    const place = this.axes.value.findIndex((axis) => axis.key === key);
+    const count = this.axes.value[place]?.count;
+    if (!count) return null;
+    const faster = this.axes.value.slice(place + 1).reduce((all, axis) => all * axis.count, 1);
+    const index = Math.floor(point / faster) % count;
+    return linesOf(this.varied.value[key] ?? "")[index]?.number ?? null;
+  }
+
   private markRows(problemOf: (row: Row) => string | undefined): boolean {
     const problems: Record<string, string> = {};
     for (const row of this.rows.value) {
@@ -592,6 +709,9 @@ export class FormState {
     return Object.keys(problems).length > 0;
   }
 }
+
+/** A point of a batch whose values the server refuses. */
+type WrongPoint = { point: number; field: string | null; problem: string };
 
 export type NodeErrors = Record<
   string,

@@ -168,10 +168,11 @@ export class RunQueue {
     this.work();
   }
 
-  /** Follow the runs of a workflow that have not ended; return their ids, the oldest first. */
+  /** Follow the single runs of a workflow that have not ended; return their ids, oldest first. */
   async find(structure: string, isCurrent: () => boolean): Promise<string[]> {
+    const query = { structure, single: true };
     const lists = await Promise.all(
-      ACTIVE.map((status) => this.transport.get<RunRecord[]>("runs", { structure, status })),
+      ACTIVE.map((status) => this.transport.get<RunRecord[]>("runs", { ...query, status })),
     );
     if (!isCurrent()) return [];
     const active = lists.flat();

@@ -24,7 +24,7 @@ export function wantedOf(
   const all = form.inputs();
   if (!all) return null;
   const seeds = form.rows.value.filter(({ kind }) => kind === "seed");
-  const isDrawn = (key: string) => !form.locked.value.includes(key);
+  const isDrawn = (key: string) => !form.locked.value.includes(key) && !(key in form.varied.value);
   const isByEditor = (key: string) => form.unlocked.includes(key);
   // Seeds that the editor would keep are drawn in one mode only, which draws all that are not given.
   const isRandom = seeds.some(({ key }) => isDrawn(key) && !isByEditor(key));
@@ -34,6 +34,7 @@ export function wantedOf(
       .filter(({ key }) => !isDrawn(key) && (isRandom || isByEditor(key)))
       .flatMap(({ keys }) => keys),
   );
+  for (const key of Object.keys(all)) if (isSeveral(all[key])) given.add(key);
   for (const key of Object.keys(form.changed.value)) {
     for (const each of form.row(key)?.keys ?? [key]) given.add(each);
     if (key in form.values.value) continue;
@@ -43,6 +44,11 @@ export function wantedOf(
   const inputs = Object.entries(all).filter(([key]) => given.has(key) && !left.has(key));
   const seedMode = isRandom ? "random" : null;
   return { workflow, inputs: Object.fromEntries(inputs), seedMode, machine, times };
+}
+
+/** Whether a value stands for several, as `FormState.inputs` writes them. */
+function isSeveral(value: unknown): boolean {
+  return typeof value === "object" && value !== null && "$vary" in value;
 }
 
 const indented = (text: string) => text.replace(/\n/g, "\n  ");
@@ -100,11 +106,12 @@ export function asCurl(wanted: Wanted, url: string): string {
     ...(seedMode && { seed_mode: seedMode }),
     ...(machine && { machine }),
   }).map(([name, value]) => [name, toJson(value, 2)]);
+  const isBatch = Object.values(inputs).some(isSeveral);
   if (workflow_api) fields.unshift(["workflow_api", workflow_api.trim()]);
   if (ui) fields.unshift(["workflow", ui.trim()]);
   const body = fields.map(([name, value]) => `  "${name}": ${indented(value)}`).join(",\n");
   const request = [
-    `curl -sS '${url.replace(/'/g, "%27")}comfyui-deploy/run' \\`,
+    `curl -sS '${url.replace(/'/g, "%27")}comfyui-deploy/${isBatch ? "batch" : "run"}' \\`,
     '  -H "Authorization: token $JUPYTER_TOKEN" \\',
     "  -H 'Content-Type: application/json' \\",
     `  --data-binary @- <<'JSON'\n{\n${body}\n}\nJSON\n`,
