@@ -472,7 +472,7 @@ function Frame({ media, run, isSmall, tiles }: FrameProps) {
   };
   const more = run.pictures.length - shown.length;
   return (
-    <span class={`cd-frame${shown.length > 1 ? " cd-tiles" : ""}`}>
+    <span class={`cd-frame${shown.length > 1 ? " cd-mosaic" : ""}`}>
       {picture && !isGone
         ? shown.map((file) => (
             <Picture
