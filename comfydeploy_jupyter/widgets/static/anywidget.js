@@ -96,10 +96,10 @@ async function fromServer() {
   const { baseUrl } = pageConfig();
   if (!baseUrl) return null;
   try {
-    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"242d3d876fbb6170"}`;
+    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"6441aacc6d50d1f8"}`;
     const reply = await fetch(url, { headers: pageHeaders() });
     const text = reply.ok ? await reply.text() : "";
-    return text.startsWith(`// ${"242d3d876fbb6170"} `) ? text : null;
+    return text.startsWith(`// ${"6441aacc6d50d1f8"} `) ? text : null;
   } catch {
     return null;
   }
@@ -128,9 +128,9 @@ function panels(model) {
   const page = globalThis;
   page[LOADED] ??= {};
   const loaded = page[LOADED];
-  loaded["242d3d876fbb6170"] ??= load(model);
-  loaded["242d3d876fbb6170"].catch(() => delete loaded["242d3d876fbb6170"]);
-  return loaded["242d3d876fbb6170"];
+  loaded["6441aacc6d50d1f8"] ??= load(model);
+  loaded["6441aacc6d50d1f8"].catch(() => delete loaded["6441aacc6d50d1f8"]);
+  return loaded["6441aacc6d50d1f8"];
 }
 function render({ model, el }) {
   let end = () => {
