@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import ConflictError, NotFoundError
 from ..runs.records import ACTIVE, record_of
-from ..store.database import Repository, insert, readable, reading, writing
+from ..store.database import DETAILS, Repository, insert, readable, reading, writing
 from ..store.graphs import compress, read_graph
 from ..util.times import utc_now
 
@@ -81,7 +81,8 @@ class Work(NamedTuple):
     """What there is to do for a batch."""
 
     waits: bool  # whether any point waits
-    active: list[int]  # the places of the points that have a run which has not ended
+    active: list[int]  # the places of the points that are queued or run
+    unstarted: int  # the number of those whose runs wait for outputs of other runs
 
 
 @dataclass(frozen=True)
@@ -244,11 +245,13 @@ class BatchRepository(Repository):
             (number,),
         ).fetchone()
         rows = db.execute(
-            f"SELECT min(place) FROM batch_points WHERE batch = ? AND status IN {_OPEN}"  # noqa: S608 - constants
-            " GROUP BY run_id",
+            f"SELECT json_extract({DETAILS}, '$.waiting_for') IS NOT NULL, min(place)"  # noqa: S608 - constants
+            " FROM batch_points JOIN runs ON prompt_id = run_id WHERE batch_points.batch = ?"
+            f" AND batch_points.status IN {_OPEN} GROUP BY run_id",
             (number,),
-        )
-        return Work(bool(waits), [place for (place,) in rows])
+        ).fetchall()
+        active = [place for unstarted, place in rows if not unstarted]
+        return Work(bool(waits), active, len(rows) - len(active))
 
     @reading
     def waiting(

@@ -71,6 +71,7 @@ log = logging.getLogger(__name__)
 ON_A_MACHINE = 2  # points at a time: while one runs the next one waits, so ComfyUI never idles
 OF_A_POOL = 4  # the same for each machine of a pool; two more wait in the queue of the pool
 QUEUED_FOR = 0.25  # seconds of work that a machine has queued, if its points are that short
+MAX_UNSTARTED = 100  # points of a batch whose runs wait for outputs of other runs
 QUICK = 16  # points at a time on a machine whose points take only moments
 RECENT = 0.2  # weight of the last point in the expected duration of the next one
 LOOK_INTERVAL = 2.0  # seconds between two looks at open batches without a reason
@@ -308,7 +309,7 @@ class Batches:
             driven = self._driven.setdefault(batch.number, Driven(batch))
             driven.batch = batch
             work = await self._repository.work(batch.number)
-            if not (work.waits or work.active or driven.creating):
+            if not (work.waits or work.active or work.unstarted or driven.creating):
                 await self._end(driven)
                 continue
             active[batch.number] = {*work.active, *driven.creating.values()}
@@ -316,7 +317,12 @@ class Batches:
                 await self._interrupt(driven)
             elif batch.settings["stop_after"] and await self._repository.stop(batch.number):
                 self._notify(batch.batch_id)
-            elif batch.state == "running" and work.waits and now >= driven.not_before:
+            elif (
+                batch.state == "running"
+                and work.waits
+                and work.unstarted < MAX_UNSTARTED
+                and now >= driven.not_before
+            ):
                 ready.append(driven)
         room = max(map(self._limit, ready), default=0)
         at_work = sum(map(len, active.values()))
@@ -534,7 +540,8 @@ class Batches:
     async def delete(self, batch_id: str, *, runs: bool, files: bool) -> Deleted:
         """Delete a batch that has ended, and if wanted its runs and their files."""
         batch = await self._repository.get(batch_id)
-        if batch.state == "running" or (await self._repository.work(batch.number)).active:
+        work = await self._repository.work(batch.number)
+        if batch.state == "running" or work.active or work.unstarted:
             raise ConflictError(
                 f"The batch {batch_id!r} has points that run: cancel it first",
                 details={"batch_id": batch_id, "state": batch.state},

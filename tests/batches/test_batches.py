@@ -260,6 +260,30 @@ async def test_few_points_are_queued_at_a_time_and_single_runs_go_first(api, ins
         assert abs(2 * sum(turns[:count]) - count) <= 2, turns
 
 
+async def test_points_that_wait_for_outputs_of_other_runs_hold_nobody_up(api, instant):
+    other = InstantComfyUI()
+    other.released.clear()
+    serving = asyncio.ensure_future(other.serve(port := free_port()))
+    machine = {"name": "slow", "comfyui_url": f"http://127.0.0.1:{port}"}
+    assert (await api.post("machine/create", machine))[0] == 200
+    run_id = await api.start(graph(), inputs={"text": "made"}, machine="slow")
+    await until_async(lambda: other.load, lambda load: sum(load) == 1)
+    made = {"$output": {"run": run_id, "file": "texts[0]"}}
+    needing = await create(api, points=[{"text": made, "token": str(n)} for n in range(4)])
+    batch_id = await create(api, inputs={"text": {"$vary": [*"abc"]}})
+    assert (await ended(api, batch_id))["counts"] == {"success": 3}
+    found = await points(api, needing)
+    assert {each["status"] for each in found} == {"not-started"}
+    assert (await api.call("DELETE", f"batch/{needing}"))[0] == 409
+    other.released.set()
+    assert (await ended(api, needing))["counts"] == {"success": 4}
+    assert [each["run"]["outputs"]["1"]["text"] for each in await points(api, needing)] == [
+        ["made"]
+    ] * 4
+    serving.cancel()
+    await asyncio.wait([serving])
+
+
 async def test_a_point_that_cannot_run_fails_alone(api, instant):
     instant.fails = True
     batch_id = await create(api, points=[{"text": "a"}, {"text": "b"}], retry=1)

@@ -93,7 +93,8 @@ def test_no_point_is_lost_or_doubled_when_servers_are_killed(serve, own_comfyui,
         )
         counts = batch["counts"]
         assert (batch["state"], sum(counts.values())) == ("done", total)
-        assert counts.get("failed", 0) <= (0 if retry else killed)
+        # the run that a killed ComfyUI executed, and one that it may have received
+        assert counts.get("failed", 0) <= (0 if retry else 2 * killed)
         assert set(counts) <= {"success", "failed"}
         found = jupyter.get(f"batch/{batch_id}/points")[1]["points"]
         own = [each for each in found if each["status"] == "success"]
@@ -103,7 +104,7 @@ def test_no_point_is_lost_or_doubled_when_servers_are_killed(serve, own_comfyui,
         ended = Counter(run["point"] for run in runs if run["status"] == "success")
         assert set(ended.values()) <= {1}, "a point ran twice"
         assert all(run["status"] in ("success", "failed") for run in runs)
-        assert len(runs) <= total + killed
+        assert len(runs) <= total + 2 * killed
 
 
 def test_a_cancelled_batch_is_cancelled_after_a_restart(serve, comfyui):
