@@ -32,6 +32,7 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _REPOSITORY = re.compile(r"[A-Za-z0-9._-]{1,100}/[A-Za-z0-9._-]{1,100}")
 _ADDRESS = re.compile(r"https://[A-Za-z0-9.-]{1,200}(?:/[A-Za-z0-9._~%-]{1,200}){1,8}")
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
+_LEVEL = re.compile(r"^\[(?:ERROR|WARNING)\]\s*")  # which newer ComfyUIs write first
 # In the lines of ComfyUI's log that say why something was not installed.
 _WHY = re.compile(r"security_level|allow_git_url_install|Manager\].*fail|ERROR", re.DOTALL)
 
@@ -199,7 +200,7 @@ class Manager:
 
     async def _why(self, since: str) -> str:
         """Return what the log says since a time about what was not installed."""
-        lines = [line.strip() for time, line in await self._log() if time > since]
+        lines = [_LEVEL.sub("", _plain(line)) for time, line in await self._log() if time > since]
         return _brief("\n".join([line for line in lines if _WHY.search(line)][-3:]))
 
 
@@ -235,6 +236,10 @@ def _json(value: object) -> bytes:
     return json.dumps(value).encode()
 
 
+def _plain(text: str) -> str:
+    return "".join(c for c in _ANSI.sub("", text) if c == "\n" or c.isprintable()).strip()
+
+
 def _brief(text: str) -> str:
-    plain = "".join(c for c in _ANSI.sub("", text) if c == "\n" or c.isprintable()).strip()
+    plain = _plain(text)
     return plain if len(plain) <= MAX_WORDS else f"{plain[: MAX_WORDS - 1]}…"
