@@ -3,9 +3,10 @@
 import { type ComponentType, render } from "preact";
 import css from "../../comfydeploy_jupyter/widgets/static/panel.css";
 import { iconStyle } from "../src/icons.ts";
+import { panels } from "./panels.tsx";
 import { results } from "./results.tsx";
 
-const STORIES: Record<string, ComponentType> = { ...results };
+const STORIES: Record<string, ComponentType> = { ...panels, ...results };
 
 const query = new URLSearchParams(location.search);
 const chosen = query.get("story") ?? Object.keys(STORIES)[0] ?? "";
@@ -35,9 +36,13 @@ render(
         {link(chosen, isDark ? "light" : "dark", "Other theme")}
       </nav>
     )}
-    <div class="comfydeploy-panel cd-wide">
-      <div class="comfydeploy-view">{Story && <Story />}</div>
-    </div>
+    {Story && chosen in panels ? (
+      <Story />
+    ) : (
+      <div class="comfydeploy-panel cd-wide">
+        <div class="comfydeploy-view">{Story && <Story />}</div>
+      </div>
+    )}
   </>,
   document.body,
 );

@@ -96,10 +96,10 @@ async function fromServer() {
   const { baseUrl } = pageConfig();
   if (!baseUrl) return null;
   try {
-    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"6441aacc6d50d1f8"}`;
+    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"7d93302e0c4d984f"}`;
     const reply = await fetch(url, { headers: pageHeaders() });
     const text = reply.ok ? await reply.text() : "";
-    return text.startsWith(`// ${"6441aacc6d50d1f8"} `) ? text : null;
+    return text.startsWith(`// ${"7d93302e0c4d984f"} `) ? text : null;
   } catch {
     return null;
   }
@@ -128,9 +128,9 @@ function panels(model) {
   const page = globalThis;
   page[LOADED] ??= {};
   const loaded = page[LOADED];
-  loaded["6441aacc6d50d1f8"] ??= load(model);
-  loaded["6441aacc6d50d1f8"].catch(() => delete loaded["6441aacc6d50d1f8"]);
-  return loaded["6441aacc6d50d1f8"];
+  loaded["7d93302e0c4d984f"] ??= load(model);
+  loaded["7d93302e0c4d984f"].catch(() => delete loaded["7d93302e0c4d984f"]);
+  return loaded["7d93302e0c4d984f"];
 }
 function render({ model, el }) {
   let end = () => {

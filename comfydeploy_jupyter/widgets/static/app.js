@@ -42,7 +42,7 @@ function typed() {
   }
 }
 async function open(el2) {
-  const { mountAlone, Straight } = await import(`./panels.js?v=${"6441aacc6d50d1f8"}`);
+  const { mountAlone, Straight } = await import(`./panels.js?v=${"7d93302e0c4d984f"}`);
   const transport = new Straight(pageConfig().baseUrl ?? "/");
   const given = parseJson(document.getElementById("comfydeploy-app")?.textContent);
   let { error = "" } = given ?? {};

@@ -19,7 +19,7 @@ import { counted, messageOf } from "../format.ts";
 import type { ServerFacts } from "../server.ts";
 import type { ShownFile } from "../shown_runs.ts";
 import { type FormNote, FormState, type Inputs } from "../state/form.ts";
-import { RunQueue, type RunRecord } from "../state/runs.ts";
+import { MAX_AT_ONCE, RunQueue, type RunRecord } from "../state/runs.ts";
 import { asCurl, asPython, wantedOf } from "../state/snippets.ts";
 import type { PanelProps } from "../state/traits.ts";
 import { toQuery } from "../transport.ts";
@@ -359,7 +359,8 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
     texts: workflow?.warnings ?? [],
   };
   const notes = lost.texts.length ? [...form.notes.value, lost] : form.notes.value;
-  const repeats = !axes.length && Number(times.value) > 1 && sameSeeds(form);
+  const number = Number(times.value);
+  const repeats = !axes.length && number > 1 && number <= MAX_AT_ONCE && sameSeeds(form);
   const chosen = traits.batch.value;
   return (
     <div class="cd-body" ref={root}>

@@ -5,7 +5,7 @@ import { type Exact, exact } from "../exact.ts";
 import type { Field, Value } from "../form/field.ts";
 import { isMedia } from "../form/media_control.ts";
 import { messageOf } from "../format.ts";
-import { RouteError, type Transport, type Upload } from "../transport.ts";
+import { listOf, RouteError, type Transport, type Upload } from "../transport.ts";
 
 /**
  * The graph of a workflow, or where the server has it, as the routes take it. Graphs are texts:
@@ -263,6 +263,7 @@ export class FormState {
     };
     try {
       const reply = await this.transport.post<FormReply>("workflow/form", body, asked.signal);
+      listOf(reply.rows); // a server of another version may answer something else
       return asked.signal.aborted ? null : reply;
     } catch (error) {
       if (asked.signal.aborted) return null;
