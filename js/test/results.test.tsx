@@ -339,6 +339,54 @@ test("what is typed into one filter soon after another is used, too", async (t) 
   assert.equal(asked?.query?.after, undefined, "dates that contradict each other are not used");
 });
 
+test("a batch is one row, which opens to its sheet and can be deleted", async (t) => {
+  const batch = (number: number, more: object = {}) => ({
+    batch_id: `b${number}`,
+    state: "done",
+    why: "",
+    title: "<i>Fox</i>",
+    created_at: "2026-01-01T00:00:00Z",
+    finished_at: "2026-01-01T01:00:00Z",
+    total: 6,
+    counts: { success: 5, failed: 1 },
+    fraction: 1,
+    ...more,
+  });
+  const all = Array.from({ length: 7 }, (_, number) => batch(number));
+  all[0] = batch(0, { state: "running", finished_at: null, counts: { success: 1, waiting: 5 } });
+  const heads = { row_title: "", rows: [], column_title: "", columns: [] };
+  const deleted = { runs: 6, files: 6, bytes: 9, kept: [], kept_count: 0 };
+  const transport = new Recorded({
+    ...serverOf([]),
+    batches: ({ query }) => ({ batches: all.slice(0, Number(query.limit)), total: all.length }),
+    "batch/b1": ({ method }) => (method === "DELETE" ? deleted : { ...batch(1), notes: [] }),
+    "batch/b1/table": () => ({ labels: [], heads, points: [] }),
+  });
+  const { el, press } = await show(t, <History transport={transport} structure="s" />);
+  await until(() => el.querySelectorAll(".cd-batch").length === 5);
+  const [first, second] = el.querySelectorAll<HTMLDetailsElement>(".cd-batch");
+  assert.match(first?.textContent ?? "", /Running: 1 of 6 points · <i>Fox<\/i>/);
+  assert.equal(transport.take("batches")[0]?.query.structure, "s");
+  const cards = transport.take("runs/cards").map(({ query }) => query);
+  assert.equal(cards.find(({ batch_id }) => !batch_id)?.single, true);
+  assert.equal(cards.filter(({ batch_id }) => batch_id === "b1").length, 1);
+  assert.ok(first && second);
+  second.open = true;
+  second.dispatchEvent(new Event("toggle"));
+  await until(() => second.querySelector(".comfydeploy-sheet") !== null);
+  await press("Delete the batch …");
+  const [runs, files] = el.querySelectorAll<HTMLInputElement>("dialog input[type=checkbox]");
+  assert.deepEqual([runs?.checked, files?.checked], [true, false]);
+  files?.click();
+  await settle();
+  find(el, "dialog .cd-danger").click();
+  await until(() => /6 runs and 6 files/.test(el.textContent ?? ""));
+  const [asked] = transport.take("batch/b1").filter(({ method }) => method === "DELETE");
+  assert.deepEqual(asked?.query, { runs: true, files: true });
+  await press("Show more batches (2)");
+  await until(() => el.querySelectorAll(".cd-batch").length === 7);
+});
+
 test("keys move in the list, and a new run of others appears", async (t) => {
   const runs = [3, 2, 1].map((number) => card(number));
   const transport = new Recorded(serverOf(runs));

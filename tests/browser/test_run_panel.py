@@ -187,21 +187,36 @@ def test_inputs_with_several_values_make_a_batch_that_is_found_again(
     expect(field(panel, "Sampler: steps")).to_be_focused()
     field(panel, "Sampler: steps").fill("2\n3\n4")
     page.keyboard.press("ControlOrMeta+Enter")
-    expect(panel.locator(".cd-grow", has_text=re.compile("^Running: "))).to_be_visible()
+    expect(panel.locator(".cd-result .cd-grow", has_text=re.compile("^Running: "))).to_be_visible()
     press(panel, "Pause")
-    expect(panel.locator(".cd-grow", has_text=re.compile("^Paused: "))).to_be_visible()
+    expect(panel.locator(".cd-result .cd-grow", has_text=re.compile("^Paused: "))).to_be_visible()
     opened.shoot(f"sheet-{width}")
 
     other = open_run_panel(graph, f"several-{width}-too.json", width=width, theme=theme)
-    expect(other.panel.locator(".cd-grow", has_text=re.compile("^Paused: "))).to_be_visible()
+    expect(
+        other.panel.locator(".cd-result .cd-grow", has_text=re.compile("^Paused: "))
+    ).to_be_visible()
     press(other.panel, "Continue")
     for each in (panel, other.panel):
-        expect(each.locator(".cd-grow", has_text=re.compile("^Done: 6 of 6 points"))).to_be_visible(
-            timeout=60_000
-        )
-        expect(each.locator(".cd-sheet img")).to_have_count(6)
+        expect(
+            each.locator(".cd-result .cd-grow", has_text=re.compile("^Done: 6 of 6 points"))
+        ).to_be_visible(timeout=60_000)
+        expect(each.locator(".cd-result .cd-sheet img")).to_have_count(6)
     expect(panel.get_by_role("columnheader", name="a hare")).to_be_visible()
     opened.shoot(f"done-{width}")
+
+    batch = panel.locator(".cd-batch")
+    panel.locator(".comfydeploy-history").evaluate("history => history.scrollIntoView()")
+    expect(batch.locator("summary")).to_contain_text("Done: 6 of 6 points")
+    expect(batch.locator("summary img")).to_have_count(4)
+    batch.locator("summary").click()
+    expect(batch.locator(".cd-sheet img")).to_have_count(6)
+    assert_neat(panel)
+    opened.shoot(f"batch-{width}")
+    press(panel, "Delete the batch …")
+    press(panel, "Delete")
+    expect(panel.get_by_text("6 runs and 0 files deleted")).to_be_visible()
+    expect(batch).to_have_count(0)
 
 
 @pytest.mark.thorough

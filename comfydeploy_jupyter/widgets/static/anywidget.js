@@ -96,10 +96,10 @@ async function fromServer() {
   const { baseUrl } = pageConfig();
   if (!baseUrl) return null;
   try {
-    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"7d93302e0c4d984f"}`;
+    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"288c6302f21f549c"}`;
     const reply = await fetch(url, { headers: pageHeaders() });
     const text = reply.ok ? await reply.text() : "";
-    return text.startsWith(`// ${"7d93302e0c4d984f"} `) ? text : null;
+    return text.startsWith(`// ${"288c6302f21f549c"} `) ? text : null;
   } catch {
     return null;
   }
@@ -128,9 +128,9 @@ function panels(model) {
   const page = globalThis;
   page[LOADED] ??= {};
   const loaded = page[LOADED];
-  loaded["7d93302e0c4d984f"] ??= load(model);
-  loaded["7d93302e0c4d984f"].catch(() => delete loaded["7d93302e0c4d984f"]);
-  return loaded["7d93302e0c4d984f"];
+  loaded["288c6302f21f549c"] ??= load(model);
+  loaded["288c6302f21f549c"].catch(() => delete loaded["288c6302f21f549c"]);
+  return loaded["288c6302f21f549c"];
 }
 function render({ model, el }) {
   let end = () => {

@@ -13,18 +13,19 @@ import { Bar } from "./progress.tsx";
 import { Button, ErrorBox, Icon, IconButton, Lost, Note, useFollowing, useTask } from "./ui.tsx";
 import { Viewer } from "./viewer.tsx";
 
-/** The reply of `batch/{batch_id}`, as far as it is used. */
-type Batch = {
+/** The reply of `batch/{batch_id}`, as far as it is used; `batches` has it without some fields. */
+export type Batch = {
   batch_id: string;
   state: "running" | "paused" | "cancelled" | "done";
   why: string;
   title: string;
+  created_at: string;
   finished_at: string | null;
   total: number;
   counts: Record<string, number>;
   fraction: number;
-  time_left: number | null;
-  notes: string[];
+  time_left?: number | null;
+  notes?: string[];
 };
 
 /** A point in words, as `batch/{batch_id}/table` has it. */
@@ -154,7 +155,7 @@ export function BatchSheet({ transport, batch: batchId, onSummary }: BatchSheetP
       {known && (
         <>
           <div class="cd-line">
-            <span class="cd-grow">{[headline(known), ...known.notes].join(" · ")}</span>
+            <span class="cd-grow">{[headline(known), ...(known.notes ?? [])].join(" · ")}</span>
             {isOpen && known.state === "running" && (
               <Button
                 label="Pause"
@@ -281,7 +282,7 @@ export function BatchSheet({ transport, batch: batchId, onSummary }: BatchSheetP
 }
 
 /** Return the state of a batch on one line. */
-function headline({ state, counts, total, finished_at, time_left }: Batch): string {
+export function headline({ state, counts, total, finished_at, time_left }: Batch): string {
   const done = FINAL.reduce((sum, status) => sum + (counts[status] ?? 0), 0);
   const parts = [`${STATES[state] ?? state}: ${done} of ${total} points`];
   for (const status of ["failed", "cancelled"]) {

@@ -16,6 +16,7 @@ import {
 import { RunList } from "../state/run_list.ts";
 import type { Transport } from "../transport.ts";
 import { AboutRun, type Marks, type RunActions } from "./about_run.tsx";
+import { type BatchList, BatchRows } from "./batch_rows.tsx";
 import { Comparison } from "./comparison.tsx";
 import { EVERYTHING, Filters, isFiltered, SUCCESSFUL } from "./filters.tsx";
 import { Gallery, useDetails } from "./gallery.tsx";
@@ -35,6 +36,8 @@ import { Wall } from "./wall.tsx";
 const SIDE = 256; // pixels of a small copy
 const TILES = 4; // pictures of a run that a large card shows
 const MOST_WORKFLOWS = 1000;
+const NO_BATCHES: BatchList = { batches: [], total: 0 };
+const BATCHES = 5; // that are shown at first
 const MADE = 500; // entries that are kept while they are not in the page
 const CARD = { height: 196, gap: 8, leastWidth: 160, rows: 2 };
 const LARGE_CARD = { height: 268, gap: 8, leastWidth: 220, rows: null };
@@ -95,12 +98,33 @@ export function History(props: HistoryProps) {
     setSelected(new Map());
     setNotice(null);
     setOpened(null);
+    setBatches(NO_BATCHES);
+    setMost(BATCHES);
     return () => list.end();
   }, [list]);
-  const wake = usePolling(root, (signal) =>
-    isOpen ? list.poll(signal) : Promise.resolve(3_600_000),
-  );
-  useEffect(wake, [list, isOpen]);
+  const [batches, setBatches] = useState<BatchList>(NO_BATCHES);
+  const [most, setMost] = useState(BATCHES); // batches that are shown
+  /** Look for the batches; what is wrong with the connection, the list of runs says. */
+  const look = async (signal: AbortSignal) => {
+    const query = { limit: most, ...(structure && { structure }) };
+    const found = await transport.get<BatchList>("batches", query, signal).catch(() => null);
+    if (!found || signal.aborted) return;
+    setBatches((before) => (JSON.stringify(before) === JSON.stringify(found) ? before : found));
+  };
+  const wake = usePolling(root, async (signal) => {
+    if (!isOpen) return 3_600_000;
+    const [pause] = await Promise.all([list.poll(signal), isGallery || look(signal)]);
+    return pause;
+  });
+  useEffect(wake, [list, isOpen, most]);
+  const removeBatch = async (batchId: string, which: { runs: boolean; files: boolean }) => {
+    await act(async () => {
+      const path = `batch/${encodeURIComponent(batchId)}`;
+      return reportOf(await transport.request<Deletion>("DELETE", path, { query: which }));
+    });
+    list.refresh();
+    wake();
+  };
   const isFirst = useRef(true);
   useEffect(() => {
     if (!isFirst.current) list.refresh();
@@ -201,7 +225,7 @@ export function History(props: HistoryProps) {
     made.current.set(run.prompt_id, { facts, entry });
     return entry;
   };
-  const isHidden = list.isEmpty && !list.problem.value;
+  const isHidden = list.isEmpty && !list.problem.value && !batches.total;
   return (
     <div ref={root} class={`comfydeploy-view comfydeploy-history${isLarge ? " cd-large" : ""}`}>
       {!isHidden && (
@@ -258,6 +282,14 @@ export function History(props: HistoryProps) {
           >
             {notice?.text}
           </div>
+          {!isFiltered(filter) && (
+            <BatchRows
+              transport={transport}
+              list={batches}
+              onMore={setMost}
+              onDelete={removeBatch}
+            />
+          )}
           {list.count === 0 && isFiltered(filter) && (
             <div class="cd-faint">
               {isFiltered(filter, base) ? "No runs match." : "The results of all runs appear here."}

@@ -138,10 +138,13 @@ export class RunList {
   }
 
   private ask(limit: number, offset: number, signal: AbortSignal): Promise<RunCards> {
+    const filter = this.filter.peek();
     const query = {
       limit,
       offset,
-      ...fieldsOf(this.filter.peek()),
+      ...fieldsOf(filter),
+      // those of batches are in the rows of these, unless runs are searched
+      ...(!isFiltered(filter) && { single: true }),
       ...(this.structure && { structure: this.structure }),
     };
     return this.transport.get<RunCards>("runs/cards", query, signal);
