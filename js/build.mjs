@@ -1,4 +1,4 @@
-// Bundles each view and each page script into one file of the package that needs no other file.
+// Bundles the panels and each page script into one file of the package that needs no other file.
 //
 //   node build.mjs            write the bundles
 //   node build.mjs --check    exit with an error if a bundle differs from the result of its source
@@ -28,11 +28,10 @@ const PARTS = {
   "src/viewers/model_viewer.ts": ["three.js", THREE],
 };
 const TARGETS = [
-  // anywidget imports the script of a view as a module; a page executes its scripts as they are.
-  { source: "src/views", output: VIEWS, format: "esm" },
+  // anywidget imports the script of a panel as a module; a page executes its scripts as they are.
   { source: "src/hosts", output: VIEWS, format: "esm" },
   { source: "src/page", output: join(PACKAGE, "static"), format: "iife" },
-  // Views load these when they are needed. They contain three.js.
+  // Panels load these when they are needed. They contain three.js.
   { source: "src/viewers", output: join(VIEWS, "viewers"), format: "esm", minify: true },
 ];
 const TESTS = { source: "test", output: join(HERE, "build") };

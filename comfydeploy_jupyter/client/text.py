@@ -228,3 +228,16 @@ def text_table(rows: Iterable[Sequence[str]]) -> str:
         width = max(map(columns_of, column))
         columns.append([cell + " " * (width - columns_of(cell)) for cell in column])
     return "\n".join("  ".join(line).rstrip() for line in zip(*columns, strict=True))
+
+
+def in_notebook() -> bool:
+    """Return whether this is the kernel of a notebook that can show widgets."""
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    if getattr(shell, "kernel", None) is None:
+        return False
+    try:
+        import ipywidgets  # noqa: F401 - only whether it is there
+    except ImportError:
+        return False
+    return True

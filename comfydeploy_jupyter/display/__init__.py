@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from ..client.results import NAMED_FILES
-from ..client.text import Terminal, counted, cut, duration
+from ..client.text import Terminal, counted, cut, duration, in_notebook
 from ..errors import printable
 
 if TYPE_CHECKING:
@@ -206,19 +206,6 @@ def close_tree(widget: Any) -> None:
             part.close()
 
 
-def in_notebook() -> bool:
-    """Return whether this is the kernel of a notebook that can show widgets."""
-    ipython = sys.modules.get("IPython")
-    shell = None if ipython is None else ipython.get_ipython()
-    if getattr(shell, "kernel", None) is None:
-        return False
-    try:
-        import ipywidgets  # noqa: F401 - only whether it is there
-    except ImportError:
-        return False
-    return True
-
-
 class Line:
     """A line of text in a terminal that is overwritten with each update."""
 
@@ -291,9 +278,9 @@ def progress_display(
     terminal = Terminal.of(sys.stderr)
     if isinstance(progress, SweepProgress):
         if in_notebook():
-            from .sweeps import SweepView
+            from .sweeps import SweepPanel
 
-            return Live(progress, SweepView(progress))
+            return Live(progress, SweepPanel.shown(progress.sweep))
         return nullcontext() if terminal is None else Live(progress, SweepLine(terminal))
     if in_notebook():
         return Live(progress, NotebookView())
@@ -315,6 +302,6 @@ def _show(sweep: Sweep) -> None:
 
     if sweep.status == "running" or sweep.shown_in == current_cell():
         raise NotImplementedError
-    from .sweeps import SweepView
+    from .sweeps import SweepPanel
 
-    SweepView(sweep.progress).keep()
+    SweepPanel.shown(sweep).keep_sheet()

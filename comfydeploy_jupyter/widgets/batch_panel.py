@@ -45,6 +45,8 @@ class BatchPanel(Panel):
     batch = t.Unicode().tag(sync=True)
     # what the page says about its state
     summary = t.Unicode().tag(sync=True)
+    # what Python says about it, for a page that does not reach the server meanwhile
+    status = t.Unicode().tag(sync=True)
 
     def __init__(self, batch: str, comfy: Comfy | Panel | None = None, **kwargs: Any) -> None:
         super().__init__(comfy, batch=batch, **kwargs)

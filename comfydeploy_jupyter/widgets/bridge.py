@@ -16,8 +16,8 @@ import requests
 
 from ..client.files import UPLOAD_TIMEOUT, Form
 from ..client.server import READ_TIMEOUT, chunks_of, interrupt, send_any, unreachable
-from ..display.page import STATIC
 from ..errors import ComfyDeployError, InvalidRequestError
+from .page import STATIC
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import anywidget
 import traitlets as t
 
-from ..display import in_notebook
-from ..display.page import STATIC, Record, script, server_facts
+from ..client.text import in_notebook
 from ..errors import ComfyDeployError, RunTimeoutError, brief
 from .bridge import Bridge
+from .page import STATIC, Record, script, server_facts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -72,7 +72,8 @@ class Panel(anywidget.AnyWidget):
         self._connecting = threading.Lock()
         self._closing = threading.Event()
         self._threads: list[threading.Thread] = []
-        self._output = Record(name)
+        self._output = Record(name, lambda: self.forgotten())
+        self.forgotten: Callable[[], object] = lambda: None
         self._own_look = "layout" not in kwargs
         self._bridge = Bridge(lambda: self.comfy, self.send)
         super().__init__(component=name, record=self._output.css_class, **kwargs)

@@ -19,25 +19,3 @@ export async function write(text: string): Promise<void> {
   area.remove();
   if (!done) throw new Error("the browser refuses");
 }
-
-/** Copy a text, and show the result on the button; `restore` restores the label of the button. */
-export async function copyText(
-  text: string,
-  button: HTMLButtonElement,
-  restore?: () => void,
-): Promise<void> {
-  const label = button.textContent;
-  try {
-    await write(text);
-    button.textContent = "Copied";
-  } catch {
-    button.textContent = "Not copied";
-  }
-  setTimeout(
-    restore ??
-      (() => {
-        button.textContent = label;
-      }),
-    SHOWN_FOR,
-  );
-}

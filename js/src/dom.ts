@@ -45,12 +45,6 @@ export function newId(): string {
 
 const NO_SHORTCUTS = "data-lm-suppress-shortcuts";
 
-/** Set the classes of the root element of a view, and disable JupyterLab's shortcuts in it. */
-export function setUpRoot(el: HTMLElement, name: string): void {
-  el.classList.add("comfydeploy-view", `comfydeploy-${name}`);
-  el.setAttribute(NO_SHORTCUTS, "true");
-}
-
 /**
  * Disable JupyterLab's shortcuts in an element; return a function that enables them again.
  *

@@ -1,13 +1,12 @@
 /** Has the browser save files. */
 
 import { h } from "./dom.ts";
-import type { Buffers } from "./model.ts";
 
 const KEPT_FOR = 60_000; // ms that the browser has to begin saving the file
 
-/** Save a file that the kernel has sent. */
-export function saveFile(name: string, mime: string, buffers: Buffers): void {
-  saveUrl(name, URL.createObjectURL(new Blob(buffers, { type: mime })));
+/** Save a content as a file. */
+export function saveFile(name: string, content: Blob): void {
+  saveUrl(name, URL.createObjectURL(content));
 }
 
 /** Save a file; a blob URL is revoked afterwards. */

@@ -148,7 +148,7 @@ export const results: Record<string, ComponentType> = {
   batch: () => (
     <BatchPanel
       transport={new Recorded({ ...batchServer(), view: picture })}
-      traits={localTraits({ batch: "b", summary: "" })}
+      traits={localTraits({ batch: "b", summary: "", status: "" })}
       kernel={signal("none")}
     />
   ),

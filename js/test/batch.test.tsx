@@ -9,13 +9,17 @@ async function open(t: TestContext, more: Record<string, Answer> = {}, asked: ob
   const server = new Recorded({ ...batchServer(asked), ...more });
   const el = document.createElement("div");
   document.body.replaceChildren(el);
-  const { traits, end } = mountAlone("BatchPanel", el, server, { batch: "b", summary: "" });
+  const { traits, end } = mountAlone("BatchPanel", el, server, {
+    batch: "b",
+    summary: "",
+    status: "",
+  });
   t.after(end);
-  await new Promise((resolve) => setTimeout(resolve, 150)); // effects come after a frame
-  const tick = async (isDone: () => boolean) => {
-    scrollEverywhere();
-    await until(isDone);
-  };
+  const tick = (isDone: () => boolean) =>
+    until(() => {
+      scrollEverywhere(); // what is watched then: effects come after a frame
+      return isDone();
+    });
   await tick(() => el.querySelectorAll(".cd-point").length > 0);
   return { server, el, traits, tick };
 }
@@ -112,9 +116,10 @@ test("a batch that is not there is told, with the way on", async (t) => {
   });
   const el = document.createElement("div");
   document.body.replaceChildren(el);
-  t.after(mountAlone("BatchPanel", el, server, { batch: "b", summary: "" }).end);
-  await new Promise((resolve) => setTimeout(resolve, 150));
-  scrollEverywhere();
-  await until(() => Boolean(el.querySelector(".comfydeploy-error")));
+  t.after(mountAlone("BatchPanel", el, server, { batch: "b", summary: "", status: "" }).end);
+  await until(() => {
+    scrollEverywhere();
+    return Boolean(el.querySelector(".comfydeploy-error"));
+  });
   assert.match(el.textContent ?? "", /There is no batch b/);
 });

@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { copyText } from "../src/clipboard.ts";
 import { fileButton, h, iconButton, isAccepted, newId, setAttribute } from "../src/dom.ts";
 import { find } from "./page.ts";
 
@@ -62,23 +61,4 @@ test("an attribute is removed with null", () => {
   const element = h("div", { "aria-invalid": "true" });
   setAttribute(element, "aria-invalid", null);
   assert.equal(element.hasAttribute("aria-invalid"), false);
-});
-
-test("copying says on the button whether it succeeded", async (t) => {
-  t.mock.timers.enable({ apis: ["setTimeout"] });
-  const button = h("button", {}, "Copy");
-  const commands: string[] = [];
-  let allowed = true;
-  document.execCommand = (command) => {
-    commands.push(command);
-    return allowed;
-  };
-  await copyText("text", button);
-  assert.equal(button.textContent, "Copied");
-  t.mock.timers.runAll();
-  assert.equal(button.textContent, "Copy");
-  allowed = false;
-  await copyText("text", button);
-  assert.equal(button.textContent, "Not copied");
-  assert.deepEqual(commands, ["copy", "copy"]);
 });

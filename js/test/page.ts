@@ -103,25 +103,6 @@ export class FakeModel {
   }
 }
 
-type View = {
-  // biome-ignore lint/suspicious/noExplicitAny: views have different traits
-  render: (context: { model: any; el: HTMLElement }) => () => void;
-};
-
-/** Render a view of a state in the page. */
-export function show(
-  view: View,
-  state: Record<string, unknown>,
-  setUp?: (el: HTMLElement) => void,
-) {
-  const model = new FakeModel(state);
-  const el = document.createElement("div");
-  document.body.replaceChildren(el);
-  setUp?.(el);
-  const end = view.render({ model, el });
-  return { model, el, end };
-}
-
 /** Return the model as the type that sources use. */
 // biome-ignore lint/suspicious/noExplicitAny: views have different traits
 export function asModel(model: FakeModel): Model<any> {

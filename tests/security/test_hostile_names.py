@@ -17,10 +17,10 @@ from comfydeploy_jupyter.client.runs import Kept, Run, StoryEntry
 from comfydeploy_jupyter.client.server import Server
 from comfydeploy_jupyter.client.tunnel import TunnelStatus
 from comfydeploy_jupyter.client.workflow import Validation, Workflow, unknown_name
-from comfydeploy_jupyter.display.page import Record
 from comfydeploy_jupyter.errors import InvalidRequestError, NotFoundError
 from comfydeploy_jupyter.extension import JupyterLog
 from comfydeploy_jupyter.snapshots.snapshot import parse
+from comfydeploy_jupyter.widgets.page import Record
 
 MARKUP = "\"'><img src=x onerror=alert(1)><script>alert(1)</script>"
 TERMINAL = "\x1b]0;owned\x07\x1b[2J\x9b2J\r\b"

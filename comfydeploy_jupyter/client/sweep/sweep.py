@@ -38,7 +38,7 @@ from .plan import Grid, Points, value_text
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from contextlib import AbstractContextManager
 
     from PIL.Image import Image
@@ -227,7 +227,6 @@ class SweepProgress:
     def finish(self, status: str) -> None:
         """Record the end; ``status`` is ignored, because the sweep has its own status."""
         self.ended = time.monotonic()
-        self.sweep._notify()
 
 
 class Sweep(Sequence[Point]):
@@ -251,8 +250,6 @@ class Sweep(Sequence[Point]):
         """The cell whose output already shows the sweep, as `current_cell` returns it."""
         self.comfy = comfy
         """The client."""
-        self.changes: list[Callable[[], object]] = []
-        """What is called after each change of a star, and at each end of the sweep."""
         self.source = source or Source(None)
         """Its workflow, if that is known."""
         self.progress = SweepProgress(self)
@@ -752,11 +749,6 @@ class Sweep(Sequence[Point]):
             record = point._facts.get("run")
             if record is not None and any(record["prompt_id"] == p.prompt_id for p in changed):
                 record["starred"] = starred
-        self._notify()
-
-    def _notify(self) -> None:
-        for changed in list(self.changes):
-            changed()
 
     def _headline(self) -> str:
         title = f" {self.title!r}" if self.title else ""

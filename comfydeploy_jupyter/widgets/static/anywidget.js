@@ -96,10 +96,10 @@ async function fromServer() {
   const { baseUrl } = pageConfig();
   if (!baseUrl) return null;
   try {
-    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"288c6302f21f549c"}`;
+    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"23f8ac2a4a1e8621"}`;
     const reply = await fetch(url, { headers: pageHeaders() });
     const text = reply.ok ? await reply.text() : "";
-    return text.startsWith(`// ${"288c6302f21f549c"} `) ? text : null;
+    return text.startsWith(`// ${"23f8ac2a4a1e8621"} `) ? text : null;
   } catch {
     return null;
   }
@@ -128,9 +128,9 @@ function panels(model) {
   const page = globalThis;
   page[LOADED] ??= {};
   const loaded = page[LOADED];
-  loaded["288c6302f21f549c"] ??= load(model);
-  loaded["288c6302f21f549c"].catch(() => delete loaded["288c6302f21f549c"]);
-  return loaded["288c6302f21f549c"];
+  loaded["23f8ac2a4a1e8621"] ??= load(model);
+  loaded["23f8ac2a4a1e8621"].catch(() => delete loaded["23f8ac2a4a1e8621"]);
+  return loaded["23f8ac2a4a1e8621"];
 }
 function render({ model, el }) {
   let end = () => {

@@ -6,9 +6,9 @@ import { useRef } from "preact/hooks";
 import { formatDuration } from "../format.ts";
 import { moveFocus } from "../gallery/move_focus.ts";
 import { type Media, mediaOf, Picture } from "../media.tsx";
-import { saveUrl } from "../save_file.ts";
+import { saveFile } from "../save_file.ts";
 import type { ShownFile } from "../shown_runs.ts";
-import type { Transport } from "../transport.ts";
+import { ThroughKernel, type Transport } from "../transport.ts";
 import { Bar } from "./progress.tsx";
 import { Button, ErrorBox, Icon, IconButton, Lost, Note, useFollowing, useTask } from "./ui.tsx";
 import { Viewer } from "./viewer.tsx";
@@ -67,9 +67,11 @@ type BatchSheetProps = {
   batch: string;
   /** Called with the state of the batch on one line. */
   onSummary?: (summary: string) => void;
+  /** What Python says of it, which knows while the page cannot ask. */
+  status?: string;
 };
 
-export function BatchSheet({ transport, batch: batchId, onSummary }: BatchSheetProps) {
+export function BatchSheet({ transport, batch: batchId, onSummary, status }: BatchSheetProps) {
   const root = useRef<HTMLDivElement>(null);
   const media = mediaOf(transport);
   const batch = useSignal<Batch | null>(null);
@@ -101,6 +103,7 @@ export function BatchSheet({ transport, batch: batchId, onSummary }: BatchSheetP
   });
 
   const known = batch.value;
+  const isSilent = transport instanceof ThroughKernel && transport.isSilent.value;
   const all = table.value?.points ?? [];
   const isStarred = (point: Point) => wanted.value.get(point.point) ?? point.starred;
   const starred = all.filter(isStarred);
@@ -138,8 +141,7 @@ export function BatchSheet({ transport, batch: batchId, onSummary }: BatchSheetP
       const name = known?.title.replace(/[^\p{L}\p{N}_.-]+/gu, "-").slice(0, 60) || "batch";
       // with a mark of its encoding, for spreadsheets
       const parts = format === "csv" ? ["\ufeff", content] : [content];
-      const url = URL.createObjectURL(new Blob(parts, { type: content.type }));
-      saveUrl(`${name}.${format}`, url);
+      saveFile(`${name}.${format}`, new Blob(parts, { type: content.type }));
     });
   const count = (status: string) => known?.counts[status] ?? 0;
   const isOpen = known !== null && known.finished_at === null;
@@ -226,7 +228,10 @@ export function BatchSheet({ transport, batch: batchId, onSummary }: BatchSheetP
           </div>
         </>
       )}
-      {!known && !lost.value && <Note live>The batch is being made …</Note>}
+      {(!known || isSilent) && status && <Note live>{status}</Note>}
+      {!known && !status && !lost.value && (
+        <Note live>{batchId ? "Loading …" : "The batch is being made …"}</Note>
+      )}
       <Lost error={lost.value} base={transport.base} />
       <ErrorBox text={order.error.value} />
       {onlyStarred && isEmpty && <Note>No point has a star.</Note>}

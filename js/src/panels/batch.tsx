@@ -3,9 +3,19 @@
 import { BatchSheet } from "../components/batch_sheet.tsx";
 import type { PanelProps } from "../state/traits.ts";
 
-export function BatchPanel({ transport, traits }: PanelProps<{ batch: string; summary: string }>) {
+/** `summary` is for Python, `status` from Python. */
+type Shared = { batch: string; summary: string; status: string };
+
+export function BatchPanel({ transport, traits }: PanelProps<Shared>) {
   const say = (summary: string) => {
     if (traits.summary.value !== summary) traits.set({ summary });
   };
-  return <BatchSheet transport={transport} batch={traits.batch.value} onSummary={say} />;
+  return (
+    <BatchSheet
+      transport={transport}
+      batch={traits.batch.value}
+      onSummary={say}
+      status={traits.status.value}
+    />
+  );
 }

@@ -459,9 +459,8 @@ export function Export({ transport, title, folder, format, onFormat, given }: Ex
       const body = { ...(await given()), to: format, text: true };
       const made = await transport.post<Record<string, string>>("workflow/convert", body);
       const text = made[KEYS[format] ?? ""] ?? "";
-      const content = new TextEncoder().encode(text);
       const name = path.value.trim().split("/").at(-1) || "workflow";
-      saveFile(name, MIMES[format] ?? "", [new DataView(content.buffer)]);
+      saveFile(name, new Blob([text], { type: MIMES[format] ?? "" }));
     });
   return (
     <div class="cd-rows">
