@@ -12,6 +12,7 @@ import json
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
+from jupyter_server.auth.decorator import allow_unauthenticated
 from jupyter_server.utils import url_path_join
 
 from ..errors import NotFoundError
@@ -80,8 +81,14 @@ class AppHandler(PageAuth, Base):
 
     async def prepare(self) -> None:  # type: ignore[override]  # as in Handler
         await cast("Awaitable[None]", super().prepare())
-        if not self.has_begun and not self.sends_to_login():
+        is_asking = self.request.method == "OPTIONS"  # which says nothing to anybody
+        if not is_asking and not self.has_begun and not self.sends_to_login():
             await self.authorize()
+
+    @allow_unauthenticated
+    def options(self) -> None:
+        """Say nothing: no page of another origin may ask for this one."""
+        self.finish()
 
     @route.get("app", "showApp")
     @route.replies(Content("text/html", {"type": "string"}, "<!DOCTYPE html>"), "The page.")
