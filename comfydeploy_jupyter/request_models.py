@@ -522,6 +522,10 @@ JSONObjects = Annotated[list[dict[str, Any]], Field(min_length=1), WrapValidator
 class BatchRequest(RunTemplate):
     """Body of ``POST batch``: a workflow, and the points at which it runs."""
 
+    batch_id: Identifier | None = optional(
+        "An id for the batch; each can be used only once, so that a request that is sent again,"
+        " since its reply was lost, makes no second batch. Without it the server makes an id."
+    )
     inputs: JSONObject | None = optional(
         'Values by name, as `run` takes them. `{"$vary": […]}` stands for several values: the'
         " workflow runs at each combination, and the last of these inputs changes fastest. With"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,7 +14,6 @@ from ..store.graphs import compress, read_graph
 from ..util.times import utc_now
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Collection, Mapping, Sequence
 
     from ..runs.records import RunRecord
@@ -137,7 +137,11 @@ class BatchRepository(Repository):
         """Store a batch with all of its points; return how many were taken over."""
         graphs = {"graph": plan.graph, "workflow": plan.workflow}
         packed = {name: None if body is None else compress(body) for name, body in graphs.items()}
-        insert(db, "batches", {**row, **packed})
+        try:
+            insert(db, "batches", {**row, **packed})
+        except sqlite3.IntegrityError:
+            text = f"batch_id: a batch {row['batch_id']!r} exists already"
+            raise ConflictError(text, details={"field": "batch_id"}) from None
         number = db.execute("SELECT last_insert_rowid()").fetchone()[0]
         db.execute(
             "INSERT INTO batch_points (batch, position, place, level, key, inputs, graph)"

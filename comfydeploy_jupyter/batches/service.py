@@ -173,7 +173,7 @@ class Batches:
                     error.say(f"point {number}: {error.message}")
                 raise
         row = {
-            "batch_id": str(uuid.uuid4()),
+            "batch_id": request.batch_id or str(uuid.uuid4()),
             "session": self._session.id,
             "machine": machine.id if pool is None else pool.id,
             "key": request.key,

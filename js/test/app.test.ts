@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { mountAlone } from "../src/panels/index.tsx";
-import { find, named, until } from "./page.ts";
+import { find, named, scrollEverywhere, until } from "./page.ts";
 import { Recorded } from "./recorded.ts";
 
 const FORM = {
@@ -42,5 +42,44 @@ for (const [newest, end] of [
       find(el, ".cd-state").textContent,
       `http://jupyter.test/lab/user/comfyui-deploy/${end}`,
     );
+  });
+}
+
+const HALVES: unknown[] = [{}, [], [{}], { runs: [{}], models: [{}], rows: [{}], total: 1 }];
+
+for (const half of HALVES) {
+  test(`a part whose answer is ${JSON.stringify(half)} leaves the others`, async (t) => {
+    const answers = {
+      workflows: () => half,
+      "workflow/form": () => FORM,
+      "workflow/fetch-models": () => half,
+      "runs/cards": () => half,
+      "runs/details": () => half,
+      "node-packs": () => half,
+      batches: () => half,
+    };
+    const server = new Recorded(answers, "/lab/user/");
+    const el = document.createElement("main");
+    document.body.replaceChildren(el);
+    const common = {
+      directory: "",
+      values: {},
+      locked: null,
+      machine: null,
+      varied: {},
+      batch: "",
+    };
+    const lists = { queued: [], runs: [], result: { prompt_id: "p", status: "success" } };
+    const shown = { ...common, ...lists, shown_workflow: WORKFLOW };
+    const { end } = mountAlone("RunPanel", el, server, shown);
+    t.after(end);
+    const asked = (path: string) => server.asked.some((each) => each.path === path);
+    await until(() => {
+      scrollEverywhere();
+      return asked("runs/cards") && asked("workflow/fetch-models") && asked("runs/details");
+    });
+    await tick();
+    assert.doesNotMatch(el.textContent ?? "", /The panel cannot show/);
+    assert.equal(named(el, "Run").disabled, false);
   });
 }

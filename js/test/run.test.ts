@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import { toJson } from "../src/exact.ts";
 import { drawSeed, FormState, readNumber } from "../src/state/form.ts";
-import { RunQueue } from "../src/state/runs.ts";
+import { createOnce, RunQueue } from "../src/state/runs.ts";
 import { RouteError, type ServerEvent, Straight, Transport } from "../src/transport.ts";
 import "./page.ts";
 
@@ -352,4 +352,20 @@ test("a refused run marks the fields that ComfyUI names", async (t) => {
   const error = await transport.post("run", {}).catch((problem) => problem);
   assert.equal(form.mark(error), true);
   assert.deepEqual(form.problems.value, { "1.ckpt_name": "is not here" });
+});
+
+test("a batch whose reply was lost is not made twice", async () => {
+  const replies: unknown[] = [
+    new RouteError(0, "lost", "unreachable"),
+    new RouteError(409, "it exists already", "conflict"),
+    new RouteError(409, "the machine is being removed", "conflict"),
+  ];
+  const routes = new Routes(() => replies.shift());
+  const body = { batch_id: "mine", points: [] };
+  await createOnce(routes, body);
+  assert.deepEqual(routes.asked, [
+    ["batch", body],
+    ["batch", body],
+  ]);
+  await assert.rejects(createOnce(routes, body), /is being removed/);
 });

@@ -68,6 +68,15 @@ async def points(api, batch_id: str, **query: str) -> list[dict[str, Any]]:
     return list(reply["points"])
 
 
+async def test_a_repeated_request_makes_no_second_batch(api):
+    body = {"workflow_api": graph(), "points": [{}], "batch_id": "mine"}
+    code, _ = await api.post("batch", body)
+    assert code == 200
+    code, error = await api.post("batch", body)
+    assert (code, error["code"], error["details"]["field"]) == (409, "conflict", "batch_id")
+    assert (await ended(api, "mine"))["counts"] == {"success": 1}
+
+
 async def test_each_combination_runs_once(api):
     values = {"text": {"$vary": ["a", "b"]}, "token": {"$vary": ["1", "2", "3"]}}
     batch_id = await create(api, inputs=values, labels={"client": "acme"}, title="Six")

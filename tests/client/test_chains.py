@@ -71,7 +71,8 @@ def test_each_picture_of_runs_sweeps_and_folders_goes_into_the_next_workflow(com
     (tmp_path / "note.txt").write_text("no picture")
     assert len(comfy.map(ENLARGE, tmp_path, input="Picture.image")) == 4  # with two previews
     assert comfy.map(ENLARGE, [], input="image") == []
-    sweep = comfy.sweep(SUNSET, {"Width.value": [48, 96], "Height.value": [32]}, wait=False)
+    values = {"Width.value": [48, 96], "Height.value": [32]}
+    sweep = comfy.sweep(SUNSET, values, wait=False, save=False)
     runs = comfy.map(ENLARGE, sweep, input="Picture.image")
     assert [run.wait(60).images[0].size for run in runs] == [(96, 64), (192, 64)]
     with pytest.raises(InvalidRequestError, match="over: must be runs"):

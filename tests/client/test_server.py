@@ -80,7 +80,7 @@ def test_inputs_win_over_seed(small_server):
         ("imputs", "did you mean inputs"),
         ("seedmode", "did you mean seed_mode"),
         ("wait", r"run\(\) waits for the end, submit\(\) does not"),
-        ("zzz", "options are client_id"),
+        ("zzz", "options are cancel_with, client_id"),
     ],
 )
 def test_unknown_options_are_refused_with_a_hint(name, hint):

@@ -24,6 +24,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+class Active(list[Any]):
+    """Unfinished runs, of which none needs the output of another."""
+
+    def needed(self) -> set[str]:
+        return set()
+
+
 class World:
     """A store, the folders of a ComfyUI that does not run, and the server that deletes files."""
 
@@ -35,7 +42,7 @@ class World:
         self.runs = RunRepository(self.database)
         self.machine = SimpleNamespace(path=self.home, connected=True, folders=self._folders)
         self.machines = {"local": self.machine}
-        self.active: list[Any] = []
+        self.active = Active()
         self.background = Background()
         self.kept_outputs = KeptOutputs(folder / "copies", MachineRegistry())
 

@@ -96,10 +96,10 @@ async function fromServer() {
   const { baseUrl } = pageConfig();
   if (!baseUrl) return null;
   try {
-    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"23f8ac2a4a1e8621"}`;
+    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"74972b6bc6b6c8fc"}`;
     const reply = await fetch(url, { headers: pageHeaders() });
     const text = reply.ok ? await reply.text() : "";
-    return text.startsWith(`// ${"23f8ac2a4a1e8621"} `) ? text : null;
+    return text.startsWith(`// ${"74972b6bc6b6c8fc"} `) ? text : null;
   } catch {
     return null;
   }
@@ -128,9 +128,9 @@ function panels(model) {
   const page = globalThis;
   page[LOADED] ??= {};
   const loaded = page[LOADED];
-  loaded["23f8ac2a4a1e8621"] ??= load(model);
-  loaded["23f8ac2a4a1e8621"].catch(() => delete loaded["23f8ac2a4a1e8621"]);
-  return loaded["23f8ac2a4a1e8621"];
+  loaded["74972b6bc6b6c8fc"] ??= load(model);
+  loaded["74972b6bc6b6c8fc"].catch(() => delete loaded["74972b6bc6b6c8fc"]);
+  return loaded["74972b6bc6b6c8fc"];
 }
 function render({ model, el }) {
   let end = () => {

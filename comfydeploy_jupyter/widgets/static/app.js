@@ -42,7 +42,7 @@ function typed() {
   }
 }
 async function open(el2) {
-  const { mountAlone, Straight } = await import(`./panels.js?v=${"23f8ac2a4a1e8621"}`);
+  const { mountAlone, Straight } = await import(`./panels.js?v=${"74972b6bc6b6c8fc"}`);
   const transport = new Straight(pageConfig().baseUrl ?? "/");
   const given = parseJson(document.getElementById("comfydeploy-app")?.textContent);
   let { error = "" } = given ?? {};

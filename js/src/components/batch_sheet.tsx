@@ -8,7 +8,7 @@ import { moveFocus } from "../gallery/move_focus.ts";
 import { type Media, mediaOf, Picture } from "../media.tsx";
 import { saveFile } from "../save_file.ts";
 import type { ShownFile } from "../shown_runs.ts";
-import { ThroughKernel, type Transport } from "../transport.ts";
+import { RouteError, ThroughKernel, type Transport } from "../transport.ts";
 import { Bar } from "./progress.tsx";
 import { Button, ErrorBox, Icon, IconButton, Lost, Note, useFollowing, useTask } from "./ui.tsx";
 import { Viewer } from "./viewer.tsx";
@@ -69,9 +69,17 @@ type BatchSheetProps = {
   onSummary?: (summary: string) => void;
   /** What Python says of it, which knows while the page cannot ask. */
   status?: string;
+  /** Called if it was deleted. */
+  onGone?: () => void;
 };
 
-export function BatchSheet({ transport, batch: batchId, onSummary, status }: BatchSheetProps) {
+export function BatchSheet({
+  transport,
+  batch: batchId,
+  onSummary,
+  status,
+  onGone,
+}: BatchSheetProps) {
   const root = useRef<HTMLDivElement>(null);
   const media = mediaOf(transport);
   const batch = useSignal<Batch | null>(null);
@@ -89,7 +97,10 @@ export function BatchSheet({ transport, batch: batchId, onSummary, status }: Bat
   const { wake, lost } = useFollowing(root, async (signal) => {
     if (!batchId) return RUNNING; // Python has not made it yet
     const began = performance.now();
-    const found = await transport.get<Batch>(`batch/${id}`, {}, signal);
+    const found = await transport.get<Batch>(`batch/${id}`, {}, signal).catch((error) => {
+      if (error instanceof RouteError && error.code === "not_found") onGone?.();
+      throw error;
+    });
     const mark = JSON.stringify([batchId, found.state, found.counts]);
     const isStill = found.finished_at !== null || found.state === "paused";
     if (mark !== seen.current || isStill) {

@@ -2,7 +2,7 @@
 
 import { type ReadonlySignal, type Signal, useSignal } from "@preact/signals";
 import type { ComponentChildren, HTMLAttributes, Ref } from "preact";
-import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
+import { useEffect, useErrorBoundary, useLayoutEffect, useRef } from "preact/hooks";
 import { SHOWN_FOR, write } from "../clipboard.ts";
 import { newId } from "../dom.ts";
 import { messageOf } from "../format.ts";
@@ -315,6 +315,17 @@ export function ErrorBox({ text, children }: { text: string } & Children) {
   );
 }
 
+/** A part of a panel; the others stay if it cannot show what the server has sent. */
+export function Part({ name, children }: { name: string } & Children) {
+  const [error, again] = useErrorBoundary();
+  if (!error) return <>{children}</>;
+  return (
+    <ErrorBox text={`${name} cannot be shown: ${messageOf(error)}. `}>
+      <Button label="Try again" onClick={again} />
+    </ErrorBox>
+  );
+}
+
 /** A line of text in a faint colour. */
 export function Note({ children, live }: Children & { live?: boolean }) {
   return (
@@ -532,6 +543,8 @@ export function Drawn({
   return <div ref={root} {...more} />;
 }
 
+const RETRY = 5000; // ms until a server that did not answer is asked again
+
 /**
  * Call an action again and again while the panel can be seen: at once, then after as many ms as it
  * returns. A call of the function that is returned wakes it; another `key` does, too, and aborts an
@@ -558,7 +571,10 @@ export function usePolling(
       if (busy || !isSeen || document.hidden || isOver) return;
       busy = new AbortController();
       isDue = false;
-      const pause = await latest.current(busy.signal);
+      const pause = await latest.current(busy.signal).catch((error) => {
+        console.error(error); // it is not over for good
+        return RETRY;
+      });
       busy = null;
       if (isDue) turn();
       else if (!isOver) timer = setTimeout(turn, pause);
@@ -592,8 +608,6 @@ export function usePolling(
   }, [key]);
   return () => wake.current();
 }
-
-const RETRY = 5000; // ms until a server that did not answer is asked again
 
 /** As `usePolling`; `lost` is why the last call failed, and calls continue. */
 export function useFollowing(

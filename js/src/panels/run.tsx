@@ -13,13 +13,13 @@ import { Missing } from "../components/missing.tsx";
 import { Presets } from "../components/presets.tsx";
 import { Preview } from "../components/preview.tsx";
 import { RunBar } from "../components/run_bar.tsx";
-import { type Action, Button, ErrorBox, Note, useTask } from "../components/ui.tsx";
+import { type Action, Button, ErrorBox, Note, Part, useTask } from "../components/ui.tsx";
 import type { Value } from "../form/field.ts";
 import { counted, messageOf } from "../format.ts";
 import type { ServerFacts } from "../server.ts";
 import type { ShownFile } from "../shown_runs.ts";
 import { type FormNote, FormState, type Inputs } from "../state/form.ts";
-import { MAX_AT_ONCE, RunQueue, type RunRecord } from "../state/runs.ts";
+import { createOnce, MAX_AT_ONCE, newRunId, RunQueue, type RunRecord } from "../state/runs.ts";
 import { asCurl, asPython, wantedOf } from "../state/snippets.ts";
 import type { PanelProps } from "../state/traits.ts";
 import { toQuery } from "../transport.ts";
@@ -124,29 +124,30 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
           awaited.current = 0;
           if (!structure || form.problem.peek()) return;
           if (number) run(number);
-          runs.find(structure, isCurrent).then(
-            ([running]) => {
+          const quietly = () => {}; // following and History say what is wrong
+          runs
+            .find(structure, isCurrent)
+            .then(([running]) => {
               // A form beside a run that goes on has the values of that run.
               if (running && !form.changes.peek()) form.reuse(running, false);
-            },
-            () => {}, // following and History say what is wrong
-          );
+            })
+            .catch(quietly);
           if (!traits.batch.peek()) {
-            transport.get<{ batches: BatchFacts[] }>("batches", { structure }).then(
-              ({ batches }) => {
+            transport
+              .get<{ batches: BatchFacts[] }>("batches", { structure })
+              .then(({ batches }) => {
                 const open = batches.find(({ finished_at }) => finished_at === null);
                 if (isCurrent() && open) traits.set({ batch: open.batch_id });
-              },
-              () => {},
-            );
+              })
+              .catch(quietly);
           }
           const newest = { structure, limit: 1 };
-          transport.get<{ runs: { prompt_id: string }[] }>("runs/cards", newest).then(
-            ({ runs: [last] }) => {
+          transport
+            .get<{ runs: { prompt_id: string }[] }>("runs/cards", newest)
+            .then(({ runs: [last] }) => {
               if (isCurrent() && last) shownRun.value ??= last.prompt_id;
-            },
-            () => {},
-          );
+            })
+            .catch(quietly);
         });
       }),
     [form, runs, traits, shownRun],
@@ -218,10 +219,11 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
   const create = ({ source, title }: Opened, number: number) => {
     if (creation.busy.peek()) return;
     const inputs = form.inputsOfAll(number);
-    const body = { ...source, inputs, machine: traits.machine.peek(), title };
+    const batch_id = newRunId();
+    const body = { ...source, inputs, machine: traits.machine.peek(), title, batch_id };
     creation.run(async () => {
       try {
-        const { batch_id } = await transport.post<BatchFacts>("batch", body);
+        await createOnce(transport, body);
         if (traits.shown_workflow.peek()?.source !== source) return;
         if (number === 1 && inputs) form.showDrawn(inputs);
         traits.set({ batch: batch_id });
@@ -375,18 +377,20 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
         onReachable={() => isUndefined && form.remake(true)}
       />
       {workflow && (
-        <Missing
-          transport={transport}
-          source={workflow.source}
-          machine={traits.machine.value}
-          panel={root}
-          form={form}
-          download={download}
-          onFetched={() => {
-            if (runs.error.value.includes(NOT_HERE)) runs.error.value = "";
-            form.remake(true);
-          }}
-        />
+        <Part name="What the workflow lacks">
+          <Missing
+            transport={transport}
+            source={workflow.source}
+            machine={traits.machine.value}
+            panel={root}
+            form={form}
+            download={download}
+            onFetched={() => {
+              if (runs.error.value.includes(NOT_HERE)) runs.error.value = "";
+              form.remake(true);
+            }}
+          />
+        </Part>
       )}
       {(workflow || runs.isBusy.value) && (
         <RunBar
@@ -448,41 +452,51 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
         </div>
         <div class="cd-column cd-result">
           <Preview preview={runs.preview.value} />
-          {chosen && <BatchSheet key={chosen} transport={transport} batch={chosen} />}
-          {!chosen &&
-            details &&
-            !runs.isBusy.value &&
-            details.prompt_id !== runs.result.value?.prompt_id && (
-              <OtherValues form={form} promptId={details.prompt_id} />
+          <Part key={chosen || details?.prompt_id} name="The result">
+            {chosen && (
+              <BatchSheet
+                transport={transport}
+                batch={chosen}
+                onGone={() => traits.set({ batch: "" })}
+              />
             )}
-          {!chosen && details && (
-            <Gallery
-              transport={transport}
-              run={details}
-              chosen={form.outputs.value}
-              isEarlier={runs.isBusy.value}
-              onReuse={(promptId) => form.reuse(promptId)}
-              edits={form.values}
-            />
-          )}
+            {!chosen &&
+              details &&
+              !runs.isBusy.value &&
+              details.prompt_id !== runs.result.value?.prompt_id && (
+                <OtherValues form={form} promptId={details.prompt_id} />
+              )}
+            {!chosen && details && (
+              <Gallery
+                transport={transport}
+                run={details}
+                chosen={form.outputs.value}
+                isEarlier={runs.isBusy.value}
+                onReuse={(promptId) => form.reuse(promptId)}
+                edits={form.values}
+              />
+            )}
+          </Part>
           <ErrorBox text={unread} />
         </div>
       </div>
       {form.structure.value && (
-        <History
-          transport={transport}
-          structure={form.structure.value}
-          chosen={chosen ? null : shownRun.value}
-          inputs={pictures}
-          revision={result?.prompt_id}
-          onShow={(promptId) => {
-            traits.set({ batch: "" });
-            shownRun.value = promptId;
-          }}
-          onReuse={(promptId) => form.reuse(promptId)}
-          edits={form.values}
-          onUse={(file, key) => use(file, key)}
-        />
+        <Part name="The history">
+          <History
+            transport={transport}
+            structure={form.structure.value}
+            chosen={chosen ? null : shownRun.value}
+            inputs={pictures}
+            revision={result?.prompt_id}
+            onShow={(promptId) => {
+              traits.set({ batch: "" });
+              shownRun.value = promptId;
+            }}
+            onReuse={(promptId) => form.reuse(promptId)}
+            edits={form.values}
+            onUse={(file, key) => use(file, key)}
+          />
+        </Part>
       )}
     </div>
   );

@@ -4,7 +4,7 @@ import { signal } from "@preact/signals";
 import { EVERYTHING, type Filter, fieldsOf, isFiltered } from "../components/filters.tsx";
 import { messageOf } from "../format.ts";
 import type { RunCard, RunCards } from "../shown_runs.ts";
-import type { Transport } from "../transport.ts";
+import { listOf, type Transport } from "../transport.ts";
 
 const PAGE = 60; // runs in a request
 const KEPT = 20; // pages that are kept
@@ -137,7 +137,7 @@ export class RunList {
     this.stale.clear();
   }
 
-  private ask(limit: number, offset: number, signal: AbortSignal): Promise<RunCards> {
+  private async ask(limit: number, offset: number, signal: AbortSignal): Promise<RunCards> {
     const filter = this.filter.peek();
     const query = {
       limit,
@@ -147,7 +147,10 @@ export class RunList {
       ...(!isFiltered(filter) && { single: true }),
       ...(this.structure && { structure: this.structure }),
     };
-    return this.transport.get<RunCards>("runs/cards", query, signal);
+    const found = await this.transport.get<RunCards>("runs/cards", query, signal);
+    listOf(found.runs); // a server of another version may answer something else
+    listOf(found.waiting);
+    return found;
   }
 
   private async load(page: number): Promise<void> {

@@ -47,7 +47,7 @@ const WORDS: Record<string, string> = {
 };
 
 /** An id for a run, so that it can be found if the reply to its request is lost. */
-function newPromptId(): string {
+export function newRunId(): string {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   bytes[6] = ((bytes[6] ?? 0) & 0x0f) | 0x40;
   bytes[8] = ((bytes[8] ?? 0) & 0x3f) | 0x80;
@@ -122,7 +122,7 @@ export class RunQueue {
     try {
       for (const inputs of runs) {
         if (signal.aborted) return;
-        const prompt_id = newPromptId();
+        const prompt_id = newRunId();
         const body = { ...source, inputs, machine, prompt_id, wait: false };
         const reply = await this.accept(body);
         left -= 1;
@@ -333,5 +333,23 @@ export class RunQueue {
       change({ status: String(data.status) });
     }
     return null;
+  }
+}
+
+const AGAIN = [1000, 3000]; // ms after which a request that was not answered is sent again
+
+/** Create a batch with an id; if a reply is lost, the id tells whether the batch is there. */
+export async function createOnce(transport: Transport, body: object): Promise<void> {
+  for (let tries = 0; ; tries += 1) {
+    try {
+      await transport.post("batch", body);
+      return;
+    } catch (error) {
+      if (!(error instanceof RouteError)) throw error;
+      if (tries && error.code === "conflict") return;
+      const pause = AGAIN[tries];
+      if (!error.isUnreachable || pause === undefined) throw error;
+      await new Promise((resolve) => setTimeout(resolve, pause));
+    }
   }
 }
