@@ -352,6 +352,7 @@ def test_a_machine_that_fails_its_runs(looks: Looks, lab: JupyterProcess, empty:
         expect(panel.first.get_by_text("runs of pools on this machine have failed")).to_be_visible()
         expect(panel.first.get_by_text("Memory", exact=True)).to_be_visible()
         assert_accessible(panel.first)
+        opened.page.evaluate("() => document.activeElement?.blur()")
         looks.take("machine-paused")
     finally:
         until(lambda: not [*empty.runs(status="running"), *empty.runs(status="queued")])

@@ -96,10 +96,10 @@ async function fromServer() {
   const { baseUrl } = pageConfig();
   if (!baseUrl) return null;
   try {
-    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"74972b6bc6b6c8fc"}`;
+    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"5bee75ec3dc0526b"}`;
     const reply = await fetch(url, { headers: pageHeaders() });
     const text = reply.ok ? await reply.text() : "";
-    return text.startsWith(`// ${"74972b6bc6b6c8fc"} `) ? text : null;
+    return text.startsWith(`// ${"5bee75ec3dc0526b"} `) ? text : null;
   } catch {
     return null;
   }
@@ -128,9 +128,9 @@ function panels(model) {
   const page = globalThis;
   page[LOADED] ??= {};
   const loaded = page[LOADED];
-  loaded["74972b6bc6b6c8fc"] ??= load(model);
-  loaded["74972b6bc6b6c8fc"].catch(() => delete loaded["74972b6bc6b6c8fc"]);
-  return loaded["74972b6bc6b6c8fc"];
+  loaded["5bee75ec3dc0526b"] ??= load(model);
+  loaded["5bee75ec3dc0526b"].catch(() => delete loaded["5bee75ec3dc0526b"]);
+  return loaded["5bee75ec3dc0526b"];
 }
 function render({ model, el }) {
   let end = () => {

@@ -42,7 +42,7 @@ function typed() {
   }
 }
 async function open(el2) {
-  const { mountAlone, Straight } = await import(`./panels.js?v=${"74972b6bc6b6c8fc"}`);
+  const { mountAlone, Straight } = await import(`./panels.js?v=${"5bee75ec3dc0526b"}`);
   const transport = new Straight(pageConfig().baseUrl ?? "/");
   const given = parseJson(document.getElementById("comfydeploy-app")?.textContent);
   let { error = "" } = given ?? {};

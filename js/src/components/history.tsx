@@ -225,7 +225,7 @@ export function History(props: HistoryProps) {
     made.current.set(run.prompt_id, { facts, entry });
     return entry;
   };
-  const isHidden = list.isEmpty && !list.problem.value && !batches.total;
+  const isHidden = list.isEmpty && !list.problem.value && !batches.total && !notice?.text;
   return (
     <div ref={root} class={`comfydeploy-view comfydeploy-history${isLarge ? " cd-large" : ""}`}>
       {!isHidden && (
