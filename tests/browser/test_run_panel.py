@@ -45,8 +45,9 @@ def comfy(lab: JupyterProcess) -> Comfy:
 
 @pytest.mark.parametrize(("app", "width", "pixels"), [("lab", 1280, 320), ("notebook", 700, 352)])
 def test_change_run_and_see(
-    open_notebook: Any, lab: JupyterProcess, app: str, width: int, pixels: int
+    open_notebook: Any, lab: JupyterProcess, comfy: Comfy, app: str, width: int, pixels: int
 ) -> None:
+    comfy.free()  # other tests may have executed these nodes: they would be cached, without times
     opened = open_notebook(PANEL.format("sunset.json"), app=app, width=width)
     page, panel = opened.page, opened.panel
     expect(field(panel, "Width")).to_have_value("640")
@@ -72,6 +73,8 @@ def test_change_run_and_see(
     expect(picture).to_be_visible()
     expect(panel.locator("pre", has_text="A sunset that needs no model")).to_be_visible()
     expect(panel.get_by_role("button", name="Cancel", exact=True)).to_be_disabled()
+    panel.get_by_text("Node timings").click()
+    expect(panel.get_by_role("row", name=re.compile(r"^Picture .* s$"))).to_be_visible()
     expect(panel.locator(".cd-run")).not_to_have_count(0)
     picture.scroll_into_view_if_needed()
     if app == "lab":
