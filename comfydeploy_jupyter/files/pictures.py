@@ -8,6 +8,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..errors import ComfyDeployError, InvalidRequestError, NotFoundError
+from ..util import http
 
 if TYPE_CHECKING:
     from ..graphs.outputs import NodeFile
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from .thumbnails import Thumbnails
 
 MAX_PICTURE = 100_000_000  # bytes of a remote picture
-CHUNK = 1 << 20
 AT_ONCE = 8  # open files
 KEPT_BYTES = 32 * 1024 * 1024  # of small copies
 
@@ -77,9 +77,7 @@ class Pictures:
         async with client.view(query, {}) as answer:
             if answer.status != 200:
                 raise NotFoundError(f"{file.filename} is not there")
-            content = bytearray()
-            async for part in answer.content.iter_chunked(CHUNK):
-                content += part
-                if len(content) > MAX_PICTURE:
-                    raise InvalidRequestError(f"{file.filename} is too large for a copy")
-        return bytes(content)
+            content, is_whole = await http.read(answer, MAX_PICTURE)
+            if not is_whole:
+                raise InvalidRequestError(f"{file.filename} is too large for a copy")
+        return content

@@ -24,8 +24,9 @@ from ..errors import (
     NotFoundError,
 )
 from ..files import models, uploads
+from ..files.pictures import MAX_PICTURE
 from ..request_models import Keyed, MachineQuery, optional, parse, required
-from ..util import worker
+from ..util import http, worker
 from ..util.media_types import media_type
 from . import route
 from .base import ANY_SIZE, Handler, passed_header
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
 
 
 CHUNK = 256 * 1024  # bytes read at once
-MAX_PICTURE = 100_000_000  # bytes of a remote picture for a thumbnail
 # The types that a browser may show in Jupyter's origin: they cannot run scripts.
 INLINE = re.compile(r"(image/(?!svg)|video/|audio/|text/plain$)")
 PASSED_ON = ("If-None-Match", "If-Modified-Since")
@@ -275,15 +275,11 @@ class ViewHandler(Handler):
             viewing = client.view({}, {}, path=f"/api/assets/{query.preview}/content")
         async with viewing as answer:
             _check(client, answer.status, query)
-            parts, size = [], 0
-            async for part in answer.content.iter_chunked(CHUNK):
-                parts.append(part)
-                size += len(part)
-                if size > MAX_PICTURE:
-                    raise InvalidRequestError.of_field(
-                        "thumbnail", f"the picture {query.filename!r} is too large for a copy"
-                    )
-        return b"".join(parts)
+            content, is_whole = await http.read(answer, MAX_PICTURE)
+            if not is_whole:
+                text = f"the picture {query.filename!r} is too large for a copy"
+                raise InvalidRequestError.of_field("thumbnail", text)
+        return content
 
     async def _send_file(self, file: io.FileIO) -> None:
         try:
