@@ -559,14 +559,8 @@ class Batches:
     async def get(self, batch_id: str) -> dict[str, Any]:
         """Return everything about a batch but its points."""
         batch = await self._repository.get(batch_id)
-        counts = (await self._repository.counts([batch.number]))[batch.number]
-        machines = await self._machines_of(batch)
-        return {
-            **self._shown(batch, counts),
-            "machines": machines,
-            "time_left": self._time_left(batch, machines, counts),
-            **{name: batch.plan[name] for name in ("axes", "names", "notes")},
-        }
+        fixed = {name: batch.plan[name] for name in ("axes", "names", "notes")}
+        return {**await self._present(batch), **fixed}
 
     async def page(
         self,
@@ -623,10 +617,18 @@ class Batches:
             found, axes = [each for each in found if each[1] and each[1].starred], []
             if not found:
                 raise InvalidRequestError.of_field("starred", "no point has a star")
-        points = [self._shown_point(*each) for each in found]
+        pictures = [_picture_of(record) for _, record in found]
+        points = [
+            _shown_point(*each, picture) for each, picture in zip(found, pictures, strict=True)
+        ]
         if kind not in ("csv", "json"):
             side = side_of(len(points))
-            copies = await asyncio.gather(*(self._copy(record, side) for _, record in found))
+            copies = await asyncio.gather(
+                *(
+                    self._copy(record, picture, side)
+                    for (_, record), picture in zip(found, pictures, strict=True)
+                )
+            )
             points = [p._replace(picture=c) for p, c in zip(points, copies, strict=True)]
         count = sum(point.status == "success" for point in points)
         title = f"{batch.settings['title'] or 'Batch'}: {count} of {len(points)} points"
@@ -645,26 +647,10 @@ class Batches:
             machine = self._runs.destination(None)[0]
         return await worker.call(render, shown, kind, await machine.definitions())
 
-    def _shown_point(self, point: dict[str, Any], record: RunRecord | None) -> ShownPoint:
-        outputs = [] if record is None else [*record.outputs.values()]
-        picture = _picture_of(record)
-        error = self._point(point, record)["error"]
-        return ShownPoint(
-            point["point"],
-            point["values"],
-            point["status"],
-            error,
-            point["prompt_id"] or "",
-            None if record is None else record.execution_time,
-            [file.filename for output in outputs for file in files_of(output)],
-            [text for output in outputs for text in texts_of(output)],
-            record is not None and record.starred,
-            None if record is None or picture is None else shown_file(picture, record.machine),
-        )
-
-    async def _copy(self, record: RunRecord | None, side: int) -> bytes | None:
+    async def _copy(
+        self, record: RunRecord | None, picture: NodeFile | None, side: int
+    ) -> bytes | None:
         """Return a small copy of the picture that stands for a run."""
-        picture = _picture_of(record)
         if record is None or picture is None:
             return None
         return await self._pictures.small(picture, record.prompt_id, record.machine, side)
@@ -724,18 +710,18 @@ class Batches:
                 del self._readers[batch_id]
 
     async def _progress(self, batch: Batch) -> dict[str, Any]:
-        counts = (await self._repository.counts([batch.number]))[batch.number]
-        shown, machines = self._shown(batch, counts), await self._machines_of(batch)
+        present = await self._present(batch)
         names = ("batch_id", "state", "why", "total", "counts", "fraction", "finished_at")
-        time_left = self._time_left(batch, machines, counts)
-        return {**{name: shown[name] for name in names}, "time_left": time_left}
+        return {name: present[name] for name in (*names, "time_left")}
 
-    async def _machines_of(self, batch: Batch) -> list[dict[str, Any]]:
-        durations = await self._repository.durations(batch.batch_id)
-        return [
+    async def _present(self, batch: Batch) -> dict[str, Any]:
+        counts = (await self._repository.counts([batch.number]))[batch.number]
+        machines = [
             {"machine": machine, "points": count, "seconds": round(seconds, 4)}
-            for machine, count, seconds in durations
+            for machine, count, seconds in await self._repository.durations(batch.batch_id)
         ]
+        left = self._time_left(batch, machines, counts)
+        return {**self._shown(batch, counts), "machines": machines, "time_left": left}
 
     def _time_left(
         self, batch: Batch, machines: list[dict[str, Any]], counts: Mapping[str, int]
@@ -784,9 +770,31 @@ class Batches:
         """Return a point as clients get it."""
         found = {name: value for name, value in point.items() if name != "changed"}
         run = None if record is None else self._runs.reply(record, position=False)
-        if not found["error"] and record is not None and record.error is not None:
-            found["error"] = str(record.error.get("message") or "")
-        return {**found, "run": run}
+        return {**found, "error": _error_of(point, record), "run": run}
+
+
+def _shown_point(
+    point: dict[str, Any], record: RunRecord | None, picture: NodeFile | None
+) -> ShownPoint:
+    outputs = [] if record is None else [*record.outputs.values()]
+    return ShownPoint(
+        point["point"],
+        point["values"],
+        point["status"],
+        _error_of(point, record),
+        point["prompt_id"] or "",
+        None if record is None else record.execution_time,
+        [file.filename for output in outputs for file in files_of(output)],
+        [text for output in outputs for text in texts_of(output)],
+        record is not None and record.starred,
+        None if record is None or picture is None else shown_file(picture, record.machine),
+    )
+
+
+def _error_of(point: dict[str, Any], record: RunRecord | None) -> str:
+    """Return why a point failed: what was stored with it, else what its run says."""
+    error = None if record is None else record.error
+    return str(point["error"] or (error or {}).get("message") or "")
 
 
 def _picture_of(record: RunRecord | None) -> NodeFile | None:
