@@ -357,7 +357,7 @@ test("a refused run marks the fields that ComfyUI names", async (t) => {
 test("a batch whose reply was lost is not made twice", async () => {
   const replies: unknown[] = [
     new RouteError(0, "lost", "unreachable"),
-    new RouteError(409, "it exists already", "conflict"),
+    new RouteError(409, "it exists already", "conflict", { field: "batch_id" }),
     new RouteError(409, "the machine is being removed", "conflict"),
   ];
   const routes = new Routes(() => replies.shift());

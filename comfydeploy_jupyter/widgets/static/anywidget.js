@@ -96,10 +96,10 @@ async function fromServer() {
   const { baseUrl } = pageConfig();
   if (!baseUrl) return null;
   try {
-    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"5bee75ec3dc0526b"}`;
+    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"7ec908cc6a3e294f"}`;
     const reply = await fetch(url, { headers: pageHeaders() });
     const text = reply.ok ? await reply.text() : "";
-    return text.startsWith(`// ${"5bee75ec3dc0526b"} `) ? text : null;
+    return text.startsWith(`// ${"7ec908cc6a3e294f"} `) ? text : null;
   } catch {
     return null;
   }
@@ -128,9 +128,9 @@ function panels(model) {
   const page = globalThis;
   page[LOADED] ??= {};
   const loaded = page[LOADED];
-  loaded["5bee75ec3dc0526b"] ??= load(model);
-  loaded["5bee75ec3dc0526b"].catch(() => delete loaded["5bee75ec3dc0526b"]);
-  return loaded["5bee75ec3dc0526b"];
+  loaded["7ec908cc6a3e294f"] ??= load(model);
+  loaded["7ec908cc6a3e294f"].catch(() => delete loaded["7ec908cc6a3e294f"]);
+  return loaded["7ec908cc6a3e294f"];
 }
 function render({ model, el }) {
   let end = () => {

@@ -346,7 +346,7 @@ export async function createOnce(transport: Transport, body: object): Promise<vo
       return;
     } catch (error) {
       if (!(error instanceof RouteError)) throw error;
-      if (tries && error.code === "conflict") return;
+      if (error.code === "conflict" && error.details.field === "batch_id") return;
       const pause = AGAIN[tries];
       if (!error.isUnreachable || pause === undefined) throw error;
       await new Promise((resolve) => setTimeout(resolve, pause));
