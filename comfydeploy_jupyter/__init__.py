@@ -25,17 +25,6 @@ if TYPE_CHECKING:
         WorkflowPanel,
     )
 
-PANELS = frozenset(
-    {
-        "BatchPanel",
-        "ComfyDeployPanel",
-        "RunPanel",
-        "TunnelPanel",
-        "UploadPanel",
-        "WorkflowPanel",
-    }
-)
-
 __all__ = [
     "BatchPanel",
     "ComfyDeployPanel",
@@ -46,6 +35,8 @@ __all__ = [
     "__version__",
     "connect",
 ]
+
+PANELS = frozenset(name for name in __all__ if name.endswith("Panel"))
 
 
 def connect(url: str | None = None, token: str | None = None, *, start: bool = True) -> Comfy:

@@ -26,7 +26,14 @@ from ..graphs.dependencies import (
 )
 from ..graphs.formats import END, START, check_api_graph, class_of, inputs_of, label_of
 from ..graphs.given import choose, with_inputs
-from ..graphs.inputs import InputNames, ValueChecks, apply_inputs, check_inputs, given_fields
+from ..graphs.inputs import (
+    OUTPUT,
+    InputNames,
+    ValueChecks,
+    apply_inputs,
+    check_inputs,
+    given_fields,
+)
 from ..graphs.loops import executions, loop_notices
 from ..graphs.seeds import SEED_NAMES
 from ..graphs.validation import refusal, validate_prompt
@@ -45,7 +52,7 @@ MAX_POINTS = 100_000
 
 MANY = 500  # points above which a plan is made in a worker process
 MAX_WRONG = 100  # wrong points that an error lists
-VARY, WITH, OUTPUT = "$vary", "$with", "$output"
+VARY, WITH = "$vary", "$with"
 Point = dict[str, Any]  # the values by name
 _compact = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 

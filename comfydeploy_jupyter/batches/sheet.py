@@ -21,7 +21,7 @@ from ..graphs.form import MEDIA_KINDS, page_value, words, workflow_form
 from ..graphs.inputs import apply_inputs
 from ..graphs.outline import node_names
 from ..util.jsons import loads
-from ..util.markup import data_url, html_table
+from ..util.markup import data_url, html_table, value_text
 from .plan import Axis, with_seeds
 
 if TYPE_CHECKING:
@@ -42,9 +42,6 @@ UNITS = {"width": "px", "height": "px", "megapixels": "MP", "seconds": "s"}
 
 FILE_KINDS = frozenset({"combo", *MEDIA_KINDS})
 """The kinds of form field whose values may be the names of files."""
-
-MAX_LABEL = 60
-"""Longest text of a value in a label, characters."""
 
 FINAL = frozenset({"success", "failed", "cancelled"})
 
@@ -109,13 +106,6 @@ def side_of(count: int) -> int:
         return SIDE
     across = math.ceil(math.sqrt(1.5 * count))
     return max(MIN_SIDE, min(SIDE, MAX_WIDTH // across - GAP))
-
-
-def value_text(value: Any) -> str:
-    """Return a value as text on one line, shortened to `MAX_LABEL` characters."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    text = " ".join(text.split())
-    return text if len(text) <= MAX_LABEL else f"{text[: MAX_LABEL - 2]} …"
 
 
 class Words:

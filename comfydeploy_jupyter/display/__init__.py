@@ -17,18 +17,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    from ..client import Point, RunProgress, Sweep, SweepProgress
+    from ..client import RunProgress, Sweep, SweepProgress
 
 
-def sweep_activity(
-    progress: SweepProgress, label: Callable[[Point], str] = lambda point: point.label
-) -> str:
+def sweep_activity(progress: SweepProgress) -> str:
     """Return the point and node that a sweep runs now, e.g. ``"seed 3, cfg 7: KSampler 3/20"``."""
     current = progress.current
     if current is None:
         return ""
     point, run = current
-    return label(point) if run is None else f"{label(point)}: {activity(run)}"
+    return point.label if run is None else f"{point.label}: {activity(run)}"
 
 
 def sweep_left(progress: SweepProgress) -> str:

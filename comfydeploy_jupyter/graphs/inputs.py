@@ -718,8 +718,9 @@ class ValueChecks:
         return not_offered(value, choices, class_of(node), field.input_name)
 
 
+OUTPUT = "$output"  # the key of an input that is an output of another run
 # What stands for the output of another run in a graph until that is known.
-MARK = re.compile(r"\$output-[0-9a-f]{32}")
+MARK = re.compile(rf"{re.escape(OUTPUT)}-[0-9a-f]{{32}}")
 # Kinds of inputs that take neither a file nor a text.
 _NO_OUTPUT = {"int": "a whole number", "seed": "a whole number", "float": "a number"}
 _NO_OUTPUT |= {"color": "a colour", "bool": "true or false", "video_edit": "an object"}
@@ -728,13 +729,13 @@ _NO_OUTPUT |= dict.fromkeys(("checkpoint", "lora", "face_model"), "the name of a
 
 def is_output(value: Any) -> bool:
     """Return whether a value of an input is an output of a run, or its mark."""
-    return (isinstance(value, dict) and "$output" in value) or bool(marks_in(value))
+    return (isinstance(value, dict) and OUTPUT in value) or bool(marks_in(value))
 
 
 def marks_in(value: Any) -> list[str]:
     """Return the marks in a value of an input."""
     if isinstance(value, str):
-        return MARK.findall(value) if value.find("$output-") >= 0 else []
+        return MARK.findall(value) if value.find(f"{OUTPUT}-") >= 0 else []
     return MARK.findall(json.dumps(value)) if isinstance(value, (list, dict)) else []
 
 

@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from ..errors import InvalidRequestError, NotFoundError
 from ..graphs.formats import mapping
-from ..graphs.inputs import marks_in
+from ..graphs.inputs import OUTPUT, marks_in
 from ..graphs.outputs import NodeFile, files_of, keyed_texts
 from ..util import worker
 from ..util.jsons import dumps, loads
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from .progress import NodeName
     from .records import RunRecord, RunRepository
 
-OUTPUT = "$output"
 MAX_DEPTH = 8  # of lists and objects in a value that may contain an output
 MAX_REFERENCES = 1000  # of one run
 MAX_TEXT = 1_000_000  # characters of a text that becomes an input

@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 
 from ..comfyui.memory import ADVICE, is_out_of_memory
 from ..graphs.formats import mapping, node_label, shown_title
+from ..graphs.inputs import OUTPUT
 from ..graphs.outputs import NodeFile, files_of, is_model, pairs_of, texts_of
 from ..graphs.validation import complaints, failure_of
 from ..util.media_types import is_hdr, is_picture, media_type
@@ -47,7 +48,7 @@ def card(body: Mapping[str, Any]) -> dict[str, Any]:
 
 def _input(value: Any) -> Any:
     """Return the value of an input in words, if it is an output of another run."""
-    output = value.get("$output") if isinstance(value, dict) else None
+    output = value.get(OUTPUT) if isinstance(value, dict) else None
     if not isinstance(output, dict):
         return value
     return " ".join(filter(None, (output.get("file"), f"of run {output.get('run')}")))

@@ -1,13 +1,25 @@
-"""Pieces of HTML."""
+"""Pieces of pages and tables: values as texts, HTML."""
 
 from __future__ import annotations
 
 import base64
 import html
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+
+MAX_LABEL = 60
+"""Longest text of a value in a label, characters."""
+
+
+def value_text(value: Any) -> str:
+    """Return a value as text on one line, shortened to `MAX_LABEL` characters."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    text = " ".join(text.split())
+    return text if len(text) <= MAX_LABEL else f"{text[: MAX_LABEL - 2]} …"
 
 
 def data_url(mime: str, content: bytes) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,9 +12,6 @@ from ...errors import InvalidRequestError
 
 MAX_POINTS = 100_000
 """The most points of a sweep; more are likely a mistake, such as a range without an end."""
-
-MAX_LABEL = 60
-"""Longest text of a value in a label, characters."""
 
 Points: TypeAlias = Mapping[Any, Iterable[Any]] | Sequence[Mapping[str, Any]]
 
@@ -100,13 +96,6 @@ class Grid:
                 for axis in data["axes"]
             )
         return cls((), tuple(map(dict, data["points"])))
-
-
-def value_text(value: Any) -> str:
-    """Return a value as text on one line, shortened to `MAX_LABEL` characters."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    text = " ".join(text.split())
-    return text if len(text) <= MAX_LABEL else f"{text[: MAX_LABEL - 2]} …"
 
 
 def _axis(key: Any, values: Any) -> Axis:

@@ -26,6 +26,7 @@ from ...errors import (
     brief,
     printable,
 )
+from ...util.markup import value_text
 from ..files import Uploader, has_files, write_bytes, write_text
 from ..graph import Source
 from ..results import Result
@@ -34,7 +35,7 @@ from ..server import check_timeout, plain
 from ..stream import FINAL, RunProgress
 from ..text import text_table
 from ..workflow import Workflow
-from .plan import Grid, Points, value_text
+from .plan import Grid, Points
 
 if TYPE_CHECKING:
     import os

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from comfydeploy_jupyter.batches.plan import plan
-from comfydeploy_jupyter.client.sweep.plan import MAX_POINTS, Grid, value_text
+from comfydeploy_jupyter.client.sweep.plan import MAX_POINTS, Grid
 from comfydeploy_jupyter.errors import InvalidRequestError
 from comfydeploy_jupyter.request_models import BatchRequest
+from comfydeploy_jupyter.util.markup import value_text
 
 
 def test_the_last_input_changes_fastest():
