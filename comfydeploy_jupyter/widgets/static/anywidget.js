@@ -96,10 +96,10 @@ async function fromServer() {
   const { baseUrl } = pageConfig();
   if (!baseUrl) return null;
   try {
-    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"7ec908cc6a3e294f"}`;
+    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"447efc41c6c544fc"}`;
     const reply = await fetch(url, { headers: pageHeaders() });
     const text = reply.ok ? await reply.text() : "";
-    return text.startsWith(`// ${"7ec908cc6a3e294f"} `) ? text : null;
+    return text.startsWith(`// ${"447efc41c6c544fc"} `) ? text : null;
   } catch {
     return null;
   }
@@ -128,9 +128,9 @@ function panels(model) {
   const page = globalThis;
   page[LOADED] ??= {};
   const loaded = page[LOADED];
-  loaded["7ec908cc6a3e294f"] ??= load(model);
-  loaded["7ec908cc6a3e294f"].catch(() => delete loaded["7ec908cc6a3e294f"]);
-  return loaded["7ec908cc6a3e294f"];
+  loaded["447efc41c6c544fc"] ??= load(model);
+  loaded["447efc41c6c544fc"].catch(() => delete loaded["447efc41c6c544fc"]);
+  return loaded["447efc41c6c544fc"];
 }
 function render({ model, el }) {
   let end = () => {

@@ -42,7 +42,7 @@ function typed() {
   }
 }
 async function open(el2) {
-  const { mountAlone, Straight } = await import(`./panels.js?v=${"7ec908cc6a3e294f"}`);
+  const { mountAlone, Straight } = await import(`./panels.js?v=${"447efc41c6c544fc"}`);
   const transport = new Straight(pageConfig().baseUrl ?? "/");
   const given = parseJson(document.getElementById("comfydeploy-app")?.textContent);
   let { error = "" } = given ?? {};
