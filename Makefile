@@ -116,7 +116,7 @@ fuzz: $(STAMP)-test ## read many more damaged files and requests than `make test
 	FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-20000} $(BIN)/python -m pytest tests/fuzz tests/runs/test_lifecycle.py --timeout 3600
 
 notebooks: $(STAMP)-test comfyui ## run the notebooks and store them with their outputs
-	STORE_NOTEBOOKS=1 COMFYUI_TEST_PATH=$(COMFYUI) $(BIN)/python -m pytest tests/test_notebooks.py -k runs_without_errors_or_warnings
+	THOROUGH=1 STORE_NOTEBOOKS=1 COMFYUI_TEST_PATH=$(COMFYUI) $(BIN)/python -m pytest tests/test_notebooks.py -k runs_without_errors_or_warnings
 
 screenshots: $(STAMP)-test comfyui packages ## make the pictures of the documents
 	THOROUGH=1 STORE_SCREENSHOTS=1 COMFYUI_TEST_PATH=$(COMFYUI) $(BIN)/python -m pytest tests/browser -k \
@@ -157,9 +157,9 @@ $(STAMP)-uv: | $(STAMP)-venv
 	@$(BIN)/pip install --quiet 'uv>=0.7'
 	@touch $@
 
-$(STAMP)-lab: pyproject.toml | $(STAMP)-uv
+$(STAMP)-lab: pyproject.toml comfydeploy_jupyter/labextension/package.json | $(STAMP)-uv
 	@echo "Installing the package, JupyterLab and the launcher's tile into $(VENV)"
-	$(UV_INSTALL) --editable '.[lab,ui]'
+	$(UV_INSTALL) --reinstall-package comfydeploy-jupyter --editable '.[lab,ui]'
 	@touch $@
 
 $(STAMP)-test: pyproject.toml $(STAMP)-lab

@@ -166,6 +166,7 @@ class Jupyter:
         self, folder: Path, *, extensions: dict[str, bool], settings: dict[str, Any]
     ) -> None:
         self.port = free_port()
+        self.data_dir = folder / "data"
         self.host = "127.0.0.1"
         self.token = uuid.uuid4().hex
         self.headers = {
@@ -190,7 +191,7 @@ class Jupyter:
                         "jpserver_extensions": extensions,
                     },
                     "IdentityProvider": {"token": self.token},
-                    "ComfyDeploy": {"data_dir": str(folder / "data"), **settings},
+                    "ComfyDeploy": {"data_dir": str(self.data_dir), **settings},
                 }
             )
         )
@@ -292,14 +293,14 @@ def running_comfyui() -> Iterator[ComfyUIServer]:
 
 @contextlib.contextmanager
 def running_jupyter(
-    comfyui_url: str, *, extensions: dict[str, bool] | None = None
+    comfyui_url: str, *, extensions: dict[str, bool] | None = None, **settings: Any
 ) -> Iterator[Jupyter]:
     """Run a Jupyter server with the extension, connected to a ComfyUI."""
     with tempfile.TemporaryDirectory(prefix="comfydeploy-bench-") as folder:
         jupyter = Jupyter(
             Path(folder),
             extensions={"comfydeploy_jupyter": True, **(extensions or {})},
-            settings={"comfyui_url": comfyui_url},
+            settings={"comfyui_url": comfyui_url, **settings},
         )
         try:
             jupyter.start()

@@ -211,8 +211,9 @@ class WaitingPoints:
         pool = SimpleNamespace(members=members)
         machines: Any = SimpleNamespace(find_pool=lambda _: pool)
         none: Any = None
+        runs: Any = SimpleNamespace(chains=none)
         self._batches = Batches(
-            BatchRepository(self), none, machines, none, none, none, stored_version=none
+            BatchRepository(self), runs, machines, none, none, none, stored_version=none
         )
         facts = SimpleNamespace(
             number=1, total=len(order), machine=POOL, plan={"shared": bool(levels)}

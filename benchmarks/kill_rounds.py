@@ -6,8 +6,9 @@ that repeats the same work and times, and ends with exit code 1.
 
     COMFYUI_TEST_PATH=.comfyui python -m benchmarks.kill_rounds --rounds 100 --seed 7
 
-With ``--pool`` the servers are a Jupyter and the two ComfyUIs of a pool. With ``--cluster`` they
-are a Jupyter, and the scheduler, the workers and the ComfyUIs of a Dask cluster.
+With ``--pool`` the servers are a Jupyter and the two ComfyUIs of a pool; with ``--batches``, too:
+then their work is batches and chains. With ``--cluster`` they are a Jupyter, and the scheduler,
+the workers and the ComfyUIs of a Dask cluster.
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ from pathlib import Path
 from random import Random
 
 from tests.helpers.kill_rounds import VICTIMS, BrokenInvariantError, World, interrupted_migration
-from tests.helpers.pool_kill_rounds import CLUSTER_VICTIMS, ClusterWorld, PoolWorld
+from tests.helpers.pool_kill_rounds import CLUSTER_VICTIMS, BatchWorld, ClusterWorld, PoolWorld
 from tests.helpers.pool_kill_rounds import VICTIMS as POOL_VICTIMS
 from tests.helpers.transfer_service import running
 
 WORLD = 15  # rounds with the same pair of servers
+POOLS = {"pool": PoolWorld, "batches": BatchWorld, "cluster": ClusterWorld}
 KINDS = (*("jupyter",) * 5, *VICTIMS, "migration", "migration")
 
 
@@ -35,24 +37,26 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--seed", type=int, default=secrets.randbits(32))
-    parser.add_argument("--pool", action="store_true", help="kill the servers of a pool")
-    parser.add_argument("--cluster", action="store_true", help="kill those of a Dask cluster")
+    kinds = parser.add_mutually_exclusive_group()
+    kinds.add_argument("--pool", action="store_true", help="kill the servers of a pool")
+    kinds.add_argument("--batches", action="store_true", help="the same with batches")
+    kinds.add_argument("--cluster", action="store_true", help="kill those of a Dask cluster")
     parser.add_argument("--keep", type=Path, help="a folder for all files, which are left there")
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="comfydeploy-kill-") as temporary:
         folder = options.keep or Path(temporary)
-        if options.pool or options.cluster:
-            return pool_rounds(folder, options.rounds, options.seed, cluster=options.cluster)
+        kind = next((kind for kind in POOLS if getattr(options, kind)), None)
+        if kind is not None:
+            return pool_rounds(folder, options.rounds, options.seed, kind)
         return rounds(folder, options.rounds, options.seed)
 
 
-def pool_rounds(folder: Path, count: int, seed: int, *, cluster: bool) -> int:
+def pool_rounds(folder: Path, count: int, seed: int, kind: str) -> int:
     """Run some rounds with a pool; the other arguments and the result are those of `rounds`."""
     random = Random(seed)
-    world = ClusterWorld(folder) if cluster else PoolWorld(folder)
-    victims = CLUSTER_VICTIMS if cluster else POOL_VICTIMS
-    kind = "cluster" if cluster else "pool"
+    world = POOLS[kind](folder)
+    victims = CLUSTER_VICTIMS if kind == "cluster" else POOL_VICTIMS
     begin = time.monotonic()
     try:
         world.start()

@@ -1,8 +1,9 @@
 """Measures how soon a run panel is visible, and how soon it shows what is typed.
 
 The first is the time from the key press that runs a cell until the fields of the workflow are
-visible: of a small workflow, and of the largest one of ComfyUI's templates if their package is
-installed for its interpreter. The reference is a cell with an ``ipywidgets`` box of a few plain
+visible: of a small workflow, of the largest one of ComfyUI's templates if their package is
+installed for its interpreter, and of one with 3,000 nodes, as a graph in API format and as the
+editor saves it. The reference is a cell with an ``ipywidgets`` box of a few plain
 fields, the cost of any widget. Both run repeatedly and in turns in one notebook in a real browser.
 The first run of each loads scripts and is measured separately.
 
@@ -20,11 +21,13 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from playwright.sync_api import sync_playwright
 
+from comfydeploy_jupyter import connect
 from tests.browser.test_limits import many, typed_in
+from tests.helpers.graphs import node
 from tests.helpers.jupyter import JupyterProcess
 from tests.helpers.processes import REPOSITORY
 
@@ -45,6 +48,9 @@ LARGE = 'comfydeploy_jupyter.RunPanel("large.json", comfy=comfy)'
 PLAIN_TEXT = "w.Text(description='Words')"
 MANY = 'comfydeploy_jupyter.RunPanel("many.json", comfy=comfy)'
 INPUTS = 200
+NODES = 3000
+HUGE = 'comfydeploy_jupyter.RunPanel("huge.json", comfy=comfy)'
+HUGE_UI = 'comfydeploy_jupyter.RunPanel("huge_ui.json", comfy=comfy)'
 MARK = "(box, those) => box.querySelectorAll(those).forEach(one => (one.dataset.old = 1))"
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking")
 
@@ -61,6 +67,27 @@ def largest_template(python: Path) -> Path | None:
     return max(found, key=lambda path: path.stat().st_size, default=None)
 
 
+def chains(number: int) -> dict[str, dict[str, Any]]:
+    """Return a workflow with so many nodes, which are those of many plain workflows."""
+    graph: dict[str, dict[str, Any]] = {}
+    for at in range(0, number, 6):
+        model, prompt, latent, sampler, image, end = map(str, range(at, at + 6))
+        size = {"width": 512, "height": 512, "batch_size": 1}
+        values = {"seed": at, "steps": 20, "cfg": 8.0, "denoise": 1.0}
+        names = {"sampler_name": "euler", "scheduler": "normal"}
+        links = {"model": [model, 0], "latent_image": [latent, 0]}
+        texts = {"positive": [prompt, 0], "negative": [prompt, 0]}
+        graph |= {
+            model: node("CheckpointLoaderSimple", ckpt_name="v1-5-pruned-emaonly.safetensors"),
+            prompt: node("CLIPTextEncode", f"Prompt {at}", text=f"fox {at}", clip=[model, 1]),
+            latent: node("EmptyLatentImage", **size),
+            sampler: node("KSampler", **values, **names, **links, **texts),
+            image: node("VAEDecode", samples=[sampler, 0], vae=[model, 2]),
+            end: node("SaveImage", images=[image, 0], filename_prefix=f"fox-{at}"),
+        }
+    return graph
+
+
 def cell(source: str) -> dict[str, object]:
     """Return a cell of a notebook."""
     return {
@@ -73,7 +100,7 @@ def cell(source: str) -> dict[str, object]:
     }
 
 
-def shows(page: Page, position: int, selector: str) -> Callable[[], float]:
+def shows(page: Page, position: int, selector: str, rest: float = 0.5) -> Callable[[], float]:
     """Return a function that runs one cell and returns the seconds until its output is visible."""
     box = page.locator(".jp-Notebook .jp-CodeCell").nth(position)
 
@@ -84,7 +111,7 @@ def shows(page: Page, position: int, selector: str) -> Callable[[], float]:
         page.keyboard.press("Control+Enter")
         box.locator(f"{selector}:not([data-old])").first.wait_for(state="visible")
         took = time.perf_counter() - begin
-        page.wait_for_timeout(500)  # so that later work does not count for the next cell
+        page.wait_for_timeout(rest * 1000)  # so that later work does not count for the next cell
         return took
 
     return appears
@@ -139,9 +166,13 @@ def main() -> int:
             "sunset.json": sunset.read_text(),
             "large.json": (template or sunset).read_text(),
             "many.json": json.dumps(many(INPUTS)),
+            "huge.json": json.dumps(chains(NODES)),
         }
-        sources = (SETUP + "\n'ready'", PLAIN, PANEL, LARGE, PLAIN_TEXT, MANY)
+        sources = (SETUP + "\n'ready'", PLAIN, PANEL, LARGE, PLAIN_TEXT, MANY, HUGE, HUGE_UI)
         with lab_in_browser(comfyui, sources, files) as (lab, browser):
+            comfy = connect(lab.url, token=lab.token)
+            saved = comfy.load(lab.root / "huge.json").to_ui()
+            (lab.root / "huge_ui.json").write_text(json.dumps(saved))
             page = browser.new_page(viewport={"width": 1280, "height": 1400})
             page.set_default_timeout(60_000)
             page.goto(f"{lab.url}lab/tree/bench.ipynb?token={lab.token}&reset")
@@ -159,6 +190,11 @@ def main() -> int:
             large = shows(page, 3, ".comfydeploy-panel .cd-field")
             large()
             theirs_then, of_large = in_turns(plain, large, PAIRS)
+            of_huge = {}
+            for place, name in ((6, "API format"), (7, "the editor's format")):
+                huge = shows(page, place, ".comfydeploy-panel .cd-field", rest=3.0)
+                huge()
+                of_huge[name] = statistics.median(huge() for _ in range(PAIRS // 2))
             shows(page, 4, ".widget-text")()
             shows(page, 5, ".comfydeploy-panel .cd-field")()
             typed = [
@@ -180,6 +216,12 @@ def main() -> int:
             statistics.median(theirs_then) * 1000,
             "added",
             1000.0,
+        ),
+        *(
+            Figure(
+                f"a form of {NODES:,} nodes in {name} appears, median", took * 1000, 0, "added", 500
+            )
+            for name, took in of_huge.items()
         ),
         Figure(
             f"a letter is visible in a form with {INPUTS} inputs", typed[1], typed[0], "added", 50.0

@@ -9,6 +9,7 @@ for a run: with 1/300 s, one core processes 300 in a second.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import time
 import uuid
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from comfydeploy_jupyter import connect
 from tests.helpers.comfyui import free_port
@@ -24,6 +26,9 @@ from tests.helpers.processes import REPOSITORY
 from tests.helpers.waiting import until
 
 from .common import Figure, Jupyter, OurClient, report, run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 POOL = "all"
 MEMBERS = 4
@@ -76,18 +81,16 @@ def measure(jupyter: Jupyter, runs: int) -> list[Figure]:
     return found[1:]
 
 
-def main() -> int:
-    """Measure, print, and return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--runs", type=int, default=3_000)
-    options = parser.parse_args()
+@contextlib.contextmanager
+def instant_pool(**settings: Any) -> Iterator[Jupyter]:
+    """Run a Jupyter server with a pool of members that answer at once."""
     ports = [free_port() for _ in range(MEMBERS)]
     command = [sys.executable, "-m", "tests.helpers.instant_comfyui", *map(str, ports)]
     members = subprocess.Popen(command, cwd=REPOSITORY)
     with tempfile.TemporaryDirectory(prefix="comfydeploy-bench-") as temporary:
         addresses = [f"http://127.0.0.1:{port}" for port in ports]
-        settings = {"comfyui_url": addresses[0]}
-        extensions = {"comfydeploy_jupyter": True}
+        extensions = {"comfydeploy_jupyter": True, "benchmarks.ticker": True}
+        settings = {"comfyui_url": addresses[0], **settings}
         jupyter = Jupyter(Path(temporary), extensions=extensions, settings=settings)
         try:
             jupyter.start()
@@ -102,10 +105,19 @@ def main() -> int:
                 lambda states: states == {"ready"},
                 timeout=60,
             )
-            return report(*measure(jupyter, options.runs))
+            yield jupyter
         finally:
             jupyter.stop()
             members.kill()
+
+
+def main() -> int:
+    """Measure, print, and return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--runs", type=int, default=3_000)
+    options = parser.parse_args()
+    with instant_pool() as jupyter:
+        return report(*measure(jupyter, options.runs))
 
 
 if __name__ == "__main__":

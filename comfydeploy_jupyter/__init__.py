@@ -84,6 +84,10 @@ def _jupyter_server_extension_points() -> list[dict[str, Any]]:
     return [{"module": "comfydeploy_jupyter.extension", "app": ComfyDeploy}]
 
 
+def _jupyter_labextension_paths() -> list[dict[str, str]]:
+    return [{"src": "labextension", "dest": "comfydeploy-jupyter"}]
+
+
 def load_ipython_extension(ipython: Any) -> None:
     """Add the magic ``%comfy`` and completion: what ``%load_ext comfydeploy_jupyter`` calls.
 

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from . import metrics
     from .handlers.base import Handler
+    from .handlers.overview import Overview
     from .handlers.ws import EventSocket
     from .services import Services
     from .tunnel.tunnels import Origin
@@ -374,6 +375,7 @@ class ComfyDeploy(ExtensionApp):
         self.document: bytes | None = None  # `openapi.json`
         self._mount: Mount | None = None  # with the routes; set when Jupyter is there
         self._services: Services | None = None
+        self.overview: Overview  # available after `open_services`
         self._to_log: JupyterLog | None = None
         self._changing = asyncio.Lock()  # held while the services are opened or closed
         self._opening: asyncio.Task[None] | None = None
@@ -456,7 +458,9 @@ class ComfyDeploy(ExtensionApp):
                 await services.open()
                 self._services = services
                 from . import metrics
+                from .handlers.overview import Overview
 
+                self.overview = Overview(services, self.tasks)
                 self._unwatch = metrics.watch(self._readings)
                 self.tasks.keep(self._look_for_work, "Looking for runs that have not ended")
 

@@ -20,21 +20,25 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_magic, magics_class
 
-from .client.comfy import SHORT_ID, Comfy
+from .client.comfy import Comfy
 from .client.graph import Source
 from .client.results import NAMED_FILES
-from .client.runs import status_text
+from .client.runs import SHORT_ID, status_text
 from .client.text import duration, text_table
 from .client.workflow import Node, UnknownNameError, Workflow
 from .errors import ComfyDeployError
-from .graphs.inputs import InputNames
+from .graphs.inputs import MAX_POINTS, InputNames
 from .graphs.metadata import is_workflow_file
 from .graphs.outputs import files_of
+from .util.jsons import no_constant
 from .util.markup import html_table
+from .util.media_types import is_picture
 from .util.times import parse_timestamp
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
+
+    from .client.sweep import Sweep
 
 HELP = """\
 %comfy status                   ComfyUI, its queue, uploads
@@ -42,14 +46,24 @@ HELP = """\
                                 @ID or @ID.images[0] is an output of another run
 %comfy panel [FILE]             a panel to change inputs, run, and see
 %comfy runs [NUMBER]            the latest runs
+%comfy batch [list [NUMBER]]    the latest batches
+%comfy batch submit FILE [key=value …] [key*=values …]
+                                run a workflow with several values of inputs: a JSON list, a range
+                                such as 1..8, a text file with one in each line, a folder of
+                                pictures; or FILE has a list of graphs, or a whole request
+%comfy batch status|wait|cancel|pause|resume|retry ID
+                                retry runs failed points again
 %comfy back [MACHINE]           the ComfyUI before its last update, which the update has kept
 A path or value with spaces goes in quotes: %comfy run "my flow.json" "6.text=a red cat"\
 """
 
-COMMANDS = ("status", "run", "panel", "runs", "back", "help")
+COMMANDS = ("status", "run", "panel", "runs", "batch", "back", "help")
+CHANGES = ("cancel", "pause", "resume", "retry")
+BATCH = ("list", "submit", "status", "wait", *CHANGES)  # what follows ``%comfy batch``
 _OUTPUT = re.compile(r"@([0-9a-f]{8}[0-9a-f-]{0,28})(?:\.(.+))?")
+_RANGE = re.compile(r"(-?\d{1,20})\.\.(-?\d{1,20})(?:\.\.(\d{1,20}))?")
 RUNS = 10
-"""How many runs ``%comfy runs`` shows."""
+"""How many runs ``%comfy runs`` shows, and batches ``%comfy batch``."""
 
 ASK_TIMEOUT = 2.0  # s; a completion keeps the kernel busy
 TAKES_INPUTS = ("run", "submit", "stream", "sweep")  # of `Comfy`; the inputs are a dict
@@ -108,12 +122,17 @@ class ComfyMagics(Magics):
         if not arguments:
             raise UsageError("%comfy run: the file is missing: %comfy run FILE [key=value …]")
         path, *pairs = arguments
+        inputs, seed = self._inputs(pairs)
+        source = Source(Path(path))
+        return self._client.run(source.graph, inputs, seed=seed)
+
+    def _inputs(self, pairs: list[str]) -> tuple[dict[str, Any], int | None]:
+        """Return the values of ``key=value``, and that of every seed."""
         inputs = {key: self._output(value) for key, value in map(parse_pair, pairs)}
         seed = inputs.pop("seed", None)
         if seed is not None and type(seed) is not int:
-            raise UsageError(f"%comfy run: seed must be a whole number, not {seed!r}")
-        source = Source(Path(path))
-        return self._client.run(source.graph, inputs, seed=seed)
+            raise UsageError(f"%comfy: seed must be a whole number, not {seed!r}")
+        return inputs, seed
 
     def _output(self, value: Any) -> Any:
         """Return the output of a run that a value such as ``@1f0c9a3e.images[0]`` names."""
@@ -129,13 +148,47 @@ class ComfyMagics(Magics):
         return default_panel(self._client, *arguments)
 
     def _runs(self, arguments: list[str]) -> Page:
-        _no_more(arguments[1:], "runs")
-        number = RUNS
-        if arguments:
-            if not arguments[0].isdecimal() or int(arguments[0]) < 1:
-                raise UsageError(f"%comfy runs: must be a number, not {arguments[0]!r}")
-            number = int(arguments[0])
+        number = _number(arguments, "runs")
         return runs_page([run.known for run in self._client.runs(limit=number)])
+
+    def _batch(self, arguments: list[str]) -> Any:
+        name, *rest = arguments or ["list"]
+        if name == "list":
+            limit = _number(rest, "batch list")
+            return batches_page(self._client.server.get("batches", limit=limit)["batches"])
+        if name == "submit":
+            return self._submit(rest)
+        if name not in BATCH:
+            raise UsageError(f"%comfy batch: there is no command {name!r}\n{HELP}")
+        _no_more(rest[1:], f"batch {name}")
+        if not rest:
+            raise UsageError(f"%comfy batch {name}: the id is missing; %comfy batch lists them")
+        batch = self._client.batches.get(rest[0])
+        if name == "wait":
+            with self._client._view("auto", batch.progress):
+                batch.wait()
+                batch.progress.finish(batch.status)
+            return batch
+        if name in CHANGES:
+            self._client.server.post(f"batch/{batch.id}/{name}", {})
+        return batch_page(batch)
+
+    def _submit(self, arguments: list[str]) -> Sweep:
+        if not arguments:
+            raise UsageError("%comfy batch submit: the file is missing")
+        path, *pairs = arguments
+        request = _request_in(Path(path))
+        if request is not None:
+            _no_more(pairs, "batch submit")
+            reply = self._client.server.post("batch", request)
+            return self._client.batches.get(reply["batch_id"])
+        several = [pair for pair in pairs if pair.partition("=")[0].endswith("*")]
+        points = dict(map(parse_values, several))
+        if not points:
+            raise UsageError("%comfy batch submit: no input has several values: key*=1..8")
+        inputs, seed = self._inputs([pair for pair in pairs if pair not in several])
+        options: dict[str, Any] = {"seed": seed, "save": False, "wait": False, "progress": False}
+        return self._client.sweep(Path(path), points, inputs, **options)
 
     def _back(self, arguments: list[str]) -> Page:
         _no_more(arguments[1:], "back")
@@ -295,14 +348,21 @@ def _in_magic(line: str, names: dict[str, Any]) -> tuple[str, list[str]]:
     texts: list[str] = []
     if not words:
         texts = [name for name in COMMANDS if name.startswith(typed)]
-    elif len(words) == 1 and words[0] in ("run", "panel"):
+    elif words == ["batch"]:
+        texts = _beginning(typed, BATCH)
+    elif words in (["run"], ["panel"], ["batch", "submit"]):
         texts = _beginning(
             typed, _files_in(Path(typed) if typed.endswith("/") else Path(typed).parent)
         )
-    elif words[0] == "run" and "=" not in typed:
+    elif (words[0] == "run" or words[:2] == ["batch", "submit"]) and "=" not in typed:
         comfy = names.get("comfy")
-        known = names_of_inputs(words[1], comfy if isinstance(comfy, Comfy) else None)
-        texts = [f"{name}=" for name in _beginning(typed, [*known, "seed"])]
+        source = words[1] if words[0] == "run" else words[2]
+        known = names_of_inputs(source, comfy if isinstance(comfy, Comfy) else None)
+        ends = ("=",) if words[0] == "run" else ("=", "*=")
+        texts = [f"{name}{end}" for name in _beginning(typed, [*known, "seed"]) for end in ends]
+    elif len(words) == 2 and words[0] == "batch" and isinstance(names.get("comfy"), Comfy):
+        found = names["comfy"].server.get("batches", limit=RUNS, timeout=ASK_TIMEOUT)["batches"]
+        texts = _beginning(typed, [batch["batch_id"][:SHORT_ID] for batch in found])
     return fragment, [_in_quotes(text, quote) for text in texts]
 
 
@@ -391,11 +451,46 @@ def status_page(status: dict[str, Any]) -> Page:
 def runs_page(records: list[dict[str, Any]]) -> Page:
     """Return records of runs as a table: short ids, local times, durations, files."""
     heads = ("id", "status", "started", "took", "files")
-    rows = [_run_row(record) for record in records]
+    return _page_of("runs", heads, [_run_row(record) for record in records])
+
+
+def batches_page(batches: list[dict[str, Any]]) -> Page:
+    """Return records of batches as a table."""
+    heads = ("id", "state", "started", "points", "title")
+    rows = [
+        (
+            str(batch["batch_id"]),
+            str(batch["state"]),
+            _local_time(batch["created_at"]),
+            _counts(batch),
+            str(batch["title"]),
+        )
+        for batch in batches
+    ]
+    return _page_of("batches", heads, rows)
+
+
+def _page_of(what: str, heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Page:
     if not rows:
-        return Page("No runs yet")
+        return Page(f"No {what} yet")
     lines = [(row[0][:SHORT_ID], *row[1:]) for row in rows]
     return Page(text_table([heads, *lines]), html_table(heads, rows))
+
+
+def batch_page(batch: Sweep) -> Page:
+    """Return the state of a batch as a small table."""
+    record, left = batch.record, batch.record["time_left"]
+    facts = {name: record[name] for name in ("state", "why", "title", "machine", "labels")}
+    facts["points"] = _counts(record)
+    if record["finished_at"] is None and left is not None:
+        facts["time_left"] = f"about {duration(left)}"
+    return status_page({batch.id: facts})
+
+
+def _counts(batch: dict[str, Any]) -> str:
+    """Return the counts of a batch in words, e.g. ``"6: 5 success, 1 failed"``."""
+    counts = ", ".join(f"{count} {status}" for status, count in batch["counts"].items())
+    return f"{batch['total']}: {counts}" if counts else str(batch["total"])
 
 
 def parse_pair(pair: str) -> tuple[str, Any]:
@@ -406,13 +501,63 @@ def parse_pair(pair: str) -> tuple[str, Any]:
             f"%comfy run: {pair!r} is not key=value; put quotes around what has spaces"
         )
     try:
-        return key, json.loads(text, parse_constant=_no_constant)
+        return key, json.loads(text, parse_constant=no_constant)
     except ValueError:
         return key, text
 
 
-def _no_constant(name: str) -> Any:
-    raise ValueError(name)
+def parse_values(pair: str) -> tuple[str, list[Any]]:
+    """Return key and values of ``key*=values``."""
+    key, _, text = pair.partition("*=")
+    found = _RANGE.fullmatch(text)
+    if found is not None:
+        first, last, step = int(found[1]), int(found[2]), int(found[3] or 1)
+        way = -1 if last < first else 1
+        if not step or abs(last - first) // step >= MAX_POINTS:
+            raise UsageError(f"%comfy batch submit: {pair!r} has more than {MAX_POINTS} values")
+        return key, [*range(first, last + way, step * way)]
+    values: Any = None
+    with suppress(ValueError, RecursionError):
+        values = json.loads(text, parse_constant=no_constant)
+    if text and not isinstance(values, list):
+        with suppress(OSError, ValueError, RuntimeError):  # no path, or no file of text
+            values = _values_in(key, Path(text).expanduser())
+    if not key or not isinstance(values, list):
+        raise UsageError(
+            f"%comfy batch submit: {pair!r} is not key*=values, which are a JSON list, a range such"
+            " as 1..8, a text file or a folder of pictures"
+        )
+    return key, values
+
+
+def _values_in(key: str, path: Path) -> list[Any]:
+    """Return the pictures in a folder, or the values in a text file, one in each line."""
+    if path.is_dir():
+        return [each for each in sorted(path.iterdir()) if is_picture(each.name)]
+    lines = path.read_text("utf-8").splitlines()
+    return [parse_pair(f"{key}={line.strip()}")[1] for line in lines if line.strip()]
+
+
+def _request_in(path: Path) -> dict[str, Any] | None:
+    """Return the request of a batch that a file has; None if it has a workflow."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        return None  # such as a picture
+    if isinstance(content, list):
+        return {"prompts": content}
+    sources = ("workflow_id", "workflow_api", "workflow", "workflow_api_raw", "prompts")
+    return content if isinstance(content, dict) and any(n in content for n in sources) else None
+
+
+def _number(arguments: list[str], command: str) -> int:
+    """Return how many items a command is to show."""
+    _no_more(arguments[1:], command)
+    if not arguments:
+        return RUNS
+    if not arguments[0].isdecimal() or int(arguments[0]) < 1:
+        raise UsageError(f"%comfy {command}: must be a number, not {arguments[0]!r}")
+    return int(arguments[0])
 
 
 def _no_more(arguments: list[str], command: str) -> None:

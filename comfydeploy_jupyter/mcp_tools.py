@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache, partial, wraps
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 
@@ -21,11 +23,12 @@ from pydantic import Field
 from .client import connect
 from .errors import ComfyDeployError, InvalidRequestError, NotFoundError, RunTimeoutError
 from .graphs.inputs import InputNames
+from .graphs.outputs import files_of, texts_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from .client import Comfy, Run
+    from .client import Comfy, Run, Sweep
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -36,6 +39,10 @@ READING = (
     "comfyui_validate_workflow",
     "comfyui_list_runs",
     "comfyui_wait_for_run",
+    "comfyui_list_batches",
+    "comfyui_get_batch_status",
+    "comfyui_get_batch_output",
+    "comfyui_wait_for_batch",
     "comfyui_view_picture",
     "comfyui_list_models",
     "comfyui_machine_status",
@@ -43,12 +50,16 @@ READING = (
 WRITING = (
     "comfyui_run_workflow",
     "comfyui_cancel_run",
+    "comfyui_submit_batch",
+    "comfyui_cancel_batch",
     "comfyui_fetch_models",
     "comfyui_free_memory",
 )
 
 MAX_ITEMS = 50  # of a list
 MAX_CHOICES = 20  # of one input
+MAX_POINT_ITEMS = 8  # files, texts or values of one point of a batch
+MAX_ERRORS = 5  # of the points of a batch
 MAX_CALLS = 32  # that are answered at once; others wait
 MAX_TEXT = 500  # characters of a text that a run has put out
 MAX_WAIT = 300.0  # s
@@ -188,6 +199,122 @@ def comfyui_cancel_run(run_id: str) -> dict[str, Any]:
     """Cancel a ComfyUI run that is waiting or executing."""
     run = _comfy().get(run_id)
     return {"run_id": run.prompt_id, "cancelled": run.cancel()}
+
+
+@_tool
+def comfyui_submit_batch(
+    workflow_id: Annotated[
+        str | None, Field(description="A stored workflow; leave out with prompts")
+    ] = None,
+    inputs: Annotated[
+        dict[str, Any] | None,
+        Field(
+            description="Values by the keys of comfyui_describe_workflow. Several values of an"
+            ' input: {"Sky.seed": {"$vary": [1, 2]}}; every combination runs. All pictures or texts'
+            " of other batches and runs, also of those that have not ended:"
+            ' {"Picture.image": {"$each": [{"batch": batch_id}, {"run": run_id}]}}. With "$with":'
+            " key beside these, an input changes together with another one"
+        ),
+    ] = None,
+    points: Annotated[
+        list[dict[str, Any]] | None,
+        Field(description="Instead of $vary: the values of each point, besides inputs"),
+    ] = None,
+    prompts: Annotated[
+        list[dict[str, Any]] | None,
+        Field(description="Instead of a stored workflow: whole graphs in ComfyUI's API format"),
+    ] = None,
+    version: int | None = None,
+    machine: Machine = None,
+    title: str | None = None,
+    labels: Annotated[dict[str, str] | None, Field(description="Texts by name")] = None,
+    stop_after: Annotated[
+        int | None, Field(description="Pause after so many failed points")
+    ] = None,
+) -> dict[str, Any]:
+    """Run a stored ComfyUI workflow at many points: a grid, a list of points, or of prompts.
+
+    All names and values are checked; then it returns at once, and the server runs one point after
+    the other, also when nobody waits. comfyui_wait_for_batch waits for the end, and
+    comfyui_get_batch_output returns what the points have made.
+    """
+    reply = _comfy().server.post(
+        "batch",
+        workflow_id=workflow_id,
+        inputs=inputs or None,
+        points=points,
+        prompts=prompts,
+        version=version,
+        machine=machine,
+        title=title,
+        labels=labels,
+        stop_after=stop_after,
+    )
+    notes = _first("notes", reply["notes"]) if reply["notes"] else {}
+    return {"batch_id": reply["batch_id"], "total": reply["total"], **notes}
+
+
+@_tool
+def comfyui_list_batches(
+    state: Annotated[
+        str | None, Field(description="Only running, paused, cancelled or done ones")
+    ] = None,
+    limit: Annotated[int, Field(ge=1, le=MAX_ITEMS)] = 10,
+) -> list[dict[str, Any]]:
+    """List ComfyUI batches, the newest first: ids, titles, states and counts of points."""
+    found = _comfy().server.get("batches", limit=limit, state=state)["batches"]
+    return [_batch_properties(batch) for batch in found]
+
+
+@_tool
+def comfyui_get_batch_status(batch_id: str) -> dict[str, Any]:
+    """Return the state of a ComfyUI batch: counts of points, time left, the first errors."""
+    return _batch_status(_comfy().batches.get(batch_id))
+
+
+@_tool
+def comfyui_wait_for_batch(
+    batch_id: str,
+    seconds: Annotated[
+        float, Field(ge=0, le=MAX_WAIT, description="Wait at most this long")
+    ] = 60.0,
+) -> dict[str, Any]:
+    """Wait for the end of a ComfyUI batch; return its state.
+
+    One that has not ended in time continues: call this again. A paused one does not end.
+    """
+    batch = _comfy().batches.get(batch_id)
+    if seconds:
+        with suppress(RunTimeoutError):
+            batch.wait(seconds)
+    return _batch_status(batch)
+
+
+@_tool
+def comfyui_get_batch_output(
+    batch_id: str,
+    status: Annotated[
+        str | None, Field(description="Only points with this status, such as success or failed")
+    ] = None,
+    offset: Annotated[int, Field(ge=0, description="The points to skip")] = 0,
+    limit: Annotated[int, Field(ge=1, le=MAX_ITEMS)] = 20,
+) -> dict[str, Any]:
+    """Return points of a ComfyUI batch: their values, files, texts and errors.
+
+    comfyui_view_picture shows the pictures of a point by its run_id. next_offset is there if there
+    are more points.
+    """
+    path = f"batch/{batch_id}/points"
+    found = _comfy().server.get(path, status=status, offset=offset, limit=limit)
+    end = offset + len(found["points"])
+    more = {"next_offset": end} if found["points"] and end < found["total"] else {}
+    return {"total": found["total"], "points": [*map(_point_properties, found["points"])], **more}
+
+
+@_tool
+def comfyui_cancel_batch(batch_id: str) -> dict[str, Any]:
+    """Cancel the points of a ComfyUI batch that have not ended; the others keep their outputs."""
+    return _batch_properties(_comfy().server.post(f"batch/{batch_id}/cancel"))
 
 
 @_tool
@@ -339,6 +466,44 @@ def _run_properties(run: Run) -> dict[str, Any]:
     return summary
 
 
+def _batch_properties(batch: dict[str, Any]) -> dict[str, Any]:
+    """Return the properties of a batch that an agent needs."""
+    names = ("batch_id", "title", "state", "why", "total", "counts", "labels", "created_at")
+    found = {name: _short(batch[name]) for name in names if batch[name] not in ("", {})}
+    if batch["finished_at"] is None:
+        found |= {name: batch[name] for name in ("fraction", "time_left") if name in batch}
+    return found
+
+
+def _batch_status(batch: Sweep) -> dict[str, Any]:
+    """Return the properties of a batch, and why the first points have failed."""
+    found = _batch_properties(batch.record)
+    if "failed" in batch.record["counts"]:
+        path = f"batch/{batch.id}/points"
+        failed = _comfy().server.get(path, status="failed", limit=MAX_ERRORS)["points"]
+        found["errors"] = [{"point": each["point"], **_why(each["error"])} for each in failed]
+    return found
+
+
+def _point_properties(point: dict[str, Any]) -> dict[str, Any]:
+    """Return the properties of a point of a batch that an agent needs."""
+    values = {name: _short(value) for name, value in point["values"].items()}
+    found: dict[str, Any] = {
+        "point": point["point"],
+        "status": point["status"],
+        "values": dict([*values.items()][:MAX_POINT_ITEMS]),
+    }
+    if point["prompt_id"]:
+        found["run_id"] = point["prompt_id"]
+    outputs = [*((point["run"] or {}).get("outputs") or {}).values()]
+    files = [file.filename for output in outputs for file in files_of(output)]
+    texts = [_short(text) for output in outputs for text in texts_of(output)]
+    for name, items in (("files", files), ("texts", texts)):
+        if items:
+            found |= _first(name, items, MAX_POINT_ITEMS)
+    return {**found, **_why(point["error"])}
+
+
 def _why(failure: str) -> dict[str, Any]:
     """Return the error of a run in one line, and what a node says in further lines."""
     error, _, details = failure.strip().partition("\n")
@@ -346,14 +511,17 @@ def _why(failure: str) -> dict[str, Any]:
     return {name: _short(text) for name, text in told.items() if text}
 
 
-def _first(name: str, items: list[Any]) -> dict[str, Any]:
+def _first(name: str, items: list[Any], most: int = MAX_ITEMS) -> dict[str, Any]:
     """Return the first items of a list by its name; if there are more, also their number."""
-    more = {f"{name}_in_all": len(items)} if len(items) > MAX_ITEMS else {}
-    return {name: items[:MAX_ITEMS], **more}
+    more = {f"{name}_in_all": len(items)} if len(items) > most else {}
+    return {name: items[:most], **more}
 
 
 def _short(value: Any) -> Any:
-    """Return a value; a long text is shortened."""
+    """Return a value; a long text, list or object is shortened, as text."""
+    if isinstance(value, (list, dict)):
+        text = json.dumps(value, ensure_ascii=False)
+        return value if len(text) <= MAX_TEXT else _short(text)
     if isinstance(value, str) and len(value) > MAX_TEXT:
         return f"{value[:MAX_TEXT]}… ({len(value)} characters)"
     return value

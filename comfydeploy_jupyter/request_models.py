@@ -530,8 +530,10 @@ class BatchRequest(RunTemplate):
         'Values by name, as `run` takes them. `{"$vary": […]}` stands for several values: the'
         " workflow runs at each combination, and the last of these inputs changes fastest. With"
         ' `{"$vary": […], "$with": "<name>"}` an input changes together with another one, which has'
-        " as many values. If no input is called `seed`, or several are, `seed` sets every seed of"
-        " the workflow.",
+        ' as many values. `{"$each": [{"batch": "<id>"}, {"run": "<id>"}]}` stands for each output'
+        " of other batches and runs, also of those that have not ended, and takes `$with`, too: see"
+        " *Chains of batches*. If no input is called `seed`, or several are, `seed` sets every"
+        " seed of the workflow.",
         {"1.width": {"$vary": [64, 128]}},
     )
     points: JSONObjects | None = optional(
@@ -868,6 +870,12 @@ class ConvertRequest(FileRequest):
         "Whether the workflow in the reply is the text of a file, so that a browser does not round"
         " its large integers. If the request has the graph in both formats, so has the reply.",
         True,
+        default=False,
+    )
+    form: bool = optional(
+        "Whether the reply also has the `form` of the workflow, as `workflow/form` makes it with"
+        " `brief`; `text` is on one line then. Not with `inputs` or `object_info`.",
+        False,
         default=False,
     )
     object_info: JSONObject | None = optional("Node definitions to use instead of ComfyUI's.")

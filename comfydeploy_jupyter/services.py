@@ -34,6 +34,11 @@ from .machines.registry import AUTO, MachineRegistry
 from .machines.service import MachineService, find_origin
 from .machines.settings import MachineSettings
 from .metrics import Reading
+from .proofs.batches import BatchVerifier, VerificationRepository
+from .proofs.handing_over import Receipts
+from .proofs.records import ProvenanceRepository
+from .proofs.service import Provenance
+from .proofs.verify import Verifier
 from .runs.deletion import DeletionRepository, KeepRuns
 from .runs.delivery import Delivery
 from .runs.editor import EditorPrompts
@@ -79,6 +84,10 @@ class Services:
     transfers: Transfers  # uploads, downloads and callbacks
     snapshots: Snapshots  # environments for Docker and ComfyDeploy
     batches: Batches  # many runs of one workflow
+    provenance: Provenance  # with what runs were made
+    verifier: Verifier  # whether runs can be made again
+    batch_verifier: BatchVerifier  # the same of all points of batches
+    receipts: Receipts  # what runs made, to hand over
     jobs: Jobs  # runs as jobs, and files as assets
     _session: Session
 
@@ -112,6 +121,7 @@ class Services:
         self._directories = DirectoryCache()
         self.model_files = ModelFiles(self.database, self.machines, self.hasher, self._directories)
         self.thumbnails = Thumbnails()
+        self.pictures = Pictures(self.database, self.machines, self.kept_outputs)
         self.uploads = Uploads(fsync=settings.fsync_uploads)
         self._spool = folder / "outbox"
         self.local_workflows = LocalWorkflows(self.database, self._to_api)
@@ -155,7 +165,8 @@ class Services:
         self._opened = False
         made = vars(self).get
         services = (
-            *(self._tasks, self.node_packs, self.editing, self.tunnels, made("snapshots")),
+            *(self._tasks, self.node_packs, self.editing, self.tunnels, made("provenance")),
+            *(made("batch_verifier"), made("verifier"), made("snapshots")),
             *(self.uploads, self.hasher, made("batches"), made("runs"), made("transfers")),
             *(made("pools"), self.machines, self.database, made("_session"), self.cloud),
             *(self.comfy_account, self.site, self.remote_options),
@@ -209,6 +220,7 @@ class Services:
         return (
             self.runs.at_work
             or self.batches.at_work
+            or self.batch_verifier.at_work
             or bool(self.transfers.queue.open_states())
             or self.transfers.callbacks.is_delivering
             or self.snapshots.at_work
@@ -346,15 +358,37 @@ class Services:
             view_url=f"{settings.base_url}comfyui-deploy/view",
             settings=settings,
         )
+        batches = BatchRepository(self.database)
         self.batches = Batches(
-            BatchRepository(self.database),
+            batches,
             self.runs,
             self.machines,
             self._session,
             self.transfers.callbacks,
-            Pictures(self.machines, self.kept_outputs, self.thumbnails),
+            self.pictures,
             stored_version=self.local_workflows.version,
         )
+        self.provenance = Provenance(
+            ProvenanceRepository(self.database),
+            self.machines,
+            self.hasher,
+            self.snapshots,
+            self.kept_outputs,
+            self.pictures,
+            self.runs.active,
+            self._session,
+            self.transfers,
+        )
+        self.verifier = Verifier(self.provenance, self.runs, repository)
+        self.batch_verifier = BatchVerifier(
+            VerificationRepository(self.database),
+            batches,
+            self.verifier,
+            self.runs,
+            self.machines,
+            self._session,
+        )
+        self.receipts = Receipts(folder, self.provenance, self.runs, self.machines)
         assets = AssetRepository(self.database)
         self.jobs = Jobs(
             self.runs,
@@ -386,6 +420,8 @@ class Services:
         await delivery.open()
         await self.runs.open()
         await self.batches.open()
+        self.provenance.open()
+        await self.batch_verifier.open()
         self._tasks.keep(
             partial(self._recover, delivery, set()),
             "Recovering the work of servers that have ended",
@@ -407,6 +443,7 @@ class Services:
                 await delivery.recover_orphans(await self.transfers.recover(sessions))
                 await self.runs.recover_orphans(sessions)
                 await self.batches.recover(sessions)
+                await self.batch_verifier.recover(sessions)
                 await self.pools.find_members()
                 sessions.clear()
 

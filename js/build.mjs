@@ -1,12 +1,12 @@
 // Bundles the panels and each page script into one file of the package that needs no other file.
 //
-//   node build.mjs            write the bundles
+//   node build.mjs            write the bundles, and the extension of JupyterLab
 //   node build.mjs --check    exit with an error if a bundle differs from the result of its source
 //   node build.mjs --tests    bundle the tests for node's test runner
 //   node build.mjs --stories  write the page build/stories.html, which shows states of the panels
 
 import { createHash } from "node:crypto";
-import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { basename, dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
@@ -14,6 +14,7 @@ import { build } from "esbuild";
 const HERE = dirname(fileURLToPath(import.meta.url));
 const PACKAGE = join(HERE, "..", "comfydeploy_jupyter");
 const VIEWS = join(PACKAGE, "widgets", "static");
+const LAB = join(PACKAGE, "labextension");
 const THREE = readFileSync(join(HERE, "node_modules", "three", "LICENSE"), "utf8");
 const UQR = readFileSync(join(HERE, "node_modules", "uqr", "LICENSE"), "utf8");
 const PREACT = readFileSync(join(HERE, "node_modules", "preact", "LICENSE"), "utf8");
@@ -51,7 +52,9 @@ function originOf(path) {
 
 /** Return the source files of a folder whose names have this ending. */
 function sources(folder, ending = ".ts") {
-  const names = readdirSync(join(HERE, folder)).filter((name) => name.endsWith(ending));
+  const path = join(HERE, folder);
+  const all = existsSync(path) ? readdirSync(path) : []; // git keeps no empty folder
+  const names = all.filter((name) => name.endsWith(ending));
   return names.sort().map((name) => `${folder}/${name}`);
 }
 
@@ -78,17 +81,87 @@ async function bundles() {
       made.set(join(output, `${basename(path, ".ts")}.js`), content);
     }
   }
+  for (const [path, content] of await extension(define)) made.set(join(LAB, path), content);
   return made;
 }
 
-/** Return the scripts that are in the package. */
+/**
+ * Return the files of the extension for JupyterLab and Notebook: its script, what these read to find
+ * it, and its settings.
+ *
+ * JupyterLab gives the packages that it shares to a container (`lab/container.ts`), which is what its
+ * own builder would make of webpack's module federation. So the script contains none of them.
+ */
+async function extension(define) {
+  const names = new Set();
+  const shared = {
+    name: "shared",
+    setup({ onResolve, onLoad }) {
+      onResolve({ filter: /^@(jupyterlab|lumino)\// }, ({ path }) => {
+        names.add(path);
+        return { path, namespace: "shared" };
+      });
+      onLoad({ filter: /./, namespace: "shared" }, ({ path }) => ({
+        contents: `module.exports = SHARED[${JSON.stringify(path)}]`,
+      }));
+    },
+  };
+  const [, version] = readFileSync(join(PACKAGE, "_version.py"), "utf8").match(
+    /__version__ = "(.+)"/,
+  );
+  const options = {
+    format: "esm", // it exports nothing, so it is a plain script
+    minify: true,
+    plugins: [shared],
+    loader: { ...OPTIONS.loader, ".svg": "text" },
+    define: { ...define, VERSION: JSON.stringify(version) },
+  };
+  const text = await bundle("lab/container.ts", "", options);
+  const needed = JSON.stringify([...names].sort());
+  const script = `// ${originOf("lab")}\n(() => {const SHARED={},NEEDED=${needed};${text.trim()}\n})();\n`;
+  const hash = createHash("sha256").update(script).digest("hex").slice(0, 16);
+  const about = {
+    name: "comfydeploy-jupyter",
+    version,
+    description: "ComfyUI in JupyterLab: workflows as documents, panels, and what runs.",
+    license: "BSD-3-Clause",
+    dependencies: { "@jupyterlab/application": "^4.2.0" },
+    jupyterlab: {
+      extension: true,
+      schemaDir: "schema",
+      _build: { load: `static/remoteEntry.js?v=${hash}`, extension: "./extension" },
+    },
+  };
+  const install = {
+    packageManager: "python",
+    packageName: about.name,
+    uninstallInstructions: `pip uninstall ${about.name}`,
+  };
+  const schemas = `schemas/${about.name}`;
+  const made = [
+    ["static/remoteEntry.js", script],
+    ["install.json", JSON.stringify(install, null, 2)],
+    ["package.json", JSON.stringify(about, null, 2)],
+    // JupyterLab's server reads the version of the settings there
+    [`${schemas}/package.json.orig`, JSON.stringify({ name: about.name, version }, null, 2)],
+  ];
+  for (const path of sources("lab/schema", ".json")) {
+    made.push([`${schemas}/${basename(path)}`, readFileSync(join(HERE, path), "utf8")]);
+  }
+  return made.map(([path, content]) => [path, `${content.trimEnd()}\n`]);
+}
+
+/** Return the files in the package that this script makes. */
 function present() {
   const folders = [...new Set(TARGETS.map(({ output }) => output))];
-  return folders.flatMap((output) =>
+  const scripts = folders.flatMap((output) =>
     readdirSync(output)
       .filter((name) => name.endsWith(".js"))
       .map((name) => join(output, name)),
   );
+  const inside = existsSync(LAB) ? readdirSync(LAB, { recursive: true, withFileTypes: true }) : [];
+  const files = inside.filter((each) => each.isFile());
+  return [...scripts, ...files.map(({ parentPath, name }) => join(parentPath, name))];
 }
 
 /** Return the paths of bundles that are missing, outdated, or without a source. */
@@ -130,5 +203,8 @@ if (process.argv.includes("--tests")) {
 } else {
   const made = await bundles();
   for (const path of present()) if (!made.has(path)) rmSync(path);
-  for (const [path, content] of made) writeFileSync(path, content);
+  for (const [path, content] of made) {
+    mkdirSync(dirname(path), { recursive: true });
+    writeFileSync(path, content);
+  }
 }

@@ -38,6 +38,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 DIST = REPOSITORY / "dist"
 PACKAGE = REPOSITORY / "comfydeploy_jupyter"
 CONFIG = "etc/jupyter/jupyter_server_config.d/comfydeploy_jupyter.json"
+LAB = "share/jupyter/labextensions/comfydeploy-jupyter"
 FAILED = "FAILED: "
 LOWEST = "lowest"
 LOWEST_EXTRAS = ("dask", "exr", "gpu", "lab", "ui")  # that of `mcp` needs newer packages
@@ -125,11 +126,15 @@ def check_contents(wheel: Path, sdist: Path) -> None:
     tree = {
         path.relative_to(REPOSITORY).as_posix(): path.read_bytes()
         for path in PACKAGE.rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
+        if path.is_file() and not {"__pycache__", "labextension"} & {*path.parts}
     }
     tree[f"{stem}.data/data/{CONFIG}"] = (
         REPOSITORY / "jupyter-config" / "comfydeploy_jupyter.json"
     ).read_bytes()
+    lab = PACKAGE / "labextension"
+    for path in lab.rglob("*.*"):
+        name = path.relative_to(lab).as_posix()
+        tree[f"{stem}.data/data/{LAB}/{name}"] = path.read_bytes()
     inside = {k: v for k, v in files.items() if not k.startswith(f"{stem}.dist-info/")}
     _same("the wheel", inside, "the tree", tree)
     for needed in ("py.typed", "widgets/static/panel.css", "static/comfyui.svg"):
@@ -206,8 +211,9 @@ def try_wheel(wheel: Path, python: str, *comfyui: str) -> None:
         call("uv", "pip", "install", "--quiet", "--python", venv, wheel)
         installed = files_below(venv)
         ours = {path for path in installed if "comfydeploy" in path}
-        if CONFIG not in ours:
-            raise ReleaseError(f"{CONFIG} is not installed")
+        for needed in (CONFIG, f"{LAB}/package.json"):
+            if needed not in ours:
+                raise ReleaseError(f"{needed} is not installed")
         arguments = ("--version", version(), "--folder", kept, *comfyui)
         call(
             venv / "bin" / "python",

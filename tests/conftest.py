@@ -30,14 +30,18 @@ pytest_plugins = [
 # of tests do without it, unless a test enables it.
 os.environ["JUPYTER_CONFIG_PATH"] = str(Path(__file__).with_name("jupyter_config"))
 
-BROWSER = "tests/browser/"
+BROWSER = sorted(
+    f"tests/browser/{path.name}" for path in Path(__file__).parent.glob("browser/test_*.py")
+)
+HALF = BROWSER[len(BROWSER) // 2]
 
 
 class Scheduling(LoadScopeScheduling):
-    """Assigns whole files to each process, and all browser tests to one: they share its page."""
+    """Assigns whole files to each process, and half of all browser tests: they share a page."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return BROWSER if nodeid.startswith(BROWSER) else nodeid.partition("::")[0]
+        file = nodeid.partition("::")[0]
+        return f"browser {file > HALF}" if file in BROWSER else file
 
 
 @pytest.fixture

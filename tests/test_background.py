@@ -1,10 +1,7 @@
 """Unexpected exceptions in the loops of a server: each of them goes on, and stops as usual."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import web
@@ -23,14 +20,11 @@ from tests.helpers.disks import files_limited_to
 from tests.helpers.instant_comfyui import InstantComfyUI
 from tests.helpers.jupyter import chain
 from tests.helpers.processes import alive
+from tests.helpers.servers import serving
 from tests.helpers.waiting import until_async
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
-    from pathlib import Path
 
-
-def failures() -> float:
+def failures():
     """Return how many exceptions of background work are counted."""
     return REGISTRY.get_sample_value("comfydeploy_background_failures_total") or 0
 
@@ -39,7 +33,7 @@ class TestOfRuns:
     """With a store that lacks a table for a while, which raises an error of SQLite."""
 
     @pytest.fixture
-    def instant(self, jp_asyncio_loop) -> Iterator[InstantComfyUI]:
+    def instant(self, jp_asyncio_loop):
         found = InstantComfyUI()
         found.port = free_port()
         serving = asyncio.ensure_future(found.serve(found.port), loop=jp_asyncio_loop)
@@ -48,7 +42,7 @@ class TestOfRuns:
         jp_asyncio_loop.run_until_complete(asyncio.wait([serving]))
 
     @pytest.fixture
-    def extension_config(self, instant, tmp_path) -> dict[str, Any]:
+    def extension_config(self, instant, tmp_path):
         url = f"http://127.0.0.1:{instant.port}"
         return {"comfyui_url": url, "data_dir": str(tmp_path / "data"), "keep_runs": {"number": 1}}
 
@@ -57,7 +51,7 @@ class TestOfRuns:
         """Return a context in which the store has no table of runs."""
 
         @contextlib.asynccontextmanager
-        async def without() -> AsyncIterator[None]:
+        async def without():
             store = extension.services.database
             await store.write(lambda c: c.execute("ALTER TABLE runs RENAME TO away").fetchall())
             try:
@@ -67,7 +61,7 @@ class TestOfRuns:
 
         return without
 
-    async def post(self, api, **fields: Any) -> str:
+    async def post(self, api, **fields):
         body = {"workflow_api": chain(), "wait": False, **fields}
         code, reply = await api.post("run", body)
         assert code == 200, reply
@@ -135,7 +129,7 @@ class TestOfRuns:
         await until_async(lambda: taken(name))
 
 
-def taken(lock: Path) -> bool:
+def taken(lock):
     """Return whether a server has locked the file of a session."""
     session = Session(lock.parent)
     session.close()
@@ -143,35 +137,31 @@ def taken(lock: Path) -> bool:
 
 
 async def test_a_connection_goes_on_after_an_error_of_its_listener(caplog):
-    sockets: list[web.WebSocketResponse] = []
+    sockets = []
 
-    async def accept(request: web.Request) -> web.WebSocketResponse:
+    async def accept(request):
         sockets.append(web.WebSocketResponse())
         await sockets[-1].prepare(request)
         await sockets[-1].receive()
         return sockets[-1]
 
-    async def remaining(request: web.Request) -> web.Response:
+    async def remaining(request):
         return web.json_response({"exec_info": {"queue_remaining": 0}})
 
     app = web.Application()
     app.router.add_get("/ws", accept)
     app.router.add_get("/prompt", remaining)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    lost: list[int] = []
+    lost = []
 
-    def lose() -> None:
+    def lose():
         lost.append(1)
         raise RuntimeError("the listener is broken")
 
-    client = ComfyUIClient(f"http://127.0.0.1:{runner.addresses[0][1]}", timeout=10)
-    connection = Connection(
-        client, "me", on_event=lambda _: None, on_connect=lambda: None, on_disconnect=lose
-    )
-    try:
+    async with serving(app) as url:
+        client = ComfyUIClient(url, timeout=10)
+        connection = Connection(
+            client, "me", on_event=lambda _: None, on_connect=lambda: None, on_disconnect=lose
+        )
         connection.start()
         for _ in range(3):
             assert await connection.wait_connected(30)
@@ -179,10 +169,8 @@ async def test_a_connection_goes_on_after_an_error_of_its_listener(caplog):
             await sockets[-1].close()
             await until_async(lambda: len(sockets) == len(lost))
         assert await connection.wait_connected(30)
-    finally:
         await connection.close()
         await client.close()
-        await runner.cleanup()
     assert len(lost) == 4, "closing it disconnects it"
     assert "the listener is broken" in caplog.text
 
@@ -221,7 +209,7 @@ async def test_one_wrong_statement_does_not_delay_the_others(tmp_path):
 
 class TestFullDisk:
     @pytest.fixture
-    def extension_config(self, installed_comfyui, tmp_path) -> dict[str, Any]:
+    def extension_config(self, installed_comfyui, tmp_path):
         path, python = installed_comfyui
         (tmp_path / "base" / "custom_nodes").mkdir(parents=True)
         return {

@@ -1,11 +1,8 @@
 """Completions in real kernels, and errors without the frames of this package."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil
-from typing import TYPE_CHECKING, Any
 
 import pytest
 from jupyter_client.manager import start_new_kernel
@@ -16,13 +13,6 @@ from comfydeploy_jupyter.magics import completions, opened
 from tests.client.conftest import small_server
 from tests.helpers.processes import REPOSITORY
 from tests.helpers.selection import few
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from jupyter_client.blocking import BlockingKernelClient
-
-    from tests.client.small_server import Reply, Request
 
 pytestmark = pytest.mark.slow
 
@@ -37,14 +27,11 @@ wf = comfy.load("sunset.json")
 node = wf["Sky"]
 other = {"x": {}}
 """
-COMMANDS = ("status", "run", "panel", "runs", "back", "help")
 SKY = ["batch_size", "class_type", "color", "height", "id", "inputs", "title", "width"]
 
 
 @pytest.fixture(scope="module", params=few([True, False]))
-def kernel(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[BlockingKernelClient]:
+def kernel(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("notebooks")
     shutil.copy(REPOSITORY / "notebooks" / "sunset.json", folder)
     shutil.copy(REPOSITORY / "notebooks" / "sunset.json", folder / "my flow.json")
@@ -59,11 +46,11 @@ def kernel(
     manager.shutdown_kernel(now=True)
 
 
-def errors_of(client: BlockingKernelClient, code: str) -> list[str]:
+def errors_of(client, code):
     """Run a cell; return the lines of its error as they are shown, without colours."""
-    found: list[str] = []
+    found = []
 
-    def take(message: dict[str, Any]) -> None:
+    def take(message):
         if message["msg_type"] == "error":
             found.extend("\n".join(message["content"]["traceback"]).split("\n"))
 
@@ -71,7 +58,7 @@ def errors_of(client: BlockingKernelClient, code: str) -> list[str]:
     return [re.sub(r"\x1b\[[\d;]*m", "", line) for line in found]
 
 
-def complete(client: BlockingKernelClient, code: str) -> list[str]:
+def complete(client, code):
     """Return the code with each of the completions at its end, or at the ``|`` in it."""
     before, _, after = code.partition("|")
     message_id = client.complete(before + after, len(before))
@@ -106,7 +93,10 @@ def complete(client: BlockingKernelClient, code: str) -> list[str]:
         ('comfy.sweep(wf, {"Caption.v', ['comfy.sweep(wf, {"Caption.value']),
         (
             "%comfy ",
-            [f"%comfy {name}" for name in ("status", "run", "panel", "runs", "back", "help")],
+            [
+                f"%comfy {name}"
+                for name in ("status", "run", "panel", "runs", "batch", "back", "help")
+            ],
         ),
         ("%comfy ru", ["%comfy run", "%comfy runs"]),
         ("%comfy run s", ["%comfy run sub/", "%comfy run sunset.json"]),
@@ -115,6 +105,12 @@ def complete(client: BlockingKernelClient, code: str) -> list[str]:
         ("%comfy run sunset.json Wi", ["%comfy run sunset.json Width.value="]),
         ('%comfy run "my flow.json" Blur', ['%comfy run "my flow.json" "Blur of the water.value=']),
         ("%comfy run sunset.json see", ["%comfy run sunset.json seed="]),
+        ("%comfy batch re", ["%comfy batch resume", "%comfy batch retry"]),
+        ("%comfy batch submit s", ["%comfy batch submit sub/", "%comfy batch submit sunset.json"]),
+        (
+            "%comfy batch submit sunset.json Wi",
+            [f"%comfy batch submit sunset.json Width.value{end}" for end in ("=", "*=")],
+        ),
     ],
 )
 def test_names_are_completed(kernel, code, completed):
@@ -174,7 +170,7 @@ def test_workflows_of_the_editor_and_stored_ones_are_completed(small_server, tmp
     ui = {"nodes": [{"id": 1, "type": "PrimitiveInt"}], "links": []}
     (tmp_path / "ui.json").write_text(json.dumps(ui))
 
-    def answer(request: Request, reply: Reply) -> None:
+    def answer(request, reply):
         assert request.body in (None, {}, b"", {"workflow": ui, "to": "api"})
         reply.json({"workflow_api": graph, "warnings": ["not exact"]})
 

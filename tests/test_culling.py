@@ -1,9 +1,6 @@
 """Jupyter's own culling of idle kernels and terminals goes on while this package works."""
 
-from __future__ import annotations
-
 import time
-from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
@@ -11,20 +8,12 @@ import requests
 from tests.helpers.jupyter import chain
 from tests.helpers.waiting import until
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from tests.helpers.comfyui import ComfyUIServer
-    from tests.helpers.jupyter import JupyterProcess
-
 CULL_AFTER = 2  # s without activity of the kernel or the terminal
 WORK = 60.0  # s; the run is cancelled sooner
 
 
 @pytest.fixture
-def server(
-    start_jupyter: Callable[..., JupyterProcess], comfyui: ComfyUIServer, tmp_path: Any
-) -> JupyterProcess:
+def server(start_jupyter, comfyui, tmp_path):
     """A Jupyter server that culls soon."""
     return start_jupyter(
         ServerApp={
@@ -40,12 +29,12 @@ def test_a_run_keeps_the_server_active_and_no_kernel_or_terminal(server):
     session = requests.Session()
     session.headers["Authorization"] = f"token {server.token}"
 
-    def get(route: str) -> Any:
+    def get(route):
         answer = session.get(f"{server.url}{route}", params={"no_track_activity": 1}, timeout=30)
         assert answer.status_code == 200, answer.text
         return answer.json()
 
-    def post(route: str, body: dict[str, Any]) -> Any:
+    def post(route, body):
         answer = session.post(f"{server.url}{route}", json=body, timeout=30)
         assert answer.status_code in (200, 201), answer.text
         return answer.json()

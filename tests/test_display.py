@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import re
 import time
 
@@ -26,7 +24,7 @@ GRAPH = {
 }
 
 
-def started(step: int = 3, steps: int = 20) -> RunProgress:
+def started(step=3, steps=20):
     progress = RunProgress(Source(GRAPH))
     progress.feed(Event("execution_start", {}))
     progress.feed(Event("executing", {"node": "3"}))
@@ -36,19 +34,19 @@ def started(step: int = 3, steps: int = 20) -> RunProgress:
 
 
 class Recorder:
-    def __init__(self) -> None:
-        self.shown: list[int] = []
-        self.ended: str | None = None
+    def __init__(self):
+        self.shown = []
+        self.ended = None
 
-    def show(self, progress: RunProgress) -> None:
+    def show(self, progress):
         self.shown.append(progress.step)
 
-    def end(self, progress: RunProgress) -> None:
+    def end(self, progress):
         self.ended = progress.status
 
 
 class Broken(Recorder):
-    def show(self, progress: RunProgress) -> None:
+    def show(self, progress):
         raise RuntimeError("the page is gone")
 
 
@@ -95,7 +93,7 @@ def test_the_elapsed_time_is_shown_while_a_node_sends_no_events():
 
 
 def test_a_view_that_fails_does_not_affect_the_run():
-    errors: list[Exception] = []
+    errors = []
     progress, view = started(), Broken()
     with Live(progress, view, on_error=errors.append):
         time.sleep(0.3)

@@ -1,12 +1,9 @@
 """The examples in the documents run, and every public name is in the documents."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil
 import subprocess
-from typing import TYPE_CHECKING
 
 import nbformat
 import pytest
@@ -17,35 +14,31 @@ from comfydeploy_jupyter.extension import ComfyDeploy
 from tests.helpers.processes import REPOSITORY
 from tests.helpers.selection import few
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-
 DOCS = REPOSITORY / "docs"
 PAGES = [REPOSITORY / "README.md", *sorted(DOCS.rglob("*.md"))]
 CONFIGURATION = DOCS / "configuration.md"
-# Its examples need GPUs and clusters; tests/clusters runs such calls.
-CLUSTERS = (DOCS / "pools.md", DOCS / "clusters.md")
+# Their examples need GPUs and clusters, or a server of tools; other tests run such calls.
+ELSEWHERE = (DOCS / "pools.md", DOCS / "clusters.md", DOCS / "agents.md")
 BLOCK = re.compile(r"^```(?P<language>\w+)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
-def relative_name(page: Path) -> str:
+def relative_name(page):
     return page.relative_to(REPOSITORY).as_posix()
 
 
-def blocks(page: Path, language: str) -> list[str]:
+def blocks(page, language):
     found = BLOCK.finditer(page.read_text())
     return [block["code"] for block in found if block["language"] == language]
 
 
-def pages_with(language: str) -> list[Path]:
+def pages_with(language):
     return [
-        page for page in PAGES if page not in (CONFIGURATION, *CLUSTERS) and blocks(page, language)
+        page for page in PAGES if page not in (CONFIGURATION, *ELSEWHERE) and blocks(page, language)
     ]
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path):
     """A folder with what the examples use."""
     return shutil.copytree(REPOSITORY / "notebooks", tmp_path / "work")
 

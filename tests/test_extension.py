@@ -1,7 +1,5 @@
 """The extension in Jupyter: its settings and their documentation."""
 
-from __future__ import annotations
-
 import logging
 
 import pytest
@@ -58,7 +56,6 @@ def test_lines_that_no_handler_of_jupyters_log_writes_are_not_made():
     log.addHandler(handlers[0])
     assert _written_from(log) == logging.WARNING
     log.propagate = True
-    assert log.parent is not None
     log.parent.addHandler(handlers[1])
     handlers[1].setLevel(logging.INFO)
     assert _written_from(log) <= logging.INFO

@@ -1,29 +1,23 @@
 """The rules for imports and names, and each exception to a rule has a reason."""
 
-from __future__ import annotations
-
 import ast
 import re
 from graphlib import TopologicalSorter
-from typing import TYPE_CHECKING
 
 from tests.helpers.processes import REPOSITORY
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 PACKAGE = REPOSITORY / "comfydeploy_jupyter"
 _EXCEPTION = re.compile(r"#\s*(?:noqa: [A-Z0-9, ]+|type: ignore\[[\w, -]+\])")
 
 
-def python_files(*folders: str) -> list[Path]:
+def python_files(*folders):
     return [path for folder in folders for path in sorted((REPOSITORY / folder).rglob("*.py"))]
 
 
 def test_each_package_has_its_import_rules():
     text = (REPOSITORY / "pyproject.toml").read_text()
     layers = text.split("[[tool.importlinter.contracts]]")[1]
-    kernel_side = {"client", "display", "magics", "mcp_tools", "widgets"}
+    kernel_side = {"cli", "client", "display", "magics", "mcp_tools", "widgets"}
     entrances = {"__init__", "__main__", "_version", "launcher"}
     names = {path.stem for path in PACKAGE.iterdir() if (path / "__init__.py").is_file()}
     names |= {path.stem for path in PACKAGE.glob("*.py")} - entrances

@@ -1,13 +1,10 @@
 """JupyterHub's idle culler ends an unused server, and none that works."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
@@ -15,11 +12,6 @@ import requests
 from comfydeploy_jupyter import connect
 from tests.helpers.jupyter import chain
 from tests.helpers.waiting import until
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from tests.helpers.jupyterhub import JupyterHubProcess
 
 CULL_AFTER = 12  # s without activity; more than the start of a server takes on a busy machine
 WORK = 24.0  # s that each work takes
@@ -34,7 +26,7 @@ STATUS_ROUTES = (
 class Server:
     """A user's server, requested directly: the proxy would count each request as activity."""
 
-    def __init__(self, hub: JupyterHubProcess, user: str) -> None:
+    def __init__(self, hub, user):
         with STARTING:
             hub.start_servers(user)
         self.hub = hub
@@ -44,24 +36,24 @@ class Server:
         self.session = requests.Session()
         self.session.headers["Authorization"] = f"token {self.token}"
 
-    def is_up(self) -> bool:
+    def is_up(self):
         return self.hub.server(self.user) is not None
 
-    def get(self, route: str) -> requests.Response:
+    def get(self, route):
         return self.session.get(f"{self.url}comfyui-deploy/{route}", timeout=30)
 
-    def post(self, route: str, **kwargs: Any) -> dict[str, Any]:
+    def post(self, route, **kwargs):
         answer = self.session.post(f"{self.url}comfyui-deploy/{route}", timeout=60, **kwargs)
         assert answer.status_code == 200, answer.text
         return dict(answer.json())
 
 
-def graph(seconds: float) -> dict[str, Any]:
+def graph(seconds):
     return chain(("TestSleep", {"seconds": seconds}))
 
 
 @pytest.fixture(scope="module")
-def hub(start_jupyterhub, comfyui) -> JupyterHubProcess:
+def hub(start_jupyterhub, comfyui):
     """A hub that ends unused servers soon; tests use it one after the other."""
     return start_jupyterhub(
         users=("runs", "downloads", "uploads", "sweeps", "watches"),
@@ -70,13 +62,13 @@ def hub(start_jupyterhub, comfyui) -> JupyterHubProcess:
     )
 
 
-def run(server: Server, _: Any) -> None:
+def run(server, _):
     """Start a run for which no client waits; its end is not requested."""
     server.post("run", json={"workflow_api": graph(WORK), "wait": False})
     time.sleep(WORK)
 
 
-def download(server: Server, service: Any) -> None:
+def download(server, service):
     name = "slow.safetensors"
     service.files[name] = bytes(16 * 65536)
     service.store_delay = WORK / 16
@@ -85,10 +77,10 @@ def download(server: Server, service: Any) -> None:
     time.sleep(WORK)
 
 
-def upload(server: Server, _: Any) -> None:
+def upload(server, _):
     """An upload over a slow line: no request ends meanwhile."""
 
-    def body() -> Iterator[bytes]:
+    def body():
         yield b'--x\r\nContent-Disposition: form-data; name="file"; filename="slow.bin"\r\n\r\n'
         for _ in range(int(WORK)):
             time.sleep(1)
@@ -99,11 +91,11 @@ def upload(server: Server, _: Any) -> None:
     server.post("upload-file", data=body(), headers=kind)
 
 
-def sweep(server: Server, _: Any) -> None:
+def sweep(server, _):
     """A sweep whose display holds it up before its runs and after them."""
 
     @contextlib.contextmanager
-    def display(_progress: object) -> Iterator[None]:
+    def display(_progress):
         time.sleep(CULL_AFTER + 4)
         yield
         time.sleep(CULL_AFTER + 4)
@@ -118,14 +110,14 @@ def sweep(server: Server, _: Any) -> None:
 @pytest.mark.thorough
 @pytest.mark.timeout(300)
 def test_a_server_is_not_culled_while_runs_go_on_and_is_culled_afterwards(hub, bare_service):
-    works: dict[str, Callable[[Server, Any], None]] = {
+    works = {
         "runs": run,
         "downloads": download,
         "uploads": upload,
         "sweeps": sweep,
     }
 
-    def work(user: str) -> None:
+    def work(user):
         server = Server(hub, user)
         works[user](server, bare_service)
         assert server.is_up(), f"the server of {user!r} was ended while it worked"

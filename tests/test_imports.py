@@ -1,7 +1,5 @@
 """Importing the package loads no large module that is not used yet."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
@@ -14,7 +12,7 @@ HEAVY = {"pydantic", "aiohttp", "PIL", "ipywidgets", "IPython", "requests", "num
 SERVER = {"tornado", "jupyter_server", "traitlets", "sqlite3"}
 
 
-def imported(statement: str) -> set[str]:
+def imported(statement):
     """Return the top-level modules that a fresh interpreter has after a statement."""
     # measuring coverage would import more
     env = {name: value for name, value in os.environ.items() if not name.startswith("COV")}

@@ -1,10 +1,7 @@
 """Runs and machines in Jupyter's event system, read from ``/api/events/subscribe``."""
 
-from __future__ import annotations
-
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
@@ -18,19 +15,12 @@ from comfydeploy_jupyter.extension import EVENT_SCHEMAS, EVENTS
 from tests.helpers.comfyui_proxies import FaultyComfyUI
 from tests.helpers.jupyter import chain
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
-    from tests.helpers.jupyter import JupyterProcess
-
-
-def events_during(
-    server: JupyterProcess, work: Callable[[], Any], done: Callable[[list[Any]], bool]
-) -> list[dict[str, Any]]:
+def events_during(server, work, done):
     """Return the events of this package that a subscriber gets while some work is done."""
 
-    async def follow() -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = []
+    async def follow():
+        found = []
         headers = {"Authorization": f"token {server.token}"}
         url = URL(f"{server.url}api/events/subscribe", encoded=True)
         async with (
@@ -49,7 +39,7 @@ def events_during(
     return asyncio.run(follow())
 
 
-def of(name: str, events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def of(name, events):
     """Return the events with a schema."""
     return [event for event in events if event["schema_id"] == EVENTS[name]]
 
@@ -65,13 +55,13 @@ def test_runs_that_start_and_end(jupyter):
     comfy = Comfy(jupyter.url, jupyter.token)
     ids = []
 
-    def work() -> None:
+    def work():
         ids.append(comfy.run(chain(("TestSleep", {"seconds": 0.1}))).prompt_id)
         with pytest.raises(RunFailedError) as failed:
             comfy.run(chain(("TestFail", {"message": "the message of a node"})))
         ids.append(failed.value.result.prompt_id)
 
-    def done(found: list[Any]) -> bool:
+    def done(found):
         return sum(event.get("action") == "ended" for event in found) == 2
 
     events = of("run", events_during(jupyter, work, done))
@@ -92,11 +82,11 @@ def test_machines_that_connect_and_disconnect(jupyter, comfyui):
     proxy = FaultyComfyUI(comfyui.url)
     proxy.start()
 
-    def work() -> None:
+    def work():
         comfy.machines.create("comes and goes", comfyui_url=proxy.url)
         proxy.drop_sockets()
 
-    def done(found: list[Any]) -> bool:
+    def done(found):
         return len([e for e in of("machine", found) if e["machine"] != "local"]) >= 3
 
     try:

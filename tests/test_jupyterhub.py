@@ -1,7 +1,5 @@
 """A real JupyterHub: each user has a server with the routes, at a separate address."""
 
-from __future__ import annotations
-
 import requests
 
 from tests.helpers.fake_comfydeploy import KEY

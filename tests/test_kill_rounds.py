@@ -1,14 +1,12 @@
 """A few rounds of `tests.helpers.kill_rounds`, with each kind of kill at least once."""
 
-from __future__ import annotations
-
 import secrets
 from random import Random
 
 import pytest
 
 from tests.helpers.kill_rounds import BrokenInvariantError, World, interrupted_migration
-from tests.helpers.pool_kill_rounds import CLUSTER_VICTIMS, ClusterWorld, PoolWorld
+from tests.helpers.pool_kill_rounds import CLUSTER_VICTIMS, BatchWorld, ClusterWorld, PoolWorld
 from tests.helpers.selection import few
 
 ROUNDS = few(("both", *("jupyter",) * 2, "comfyui"))
@@ -16,13 +14,11 @@ POOL_ROUNDS = ("first", "jupyter", "second", "first and jupyter", "both", "all")
 
 
 @pytest.fixture
-def seed() -> int:
+def seed():
     return secrets.randbits(32)
 
 
-def run_rounds(
-    world: World | PoolWorld | ClusterWorld, victims: tuple[str, ...], seed: int
-) -> None:
+def run_rounds(world, victims, seed):
     """Run a round for each victim; fail with the seed if an invariant is violated."""
     random = Random(seed)
     try:
@@ -47,6 +43,13 @@ def test_kills_at_random_times_leave_a_consistent_state(tmp_path, bare_service, 
 @pytest.mark.usefixtures("installed_comfyui")
 def test_kills_in_a_pool_lose_no_run_and_execute_none_twice(tmp_path, seed):
     run_rounds(PoolWorld(tmp_path), POOL_ROUNDS, seed)
+
+
+@pytest.mark.thorough
+@pytest.mark.timeout(800)
+@pytest.mark.usefixtures("installed_comfyui")
+def test_kills_in_a_pool_lose_no_point_of_a_batch_and_execute_none_twice(tmp_path, seed):
+    run_rounds(BatchWorld(tmp_path), POOL_ROUNDS, seed)
 
 
 @pytest.mark.thorough

@@ -3,8 +3,6 @@
 `benchmarks.load` does the same for minutes and measures it.
 """
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections import Counter

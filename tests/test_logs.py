@@ -1,7 +1,5 @@
 """Jupyter's log as JSON: one object in each line, for any message."""
 
-from __future__ import annotations
-
 import json
 import logging
 import logging.config

@@ -1,35 +1,27 @@
 """``%comfy`` in an IPython shell, with a real Jupyter server and a real ComfyUI."""
 
-from __future__ import annotations
-
 import json
 import re
 import time
 import uuid
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
 
 import nbformat
 import pytest
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 from nbclient import NotebookClient
+from PIL import Image
 
 from comfydeploy_jupyter import load_ipython_extension
 from comfydeploy_jupyter.client import Comfy, Result
 from comfydeploy_jupyter.errors import NotFoundError
-from comfydeploy_jupyter.magics import HELP, parse_pair, runs_page
+from comfydeploy_jupyter.magics import HELP, parse_pair, parse_values, runs_page
 from comfydeploy_jupyter.widgets import ComfyDeployPanel
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from tests.helpers.jupyter import JupyterProcess
 
 
 @pytest.fixture
-def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[InteractiveShell]:
+def shell(tmp_path, monkeypatch):
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     monkeypatch.chdir(tmp_path)
     shell = InteractiveShell()
@@ -40,10 +32,10 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Interacti
 
 
 @pytest.fixture
-def comfy(shell: InteractiveShell, jupyter: JupyterProcess, tmp_path: Path) -> Any:
+def comfy(shell, jupyter, tmp_path):
     """``%comfy``, as a function of its line, with two workflows in the folder."""
     shell.user_ns["comfy"] = Comfy(jupyter.url, jupyter.token)
-    graph: dict[str, Any] = {
+    graph = {
         "1": {"class_type": "TestSeed", "inputs": {"seed": 1, "token": uuid.uuid4().hex}},
         "2": {"class_type": "TestText", "inputs": {"text": "hello"}},
     }
@@ -92,6 +84,83 @@ def test_status_and_runs(comfy, shell):
     for unknown in ("0" * 8, short[:7]):
         with pytest.raises(NotFoundError):
             shell.user_ns["comfy"].get(unknown)
+
+
+def test_a_batch_of_several_values(comfy, tmp_path):
+    (tmp_path / "words.txt").write_text("a cat\n\n7\n")
+    batch = comfy("batch submit 'my flow.json' seed*=3..1 text*=words.txt token=x")
+    assert [point.values for point in batch] == [
+        {"seed": seed, "text": text} for seed in (3, 2, 1) for text in ("a cat", 7)
+    ]
+    assert comfy(f"batch wait {batch.id[:8]}").status == "done"
+    texts = [sorted(point.result.texts) for point in batch]
+    assert texts == [sorted([str(seed), t]) for seed in (3, 2, 1) for t in ("a cat", "7")]
+    lines = repr(comfy(f"batch status {batch.id}")).splitlines()
+    assert any(re.fullmatch(r" +points +6: 6 success", line) for line in lines), lines
+    head, line = repr(comfy("batch list 1")).splitlines()
+    assert head.split() == ["id", "state", "started", "points", "title"]
+    assert line.split()[:2] == [batch.id[:8], "done"]
+    assert line.endswith("6: 6 success  my flow")
+    assert batch.id in comfy("batch")._repr_html_()
+    single = comfy("batch submit 'my flow.json' seed*=[4] text=once")
+    assert sorted(single.wait(60)[0].result.texts) == ["4", "once"]
+
+
+def test_values_of_a_batch(tmp_path):
+    many, data = [*range(3000)], tmp_path / "data"
+    assert parse_values(f"seed*={json.dumps(many)}") == ("seed", many)
+    data.write_bytes(b"\xff\x00")
+    for text in (
+        "",
+        "x" * 5000,
+        "[1,",
+        "7",
+        "[NaN]",
+        "~nobody_is_called_so/a",
+        str(data),
+        "[" * 9999,
+    ):
+        with pytest.raises(UsageError, match=r"is not key\*=values"):
+            parse_values(f"seed*={text}")
+
+
+def test_a_batch_of_pictures_and_of_whole_graphs(comfy, shell, tmp_path):
+    loading = {
+        "1": {"class_type": "LoadImage", "inputs": {"image": "none.png"}},
+        "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
+    }
+    (tmp_path / "load.json").write_text(json.dumps(loading))
+    (tmp_path / "shots").mkdir()
+    for number in (1, 2):
+        Image.new("RGB", (8 * number, 8)).save(tmp_path / "shots" / f"{number}.png")
+    batch = comfy("batch submit load.json image*=shots").wait(60)
+    assert [point.result.images[0].width for point in batch] == [8, 16]
+    graphs = [{"1": {"class_type": "TestText", "inputs": {"text": text}}} for text in "xy"]
+    (tmp_path / "graphs.json").write_text(json.dumps(graphs))
+    batch = comfy("batch submit graphs.json").wait(60)
+    assert [point.result.texts for point in batch] == [["x"], ["y"]]
+    request = {"workflow_api": graphs[0], "points": [{"text": "z"}], "title": "Whole"}
+    (tmp_path / "request.json").write_text(json.dumps(request))
+    batch = comfy("batch submit request.json").wait(60)
+    assert (batch.title, batch[0].result.texts) == ("Whole", ["z"])
+
+
+def test_a_batch_is_paused_resumed_cancelled_and_retried(comfy, tmp_path):
+    nap = {"1": {"class_type": "TestSleep", "inputs": {"seconds": 30, "token": uuid.uuid4().hex}}}
+    nap["2"] = {"class_type": "TestText", "inputs": {"text": "", "anything": ["1", 0]}}
+    (tmp_path / "nap.json").write_text(json.dumps(nap))
+    batch = comfy('batch submit nap.json text*=\'["a", "b", "c"]\'')
+    for command, state in (("pause", "paused"), ("resume", "running"), ("cancel", "cancelled")):
+        lines = repr(comfy(f"batch {command} {batch.id[:8]}")).splitlines()
+        assert any(re.fullmatch(rf".* state +{state}", line) for line in lines), lines
+    assert batch.wait(60).counts == {"total": 3, "cancelled": 3}
+    failing = comfy("batch submit fails.json seed*=1..2").wait(60)
+    assert failing.counts["failed"] == 2
+    before = {point.prompt_id for point in failing}
+    assert "state" in repr(comfy(f"batch retry {failing.id}"))
+    again = comfy(f"batch wait {failing.id}")
+    assert again.counts["failed"] == 2
+    assert not {point.prompt_id for point in again} & before
 
 
 def test_names_in_a_table_of_runs_are_escaped():
@@ -144,6 +213,20 @@ def test_panel_and_help(comfy):
         ("back", "was not started by this server"),
         ("back local now", "there is no argument 'now'"),
         ("status now", "there is no argument 'now'"),
+        ("batch now", "there is no command 'now'"),
+        ("batch list x", "must be a number, not 'x'"),
+        ("batch submit", "the file is missing"),
+        ("batch submit 'my flow.json' seed=3", "no input has several values"),
+        ("batch submit 'my flow.json' seed*=x", "'seed*=x' is not key*=values"),
+        ("batch submit 'my flow.json' seed*={}", "'seed*={}' is not key*=values"),
+        ("batch submit 'my flow.json' seed*=0..100000", "more than 100000 values"),
+        ("batch submit 'my flow.json' seed*=1..2..0", "more than 100000 values"),
+        ("batch submit 'my flow.json' seed*=[]", "points.seed: is empty"),
+        ("batch submit 'my flow.json' sed*=[1]", "did you mean seed?"),
+        ("batch submit nowhere.json seed*=[1]", "nowhere.json: No such file"),
+        ("batch status", "the id is missing"),
+        ("batch cancel 00000000", "There is no batch '00000000'"),
+        ("batch wait a b", "there is no argument 'b'"),
     ],
 )
 def test_errors_are_reported(comfy, line, message):

@@ -1,14 +1,12 @@
 """The tools for agents, served by the real jupyter-server-mcp and used by a real MCP client."""
 
-from __future__ import annotations
-
+import ast
 import asyncio
 import base64
 import io
 import json
 import time
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
 
 import pytest
 from PIL import Image
@@ -16,13 +14,8 @@ from PIL import Image
 from comfydeploy_jupyter.client import connect
 from comfydeploy_jupyter.mcp_tools import MAX_ITEMS, MAX_TEXT, READING, WRITING
 from tests.helpers.jupyter import LAB
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-
-    from fastmcp import Client
-
-    from tests.helpers.jupyter import JupyterProcess
+from tests.helpers.processes import REPOSITORY
+from tests.test_docs import DOCS, blocks
 
 PICTURE = {
     "1": {
@@ -38,7 +31,7 @@ SLEEP = {
 }
 
 
-def start(start_jupyter: Any, comfyui: Any, data_dir: Any, **settings: Any) -> JupyterProcess:
+def start(start_jupyter, comfyui, data_dir, **settings):
     return start_jupyter(
         ComfyDeploy={
             "comfyui_url": comfyui.url,
@@ -58,13 +51,13 @@ def start(start_jupyter: Any, comfyui: Any, data_dir: Any, **settings: Any) -> J
 
 
 @pytest.fixture(scope="module")
-def writable(start_jupyter, comfyui, tmp_path_factory) -> JupyterProcess:
+def writable(start_jupyter, comfyui, tmp_path_factory):
     """A Jupyter server that gives agents all permissions."""
     return start(start_jupyter, comfyui, tmp_path_factory.mktemp("data"), mcp_write=True)
 
 
 @asynccontextmanager
-async def agent(jupyter: JupyterProcess) -> AsyncIterator[Client]:
+async def agent(jupyter):
     deadline = time.monotonic() + 60
     while not (files := list(jupyter.runtime_dir.glob("jpserver-mcp-*.json"))):
         assert time.monotonic() < deadline, "jupyter-server-mcp did not start"
@@ -75,14 +68,14 @@ async def agent(jupyter: JupyterProcess) -> AsyncIterator[Client]:
         yield client
 
 
-def tool_error(match: str | None = None) -> Any:
+def tool_error(match=None):
     """Expect an error of a tool."""
     from fastmcp.exceptions import ToolError
 
     return pytest.raises(ToolError, match=match)
 
 
-async def use(client: Client, tool: str, **arguments: Any) -> Any:
+async def use(client, tool, **arguments):
     return (await client.call_tool(tool, arguments)).data
 
 
@@ -153,6 +146,87 @@ async def test_an_agent_chains_workflows(writable, kept):
         assert (reply["status"], reply["texts"]) == ("success", ["x"])
 
 
+async def test_an_agent_runs_a_batch(writable, kept):
+    async with agent(writable) as client:
+        sizes = {"Canvas.width": {"$vary": [32, 48, 64]}, "Canvas.height": {"$vary": [16, 24]}}
+        batch = await use(
+            client,
+            "comfyui_submit_batch",
+            workflow_id=kept,
+            inputs={**sizes, "filename_prefix": "agent"},
+            title="Sizes",
+            labels={"by": "agent"},
+        )
+        assert batch["total"] == 6
+        batch_id = batch["batch_id"]
+        ended = await use(client, "comfyui_wait_for_batch", batch_id=batch_id)
+        assert (ended["state"], ended["counts"]) == ("done", {"success": 6})
+        assert (ended["title"], ended["labels"]) == ("Sizes", {"by": "agent"})
+        assert await use(client, "comfyui_get_batch_status", batch_id=batch_id) == ended
+        listed = await use(client, "comfyui_list_batches", state="done", limit=1)
+        assert listed == [ended]
+        output = {"batch_id": batch_id, "status": "success"}
+        first = await use(client, "comfyui_get_batch_output", **output, limit=4)
+        assert (first["total"], first["next_offset"]) == (6, 4)
+        rest = await use(client, "comfyui_get_batch_output", **output, offset=4)
+        assert "next_offset" not in rest
+        points = [*first["points"], *rest["points"]]
+        assert [each["values"]["Canvas.width"] for each in points] == [32, 32, 48, 48, 64, 64]
+        assert all(each["files"][0].startswith("agent") for each in points)
+        view = {"run_id": points[-1]["run_id"]}
+        [seen] = (await client.call_tool("comfyui_view_picture", view)).content
+        assert Image.open(io.BytesIO(base64.b64decode(seen.data))).size == (64, 24)
+
+
+async def test_the_example_of_the_documents(writable):
+    (code,) = blocks(DOCS / "agents.md", "python")
+    sunset = REPOSITORY / "notebooks" / "sunset.json"
+    connect(writable.url, writable.token).workflows.save(sunset, "Sunset")
+    async with agent(writable) as client:
+        url = client.transport.url
+    compiled = compile(
+        code.replace("http://localhost:3001/mcp", url),
+        "agents.md",
+        "exec",
+        flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT,
+    )
+    names = {}
+    await eval(compiled, names)
+    assert names["ended"].data["counts"] == {"success": 4}
+    assert all(point["files"] for point in names["output"].data["points"])
+
+
+async def test_an_agent_gets_little_of_a_large_batch_and_cancels_it(writable, kept):
+    graphs = [one_node("TestFail", message=f"{number} " + "é" * 5000) for number in range(7)]
+    texts = [one_node("TestText", text="x" * 4000, token=str(number)) for number in range(60)]
+    nap = {"1": SLEEP["1"], "2": {**SLEEP["2"], "inputs": {**SLEEP["2"]["inputs"], "text": "z"}}}
+    async with agent(writable) as client:
+        batch = await use(client, "comfyui_submit_batch", prompts=[*graphs, *texts])
+        batch_id = batch["batch_id"]
+        ended = await use(client, "comfyui_wait_for_batch", batch_id=batch_id)
+        assert ended["counts"] == {"success": 60, "failed": 7}
+        assert [each["point"] for each in ended["errors"]] == [0, 1, 2, 3, 4]
+        assert len(json.dumps(ended, ensure_ascii=False)) < 10_000
+        output = await use(client, "comfyui_get_batch_output", batch_id=batch_id, limit=50)
+        assert len(output["points"]) == 50
+        assert len(json.dumps(output, ensure_ascii=False)) < 100_000
+        with tool_error("limit"):
+            await use(client, "comfyui_get_batch_output", batch_id=batch_id, limit=1000)
+        batch_id = (await use(client, "comfyui_submit_batch", prompts=[SLEEP, nap]))["batch_id"]
+        still = await use(client, "comfyui_wait_for_batch", batch_id=batch_id, seconds=0.5)
+        assert still["state"] == "running"
+        each = {"filename_prefix": {"$each": [{"batch": batch_id, "file": "texts"}]}}
+        over = await use(client, "comfyui_submit_batch", workflow_id=kept, inputs=each)
+        waits = await use(client, "comfyui_get_batch_status", batch_id=over["batch_id"])
+        assert (waits["total"], waits["why"]) == (0, f"Waiting for outputs of {batch_id}")
+        cancelled = await use(client, "comfyui_cancel_batch", batch_id=batch_id)
+        assert cancelled["state"] == "cancelled"
+        ended = await use(client, "comfyui_wait_for_batch", batch_id=batch_id)
+        assert ended["counts"] == {"cancelled": 2}
+        ended = await use(client, "comfyui_wait_for_batch", batch_id=over["batch_id"])
+        assert (ended["state"], ended["total"]) == ("done", 0)
+
+
 async def test_calls_that_wait_for_a_long_run_delay_no_others_and_it_is_cancelled(writable, kept):
     sleep = connect(writable.url, writable.token).workflows.save(SLEEP, "Sleep").id
     async with agent(writable) as client:
@@ -184,7 +258,7 @@ async def test_machine_models_and_memory(writable, kept):
         assert freed["pending"] is False
 
 
-def one_node(class_type: str, **inputs: Any) -> dict[str, Any]:
+def one_node(class_type, **inputs):
     """Return a graph with a node, and one that reads it if it has no outputs of its own."""
     graph = {"1": {"class_type": class_type, "inputs": inputs}}
     if class_type == "TestFail":
@@ -196,7 +270,7 @@ WIDE = {**PICTURE["1"], "inputs": {**PICTURE["1"]["inputs"], "width": 0}}
 OTHER = {"class_type": "PreviewImage", "inputs": {"images": ["3", 0]}}
 SMALL = {"width": 8, "height": 8, "batch_size": MAX_ITEMS + 1, "color": 0}
 MANY = {**one_node("EmptyImage", **SMALL), "2": {**OTHER, "inputs": {"images": ["1", 0]}}}
-TOLD: list[tuple[dict[str, Any], Callable[[dict[str, Any]], bool]]] = [
+TOLD = [
     (
         one_node("TestFail", message="first line\nsecond line"),
         lambda it: it["error"].endswith("first line") and it["details"] == "second line",
@@ -260,6 +334,23 @@ WRONG = [
         r"Canvas\.width: must be at least 1, not 0; .*Canvas\.height: must",
     ),
     ("comfyui_free_memory", {"machine": "none"}, "machine"),
+    ("comfyui_submit_batch", {}, "workflow"),
+    ("comfyui_submit_batch", {"inputs": {"1.width": 8}}, "no input with several values"),
+    (
+        "comfyui_submit_batch",
+        {"inputs": {"1.width": {"$vary": [8, 0, 9]}}},
+        r"point 1: inputs\.Canvas\.width: must be at least 1, not 0",
+    ),
+    (
+        "comfyui_submit_batch",
+        {"inputs": {f"1.{name}": {"$vary": [*range(1, 1001)]} for name in ("width", "height")}},
+        "inputs: have 1000000 points",
+    ),
+    ("comfyui_get_batch_status", {"batch_id": "none"}, "none"),
+    ("comfyui_get_batch_output", {"batch_id": "none"}, "none"),
+    ("comfyui_wait_for_batch", {"batch_id": "none"}, "none"),
+    ("comfyui_cancel_batch", {"batch_id": "none"}, "none"),
+    ("comfyui_list_batches", {"state": "sleeping"}, "state"),
 ]
 
 

@@ -1,14 +1,11 @@
 """What works on Windows and macOS, and the errors of what does not."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal
 import subprocess
 import sys
 from hashlib import sha256
-from typing import TYPE_CHECKING
 
 import psutil
 import pytest
@@ -22,9 +19,6 @@ from tests.helpers.jupyter import TOKEN
 from tests.helpers.processes import REPOSITORY
 from tests.helpers.selection import few
 from tests.helpers.waiting import until
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytestmark = pytest.mark.slow  # each test starts Pythons that import everything
 
@@ -59,18 +53,6 @@ GRAPH = {
     "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "x"}},
     "3": {"class_type": "TestText", "inputs": {"text": "", "anything": ["1", 0]}},
 }
-TRY = """
-import os, signal
-from pathlib import Path
-def failure(attempt):
-    try:
-        attempt()
-    except Exception as error:
-        return type(error).__name__
-attempts = [lambda: __import__("fcntl"), lambda: os.geteuid(), lambda: signal.SIGKILL,
-    lambda: open("/proc/self/stat"), lambda: Path("/proc/1/stat").read_text()]
-print(*map(failure, attempts))
-"""
 RECOGNITION = """
 import os, subprocess, sys
 from comfydeploy_jupyter.util.child import _started_at
@@ -91,13 +73,11 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 SERVE = "from jupyter_server.serverapp import main; main()"
 
 
-def disguised(system: str, code: str) -> str:
+def disguised(system, code):
     return f"from tests.helpers.other_systems import as_{system}\nas_{system}()\n{code}"
 
 
-def run(
-    system: str, code: str, *arguments: str, folder: Path, **env: str
-) -> subprocess.CompletedProcess[str]:
+def run(system, code, *arguments, folder, **env):
     return subprocess.run(
         [sys.executable, "-c", disguised(system, code), *arguments],
         cwd=folder,
@@ -209,11 +189,10 @@ def test_on_macos_the_reaper_ends_the_process_group_when_its_owner_ends(tmp_path
         stdout=subprocess.PIPE,
     )
     assert reaper.stdin is not None
-    assert reaper.stdout is not None
     child = int(reaper.stdout.readline())
-    family: list[psutil.Process] = []
+    family = []
 
-    def is_there() -> bool:
+    def is_there():
         family[:] = [one for one in psutil.process_iter() if _group(one.pid) == child]
         return len(family) == 3
 
@@ -224,7 +203,7 @@ def test_on_macos_the_reaper_ends_the_process_group_when_its_owner_ends(tmp_path
     assert not any(one.is_running() and one.status() != "zombie" for one in family)
 
 
-def _group(pid: int) -> int | None:
+def _group(pid):
     try:
         return os.getpgid(pid)
     except ProcessLookupError:

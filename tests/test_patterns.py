@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -30,8 +30,6 @@ else:
     import sre_constants as sre
     import sre_parse as parser
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 pytestmark = pytest.mark.slow
 
@@ -53,18 +51,18 @@ class Pattern:
 class Words(dict[str, Any]):
     """What is put into a pattern at run time counts as a word."""
 
-    def __missing__(self, name: str) -> str:
+    def __missing__(self, name):
         return "word"
 
 
-def value_of(node: ast.expr) -> Any:
+def value_of(node):
     """Return the value of a pattern or of flags; None if it is not in the source."""
     with suppress(Exception):
         return eval(ast.unparse(node), {}, Words(re=re))
     return None
 
 
-def calls_of(tree: ast.AST) -> Iterator[tuple[str, str, ast.Call]]:
+def calls_of(tree):
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             owner = node.func.value
@@ -72,7 +70,7 @@ def calls_of(tree: ast.AST) -> Iterator[tuple[str, str, ast.Call]]:
                 yield owner.id, node.func.attr, node
 
 
-def names_in(tree: ast.AST) -> dict[ast.Call, str]:
+def names_in(tree):
     """Return the names that the results of calls are given."""
     assigned = [node for node in ast.walk(tree) if isinstance(node, (ast.Assign, ast.AnnAssign))]
     return {
@@ -85,14 +83,14 @@ def names_in(tree: ast.AST) -> dict[ast.Call, str]:
     }
 
 
-def every_pattern() -> list[Pattern]:
+def every_pattern():
     trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in PACKAGE.rglob("*.py")}
     calls = {path: [*calls_of(tree)] for path, tree in trees.items()}
-    uses: dict[str, set[str]] = defaultdict(set)
+    uses = defaultdict(set)
     for owner, use, _ in chain.from_iterable(calls.values()):
         if use in USES:
             uses[owner].add(use)
-    found: list[Pattern] = []
+    found = []
     for path, tree in trees.items():
         names = names_in(tree)
         for owner, use, call in calls[path]:
@@ -109,7 +107,7 @@ def every_pattern() -> list[Pattern]:
     return found
 
 
-def sample(items: Any, repeats: int = 1) -> str:
+def sample(items, repeats=1):
     """Return a text that a parsed pattern matches."""
     written = []
     for kind, value in items:
@@ -132,13 +130,13 @@ def sample(items: Any, repeats: int = 1) -> str:
     return "".join(written)
 
 
-def one_of(choices: Any) -> str:
+def one_of(choices):
     """Return a character that a set matches, rather one that other sets match, too."""
     pattern = re.compile(_set_text(choices))
     return next(c for c in map(chr, [97, 48, 32, 10, 45, 46, 95, *range(127)]) if pattern.match(c))
 
 
-def _set_text(choices: Any) -> str:
+def _set_text(choices):
     written = ["["]
     for kind, value in choices:
         if kind is sre.NEGATE:
@@ -162,7 +160,7 @@ CATEGORIES = {
 }
 
 
-def pieces(pattern: Pattern) -> list[str]:
+def pieces(pattern):
     """Return texts to repeat: every beginning, every part and every end of the pattern."""
     parsed = list(parser.parse(pattern.text, pattern.flags))
     inner = [parsed]
@@ -171,14 +169,14 @@ def pieces(pattern: Pattern) -> list[str]:
             inner.append(list(value[-1]))
         elif kind in (sre.MAX_REPEAT, sre.MIN_REPEAT):
             inner.append(list(value[2]))
-    found: dict[str, None] = dict.fromkeys(["a", " ", "\n"])
+    found = dict.fromkeys(["a", " ", "\n"])
     for items in inner:
         for start, end in itertools.combinations(range(len(items) + 1), 2):
             found[sample(items[start:end])] = None
     return [piece for piece in found if piece][:40]
 
 
-def run(pattern: Pattern, text: str) -> None:
+def run(pattern, text):
     compiled = re.compile(pattern.text, pattern.flags)
     if pattern.use == "sub":
         compiled.sub("", text)
@@ -188,7 +186,7 @@ def run(pattern: Pattern, text: str) -> None:
         getattr(compiled, pattern.use)(text)
 
 
-def slow_texts(pattern: Pattern) -> Iterator[tuple[str, str]]:
+def slow_texts(pattern):
     """Yield what makes a pattern slow: how the text begins, and what is repeated then."""
     parsed = list(parser.parse(pattern.text, pattern.flags))
     heads = ["", *dict.fromkeys(sample(parsed[:end]) for end in range(1, len(parsed)))][:6]
@@ -197,7 +195,7 @@ def slow_texts(pattern: Pattern) -> Iterator[tuple[str, str]]:
             yield head, piece
 
 
-def run_repeated(pattern: Pattern, head: str, piece: str, size: int) -> None:
+def run_repeated(pattern, head, piece, size):
     run(pattern, head + piece * (size // len(piece)) + "\0")
 
 

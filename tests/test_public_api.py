@@ -3,8 +3,6 @@
 After a wanted change: ``STORE_PUBLIC_API=1 pytest tests/test_public_api.py``, then read the diff.
 """
 
-from __future__ import annotations
-
 import ast
 import inspect
 import json
@@ -12,7 +10,6 @@ import os
 import sys
 import textwrap
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -26,7 +23,7 @@ MADE_BY_USERS = {"Comfy", "Event", *widgets.__all__}
 """Classes whose constructors are public; all other objects are made by methods."""
 
 
-def attributes_set(kind: type) -> set[str]:
+def attributes_set(kind):
     """Return the public attributes that the methods of a class set."""
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(kind)))
@@ -43,7 +40,7 @@ def attributes_set(kind: type) -> set[str]:
     }
 
 
-def is_written(member: object) -> bool:
+def is_written(member):
     """Return whether a special method is in our code, and does what not every object can do."""
     return (
         inspect.isfunction(member)
@@ -52,8 +49,8 @@ def is_written(member: object) -> bool:
     )
 
 
-def members(kind: type) -> dict[str, str]:
-    found: dict[str, str] = {}
+def members(kind):
+    found = {}
     for base in reversed(kind.__mro__):
         if not base.__module__.startswith("comfydeploy_jupyter."):
             continue
@@ -75,19 +72,19 @@ def members(kind: type) -> dict[str, str]:
     return found
 
 
-def described(thing: object) -> Any:
+def described(thing):
     if inspect.isclass(thing):
         return dict(sorted(members(thing).items()))
     return str(inspect.signature(thing)) if callable(thing) else str(type(thing).__name__)
 
 
-def class_named(name: str) -> type:
+def class_named(name):
     modules = [m for n, m in sys.modules.items() if n.startswith("comfydeploy_jupyter.client")]
     kinds = (vars(module).get(name) for module in modules)
     return next(kind for kind in kinds if inspect.isclass(kind))
 
 
-def public_api() -> dict[str, Any]:
+def public_api():
     names = {
         **{name: getattr(comfydeploy_jupyter, name) for name in comfydeploy_jupyter.__all__},
         **{f"widgets.{n}": getattr(widgets, n) for n in ("Panel", "default_panel")},

@@ -1,12 +1,9 @@
-from __future__ import annotations
-
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
@@ -15,9 +12,6 @@ from comfydeploy_jupyter.util.child import Child
 from comfydeploy_jupyter.util.reaper import reaped_command
 from tests.helpers.processes import alive
 from tests.helpers.waiting import until
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 pytestmark = pytest.mark.slow
 
@@ -42,7 +36,7 @@ time.sleep(1000)
 """
 
 
-def family(mark: str, *, but: int = 0) -> list[int]:
+def family(mark, *, but=0):
     """All processes whose command line has ``mark``, except those of the process group ``but``."""
     marked = [
         each.pid
@@ -52,17 +46,17 @@ def family(mark: str, *, but: int = 0) -> list[int]:
     return [pid for pid in marked if alive(pid) and os.getpgid(pid) != but]
 
 
-def until_ready(log: Path) -> None:
+def until_ready(log):
     """Wait until the child, which has set itself up, printed ``ready``."""
     until(lambda: log.exists() and "ready" in log.read_text())
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+def start(tmp_path):
     """A function that starts a Python script under a reaper, logging to ``tmp_path / log``."""
     reapers = []
 
-    def run(script: str, *arguments: str, **settings: Any) -> subprocess.Popen[bytes]:
+    def run(script, *arguments, **settings):
         settings.setdefault("log", tmp_path / "log")
         reaper = subprocess.Popen(
             reaped_command([sys.executable, "-c", script, *arguments], **settings),
@@ -78,8 +72,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
             reaper.kill()
 
 
-def child_of(reaper: subprocess.Popen[bytes]) -> int:
-    assert reaper.stdout is not None
+def child_of(reaper):
     return int(reaper.stdout.readline())
 
 
@@ -199,7 +192,6 @@ def test_a_killed_owner_ends_the_child_and_its_children(tmp_path, fork):
         start_new_session=True,
     )
     with owner:
-        assert owner.stdout is not None
         reaper, child = map(int, owner.stdout.readline().split())
         until_ready(log)
         assert alive(reaper)

@@ -4,11 +4,8 @@
 lowest versions of dependencies.
 """
 
-from __future__ import annotations
-
 import re
 import sys
-from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
@@ -17,15 +14,11 @@ import comfydeploy_jupyter
 from scripts import release
 from tests.helpers.processes import REPOSITORY
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def built(tmp_path_factory):
     """Wheel and sdist of this tree."""
     return release.build(tmp_path_factory.mktemp("dist"), isolated=False)
 
@@ -68,7 +61,7 @@ WORKFLOWS = sorted((REPOSITORY / ".github" / "workflows").glob("*.yml"))
 PINNED = re.compile(r"[\w.-]+/[\w.-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+")
 
 
-def steps(path: Path) -> list[dict[str, Any]]:
+def steps(path):
     jobs = yaml.safe_load(path.read_text())["jobs"].values()
     return [step for job in jobs for step in job["steps"]]
 

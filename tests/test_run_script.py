@@ -1,7 +1,5 @@
 """The processes of `make run` end with it, and `make` installs the right packages."""
 
-from __future__ import annotations
-
 import os
 import re
 import runpy
@@ -10,7 +8,6 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
@@ -18,10 +15,6 @@ import requests
 
 from tests.helpers.processes import PYTHONPATH, REPOSITORY, alive
 from tests.helpers.waiting import until
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 
 # In ComfyUI's place: what matters is only that it runs.
 MAIN = """
@@ -46,14 +39,12 @@ time.sleep(1000)
 """
 
 
-def until_it(condition: Callable[[], object], script: subprocess.Popen[bytes], what: str) -> None:
+def until_it(condition, script, what):
     until(lambda: condition() or script.poll() is not None, timeout=120, what=what)
     assert condition(), what
 
 
-def start(
-    tmp_path: Path, comfyui: Path, *, by: tuple[str, ...] = (), **environ: str
-) -> tuple[subprocess.Popen[bytes], Path]:
+def start(tmp_path, comfyui, *, by=(), **environ):
     """Start the script, ``by`` a program; return its process, and the file with what it prints."""
     printed = tmp_path / "printed"
     with printed.open("wb") as out:
@@ -109,7 +100,7 @@ def test_a_signal_ends_all_its_processes(tmp_path, started, ignored, number):
     script, printed = start(
         tmp_path, comfyui, by=started, COMFYDEPLOY_COMFYUI_PYTHON=sys.executable
     )
-    children: list[int] = []
+    children = []
     try:
         pid_file = comfyui / "pid"
         until_it(lambda: list(runtime.glob("jpserver-*.json")), script, "JupyterLab does not start")

@@ -1,7 +1,5 @@
 """Which names and values count as secrets."""
 
-from __future__ import annotations
-
 import pytest
 
 from comfydeploy_jupyter.util.secrets import (

@@ -1,10 +1,7 @@
 """Sweeps as notebooks and terminals show and store them."""
 
-from __future__ import annotations
-
 import io
 import json
-from typing import TYPE_CHECKING, Any
 
 import nbformat
 
@@ -12,18 +9,15 @@ from comfydeploy_jupyter.client import Comfy
 from comfydeploy_jupyter.client.text import Terminal
 from comfydeploy_jupyter.display import SweepLine
 from tests.client.sweep.test_sweep import failing_if
-from tests.helpers.jupyter import JupyterProcess, run_in_terminal
+from tests.helpers.jupyter import run_in_terminal
 from tests.helpers.processes import REPOSITORY
 from tests.helpers.waiting import until
 from tests.test_notebooks import execute, outputs
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
-def run_cells(jupyter: JupyterProcess, folder: Path, *sources: str) -> Any:
+def run_cells(jupyter, folder, *sources):
     cells = [nbformat.v4.new_code_cell(source) for source in sources]
     notebook = nbformat.v4.new_notebook(cells=cells)
     execute(notebook, folder, jupyter)
@@ -45,14 +39,14 @@ def test_sheet_and_table_stay_in_the_saved_notebook(jupyter, tmp_path):
     record, view, headline = notebook.cells[1].outputs
     assert WIDGET in view.data, "stars and downloads can be used when it has ended"
     page = record.data["text/html"]
-    assert page.count("data:image/webp;base64,") == 4
+    assert page.count("data:image/jpeg;base64,") == 4
     assert "Done after" in page
     assert "&lt;u&gt;" in page
     assert "<u>" not in page
     assert "4 of 4 points, done" in record.data["text/plain"]
     assert "data:image" not in headline.data["text/html"], "its own cell shows it already"
     again, view = notebook.cells[2].outputs
-    assert again.data["text/html"].count("data:image/webp;base64,") == 4
+    assert again.data["text/html"].count("data:image/jpeg;base64,") == 4
     assert WIDGET in view.data
     assert len(notebook.cells[3].outputs) == 3
 
@@ -84,7 +78,7 @@ def test_the_line_names_the_point_and_its_node(jupyter, monkeypatch):
     sweep = comfy.sweep(graph, {"2.text": ["one", "two"]}, save=False, wait=False)
     stream = io.StringIO()
 
-    def shown() -> str:
+    def shown():
         SweepLine(Terminal(stream)).show(sweep.progress)
         return stream.getvalue()
 

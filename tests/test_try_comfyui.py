@@ -1,11 +1,8 @@
 """``make try-comfyui``: the report about a checkout of ComfyUI."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,16 +10,13 @@ from scripts.try_comfyui import differences, inputs_in
 from tests.helpers.comfyui import comfyui_tree, comfyui_version
 from tests.helpers.processes import REPOSITORY
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 
 def test_differences_of_definitions_are_told_shortly():
-    before: dict[str, Any] = {
+    before = {
         "input": {"required": {"a": ["INT", {"min": 0}], "gone": ["INT"], "c": [["x"], {}]}},
         "output": ["IMAGE"],
     }
-    now: dict[str, Any] = {
+    now = {
         "input": {"required": {"a": ["INT", {"min": 1}], "new": ["INT"], "c": [["x", "y"], {}]}},
         "output": ["IMAGE"],
     }
@@ -54,7 +48,7 @@ def test_inputs_of_groups_and_options_are_found():
     ]
 
 
-def make(*arguments: str) -> str:
+def make(*arguments):
     done = subprocess.run(
         ["make", "--no-print-directory", *arguments],
         cwd=REPOSITORY,
@@ -64,7 +58,7 @@ def make(*arguments: str) -> str:
     return done.stdout + done.stderr
 
 
-def test_make_takes_a_path_and_keeps_the_search_path(tmp_path: Path):
+def test_make_takes_a_path_and_keeps_the_search_path(tmp_path):
     given = ["try-comfyui", f"PATH={tmp_path}/a b", "PYTHON=/its/python", "ARGS=-x"]
     said = make("-n", *given)
     assert f"scripts/try_comfyui.py '{tmp_path}/a b' --python '/its/python'" in said
@@ -75,8 +69,9 @@ def test_make_takes_a_path_and_keeps_the_search_path(tmp_path: Path):
         assert shown.splitlines()[0] == os.environ["PATH"]
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
-def test_definitions_and_prompts_of_a_comfyui_are_compared(installed_comfyui, tmp_path: Path):
+def test_definitions_and_prompts_of_a_comfyui_are_compared(installed_comfyui, tmp_path):
     path, python = comfyui_tree()
     command = [sys.executable, "scripts/try_comfyui.py", str(path), "--python", str(python)]
     command += ["--to", str(tmp_path), "--parts", "definitions,prompts"]
@@ -92,7 +87,7 @@ def test_definitions_and_prompts_of_a_comfyui_are_compared(installed_comfyui, tm
         assert "we say" in report or "so do we" in report
 
 
-def test_no_comfyui_and_no_such_part_are_told(tmp_path: Path):
+def test_no_comfyui_and_no_such_part_are_told(tmp_path):
     command = [sys.executable, "scripts/try_comfyui.py", str(tmp_path)]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 2

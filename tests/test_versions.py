@@ -1,7 +1,5 @@
 """The tested versions of ComfyUI: the documents name them, and the same ones everywhere."""
 
-from __future__ import annotations
-
 import pytest
 
 from comfydeploy_jupyter.graphs.versions import (

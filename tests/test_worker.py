@@ -1,13 +1,12 @@
 """Work on large graphs in a separate process."""
 
-from __future__ import annotations
-
 import asyncio
+import json
 import os
 import pickle
 import signal
-from typing import Any
 
+import psutil
 import pytest
 
 from comfydeploy_jupyter import errors
@@ -15,19 +14,28 @@ from comfydeploy_jupyter.errors import ComfyDeployError, InvalidJSONError, NotFo
 from comfydeploy_jupyter.util import worker
 from comfydeploy_jupyter.util.jsons import PROCESS_ABOVE, RawJSON, chunks, dumps, is_large
 from comfydeploy_jupyter.util.worker import parse_body, parse_reply
+from tests.helpers.waiting import until_async
 
 pytestmark = pytest.mark.slow
 
 
-def describe(value: Any, pid: int) -> tuple[str, bool]:
+def describe(value, pid):
     return repr(value), os.getpid() == pid
 
 
-def die() -> None:
+def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def refuse() -> None:
+def own_id(*_):
+    return os.getpid()
+
+
+def fill(size):
+    return len(bytearray(size)) and os.getpid()
+
+
+def refuse():
     raise NotFoundError("there is none", details={"field": "x"})
 
 
@@ -63,6 +71,42 @@ async def test_a_killed_process_fails_its_call_only():
     for fault in (killed, again):
         assert isinstance(fault, ComfyDeployError)
         assert f"signal {signal.SIGKILL:d}" in fault.message
+
+
+async def test_a_process_stays_for_the_next_call_unless_it_has_needed_much_memory(monkeypatch):
+    first = await worker.call(own_id)
+    assert await worker.run(own_id, "x" * (worker.READY_ABOVE + 1)) == first
+    assert await worker.run(own_id, RawJSON(b"[]")) == os.getpid()
+    os.kill(first, signal.SIGKILL)  # while it waits
+    await until_async(psutil.Process(first).status, lambda status: status == psutil.STATUS_ZOMBIE)
+    second = await worker.call(fill, 400 << 20)
+    assert await worker.call(own_id) not in (first, second)
+    with pytest.raises(AttributeError):
+        await worker.call(lambda: None)  # cannot be pickled
+    assert await worker.run(own_id, "x" * (worker.READY_ABOVE + 1)) == os.getpid()
+    await worker.prepare(own_id, 1)
+    third = await worker.run(own_id, "x" * (worker.READY_ABOVE + 1))
+    await worker.prepare(own_id, 1)
+    assert await worker.call(own_id) == third != os.getpid()
+    monkeypatch.setattr(worker, "KEPT", 0)
+    assert await worker.call(own_id) == third
+    await until_async(lambda: not psutil.pid_exists(third))
+    assert await worker.call(own_id) != third
+
+
+async def test_a_graph_that_is_only_read_keeps_its_text_if_it_is_json():
+    graph = {str(n): {"class_type": "A", "inputs": {"seed": n}} for n in range(30_000)}
+    text = json.dumps(graph, indent=1)
+    large = dumps({"workflow": text, "workflow_api": graph, "workflow_json": text[:-1]}).encode()
+    read = await parse_body(large, graphs=True, only_read=True)
+    assert read["workflow"].text == text.encode()
+    assert read["workflow_json"] == text[:-1]
+    stored = await parse_body(large, graphs=True)
+    assert stored["workflow"].text == stored["workflow_api"].text == dumps(graph).encode()
+    other = json.dumps({"1": {"title": "é" * (1 << 20)}}, ensure_ascii=False)
+    body = dumps({"workflow": other}).encode()
+    read = await parse_body(body, graphs=True, only_read=True)
+    assert read["workflow"].text == dumps(json.loads(other)).encode()
 
 
 async def test_large_graphs_of_bodies_are_not_parsed():

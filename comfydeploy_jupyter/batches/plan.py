@@ -11,6 +11,7 @@ import itertools
 import json
 import math
 from collections import defaultdict
+from contextlib import suppress
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,12 +28,17 @@ from ..graphs.dependencies import (
 from ..graphs.formats import END, START, check_api_graph, class_of, inputs_of, label_of
 from ..graphs.given import choose, with_inputs
 from ..graphs.inputs import (
+    EACH,
+    MAX_POINTS,
     OUTPUT,
+    VARY,
+    WITH,
     InputNames,
     ValueChecks,
     apply_inputs,
     check_inputs,
     given_fields,
+    marked_kinds,
 )
 from ..graphs.loops import executions, loop_notices
 from ..graphs.seeds import SEED_NAMES
@@ -47,14 +53,14 @@ if TYPE_CHECKING:
     from ..graphs.inputs import AppliedInputs
     from ..request_models import BatchRequest
 
-MAX_POINTS = 100_000
-"""The most points of a batch; more are likely a mistake, such as a range without an end."""
-
 MANY = 500  # points above which a plan is made in a worker process
 MAX_WRONG = 100  # wrong points that an error lists
-VARY, WITH = "$vary", "$with"
 Point = dict[str, Any]  # the values by name
-_compact = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+_compact = json.JSONEncoder(separators=(",", ":")).encode  # ASCII: texts may have half an emoji
+
+
+class OpenValues(list[Any]):
+    """Values of which only the last one is not known: it stands for any number of others."""
 
 
 class Axis(NamedTuple):
@@ -73,16 +79,19 @@ class Plan(NamedTuple):
     seeds: list[str]  # the inputs that `seed` sets
     points: bytes  # a JSON array: position, place, level, key, inputs and graph of each point
     total: int
-    axes: list[dict[str, Any]]  # names and values; none if the points were given one by one
+    axes: bytes  # a JSON array: names and values; none if the points were given one by one
     names: list[str]  # of the inputs that vary
     notes: list[str]  # sentences on what to know before it runs
     structure: str  # `structure_of` the graph
     shared: bool  # whether points have work in common
     # Outputs of runs among the values, each once: the point (None: all), the name and the value
     outputs: list[tuple[int | None, str, Any]]
+    kinds: dict[str, str]  # of the inputs whose values are outputs of sources
 
 
-def plan(request: BatchRequest, definitions: DefinitionSet | None) -> Plan:
+def plan(
+    request: BatchRequest, definitions: DefinitionSet | None, find_outputs: bool = True
+) -> Plan:
     """Return the plan of a request; the error for wrong points names each by its number."""
     known = None if definitions is None else definitions.nodes
     live = known if definitions is not None and definitions.source == "live" else None
@@ -96,7 +105,8 @@ def plan(request: BatchRequest, definitions: DefinitionSet | None) -> Plan:
     seeds: list[str] = []
     if any("seed" in point for point in points) or "seed" in constant:
         seeds = _every_seed(graph)
-    targets, keys = _Checker(request, graph, constant, seeds, live).check(points)
+    checker = _Checker(request, graph, constant, seeds, live)
+    targets, keys = checker.check(points)
     anew = executed_anew(graph)
     notes = [*warnings]
     if {class_of(graph[node_id]) for node_id in anew} - {START, END}:
@@ -111,12 +121,13 @@ def plan(request: BatchRequest, definitions: DefinitionSet | None) -> Plan:
         seeds=seeds,
         points=_rows(points, keys, order),
         total=len(points),
-        axes=[{"names": axis.names, "values": axis.values} for axis in axes],
+        axes=dumps([{"names": axis.names, "values": axis.values} for axis in axes]).encode(),
         names=list(dict.fromkeys(chain.from_iterable(points))),
         notes=notes,
         structure=structure_of(graph),
         shared=bool(order.levels),
-        outputs=_outputs(constant, points),
+        outputs=_outputs(constant, points) if find_outputs else [],
+        kinds={name: checker.kinds.get(name, "") for axis in axes for name in axis.names},
     )
 
 
@@ -152,14 +163,15 @@ def _expanded(request: BatchRequest) -> tuple[dict[str, Any], list[Axis], list[P
     constant = {name: value for name, value in inputs.items() if name not in varied}
     if request.points is not None:
         if varied:
-            field = f"inputs.{next(iter(varied))}"
-            raise InvalidRequestError.of_field(field, f"has {VARY!r} although points are given")
+            name, value = next(iter(varied.items()))
+            text = f"has {_key_of(value)!r} although points are given"
+            raise InvalidRequestError.of_field(f"inputs.{name}", text)
         for number, point in enumerate(request.points):
             if not isinstance(point, dict):
                 raise InvalidRequestError.of_field(f"points[{number}]", "must be an object")
             for name, value in point.items():
                 if _is_varied(value):
-                    text = f"has {VARY!r}, which is for inputs"
+                    text = f"has {_key_of(value)!r}, which is for inputs"
                     raise InvalidRequestError.of_field(f"points[{number}].{name}", text)
         return constant, [], request.points
     if not varied:
@@ -173,7 +185,11 @@ def _expanded(request: BatchRequest) -> tuple[dict[str, Any], list[Axis], list[P
 
 
 def _is_varied(value: object) -> bool:
-    return isinstance(value, dict) and VARY in value
+    return isinstance(value, dict) and (VARY in value or EACH in value)
+
+
+def _key_of(value: Mapping[str, Any]) -> str:
+    return VARY if VARY in value else EACH
 
 
 def _check_count(count: int, field: str) -> None:
@@ -185,26 +201,33 @@ def _check_count(count: int, field: str) -> None:
 def _axes(varied: Mapping[str, dict[str, Any]]) -> list[Axis]:
     together: dict[str, dict[str, list[Any]]] = {}
     for name, value in varied.items():
-        field, values, partner = f"inputs.{name}", value[VARY], value.get(WITH)
-        if not isinstance(values, list) or not values:
-            raise InvalidRequestError.of_field(field, f"{VARY} must be a list with values")
-        if further := value.keys() - {VARY, WITH}:
-            text = f"has {min(further)!r} besides {VARY!r}"
+        field, key, partner = f"inputs.{name}", _key_of(value), value.get(WITH)
+        values = value[key]
+        if not isinstance(values, list) or (not values and key == VARY):
+            raise InvalidRequestError.of_field(field, f"{key} must be a list with values")
+        if further := value.keys() - {key, WITH}:
+            text = f"has {min(further)!r} besides {key!r}"
             raise InvalidRequestError.of_field(field, text)
-        if partner is not None:
-            if not isinstance(partner, str) or partner == name or partner not in varied:
-                text = f"{WITH} must name another input with {VARY!r}"
-                raise InvalidRequestError.of_field(field, text)
-            count = len(values)
-            other = varied[partner].get(VARY)
-            if not isinstance(other, list) or len(other) != count:
-                text = f"has {count} values, and {partner!r}, with which it changes, has others"
-                raise InvalidRequestError.of_field(field, text)
-        first = _first_of(name, varied)
-        together.setdefault(first, {})[name] = values
-    return [
-        Axis(tuple(found), list(zip(*found.values(), strict=True))) for found in together.values()
-    ]
+        known = partner is None or (isinstance(partner, str) and partner in varied)
+        if not known or partner == name:
+            text = f"{WITH} must name another input with {VARY!r} or {EACH!r}"
+            raise InvalidRequestError.of_field(field, text)
+        together.setdefault(_first_of(name, varied), {})[name] = values
+    return [Axis(tuple(group), _rows_of(group)) for group in together.values()]
+
+
+def _rows_of(group: Mapping[str, list[Any]]) -> list[tuple[Any, ...]]:
+    """Return the values of inputs that change together, at each position."""
+    counts = {name: len(v) for name, v in group.items() if not isinstance(v, OpenValues)}
+    leader, count = next(iter(counts.items()), ("", max(map(len, group.values()))))
+    for name, values in group.items():
+        least = len(values) - isinstance(values, OpenValues)
+        if leader and (least > count or (name in counts and least < count)):
+            own = f"{'at least ' * (name not in counts)}{least} value{'s' * (least != 1)}"
+            text = f"has {own}, and {leader!r}, with which it changes, has {count}"
+            raise InvalidRequestError.of_field(f"inputs.{name}", text)
+    columns = [[*v, *v[-1:] * (count - len(v))][:count] for v in group.values()]
+    return list(zip(*columns, strict=True))
 
 
 def _first_of(name: str, varied: Mapping[str, dict[str, Any]]) -> str:
@@ -267,6 +290,7 @@ class _Checker:
         self._strict = not request.node_form if strict is None else strict
         self._wrong: list[dict[str, Any]] = []
         self._count = 0
+        self.kinds: dict[str, str] = {}  # of inputs whose values are outputs of runs
 
     def check(self, points: list[Point]) -> tuple[dict[str, set[str]], list[str]]:
         """Return the nodes that each varied name sets, and the key of each point."""
@@ -354,11 +378,21 @@ class _Checker:
     def _check(self, inputs: dict[str, Any]) -> Graph:
         """Check one point as its run would be; return its graph."""
         live = self._live
-        applied = apply_inputs(self._graph, inputs, strict=self._strict, definitions=live)
+        marks: dict[str, str] = {}
+        marked = {name: _marked(value, name, marks) for name, value in inputs.items()}
+        applied = apply_inputs(self._graph, marked, strict=self._strict, definitions=live)
+        kinds = marked_kinds(applied, live)
+        self.kinds |= {name: kinds[mark] for mark, name in marks.items() if mark in kinds}
         if live is not None and self._strict:
             check_inputs(self._graph, applied, live)
         check_depth(applied.graph, None)
         return applied.graph
+
+    def _passes(self, point: Point) -> bool:
+        with suppress(ComfyDeployError):
+            self._check(self._inputs(point))
+            return True
+        return False
 
     def _is_dynamic(self, applied: AppliedInputs, names: Collection[str]) -> bool:
         """Return whether a value may bring further inputs, or is put into a node otherwise."""
@@ -382,15 +416,22 @@ class _Checker:
         checks = None if live is None else ValueChecks(applied.graph, live)
         problems: dict[tuple[str, type, Any], bool] = {}
         suspects = [members[0]]
+        # of these inputs, the contract of plain values is not known yet
+        unlike = {
+            name
+            for name, value in points[members[0]].items()
+            if value is None or isinstance(value, (dict, list))
+        }
         for number in members[1:]:
             for name, value in points[number].items():
-                if value is None or isinstance(value, (dict, list)):
-                    if not (isinstance(value, dict) and OUTPUT in value):
-                        suspects.append(number)
-                        break
-                    continue
-                known = (name, type(value), value)
-                if known not in problems:
+                if isinstance(value, dict) and OUTPUT in value:  # all have the same problem
+                    known = (name, dict, OUTPUT)
+                    if known not in problems:
+                        problems[known] = not self._passes(points[number])
+                elif name in unlike or value is None or isinstance(value, (dict, list)):
+                    suspects.append(number)
+                    break
+                elif (known := (name, type(value), value)) not in problems:
                     keys = self._seeds if name == "seed" and self._seeds else [name]
                     problems[known] = checks is not None and any(
                         checks.problem(fields[key], value) is not None
@@ -401,6 +442,22 @@ class _Checker:
                     suspects.append(number)
                     break
         return suspects
+
+
+def _marked(value: Any, name: str, marks: dict[str, str]) -> Any:
+    """Return the value of an input with a mark for each output of a run, as its graph has it."""
+    if isinstance(value, list):
+        return [_marked(each, name, marks) for each in value]
+    if not isinstance(value, dict):
+        return value
+    if several := value.keys() & {EACH, VARY}:
+        text = f"has {min(several)!r} inside another value"
+        raise InvalidRequestError.of_field(f"inputs.{name}", text)
+    if OUTPUT not in value:
+        return {key: _marked(each, name, marks) for key, each in value.items()}
+    mark = f"{OUTPUT}-{digest(value)}"
+    marks[mark] = name
+    return mark
 
 
 def digest(value: object) -> str:
@@ -476,12 +533,13 @@ def _plan_prompts(
         seeds=[],
         points=_rows(points, keys, Order(indexes, levels), graphs),
         total=len(graphs),
-        axes=[],
+        axes=b"[]",
         names=list(dict.fromkeys(chain.from_iterable(points))),
         notes=[],
         structure=next(iter(by_structure)) if len(by_structure) == 1 else "",
         shared=any(levels),
         outputs=[],
+        kinds={},
     )
 
 

@@ -5,27 +5,32 @@ from __future__ import annotations
 import json
 import sqlite3
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 from ..errors import ConflictError, NotFoundError
-from ..runs.records import ACTIVE, record_of
+from ..runs.records import ACTIVE, LABEL_OF_BATCH, STRUCTURE, record_of
 from ..store.database import DETAILS, Repository, insert, readable, reading, writing
 from ..store.graphs import compress, read_graph
+from ..util.jsons import RawJSON
 from ..util.times import utc_now
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from ..runs.records import RunRecord
     from .plan import Plan
+
+T = TypeVar("T")
+Read: TypeAlias = "Callable[[Iterator[tuple[dict[str, Any], RunRecord | None]]], T]"
 
 AT_WORK = "active"  # the points that have a run which has not ended
 WAITING = "waiting"  # the status of a point without a run; with one, it has that of the run
 STATUSES = (WAITING, *ACTIVE, "success", "failed", "cancelled")
 STATES = ("running", "paused", "cancelled", "done")
 LAST_RUNS = 200  # of which the durations are looked at
+BLOCK, BLOCK_SIZE = 50, 256 * 1024  # points, and characters of their values, in one read
 _LAST = 2**63 - 1  # the largest integer of SQLite
-_compact = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+_compact = json.JSONEncoder(separators=(",", ":")).encode  # ASCII: texts may have half an emoji
 # A value of an input, as text; numbers are equal by value, lists and objects as JSON.
 _HAS = (
     "EXISTS (SELECT 1 FROM json_each(inputs) WHERE key = ? AND CASE type WHEN 'text' THEN atom = ?"
@@ -50,13 +55,17 @@ class Batch:
     finished_at: str | None
     total: int
     retry: int
-    changes: int
     labels: dict[str, str] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)  # of its request
-    plan: dict[str, Any] = field(default_factory=dict)  # what `Plan` says besides the points
+    plan: dict[str, Any] = field(default_factory=dict)  # what `Plan` says besides points and axes
 
 
-_COLUMNS = tuple(Batch.__annotations__)
+PLANNED = ("names", "notes", "seeds", "shared", "structure")  # what is kept of a `Plan`
+_TEXTS = ("labels", "settings", "plan")  # JSON
+_PLAIN = ", ".join(name for name in Batch.__annotations__ if name != "number")
+_SELECT = f"SELECT id AS number, {_PLAIN} FROM batches"  # noqa: S608 - constants
+_PART = "FROM batch_points WHERE batch = ? AND status = 'waiting' AND place >= ? AND place < ?"
+_CHANGE = "(SELECT number FROM batch_changes WHERE batch_changes.batch = batch_points.batch)"
 
 
 class Template(NamedTuple):
@@ -74,15 +83,15 @@ class Point(NamedTuple):
     place: int  # in the order in which points run
     key: str
     inputs: dict[str, Any]
-    graph: bytes | None
+    has_graph: bool  # of its own
 
 
 class Work(NamedTuple):
     """What there is to do for a batch."""
 
     waits: bool  # whether any point waits
-    active: list[int]  # the places of the points that are queued or run
-    unstarted: int  # the number of those whose runs wait for outputs of other runs
+    active: dict[str, int]  # the places of the points that are queued or run, by their runs
+    unstarted: set[str]  # the runs that wait for outputs of other runs
 
 
 @dataclass(frozen=True)
@@ -138,40 +147,72 @@ class BatchRepository(Repository):
         graphs = {"graph": plan.graph, "workflow": plan.workflow}
         packed = {name: None if body is None else compress(body) for name, body in graphs.items()}
         try:
-            insert(db, "batches", {**row, **packed})
+            insert(db, "batches", {**row, **packed, "axes": plan.axes.decode()})
         except sqlite3.IntegrityError:
             text = f"batch_id: a batch {row['batch_id']!r} exists already"
             raise ConflictError(text, details={"field": "batch_id"}) from None
         number = db.execute("SELECT last_insert_rowid()").fetchone()[0]
-        db.execute(
-            "INSERT INTO batch_points (batch, position, place, level, key, inputs, graph)"
-            " SELECT ?, json_extract(value, '$[0]'), json_extract(value, '$[1]'),"
-            " json_extract(value, '$[2]'), json_extract(value, '$[3]'),"
-            " json_extract(value, '$[4]'), json_extract(value, '$[5]') FROM json_each(?)",
-            (number, plan.points.decode()),
-        )
+        _put_points(db, number, plan)
         taken = sum(_adopt(db, row["batch_id"], number, *each) for each in runs.items())
-        if not take_over:
-            return taken
-        earlier = (
-            "SELECT run_id FROM batch_points AS earlier JOIN runs ON prompt_id = run_id"
-            " WHERE earlier.batch IN (SELECT id FROM batches WHERE key = :key AND id < :number)"
-            " AND earlier.key = batch_points.key AND earlier.status = 'success'"
-            " ORDER BY earlier.batch DESC LIMIT 1"
+        return taken + (_take_over(db, number) if take_over else 0)
+
+    @writing
+    def put_points(self, db: sqlite3.Connection, number: int, plan: Plan) -> None:
+        """Store the points of a batch that waited for the outputs that they are."""
+        row = db.execute(
+            "SELECT state, plan, request FROM batches WHERE id = ?", (number,)
+        ).fetchone()
+        if row is None or row["state"] == "cancelled":
+            return
+        known, request = json.loads(row["plan"]), json.loads(row["request"])
+        waited = known.pop("waits", None)
+        if waited is None:
+            return
+        known |= {name: getattr(plan, name) for name in PLANNED}
+        db.execute(
+            "UPDATE batches SET plan = ?, request = ?, total = ?, axes = ? WHERE id = ?",
+            (
+                json.dumps(known),
+                json.dumps({**request, "inputs": plan.inputs}),
+                plan.total,
+                plan.axes.decode(),
+                number,
+            ),
         )
-        found = db.execute(
-            f"UPDATE batch_points SET run_id = ({earlier}), status = 'success', changed = 1"  # noqa: S608 - constants
-            f" WHERE batch = :number AND status = 'waiting' AND EXISTS ({earlier})",
-            {"key": row["key"], "number": number},
-        )
-        return taken + found.rowcount
+        _put_points(db, number, plan)
+        if waited["take_over"]:
+            _take_over(db, number)
 
     @reading
     def get(self, db: sqlite3.Connection, batch_id: str) -> Batch:
-        row = db.execute("SELECT * FROM batches WHERE batch_id = ?", (batch_id,)).fetchone()
+        row = db.execute(f"{_SELECT} WHERE batch_id = ?", (batch_id,)).fetchone()
         if row is None:
             raise unknown_batch(batch_id)
         return _batch(row)
+
+    @reading
+    def states(self, db: sqlite3.Connection, batch_ids: Collection[str]) -> dict[str, str]:
+        """Return the states of those batches that exist; `running` until all points have ended."""
+        rows = db.execute(
+            "SELECT batch_id, CASE WHEN finished_at IS NULL THEN 'running' ELSE state END"
+            " FROM batches WHERE batch_id IN (SELECT value FROM json_each(?))",
+            (json.dumps(list(batch_ids)),),
+        )
+        return dict(rows)
+
+    @reading
+    def successful(self, db: sqlite3.Connection, batch_id: str) -> list[str]:
+        """Return the run of each point that was successful, in the order of the points.
+
+        NotFoundError: the batch was deleted.
+        """
+        number = _open_row(db, batch_id, STATES)["id"]
+        rows = db.execute(
+            "SELECT run_id FROM batch_points JOIN runs ON prompt_id = run_id WHERE"
+            " batch_points.batch = ? AND batch_points.status = 'success' ORDER BY position",
+            (number,),
+        )
+        return [run_id for (run_id,) in rows]
 
     @reading
     def page(
@@ -189,17 +230,29 @@ class BatchRepository(Repository):
         given = [("state = ?", [state])] if state is not None else []
         given += [("key = ?", [key])] if key is not None else []
         if structure is not None:
-            given += [("json_extract(plan, '$.structure') = ?", [structure])]
-        label = "EXISTS (SELECT 1 FROM json_each(labels) WHERE key = ? AND value = ?)"
-        given += [(label, [*each]) for each in (labels or {}).items()]
+            given += [(f"{STRUCTURE} = ?", [structure])]
+        given += [(LABEL_OF_BATCH, [*each]) for each in (labels or {}).items()]
         condition = " AND ".join(text for text, _ in given) or "TRUE"
         marks = [mark for _, values in given for mark in values]
         (total,) = db.execute(f"SELECT count(*) FROM batches WHERE {condition}", marks).fetchone()  # noqa: S608 - only marks are put in
-        rows = db.execute(
-            f"SELECT * FROM batches WHERE {condition} ORDER BY id DESC LIMIT ? OFFSET ?",  # noqa: S608 - likewise
-            (*marks, limit, offset),
-        )
-        return total, readable(rows, _batch, "The batch", "batch_id")
+        rest = f"{condition} ORDER BY id DESC LIMIT ? OFFSET ?"
+        return total, _batches(db, rest, *marks, limit, offset)
+
+    @reading
+    def with_numbers(self, db: sqlite3.Connection, numbers: Collection[int]) -> list[Batch]:
+        """Return the batches with these keys, newest first."""
+        rest = "id IN (SELECT value FROM json_each(?)) ORDER BY created_at DESC, id DESC"
+        return _batches(db, rest, json.dumps(list(numbers)))
+
+    @reading
+    def unfinished(self, db: sqlite3.Connection, limit: int) -> list[Batch]:
+        """Return the newest batches that have not ended."""
+        return _batches(db, "finished_at IS NULL ORDER BY id DESC LIMIT ?", limit)
+
+    @reading
+    def ended_after(self, db: sqlite3.Connection, moment: str, limit: int) -> list[Batch]:
+        """Return the first batches that ended at a time or later, in the order of their ends."""
+        return _batches(db, "finished_at >= ? ORDER BY finished_at, id LIMIT ?", moment, limit)
 
     @reading
     def counts(self, db: sqlite3.Connection, numbers: Collection[int]) -> dict[int, dict[str, int]]:
@@ -225,22 +278,34 @@ class BatchRepository(Repository):
         )
 
     @reading
-    def first_graph(self, db: sqlite3.Connection, number: int) -> bytes | None:
-        """Return the graph of the first point, if each has its own."""
+    def axes(self, db: sqlite3.Connection, number: int) -> RawJSON:
+        row = db.execute("SELECT axes FROM batches WHERE id = ?", (number,)).fetchone()
+        return RawJSON(b"[]" if row is None else row["axes"].encode())
+
+    @reading
+    def lengths(self, db: sqlite3.Connection, number: int) -> list[int]:
+        """Return how many values each axis has."""
+        rows = db.execute(
+            "SELECT json_array_length(value, '$.values') FROM batches, json_each(axes)"
+            " WHERE batches.id = ?",
+            (number,),
+        )
+        return [length for (length,) in rows]
+
+    @reading
+    def graph(self, db: sqlite3.Connection, number: int, position: int) -> bytes | None:
+        """Return the graph of a point, if each has its own."""
         row = db.execute(
-            "SELECT graph FROM batch_points WHERE batch = ? AND position = 0", (number,)
+            "SELECT graph FROM batch_points WHERE batch = ? AND position = ?", (number, position)
         ).fetchone()
-        return None if row is None else _encoded(row["graph"])
+        body = None if row is None else row["graph"]
+        return body.encode() if isinstance(body, str) else body
 
     @reading
     def open(self, db: sqlite3.Connection, session: str, machine: str | None = None) -> list[Batch]:
         """Return the batches of a server, or those on one machine, that have not ended."""
-        rows = db.execute(
-            "SELECT * FROM batches WHERE finished_at IS NULL AND session = ?1"
-            " AND machine = coalesce(?2, machine) ORDER BY id",
-            (session, machine),
-        )
-        return readable(rows, _batch, "The batch", "batch_id")
+        rest = "finished_at IS NULL AND session = ? AND machine = coalesce(?, machine) ORDER BY id"
+        return _batches(db, rest, session, machine)
 
     @reading
     def work(self, db: sqlite3.Connection, number: int) -> Work:
@@ -249,28 +314,35 @@ class BatchRepository(Repository):
             (number,),
         ).fetchone()
         rows = db.execute(
-            f"SELECT json_extract({DETAILS}, '$.waiting_for') IS NOT NULL, min(place)"  # noqa: S608 - constants
-            " FROM batch_points JOIN runs ON prompt_id = run_id WHERE batch_points.batch = ?"
+            f"SELECT run_id, min(place), json_extract({DETAILS}, '$.waiting_for') IS NOT NULL"  # noqa: S608 - constants
+            " FROM batch_points INDEXED BY points_by_status JOIN runs ON prompt_id = run_id"
+            " WHERE batch_points.batch = ?"
             f" AND batch_points.status IN {_OPEN} GROUP BY run_id",
             (number,),
         ).fetchall()
-        active = [place for unstarted, place in rows if not unstarted]
-        return Work(bool(waits), active, len(rows) - len(active))
+        active = {run_id: place for run_id, place, unstarted in rows if not unstarted}
+        return Work(bool(waits), active, {run_id for run_id, _, _ in rows} - active.keys())
 
     @reading
     def waiting(
-        self, db: sqlite3.Connection, number: int, low: int, high: int, limit: int
+        self, db: sqlite3.Connection, number: int, low: int, high: int, without: Collection[str]
     ) -> list[Point]:
-        """Return the first waiting points at places from ``low`` to before ``high``."""
-        rows = db.execute(
-            "SELECT position, place, key, inputs, graph FROM batch_points WHERE batch = ?"
-            " AND status = 'waiting' AND place >= ? AND place < ? ORDER BY place LIMIT ?",
-            (number, low, high, limit),
-        )
-        return [
-            Point(position, place, key, json.loads(inputs), _encoded(graph))
-            for position, place, key, inputs, graph in rows
-        ]
+        """Return the first waiting points at places from ``low`` to before ``high``.
+
+        Of equal points, only the first one; none whose keys are in ``without``.
+        """
+        found: dict[str, Point] = {}
+        size = 0
+        for position, place, key, inputs, has_graph in db.execute(
+            f"SELECT position, place, key, inputs, graph IS NOT NULL {_PART} ORDER BY place",
+            (number, low, high),
+        ):
+            if key not in found and key not in without:
+                found[key] = Point(position, place, key, json.loads(inputs), bool(has_graph))
+                size += len(inputs)
+            if len(found) >= BLOCK or size > BLOCK_SIZE:
+                break
+        return [*found.values()]
 
     @reading
     def cut(self, db: sqlite3.Connection, number: int, low: int, high: int) -> int | None:
@@ -278,20 +350,17 @@ class BatchRepository(Repository):
 
         That is near the middle, where they have the least in common.
         """
-        part = (
-            "FROM batch_points WHERE batch = ? AND status = 'waiting' AND place >= ? AND place < ?"
-        )
-        (count,) = db.execute(f"SELECT count(*) {part}", (number, low, high)).fetchone()
+        (count,) = db.execute(f"SELECT count(*) {_PART}", (number, low, high)).fetchone()
         if count < 2:
             return None
         middle = count // 2
         first = max(middle - middle // 2, 1)
         (place,) = db.execute(
-            f"SELECT place {part} ORDER BY place LIMIT 1 OFFSET ?",
+            f"SELECT place {_PART} ORDER BY place LIMIT 1 OFFSET ?",
             (number, low, high, middle),
         ).fetchone()
         row = db.execute(
-            f"SELECT place FROM (SELECT place, level {part} ORDER BY place LIMIT ? OFFSET ?)"  # noqa: S608 - constants
+            f"SELECT place FROM (SELECT place, level {_PART} ORDER BY place LIMIT ? OFFSET ?)"  # noqa: S608 - constants
             " ORDER BY level, abs(place - ?) LIMIT 1",
             (number, low, high, middle + middle // 2 + 1 - first, first, place),
         ).fetchone()
@@ -300,29 +369,27 @@ class BatchRepository(Repository):
     @reading
     def left(self, db: sqlite3.Connection, number: int, low: int, high: int) -> int:
         """Return how many points wait in a part."""
-        found: int = db.execute(
-            "SELECT count(*) FROM batch_points WHERE batch = ? AND status = 'waiting'"
-            " AND place >= ? AND place < ?",
-            (number, low, high),
-        ).fetchone()[0]
-        return found
+        (count,) = db.execute(f"SELECT count(*) {_PART}", (number, low, high)).fetchone()
+        return int(count)
 
     @writing
-    def fail(self, db: sqlite3.Connection, number: int, key: str, error: str) -> None:
-        """Record that a point cannot run; it has no run."""
-        db.execute("UPDATE batches SET changes = changes + 1 WHERE id = ?", (number,))
+    def fail(
+        self, db: sqlite3.Connection, number: int, key: str, error: str, status: str = "failed"
+    ) -> None:
+        """Record that a point cannot run, or is cancelled; it has no run."""
+        _count_change(db, number)
         db.execute(
-            "UPDATE batch_points SET status = 'failed', error = ?, attempts = attempts + 1,"
-            " changed = (SELECT changes FROM batches WHERE id = batch)"
+            "UPDATE batch_points SET status = ?, error = ?, attempts = attempts + 1,"  # noqa: S608 - constants
+            f" changed = {_CHANGE}"
             " WHERE batch = ? AND key = ? AND status = 'waiting'",
-            (error, number, key),
+            (status, error, number, key),
         )
 
     @writing
     def finish(self, db: sqlite3.Connection, number: int) -> bool:
         """Record the end of a batch whose points have all ended; return whether it ended now."""
         found = db.execute(
-            "UPDATE batches SET finished_at = ?, changes = changes + 1, state = CASE state"  # noqa: S608 - constants
+            "UPDATE batches SET finished_at = max(?, created_at), state = CASE state"  # noqa: S608 - constants
             " WHEN 'cancelled' THEN state ELSE 'done' END, webhook_status = CASE WHEN"
             " json_extract(settings, '$.webhook') IS NULL THEN NULL ELSE 'pending' END"
             " WHERE id = ? AND finished_at IS NULL AND NOT EXISTS (SELECT 1 FROM batch_points"
@@ -332,27 +399,30 @@ class BatchRepository(Repository):
         return found.rowcount > 0
 
     @writing
-    def stop(self, db: sqlite3.Connection, number: int) -> bool:
-        """Pause a batch with too many failed points; return whether it is paused now."""
-        found = db.execute(
-            "UPDATE batches SET state = 'paused', why = stop_at || ' points have failed'"
-            " WHERE id = :batch AND state = 'running' AND stop_at <= (SELECT count(*)"
-            " FROM batch_points WHERE batch = :batch AND status = 'failed')",
-            {"batch": number},
-        )
-        return found.rowcount > 0
+    def stop(self, db: sqlite3.Connection, number: int) -> int:
+        """Pause a batch with too many failed points; return how many more may fail."""
+        row = db.execute(
+            "SELECT stop_at - (SELECT count(*) FROM batch_points WHERE batch = id"
+            " AND status = 'failed') FROM batches WHERE id = ?",
+            (number,),
+        ).fetchone()
+        left = 1 if row is None else int(row[0])  # it was deleted meanwhile
+        if left <= 0:
+            db.execute(
+                "UPDATE batches SET state = 'paused', why = stop_at || ' points have failed'"
+                " WHERE id = ? AND state = 'running'",
+                (number,),
+            )
+        return left
 
     @writing
-    def cancel(self, db: sqlite3.Connection, batch_id: str) -> None:
+    def cancel(self, db: sqlite3.Connection, batch_id: str, why: str = "") -> None:
         """Let no further point run."""
         row = _open_row(db, batch_id, ("running", "paused"))
+        db.execute("UPDATE batches SET state = 'cancelled', why = ? WHERE id = ?", (why, row["id"]))
+        _count_change(db, row["id"])
         db.execute(
-            "UPDATE batches SET state = 'cancelled', why = '', changes = changes + 1 WHERE id = ?",
-            (row["id"],),
-        )
-        db.execute(
-            "UPDATE batch_points SET status = 'cancelled',"
-            " changed = (SELECT changes FROM batches WHERE id = batch)"
+            f"UPDATE batch_points SET status = 'cancelled', changed = {_CHANGE}"  # noqa: S608 - constants
             " WHERE batch = ? AND status = 'waiting'",
             (row["id"],),
         )
@@ -407,6 +477,36 @@ class BatchRepository(Repository):
         return number
 
     @writing
+    def give_away(self, db: sqlite3.Connection, batch: Batch) -> None:
+        """Give the runs of a batch that others have taken over to the first of these."""
+        other = (
+            "FROM batch_points JOIN batches ON batches.id = batch"
+            " WHERE run_id = prompt_id AND batch != :number"
+        )
+        db.execute(
+            f"UPDATE runs SET (batch, point) = (SELECT batch_id, position {other}"  # noqa: S608 - constants
+            " ORDER BY batch, position LIMIT 1)"
+            f" WHERE batch = :batch AND EXISTS (SELECT 1 {other})",
+            {"number": batch.number, "batch": batch.batch_id},
+        )
+
+    @reading
+    def needed(self, db: sqlite3.Connection) -> set[str]:
+        """Return the runs whose outputs are values of points that are still to run."""
+        rows = db.execute(
+            "WITH texts AS (SELECT inputs AS text FROM batch_points WHERE status = 'waiting'"
+            " AND instr(inputs, '$output') AND json_valid(inputs)"
+            " UNION ALL SELECT json_extract(request, '$.inputs')"
+            " FROM batches WHERE finished_at IS NULL AND json_valid(request)),"
+            " named AS (SELECT key AS kind, atom FROM texts, json_tree(text)"
+            " WHERE key IN ('run', 'batch') AND type = 'text')"
+            " SELECT atom FROM named WHERE kind = 'run' UNION SELECT run_id FROM batch_points"
+            " JOIN batches ON batches.id = batch JOIN named ON kind = 'batch' AND atom = batch_id"
+            " WHERE run_id IS NOT NULL"
+        )
+        return {run_id for (run_id,) in rows}
+
+    @writing
     def delete(self, db: sqlite3.Connection, batch_id: str) -> None:
         """Delete a batch and its points; its runs stay as single ones."""
         row = _open_row(db, batch_id, STATES)
@@ -416,10 +516,7 @@ class BatchRepository(Repository):
     @reading
     def untold(self, db: sqlite3.Connection, session: str) -> list[Batch]:
         """Return the batches of a server that have ended, and whose webhooks do not know it."""
-        rows = db.execute(
-            "SELECT * FROM batches WHERE webhook_status = 'pending' AND session = ?", (session,)
-        )
-        return readable(rows, _batch, "The batch", "batch_id")
+        return _batches(db, "webhook_status = 'pending' AND session = ?", session)
 
     @writing
     def told(self, db: sqlite3.Connection, number: int) -> None:
@@ -429,7 +526,8 @@ class BatchRepository(Repository):
     def runs(self, db: sqlite3.Connection, number: int) -> list[str]:
         """Return the ids of the runs of a batch that have not ended."""
         rows = db.execute(
-            f"SELECT DISTINCT run_id FROM batch_points WHERE batch = ? AND status IN {_OPEN}",  # noqa: S608 - constants
+            "SELECT DISTINCT run_id FROM batch_points INDEXED BY points_by_status"  # noqa: S608 - constants
+            f" WHERE batch = ? AND status IN {_OPEN}",
             (number,),
         )
         return [run_id for (run_id,) in rows]
@@ -456,12 +554,26 @@ class BatchRepository(Repository):
         """Return the number of the selected points, and some of them with their runs."""
         condition, marks = which.where()
         count = f"SELECT count(*) FROM batch_points WHERE {condition}"  # noqa: S608 - only marks are put in
+        rest = f"WHERE {condition} ORDER BY position LIMIT ? OFFSET ?"
         if which == PointFilter():
             count = "SELECT total FROM batches WHERE id = ?"
+            rest = "WHERE batch = ?1 AND position >= ?3 ORDER BY position LIMIT ?2"
+        elif which.status in (AT_WORK, *ACTIVE):  # few; otherwise all points would be looked at
+            rest = f"INDEXED BY points_by_status {rest}"
         (total,) = db.execute(count, (number, *marks)).fetchone()
-        return total, _with_runs(
-            db, f"{condition} ORDER BY position LIMIT ? OFFSET ?", (number, *marks, limit, offset)
-        )
+        return total, _with_runs(db, rest, (number, *marks, limit, offset))
+
+    @reading
+    def each_from(
+        self, db: sqlite3.Connection, number: int, start: int, limit: int, read: Read[T]
+    ) -> T:
+        """Return what a function makes of some points and their runs, of which it gets each once.
+
+        So many records at once would be so many objects that Python's garbage collector looks at
+        all that there are, which blocks the event loop.
+        """
+        rest = "WHERE batch = ? AND position >= ? ORDER BY position LIMIT ?"
+        return read(_each_with_run(db, rest, (number, start, limit)))
 
     @reading
     def changed(
@@ -471,7 +583,7 @@ class BatchRepository(Repository):
         change, position = after
         return _with_runs(
             db,
-            "batch = ? AND changed >= ? AND changed > 0 AND (changed > ? OR position > ?)"
+            "WHERE batch = ? AND changed >= ? AND changed > 0 AND (changed > ? OR position > ?)"
             " ORDER BY changed, position LIMIT ?",
             (number, change, change, position, limit),
         )
@@ -481,7 +593,8 @@ class BatchRepository(Repository):
         """Return for each machine how many of the last runs it executed, and their mean, s."""
         rows = db.execute(
             "SELECT machine, count(*), avg(execution_time) FROM (SELECT machine, execution_time"
-            " FROM runs WHERE batch = ? AND status = 'success' ORDER BY id DESC LIMIT ?)"
+            " FROM runs WHERE batch = ? AND status = 'success'"
+            " ORDER BY created_at DESC, id DESC LIMIT ?)"
             " WHERE execution_time IS NOT NULL GROUP BY machine ORDER BY machine",
             (batch_id, LAST_RUNS),
         )
@@ -491,28 +604,56 @@ class BatchRepository(Repository):
 def _with_runs(
     db: sqlite3.Connection, rest: str, marks: Sequence[Any]
 ) -> list[tuple[dict[str, Any], RunRecord | None]]:
+    return [*_each_with_run(db, rest, marks)]
+
+
+def _each_with_run(
+    db: sqlite3.Connection, rest: str, marks: Sequence[Any]
+) -> Iterator[tuple[dict[str, Any], RunRecord | None]]:
     rows = db.execute(
         "SELECT position, inputs, batch_points.status AS point_status, attempts, run_id,"  # noqa: S608 - only marks are put in
-        " batch_points.error AS why, changed, runs.* FROM (SELECT * FROM batch_points WHERE"
+        " batch_points.error AS why, changed, runs.* FROM (SELECT * FROM batch_points"
         f" {rest}) AS batch_points LEFT JOIN runs ON prompt_id = run_id ORDER BY"
         f" {'changed, position' if 'ORDER BY changed' in rest else 'position'}",
         marks,
     )
-    return [
-        (
-            {
-                "point": row["position"],
-                "values": json.loads(row["inputs"]),
-                "status": row["point_status"],
-                "attempts": row["attempts"],
-                "prompt_id": row["run_id"],
-                "error": row["why"] or "",
-                "changed": row["changed"],
-            },
-            None if row["prompt_id"] is None else record_of(row),
-        )
-        for row in rows
-    ]
+    for row in rows:
+        point = {
+            "point": row["position"],
+            "values": json.loads(row["inputs"]),
+            "status": row["point_status"],
+            "attempts": row["attempts"],
+            "prompt_id": row["run_id"],
+            "error": row["why"] or "",
+            "changed": row["changed"],
+        }
+        yield point, None if row["prompt_id"] is None else record_of(row)
+
+
+def _put_points(db: sqlite3.Connection, number: int, plan: Plan) -> None:
+    db.execute(
+        "INSERT INTO batch_points (batch, position, place, level, key, inputs, graph)"
+        " SELECT ?, json_extract(value, '$[0]'), json_extract(value, '$[1]'),"
+        " json_extract(value, '$[2]'), json_extract(value, '$[3]'),"
+        " json_extract(value, '$[4]'), json_extract(value, '$[5]') FROM json_each(?)",
+        (number, plan.points.decode()),
+    )
+
+
+def _take_over(db: sqlite3.Connection, number: int) -> int:
+    """Give points the runs with which earlier batches of the same key were successful."""
+    earlier = (
+        "SELECT run_id FROM batch_points AS earlier JOIN runs ON prompt_id = run_id"
+        " WHERE earlier.batch IN (SELECT id FROM batches WHERE id < :number AND key ="
+        " (SELECT key FROM batches WHERE id = :number))"
+        " AND earlier.key = batch_points.key AND earlier.status = 'success'"
+        " ORDER BY earlier.batch DESC LIMIT 1"
+    )
+    return db.execute(
+        f"UPDATE batch_points SET run_id = ({earlier}), status = 'success', changed = {_CHANGE}"  # noqa: S608 - constants
+        f" WHERE batch = :number AND status = 'waiting' AND EXISTS ({earlier})",
+        {"number": number},
+    ).rowcount
 
 
 def _adopt(db: sqlite3.Connection, batch_id: str, number: int, position: str, run_id: str) -> int:
@@ -533,8 +674,8 @@ def _adopt(db: sqlite3.Connection, batch_id: str, number: int, position: str, ru
     ).rowcount
 
 
-def _encoded(body: Any) -> bytes | None:
-    return body.encode() if isinstance(body, str) else body
+def _count_change(db: sqlite3.Connection, number: int) -> None:
+    db.execute("UPDATE batch_changes SET number = number + 1 WHERE batch = ?", (number,))
 
 
 def _open_row(db: sqlite3.Connection, batch_id: str, states: Sequence[str]) -> sqlite3.Row:
@@ -575,14 +716,16 @@ def _reopen(db: sqlite3.Connection, number: int, session: str) -> None:
     )
 
 
+def _batches(db: sqlite3.Connection, rest: str, *marks: Any) -> list[Batch]:
+    rows = db.execute(f"{_SELECT} WHERE {rest}", marks)
+    return readable(rows, _batch, "The batch", "batch_id")
+
+
 def _batch(row: sqlite3.Row) -> Batch:
-    values = {name: row[name] for name in _COLUMNS if name != "number"}
-    for name in ("labels", "settings", "plan"):
-        values[name] = json.loads(values[name])
-    return Batch(number=row["id"], **values)
+    return Batch(**{**row, **{name: json.loads(row[name]) for name in _TEXTS}})
 
 
-def unknown_batch(batch_id: str) -> NotFoundError:
+def unknown_batch(batch_id: str, field: str = "batch_id") -> NotFoundError:
     return NotFoundError(
-        f"There is no batch {batch_id!r}", details={"field": "batch_id", "batch_id": batch_id}
+        f"There is no batch {batch_id!r}", details={"field": field, "batch_id": batch_id}
     )

@@ -12,13 +12,14 @@ import asyncio
 import json
 import logging
 import math
+import pickle
 import uuid
-from collections import defaultdict
+from collections import defaultdict, deque
 from contextlib import suppress
 from functools import partial
 from statistics import fmean
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import (
     ComfyDeployError,
@@ -32,8 +33,10 @@ from ..errors import (
     StoreUnavailableError,
     TooLargeError,
 )
+from ..files.pictures import picture_of
 from ..graphs.outputs import files_of, texts_of
-from ..request_models import PointRun
+from ..request_models import BatchRequest, PointRun
+from ..runs.chains import Reference, take_out
 from ..runs.deletion import Deleted
 from ..runs.prepare import DEFINITIONS_MAX_AGE
 from ..runs.records import FINAL, RunFilter
@@ -41,21 +44,19 @@ from ..runs.shown import shown_file
 from ..transfers.callbacks import CallbackTarget
 from ..util import worker
 from ..util.jsons import PROCESS_ABOVE, RawJSON, is_large
-from ..util.media_types import is_hdr, is_picture
 from ..util.tasks import BackgroundTasks, wait_until_set
 from ..util.times import Backoff, utc_now
-from .plan import MANY, Axis, count_of, plan, with_seeds
-from .records import STATUSES, Batch, PointFilter
-from .sheet import Shown, ShownPoint, render, side_of
+from .plan import MANY, count_of, plan, with_seeds
+from .records import PLANNED, STATUSES, Batch, Work
+from .sheet import Shown, ShownPoint, render, side_of_copies
+from .sources import Sources, has_ended, sources_of, stand_ins, with_values
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
 
-    from ..files.pictures import Pictures
-    from ..graphs.outputs import NodeFile
+    from ..files.pictures import Pictures, RunPicture
     from ..machines.machine import Machine
     from ..machines.registry import MachineRegistry
-    from ..request_models import BatchRequest
     from ..runs.feed import RunEvent
     from ..runs.records import RunRecord
     from ..runs.run import Run
@@ -63,13 +64,15 @@ if TYPE_CHECKING:
     from ..store.session import Session
     from ..transfers.callbacks import Callbacks
     from .plan import Plan
-    from .records import BatchRepository, Point
+    from .records import BatchRepository, Point, PointFilter, Template
     from .sheet import Kind
+    from .sources import Source
 
 log = logging.getLogger(__name__)
 
 ON_A_MACHINE = 2  # points at a time: while one runs the next one waits, so ComfyUI never idles
 OF_A_POOL = 4  # the same for each machine of a pool; two more wait in the queue of the pool
+MOMENT = 0.05  # seconds; points that take less do not wait in the queue of a pool: that costs more
 QUEUED_FOR = 0.25  # seconds of work that a machine has queued, if its points are that short
 MAX_UNSTARTED = 100  # points of a batch whose runs wait for outputs of other runs
 QUICK = 16  # points at a time on a machine whose points take only moments
@@ -80,10 +83,18 @@ PROGRESS_INTERVAL = 0.5  # seconds between two messages about the progress of a 
 GATHER = 0.05  # seconds in which ended points are collected for a stream
 CHANGES_AT_ONCE = 200  # points in one read of a stream
 PORTION = 1000  # points in one read for a sheet
-EVERY = PointFilter()
+MAX_SHOWN = 100  # of the runs and batches that one waits for
 MIN_SECONDS = 0.001  # of a run, for estimates
 # Errors that are not the fault of the point: it is tried again.
 TRANSIENT = (ComfyUIUnavailableError, RunTimeoutError, StoreUnavailableError, NoSpaceError)
+
+
+class Part:
+    """A part of the order of a batch, for one machine of a pool."""
+
+    def __init__(self, low: int, high: int) -> None:
+        self.low, self.high = low, high  # the places of its points
+        self.ahead: deque[Point] = deque()  # the next ones, as they were read
 
 
 class Driven:
@@ -93,13 +104,67 @@ class Driven:
         self.batch = batch
         self.request: PointRun | None = None  # what the requests of all points have in common
         self.creating: dict[str, int] = {}  # keys of the points that are being queued; their places
-        self.parts = [(0, batch.total)]  # of the order, one for each machine of a pool
+        self.created: set[str] = set()  # the same, during the last read of points
+        self.work = Work(False, {}, set())  # as it was read, and kept since then
+        self.news: dict[str, int | None] = {}  # runs that were queued, or ended (None), since then
+        self.parts = [Part(0, batch.total)]
         self.seconds: float | None = None  # how long its last points took
         self.failures = 0  # attempts to queue a point since the last success
         self.not_before = 0.0
         self.problem = ""  # why no point can be queued now
+        self.may_fail: int | None = None  # points, until it is paused
         self.served = 0  # number of the turn in which it got its last point
         self.interrupted: set[str] = set()  # its runs, after it was cancelled
+        # Of a batch whose points are not made yet: the ids of what it waits for
+        self.waiting_for: set[str] | None = None
+        self.making = False
+
+    @property
+    def active(self) -> set[int]:
+        """The places of the points that are being queued, are queued or run."""
+        return {*self.work.active.values(), *self.creating.values()}
+
+    @property
+    def is_unmade(self) -> bool:
+        """Whether its points are not made yet."""
+        return "waits" in self.batch.plan and self.batch.state != "cancelled"
+
+    @property
+    def is_over(self) -> bool:
+        if self.is_unmade:
+            return False
+        return not (self.work.waits or self.work.active or self.work.unstarted or self.creating)
+
+    def read(self, work: Work) -> None:
+        """Take over what was read; what has happened during that is newer."""
+        self.work = work
+        for run_id, place in self.news.items():
+            self.note(run_id, place)
+
+    def forget_ahead(self) -> None:
+        for part in self.parts:
+            part.ahead.clear()
+
+    def note(self, run_id: str, place: int | None) -> None:
+        """Note that a run of a point was queued, or has ended."""
+        self.work.active.pop(run_id, None)
+        self.work.unstarted.discard(run_id)
+        if place is not None:
+            self.work.active[run_id] = place
+
+
+class Driver:
+    """The machine or pool whose batches are driven by one task."""
+
+    def __init__(self) -> None:
+        self.changed = asyncio.Event()  # set when there may be something to do
+        self.outdated = True  # whether the store is to be read again
+        self.read_at = -math.inf
+        self.batches: list[Driven] = []  # that have not ended
+
+    def wake(self, *, outdated: bool = False) -> None:
+        self.outdated = self.outdated or outdated
+        self.changed.set()
 
 
 class Batches:
@@ -123,15 +188,17 @@ class Batches:
         self._callbacks = callbacks
         self._pictures = pictures
         self._stored_version = stored_version
-        self._driven: dict[int, Driven] = {}
+        self._driven: dict[str, Driven] = {}  # by the ids of batches
         self._wake = asyncio.Event()  # set when there may be a batch on another machine
-        self._places: dict[str, asyncio.Event] = {}  # machines and pools whose batches are driven
+        self._drivers: dict[str, Driver] = {}  # by the ids of machines and pools
         self._turn = 0
         self._readers: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self._sources = Sources(repository, runs.chains)
         self._tasks = BackgroundTasks(log)
 
     async def open(self) -> None:
-        self._runs.active.follow(self._handle_event)
+        self._runs.active.follow(self._run_ended, "status")
+        self._runs.deleter.needed = self._repository.needed
         await self.recover(self._session.claimed)
         self._tasks.keep(self._run, "Running batches")
 
@@ -157,21 +224,16 @@ class Batches:
         """Store a batch after all of its points were checked; return its id and their number."""
         version = None
         if request.prompts is not None:
-            for name in (*_SOURCES, "workflow_id", "inputs", "points"):
+            for name in (*_GRAPHS, "workflow_id", "inputs", "points"):
                 if getattr(request, name) is not None:
                     text = "must not be given together with prompts: each is a whole graph"
                     raise InvalidRequestError.of_field(name, text)
         elif request.workflow_id is not None:
             request, version = await self._from_store(request)
         machine, pool = self._runs.destination(request.machine)
+        request, sources = await self._checked_sources(request)
         made = await self._plan(request, machine, checked=request.prompts is None or pool is None)
-        for number, name, value in made.outputs:
-            try:
-                await self._runs.check_outputs({name: value})
-            except ComfyDeployError as error:
-                if number is not None:
-                    error.say(f"point {number}: {error.message}")
-                raise
+        await self._check_outputs(made, without=sources)
         row = {
             "batch_id": request.batch_id or str(uuid.uuid4()),
             "session": self._session.id,
@@ -193,7 +255,6 @@ class Batches:
             "webhook": request.webhook or None,
         }
         source = {"workflow_id": request.workflow_id, "version": version}
-        names = ("axes", "names", "notes", "seeds", "shared", "structure")
         fields = {
             **source,
             "node_form": request.node_form,
@@ -207,19 +268,63 @@ class Batches:
             "metadata": request.labels,
             "retry": request.retry,
         }
-        row["settings"] = json.dumps(settings)
-        row["plan"] = json.dumps({**source, **{name: getattr(made, name) for name in names}})
-        row["request"] = json.dumps(fields)
         take_over = request.key is not None and not request.fresh
+        plan_row = {**source, **{name: getattr(made, name) for name in PLANNED}}
+        if sources:  # the points are made when these have ended, see `_make_points`
+            given = {name: [s.value for s in each] for name, each in sources.items()}
+            fields["inputs"] = with_values(request.inputs or {}, given)
+            ids = dict.fromkeys(s.id for each in sources.values() for s in each if s.of)
+            waits = {"for": [*ids][:MAX_SHOWN], "kinds": made.kinds, "take_over": take_over}
+            plan_row["waits"] = waits
+            made, row["total"] = made._replace(points=b"[]", axes=b"[]", total=0), 0
+        row["settings"] = json.dumps(settings)
+        row["plan"] = json.dumps(plan_row)
+        row["request"] = json.dumps(fields)
         runs = {str(int(n)): run for n, run in (request.runs or {}).items() if n.isdecimal()}
         taken = await self._repository.add(row, made, take_over=take_over, runs=runs)
         self._changed()
         found = {"batch_id": row["batch_id"], "total": made.total, "taken_over": taken}
         return {"success": True, **found, "notes": made.notes}
 
+    async def _checked_sources(
+        self, request: BatchRequest
+    ) -> tuple[BatchRequest, dict[str, list[Source]]]:
+        """Return a request with values in the place of its sources, and those that are runs."""
+        sources = sources_of(request.inputs)
+        if not sources:
+            return request, {}
+        for name, each in sources.items():
+            if any(s.of == "batch" and s.id == request.batch_id for s in each):
+                text = "a batch cannot use its own outputs"
+                raise InvalidRequestError.of_field(f"inputs.{name}", text)
+        await self._sources.check(sources)
+        inputs = with_values(request.inputs or {}, stand_ins(sources))
+        waited = {name: each for name, each in sources.items() if any(s.of for s in each)}
+        if waited and request.runs:
+            text = "must not be given with $each: which points there are is not known yet"
+            raise InvalidRequestError.of_field("runs", text)
+        return request.model_copy(update={"inputs": inputs}), waited
+
+    async def _check_outputs(self, made: Plan, *, without: Collection[str]) -> None:
+        """Raise if an output among the values of a new batch certainly cannot be used."""
+        numbers, references = list[int | None](), list[Reference]()
+        for number, name, value in made.outputs:
+            if name not in without:  # those are stand-ins
+                found = take_out({name: value}, None)[1]
+                references += found
+                numbers += [number] * len(found)
+        good = 0
+        try:
+            async for _ in self._runs.chains.check(references):
+                good += 1
+        except ComfyDeployError as error:
+            if numbers[good] is not None:
+                error.say(f"point {numbers[good]}: {error.message}")
+            raise
+
     async def _from_store(self, request: BatchRequest) -> tuple[BatchRequest, int]:
         """Return the request with the graph of the stored version that it names, and its number."""
-        for field in _SOURCES:
+        for field in _GRAPHS:
             if getattr(request, field) is not None:
                 text = "must not be given together with workflow_id: send one of them"
                 raise InvalidRequestError.of_field(field, text)
@@ -229,7 +334,9 @@ class Batches:
         graphs = {"workflow_api": stored["workflow_api"], "workflow": stored["workflow"]}
         return request.model_copy(update=graphs), stored["version"]
 
-    async def _plan(self, request: BatchRequest, machine: Machine, *, checked: bool) -> Plan:
+    async def _plan(
+        self, request: BatchRequest, machine: Machine, *, checked: bool, find_outputs: bool = True
+    ) -> Plan:
         """Return the plan of a request, checked with the definitions of a machine's nodes.
 
         A choice may be new, such as a file that was just uploaded: then they are requested again.
@@ -245,86 +352,138 @@ class Batches:
                 await machine.ready()
                 definitions = await machine.definitions()
         try:
-            found: Plan = await call(plan, asked, definitions if checked else None)
+            found: Plan = await call(plan, asked, definitions if checked else None, find_outputs)
         except InvalidRequestError:
             fresh = await machine.definitions(max_age=DEFINITIONS_MAX_AGE)
             if fresh is definitions:
                 raise
-            found = await call(plan, asked, fresh if checked else None)
+            found = await call(plan, asked, fresh if checked else None, find_outputs)
         return found
 
     # -- running -------------------------------------------------------------------------------
 
-    def _handle_event(self, run: Run, event: RunEvent) -> None:
+    def _run_ended(self, run: Run, _: RunEvent) -> None:
         """Go on when a run has ended, whichever it is: it made room."""
-        record = run.record
-        if record.batch is not None:
-            self._notify(record.batch)
-        if event.event != "status" or not record.finished:
-            return
-        seconds = record.execution_time
-        for driven in self._driven.values():
-            if driven.batch.batch_id == record.batch and seconds is not None:
+        record, seconds = run.record, run.record.execution_time
+        driven = None if record.batch is None else self._driven.get(record.batch)
+        if driven is not None:
+            self._notify(driven.batch.batch_id)
+            self._note(driven, record.prompt_id, None)
+            if seconds is not None:
                 old = seconds if driven.seconds is None else driven.seconds
                 driven.seconds = old + (seconds - old) * RECENT
+            if record.status != "success":  # its point may wait again
+                self._look_again(driven)
         for place in (record.machine, record.pool):
-            if place in self._places:
-                self._places[place].set()
+            self._wake_place(place)
+        self._wake_those_that_wait(record.prompt_id, cancelled=record.status == "cancelled")
+
+    def _note(self, driven: Driven, run_id: str, place: int | None) -> None:
+        driven.note(run_id, place)
+        driven.news[run_id] = place
 
     async def _run(self) -> None:
         """Drive each machine and pool with open batches by a task of its own: one may be slow."""
         while True:
             for batch in await self._repository.open(self._session.id):
-                if batch.machine not in self._places:
-                    self._places[batch.machine] = asyncio.Event()
+                if batch.machine not in self._drivers:
+                    self._drivers[batch.machine] = Driver()
                     drive = partial(self._drive, batch.machine)
                     self._tasks.keep(drive, f"Running the batches on {batch.machine}")
             await self._wake.wait()
             self._wake.clear()
 
     async def _drive(self, place: str) -> None:
-        changed = self._places[place]
+        driver = self._drivers[place]
+        driver.outdated = True
         while True:
-            changed.clear()
-            batches = await self._repository.open(self._session.id, place)
-            if not batches:
-                del self._places[place]  # a batch that comes from now on wakes `_run`
-                return
-            await self._serve(place, batches)
-            await wait_until_set(changed, LOOK_INTERVAL)
+            driver.changed.clear()
+            now = asyncio.get_running_loop().time()
+            read = driver.outdated or now - driver.read_at >= LOOK_INTERVAL
+            if read:
+                driver.outdated, driver.read_at = False, now
+                await self._read(driver, place)
+                if not driver.batches and not driver.outdated:
+                    del self._drivers[place]  # a batch that comes from now on wakes `_run`
+                    return
+            await self._serve(driver, place)
+            if any(driven.is_over for driven in driver.batches):
+                driver.outdated = True
+                if not read:
+                    continue
+                await wait_until_set(driver.changed, GATHER)  # its last end is not stored yet
+            else:
+                await wait_until_set(driver.changed, LOOK_INTERVAL)
 
     def _changed(self, batch_id: str | None = None) -> None:
         """Look at all open batches again, after a change of one."""
-        for event in (self._wake, *self._places.values()):
-            event.set()
+        self._wake.set()
+        for driver in self._drivers.values():
+            driver.wake(outdated=True)
         if batch_id is not None:
             self._notify(batch_id)
 
-    async def _serve(self, place: str, batches: list[Batch]) -> None:
-        """Queue points of batches on a machine or pool: in turns, and after single runs."""
-        active: dict[int, set[int]] = {}  # the places of points, by batch
-        ready: list[Driven] = []
-        now = asyncio.get_running_loop().time()
-        for batch in batches:
-            driven = self._driven.setdefault(batch.number, Driven(batch))
+    async def _read(self, driver: Driver, place: str) -> None:
+        """Read what there is to do for the batches of a machine or pool; end those without work."""
+        found: list[Driven] = []
+        for batch in await self._repository.open(self._session.id, place):
+            driven = self._driven.setdefault(batch.batch_id, Driven(batch))
             driven.batch = batch
-            work = await self._repository.work(batch.number)
-            if not (work.waits or work.active or work.unstarted or driven.creating):
-                await self._end(driven)
+            if driven.is_unmade:
+                found.append(driven)
+                if not driven.making and asyncio.get_running_loop().time() >= driven.not_before:
+                    driven.making = True
+                    self._tasks.start(
+                        self._make_points(driven),
+                        "Making the points of a batch",
+                        when_done=partial(self._made, driven),
+                    )
                 continue
-            active[batch.number] = {*work.active, *driven.creating.values()}
-            if batch.state == "cancelled":
-                await self._interrupt(driven)
-            elif batch.settings["stop_after"] and await self._repository.stop(batch.number):
+            try:
+                ended = await self._refresh(driven)
+            except TRANSIENT as error:  # such as a full disk; the others go on
+                self._try_later(driven, error)
+                ended = False
+            if not ended:
+                found.append(driven)
+        driver.batches = found
+
+    async def _refresh(self, driven: Driven) -> bool:
+        """Read what there is to do for a batch; return whether it has ended."""
+        batch = driven.batch
+        driven.news.clear()
+        work = await self._repository.work(batch.number)
+        unstored = {run_id: text for run_id in work.active if (text := self._runs.unstored(run_id))}
+        driven.problem = next(iter(unstored.values()), driven.problem if driven.failures else "")
+        for run_id in unstored if work.waits else ():
+            del work.active[run_id]  # it has made room
+        driven.read(work)
+        if driven.is_over and await self._end(driven):
+            return True
+        if batch.state == "cancelled":
+            await self._interrupt(driven)
+        elif batch.settings["stop_after"]:
+            driven.may_fail = await self._repository.stop(batch.number)
+            if driven.may_fail <= 0 and batch.state == "running":
+                batch.state = "paused"
                 self._notify(batch.batch_id)
-            elif (
-                batch.state == "running"
-                and work.waits
-                and work.unstarted < MAX_UNSTARTED
-                and now >= driven.not_before
-            ):
-                ready.append(driven)
+        if batch.state != "running":
+            driven.forget_ahead()
+        return False
+
+    async def _serve(self, driver: Driver, place: str) -> None:
+        """Queue points of batches on a machine or pool: in turns, and after single runs."""
+        now = asyncio.get_running_loop().time()
+        ready = [
+            driven
+            for driven in driver.batches
+            if driven.batch.state == "running"
+            and driven.work.waits
+            and len(driven.work.unstarted) < MAX_UNSTARTED
+            and now >= driven.not_before
+        ]
         room = max(map(self._limit, ready), default=0)
+        active = {driven.batch.number: driven.active for driven in driver.batches}
         at_work = sum(map(len, active.values()))
         room -= at_work + self._runs.single_runs(place, at_work)
         while room > 0:
@@ -337,8 +496,14 @@ class Batches:
             if not ready:
                 break
             driven = min(ready, key=lambda each: (len(active[each.batch.number]), each.served))
-            point = await self.next_point(driven, active[driven.batch.number])
+            try:
+                point = await self.next_point(driven, active[driven.batch.number])
+            except Exception as error:  # the others go on
+                log.exception("The next point of batch %s", driven.batch.batch_id)
+                self._try_later(driven, error)
+                point = None
             if point is None:
+                driven.work = driven.work._replace(waits=bool(driven.creating))
                 ready.remove(driven)
                 continue
             self._turn += 1
@@ -359,14 +524,18 @@ class Batches:
     def _limit(self, driven: Driven) -> int:
         """Return how many points of a batch may be queued at a time."""
         at_once = driven.batch.settings["at_once"]
-        if at_once != "auto":
-            return int(at_once)
         pool = self._machines.find_pool(driven.batch.machine)
-        if pool is not None and (members := len(pool.members)) > 1:
-            return members * OF_A_POOL
-        if driven.seconds is None:
-            return ON_A_MACHINE
-        return min(max(math.ceil(QUEUED_FOR / max(driven.seconds, 1e-3)), ON_A_MACHINE), QUICK)
+        members = 1 if pool is None else max(len(pool.members), 1)
+        if at_once == "auto" and members > 1:
+            quick = driven.seconds is not None and driven.seconds < MOMENT
+            at_once = members * (ON_A_MACHINE if quick else OF_A_POOL)
+        elif at_once == "auto":
+            seconds = QUEUED_FOR if driven.seconds is None else driven.seconds
+            queued = math.ceil(QUEUED_FOR / max(seconds, MIN_SECONDS))
+            at_once = min(max(queued, ON_A_MACHINE), QUICK)
+        # No more points fail than may, but for those that run on other machines of a pool.
+        most = math.inf if driven.may_fail is None else max(driven.may_fail, members)
+        return int(min(at_once, most))
 
     async def next_point(self, driven: Driven, active: Collection[int]) -> Point | None:
         """Return the next point of a batch; None if none waits.
@@ -377,69 +546,167 @@ class Batches:
         batch, parts = driven.batch, driven.parts
         pool = self._machines.find_pool(batch.machine)
         count = len(pool.members) if pool is not None and batch.plan["shared"] else 1
-        parts += [(batch.total, batch.total)] * (count - len(parts))
-        at_work = [sum(low <= at < high for at in active) for low, high in parts]
+        parts += [Part(batch.total, batch.total) for _ in range(count - len(parts))]
+        at_work = [sum(part.low <= at < part.high for at in active) for part in parts]
         for index in sorted(range(len(parts)), key=at_work.__getitem__):
             for _ in range(2):
-                limit = len(driven.creating) + 1
-                for point in await self._repository.waiting(batch.number, *parts[index], limit):
+                ahead = parts[index].ahead or await self._read_ahead(driven, parts[index])
+                while ahead:
+                    point = ahead.popleft()
                     if point.key not in driven.creating:
                         return point
                 if not await self._divide(driven, index):
                     break
         return None
 
+    async def _read_ahead(self, driven: Driven, part: Part) -> deque[Point]:
+        """Read the next points of a part, without those that are being queued."""
+        driven.created.clear()
+        found = await self._repository.waiting(
+            driven.batch.number, part.low, part.high, {*driven.creating}
+        )
+        part.ahead.extend(point for point in found if point.key not in driven.created)
+        return part.ahead
+
     async def _divide(self, driven: Driven, index: int) -> bool:
         """Give a part without points the last half of the longest other one."""
         number, parts = driven.batch.number, driven.parts
         if len(parts) == 1:
             return False
-        left = [await self._repository.left(number, *part) for part in parts]
+        left = [await self._repository.left(number, part.low, part.high) for part in parts]
         longest = max(range(len(parts)), key=left.__getitem__)
-        at = await self._repository.cut(number, *parts[longest])
+        whole = parts[longest]
+        at = await self._repository.cut(number, whole.low, whole.high)
         if longest == index or at is None:
             return False
-        low, high = parts[longest]
-        parts[longest], parts[index] = (low, at), (at, high)
+        parts[index] = Part(at, whole.high)
+        whole.high = at
+        whole.ahead = deque(point for point in whole.ahead if point.place < at)
         return True
 
     async def _queue(self, driven: Driven, point: Point) -> None:
         """Create the run of a point."""
+        failures = driven.failures
         try:
             request = await self._request(driven, point)
             if request is not None:
-                await self._runs.queue(request, streamed=True)
+                self._note_queued(driven, point, await self._runs.queue(request, streamed=True))
         except (PromptInvalidError, TooLargeError):
             log.debug("Point %d is refused: its run is stored as failed", point.position)
         except Exception as error:
             details = error.details if isinstance(error, ComfyDeployError) else {}
             if isinstance(error, ConflictError) and details.get("field") == "prompt_id":
-                return  # the point does not wait any more
-            no_machine = isinstance(error, NotFoundError) and details.get("field") == "machine"
-            if isinstance(error, TRANSIENT) or no_machine:
+                self._look_again(driven)  # the point does not wait any more
+                return
+            if isinstance(error, TRANSIENT) or _names_no_machine(error):
                 self._try_later(driven, error)
                 return
             if not isinstance(error, ComfyDeployError):
                 log.exception("Point %d of batch %s", point.position, driven.batch.batch_id)
+            asked = driven.request is not None and driven.request.cancel_with
+            status = "cancelled" if asked and details.get("status") == "cancelled" else "failed"
             try:
-                await self._repository.fail(driven.batch.number, point.key, str(error))
+                await self._repository.fail(driven.batch.number, point.key, str(error), status)
             except TRANSIENT as problem:
                 self._try_later(driven, problem)
                 return
-        driven.failures, driven.problem = 0, ""
+        if driven.failures == failures:  # else one that was queued beside it has failed meanwhile
+            driven.failures, driven.problem = 0, ""
 
     def _try_later(self, driven: Driven, problem: Exception) -> None:
         """Queue no points of a batch for a while: it is not their fault that one was not queued."""
-        driven.failures += 1
-        pause = AGAIN.pause(driven.failures)
-        driven.not_before = asyncio.get_running_loop().time() + pause
+        driven.forget_ahead()
         driven.problem = str(problem)
+        now = asyncio.get_running_loop().time()
+        if now >= driven.not_before:  # else another one has failed for the same reason
+            driven.failures += 1
+            driven.not_before = now + AGAIN.pause(driven.failures)
+
+    def _note_queued(self, driven: Driven, point: Point, run: Run) -> None:
+        if run.record.waiting_for is not None:
+            driven.work.unstarted.add(run.prompt_id)
+        elif not run.record.finished:
+            self._note(driven, run.prompt_id, point.place)
 
     def _queued(self, driven: Driven, point: Point) -> None:
         driven.creating.pop(point.key, None)
-        if driven.batch.machine in self._places:
-            self._places[driven.batch.machine].set()
+        driven.created.add(point.key)
+        self._wake_place(driven.batch.machine)
         self._notify(driven.batch.batch_id)
+
+    def _look_again(self, driven: Driven) -> None:
+        """Read the points of a batch from the store again: they are not what they were."""
+        driven.forget_ahead()
+        self._wake_place(driven.batch.machine, outdated=True)
+
+    async def _make_points(self, driven: Driven) -> None:
+        """Make the points of a batch whose values are outputs of runs and batches that have ended.
+
+        A run that has failed is a point, too, which fails with its cause.
+        """
+        batch = driven.batch
+        try:
+            template = await self._repository.template(batch.number)
+            if template is None:
+                return
+            sources = sources_of(template.fields["inputs"])
+            if not sources:
+                return  # they are made already
+            known = {(s.of, s.id): s for each in sources.values() for s in each if s.of}
+            left = [s for s in known.values() if s.id in (driven.waiting_for or {s.id})]
+            states = await self._sources.states(left)
+            driven.waiting_for = {id_ for (_, id_), state in states.items() if not has_ended(state)}
+            for (of, id_), state in states.items():
+                if state == "cancelled" and template.fields["cancel_with"]:
+                    raise ConflictError(f"the {of} {id_!r} was cancelled")
+            if driven.waiting_for:
+                return
+            fields = await self._fields(template)
+            kinds = batch.plan["waits"]["kinds"]
+            values = {
+                name: await self._sources.values(name, each, kinds.get(name, ""))
+                for name, each in sources.items()
+            }
+            fields["inputs"] = with_values(template.fields["inputs"], values)
+            request = BatchRequest.model_construct(**fields, order=batch.settings["order"])
+            machine = self._runs.destination(batch.machine)[0]
+            made = await self._plan(request, machine, checked=True, find_outputs=False)
+            await self._repository.put_points(batch.number, made)
+            driven.parts, driven.waiting_for = [Part(0, made.total)], None
+        except Exception as error:
+            if isinstance(error, TRANSIENT) or _names_no_machine(error):
+                self._try_later(driven, error)
+                return
+            if not isinstance(error, ComfyDeployError):
+                log.exception("The points of batch %s", batch.batch_id)
+            await self._repository.cancel(batch.batch_id, f"Its points cannot be made: {error}")
+        self._notify(batch.batch_id)
+
+    def _made(self, driven: Driven) -> None:
+        driven.making = False
+        if not driven.waiting_for:
+            self._wake_place(driven.batch.machine, outdated=True)
+
+    def _wake_those_that_wait(self, ended: str, *, cancelled: bool) -> None:
+        """Look at the batches whose points are outputs of a run or batch, which was the last."""
+        for driven in self._driven.values():
+            if driven.waiting_for and ended in driven.waiting_for:
+                if not cancelled:
+                    driven.waiting_for.discard(ended)
+                if cancelled or not driven.waiting_for:
+                    self._wake_place(driven.batch.machine, outdated=True)
+
+    def _wake_place(self, place: str | None, *, outdated: bool = False) -> None:
+        if place in self._drivers:
+            self._drivers[place].wake(outdated=outdated)
+
+    async def _fields(self, template: Template) -> dict[str, Any]:
+        """Return the fields of requests of a batch."""
+        fields = dict(template.fields)
+        graph = "workflow_api_raw" if fields.pop("node_form") else "workflow_api"
+        fields[graph] = await _graph(template.graph)
+        fields["workflow"] = await _graph(template.workflow)
+        return fields
 
     async def _request(self, driven: Driven, point: Point) -> PointRun | None:
         """Return the request of a point's run; None if the batch was deleted meanwhile."""
@@ -448,25 +715,27 @@ class Batches:
             template = await self._repository.template(batch.number)
             if template is None:
                 return None
-            fields = dict(template.fields)
-            graph = "workflow_api_raw" if fields.pop("node_form") else "workflow_api"
-            fields[graph] = await _graph(template.graph)
-            fields["workflow"] = await _graph(template.workflow)
+            fields = await self._fields(template)
             driven.request = PointRun(batch=batch.batch_id).model_copy(update=fields)
         inputs = {**(driven.request.inputs or {}), **point.inputs}
         changes = {"point": point.position, "inputs": with_seeds(inputs, batch.plan["seeds"])}
-        if point.graph is not None:
-            changes |= {"workflow_api": await _graph(point.graph), "inputs": None}
+        if point.has_graph:
+            own = await self._repository.graph(batch.number, point.position)
+            changes |= {"workflow_api": await _graph(own), "inputs": None}
         return driven.request.model_copy(update=changes)
 
-    async def _end(self, driven: Driven) -> None:
+    async def _end(self, driven: Driven) -> bool:
+        """Record the end of a batch, unless the store has a point that has not ended."""
         batch = driven.batch
-        if await self._repository.finish(batch.number):
-            log.info("Batch %s has ended", batch.batch_id)
-            self._driven.pop(batch.number, None)
-            self._notify(batch.batch_id)
-            if batch.settings["webhook"]:
-                await self._tell(batch)
+        if not await self._repository.finish(batch.number):
+            return False
+        log.info("Batch %s has ended", batch.batch_id)
+        self._driven.pop(batch.batch_id, None)
+        self._notify(batch.batch_id)
+        self._wake_those_that_wait(batch.batch_id, cancelled=batch.state == "cancelled")
+        if batch.settings["webhook"]:
+            await self._tell(batch)
+        return True
 
     async def _tell(self, batch: Batch) -> None:
         """Send the end of a batch to its webhook; stored until it is delivered."""
@@ -529,16 +798,18 @@ class Batches:
 
     async def relabel(self, batch_id: str, labels: dict[str, str]) -> dict[str, Any]:
         """Replace the labels of a batch and of its runs."""
-        number = await self._repository.relabel(batch_id, labels)
-        if number in self._driven:
-            self._driven[number].request = None
-        for run in self._runs.active:
-            if run.record.batch == batch_id:
-                run.record.metadata = labels
+        await self._repository.relabel(batch_id, labels)
+        if batch_id in self._driven:
+            self._driven[batch_id].request = None
+        await self._runs.reread_points(batch_id)
+        self._runs.active.edited()
         return await self.get(batch_id)
 
     async def delete(self, batch_id: str, *, runs: bool, files: bool) -> Deleted:
-        """Delete a batch that has ended, and if wanted its runs and their files."""
+        """Delete a batch that has ended, and if wanted its runs and their files.
+
+        Runs that other batches have taken over belong to these from now on.
+        """
         batch = await self._repository.get(batch_id)
         work = await self._repository.work(batch.number)
         if batch.state == "running" or work.active or work.unstarted:
@@ -547,20 +818,24 @@ class Batches:
                 details={"batch_id": batch_id, "state": batch.state},
             )
         deleted = Deleted()
+        await self._repository.give_away(batch)
         if runs or files:
             which = RunFilter(batch=batch_id)
             deleted = await self._runs.deleter.delete(which, files=files)
         await self._repository.delete(batch_id)
+        await self._runs.reread_points(batch_id)
+        self._runs.active.edited()
         self._changed(batch_id)
         return deleted
 
     # -- reading -------------------------------------------------------------------------------
 
-    async def get(self, batch_id: str) -> dict[str, Any]:
+    async def get(self, batch_id: str, *, axes: bool = True) -> dict[str, Any]:
         """Return everything about a batch but its points."""
         batch = await self._repository.get(batch_id)
-        fixed = {name: batch.plan[name] for name in ("axes", "names", "notes")}
-        return {**await self._present(batch), **fixed}
+        fixed = {name: batch.plan[name] for name in ("names", "notes")}
+        found: Any = await self._repository.axes(batch.number) if axes else []
+        return {**await self._present(batch), **fixed, "axes": found}
 
     async def page(
         self,
@@ -575,9 +850,23 @@ class Batches:
         total, batches = await self._repository.page(
             limit=limit, offset=offset, state=state, key=key, labels=labels, structure=structure
         )
+        return {"batches": await self._all_shown(batches), "total": total}
+
+    async def with_numbers(self, numbers: Collection[int]) -> list[dict[str, Any]]:
+        """Return the batches with these keys of the store, newest first."""
+        return await self._all_shown(await self._repository.with_numbers(numbers))
+
+    async def unfinished(self, limit: int) -> list[dict[str, Any]]:
+        """Return the newest batches that have not ended."""
+        return await self._all_shown(await self._repository.unfinished(limit))
+
+    async def ended_after(self, moment: str, limit: int) -> list[dict[str, Any]]:
+        """Return the first batches that ended at a time or later, in the order of their ends."""
+        return await self._all_shown(await self._repository.ended_after(moment, limit))
+
+    async def _all_shown(self, batches: list[Batch]) -> list[dict[str, Any]]:
         counts = await self._repository.counts([batch.number for batch in batches])
-        shown = [self._shown(batch, counts[batch.number]) for batch in batches]
-        return {"batches": shown, "total": total}
+        return [self._shown(batch, counts[batch.number]) for batch in batches]
 
     async def points(
         self, batch_id: str, *, limit: int, offset: int, which: PointFilter
@@ -598,43 +887,32 @@ class Batches:
         """
         batch = await self._repository.get(batch_id)
         template = await self._repository.template(batch.number)
-        found: list[tuple[dict[str, Any], RunRecord | None]] = []
         total = batch.total if limit is None else min(limit, batch.total)
-        while len(found) < total:
-            size = min(PORTION, total - len(found))
-            _, part = await self._repository.points(
-                batch.number, limit=size, offset=len(found), which=EVERY
+        portions = [
+            await self._repository.each_from(
+                batch.number, start, min(PORTION, total - start), partial(_portion, starred)
             )
-            if not part:
-                break
-            found += part
+            for start in range(0, total, PORTION)
+        ]
+        count = sum(portion.size for portion in portions)
         graph = template and template.graph
         if graph is None:
-            first = await self._repository.first_graph(batch.number)
-            graph = first or b"{}"
-        axes = [Axis(tuple(a["names"]), list(map(tuple, a["values"]))) for a in batch.plan["axes"]]
-        if starred:
-            found, axes = [each for each in found if each[1] and each[1].starred], []
-            if not found:
-                raise InvalidRequestError.of_field("starred", "no point has a star")
-        pictures = [_picture_of(record) for _, record in found]
-        points = [
-            _shown_point(*each, picture) for each, picture in zip(found, pictures, strict=True)
-        ]
+            graph = await self._repository.graph(batch.number, 0) or b"{}"
+        if starred and not count:
+            raise InvalidRequestError.of_field("starred", "no point has a star")
+        copies: list[bytes | None] = []
         if kind not in ("csv", "json"):
-            side = side_of(len(points))
-            copies = await asyncio.gather(
-                *(
-                    self._copy(record, picture, side)
-                    for (_, record), picture in zip(found, pictures, strict=True)
-                )
-            )
-            points = [p._replace(picture=c) for p, c in zip(points, copies, strict=True)]
-        count = sum(point.status == "success" for point in points)
-        title = f"{batch.settings['title'] or 'Batch'}: {count} of {len(points)} points"
+            lengths = [] if starred else await self._repository.lengths(batch.number)
+            side = side_of_copies(count, lengths)
+            for portion in portions:
+                pictures = pickle.loads(portion.pictures)  # noqa: S301 - ours
+                copies += await self._pictures.small(pictures, side)
+        successful = sum(portion.successful for portion in portions)
+        title = f"{batch.settings['title'] or 'Batch'}: {successful} of {count} points"
         shown = Shown(
-            points,
-            axes,
+            [portion.points for portion in portions],
+            copies,
+            RawJSON(b"[]") if starred else await self._repository.axes(batch.number),
             graph,
             None if template is None else template.workflow,
             {} if template is None else template.fields.get("inputs") or {},
@@ -646,14 +924,6 @@ class Batches:
         except NotFoundError:  # it was removed
             machine = self._runs.destination(None)[0]
         return await worker.call(render, shown, kind, await machine.definitions())
-
-    async def _copy(
-        self, record: RunRecord | None, picture: NodeFile | None, side: int
-    ) -> bytes | None:
-        """Return a small copy of the picture that stands for a run."""
-        if record is None or picture is None:
-            return None
-        return await self._pictures.small(picture, record.prompt_id, record.machine, side)
 
     async def ends(self, batch_id: str, after: tuple[int, int], limit: int) -> dict[str, Any]:
         """Return points that have ended, in the order of their ends, after a mark."""
@@ -703,7 +973,9 @@ class Batches:
                     told_at = clock()
                     yield None
                 await asyncio.sleep(GATHER)
-                await wait_until_set(changed, LOOK_INTERVAL if told else max(due - clock(), 0))
+                running = batch.state == "running"
+                interval = PROGRESS_INTERVAL if running else LOOK_INTERVAL
+                await wait_until_set(changed, interval if told else max(due - clock(), 0))
         finally:
             self._readers[batch_id].discard(changed)
             if not self._readers[batch_id]:
@@ -731,28 +1003,39 @@ class Batches:
         A machine that has not executed any is taken to be as fast as the others.
         """
         left = sum(count for status, count in counts.items() if status not in FINAL)
+        if "waits" in batch.plan and batch.finished_at is None:
+            return None
         if not left or batch.finished_at is not None:
             return 0.0
         if not machines:
             return None
         pool = self._machines.find_pool(batch.machine)
         members = 1 if pool is None else max(len(pool.members), 1)
-        at_once = self._limit(self._driven.get(batch.number) or Driven(batch))
+        at_once = self._limit(self._driven.get(batch.batch_id) or Driven(batch))
         speed = fmean(1 / max(machine["seconds"], MIN_SECONDS) for machine in machines)
         return float(round(left / speed / min(members, at_once, left), 1))
 
     def _shown(self, batch: Batch, counts: dict[str, int]) -> dict[str, Any]:
-        driven = self._driven.get(batch.number)
+        driven, done = self._driven.get(batch.batch_id), float(batch.finished_at is not None)
         ended = sum(counts.get(status, 0) for status in FINAL)
         partly = sum(
             run.live()["progress"]
             for run in (self._runs.active if batch.finished_at is None else ())
             if run.record.batch == batch.batch_id and run.record.status == "running"
         )
+        waiting_for: list[str] = []
+        if "waits" in batch.plan and batch.finished_at is None:
+            left = None if driven is None else driven.waiting_for
+            waiting_for = sorted(left)[:MAX_SHOWN] if left else batch.plan["waits"]["for"]
+        why = batch.why or ("" if driven is None or batch.state == "paused" else driven.problem)
+        if waiting_for:
+            why = why or f"Waiting for outputs of {', '.join(waiting_for[:3])}"
+            why += f" and {len(waiting_for) - 3} more" * (len(waiting_for) > 3)
         return {
             "batch_id": batch.batch_id,
             "state": batch.state,
-            "why": batch.why or (driven.problem if driven is not None else ""),
+            "why": why,
+            "waiting_for": waiting_for,
             "machine": batch.machine,
             "key": batch.key,
             "labels": batch.labels,
@@ -760,7 +1043,7 @@ class Batches:
             "finished_at": batch.finished_at,
             "total": batch.total,
             "counts": {status: counts[status] for status in STATUSES if counts.get(status)},
-            "fraction": round(min((ended + partly) / batch.total, 1.0), 4),
+            "fraction": round(min((ended + partly) / batch.total, 1.0), 4) if batch.total else done,
             "workflow_id": batch.plan["workflow_id"],
             "version": batch.plan["version"],
             **batch.settings,
@@ -773,11 +1056,34 @@ class Batches:
         return {**found, "error": _error_of(point, record), "run": run}
 
 
+class Portion(NamedTuple):
+    """Some points of a sheet or a table, as bytes: a few objects for Python's garbage collector."""
+
+    size: int
+    successful: int
+    points: bytes  # each pickled, one after the other
+    pictures: bytes  # a pickled list
+
+
+def _portion(starred: bool, points: Iterator[tuple[dict[str, Any], RunRecord | None]]) -> Portion:
+    """Return some points as sheets and tables show them, all or those with a star."""
+    packed, pictures, successful = list[bytes](), [], 0
+    for each in points:
+        shown, picture = _shown_point(*each)
+        if shown.starred or not starred:
+            packed.append(pickle.dumps(shown))
+            pictures.append(picture)
+            successful += shown.status == "success"
+    return Portion(len(packed), successful, b"".join(packed), pickle.dumps(pictures))
+
+
 def _shown_point(
-    point: dict[str, Any], record: RunRecord | None, picture: NodeFile | None
-) -> ShownPoint:
+    point: dict[str, Any], record: RunRecord | None
+) -> tuple[ShownPoint, RunPicture | None]:
+    """Return a point as sheets and tables show it, and its picture."""
     outputs = [] if record is None else [*record.outputs.values()]
-    return ShownPoint(
+    picture = None if record is None else picture_of(record)
+    shown = ShownPoint(
         point["point"],
         point["values"],
         point["status"],
@@ -787,8 +1093,10 @@ def _shown_point(
         [file.filename for output in outputs for file in files_of(output)],
         [text for output in outputs for text in texts_of(output)],
         record is not None and record.starred,
-        None if record is None or picture is None else shown_file(picture, record.machine),
+        None if picture is None else shown_file(picture.file, picture.machine),
+        ended=point["status"] in FINAL,
     )
+    return shown, picture
 
 
 def _error_of(point: dict[str, Any], record: RunRecord | None) -> str:
@@ -797,17 +1105,13 @@ def _error_of(point: dict[str, Any], record: RunRecord | None) -> str:
     return str(point["error"] or (error or {}).get("message") or "")
 
 
-def _picture_of(record: RunRecord | None) -> NodeFile | None:
-    """Return the picture that stands for a run; a saved one is preferred."""
-    if record is None or record.status != "success":
-        return None
-    files = [file for output in record.outputs.values() for file in files_of(output)]
-    shown = [file for file in files if is_picture(file.filename) or is_hdr(file.filename)]
-    shown.sort(key=lambda file: (file.type != "output", is_hdr(file.filename)))
-    return shown[0] if shown else None
+def _names_no_machine(error: Exception) -> bool:
+    """Return whether the machine of a batch is not there now."""
+    found = isinstance(error, NotFoundError) and error.details.get("field") == "machine"
+    return bool(found)
 
 
-_SOURCES = ("workflow_api", "workflow_api_raw", "workflow")
+_GRAPHS = ("workflow_api", "workflow_api_raw", "workflow")
 
 
 async def _graph(body: bytes | None) -> Any:

@@ -9,14 +9,17 @@ import csv
 import functools
 import html
 import io
+import itertools
 import json
 import math
+import pickle
 import unicodedata
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
+from ..files.thumbnails import JPEG_MAGIC, SIDE
 from ..graphs.form import MEDIA_KINDS, page_value, words, workflow_form
 from ..graphs.inputs import apply_inputs
 from ..graphs.outline import node_names
@@ -25,7 +28,7 @@ from ..util.markup import data_url, html_table, value_text
 from .plan import Axis, with_seeds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from PIL.Image import Image
     from PIL.ImageDraw import ImageDraw
@@ -34,7 +37,9 @@ if TYPE_CHECKING:
     from ..comfyui.definitions import DefinitionSet
     from ..graphs.definitions import NodeDefinitions
     from ..graphs.form import FormField
+    from ..util.jsons import RawJSON
 
+T = TypeVar("T")
 Kind = Literal["png", "webp", "html", "csv", "json"]
 
 UNITS = {"width": "px", "height": "px", "megapixels": "MP", "seconds": "s"}
@@ -42,8 +47,6 @@ UNITS = {"width": "px", "height": "px", "megapixels": "MP", "seconds": "s"}
 
 FILE_KINDS = frozenset({"combo", *MEDIA_KINDS})
 """The kinds of form field whose values may be the names of files."""
-
-FINAL = frozenset({"success", "failed", "cancelled"})
 
 
 class ShownPoint(NamedTuple):
@@ -59,12 +62,13 @@ class ShownPoint(NamedTuple):
     texts: list[str]
     starred: bool
     file: dict[str, Any] | None = None  # the picture that stands for it, as pages get files
-    picture: bytes | None = None  # a small copy of it, as WebP
+    picture: bytes | None = None  # a small copy of it, as JPEG or WebP
+    ended: bool = False
 
     @property
     def shown(self) -> str | None:
         """What is shown without a picture: texts, names of files or its error; None: not ended."""
-        if self.status not in FINAL:
+        if not self.ended:
             return None
         if self.status != "success":
             return self.error or self.status
@@ -74,8 +78,9 @@ class ShownPoint(NamedTuple):
 class Shown(NamedTuple):
     """What is shown of a batch."""
 
-    points: list[ShownPoint]
-    axes: list[Axis]
+    points: list[bytes]  # each pickled, one after the other, see `ShownPoint`
+    copies: list[bytes | None]  # of their pictures; none for a table
+    axes: RawJSON
     graph: bytes  # in API format; of a list of prompts, the first one
     workflow: bytes | None
     inputs: dict[str, Any]  # the same at all points
@@ -85,34 +90,40 @@ class Shown(NamedTuple):
 
 def render(shown: Shown, kind: Kind, definitions: DefinitionSet) -> bytes:
     """Return the contact sheet or the table of a batch."""
-    labels = Words(shown, definitions.nodes)
-    sheet = ContactSheet(shown.points, shown.axes, labels)
+    points = list(_unpacked(shown.points))
+    if shown.copies:
+        points = [p._replace(picture=c) for p, c in zip(points, shown.copies, strict=True)]
+    found: Any = shown.axes  # a worker process gets it parsed
+    axes = [Axis(tuple(axis["names"]), list(map(tuple, axis["values"]))) for axis in found]
+    labels = Words(points, shown, definitions.nodes)
+    sheet = ContactSheet(points, axes, labels)
     if kind == "csv":
-        return table_csv(shown.points, labels).encode("utf-8", "backslashreplace")
+        return table_csv(points, labels).encode("utf-8", "backslashreplace")
     if kind == "json":
-        return table_json(shown.points, labels, sheet.headings)
+        return table_json(points, labels, sheet.headings)
     if kind == "html":
         return (
             f'<div style="max-width:100%"><div style="margin-bottom:4px">'
             f"{html.escape(shown.headline)}</div>{sheet.to_html()}"
-            f"{table_html(shown.points, labels)}</div>"
+            f"{table_html(points, labels)}</div>"
         ).encode("utf-8", "xmlcharrefreplace")
     return sheet.encoded(kind.upper())
 
 
-def side_of(count: int) -> int:
-    """Return the longest side of the pictures on a sheet with so many points, pixels."""
-    if count <= MAX_INLINE:
-        return SIDE
-    across = math.ceil(math.sqrt(1.5 * count))
-    return max(MIN_SIDE, min(SIDE, MAX_WIDTH // across - GAP))
+def _unpacked(portions: Sequence[bytes]) -> Iterator[ShownPoint]:
+    for portion in portions:
+        content = io.BytesIO(portion)
+        while content.tell() < len(portion):
+            yield pickle.load(content)  # noqa: S301 - ours
 
 
 class Words:
     """Names the inputs that vary, and their values, as the form of the workflow shows them."""
 
-    def __init__(self, shown: Shown, definitions: NodeDefinitions) -> None:
-        self._shown = shown
+    def __init__(
+        self, points: Sequence[ShownPoint], shown: Shown, definitions: NodeDefinitions
+    ) -> None:
+        self._points, self._shown = points, shown
         self._definitions = definitions
         self._graph: dict[str, Any] = loads(shown.graph)
 
@@ -144,6 +155,11 @@ class Words:
         is_color = field is not None and field.kind == "color"
         return value if is_number and not is_color else self.whole(key, value)
 
+    def row(self, point: ShownPoint, shown: Callable[[str, Any], T]) -> list[T | str]:
+        """Return the values of a point in the order of all names, empty where it has none."""
+        values = point.values
+        return [shown(name, values[name]) if name in values else "" for name in self.names]
+
     def label(self, values: Mapping[str, Any]) -> str:
         """Return the values of a point on one line, e.g. ``"Seed 3, Width 512 px"``."""
         return ", ".join(f"{self.name(key)} {self.value(key, v)}" for key, v in values.items())
@@ -163,7 +179,7 @@ class Words:
     def names(self) -> dict[str, str]:
         """The labels of all inputs that vary, by their names in order; no two are the same."""
         found: dict[str, str] = {}
-        for key in dict.fromkeys(key for point in self._shown.points for key in point.values):
+        for key in dict.fromkeys(key for point in self._points for key in point.values):
             field = self._fields.get(key)
             label = self._guessed(key) if field is None else field.label
             found[key] = f"{label} ({key})" if label in found.values() else label
@@ -174,7 +190,7 @@ class Words:
         """The inputs of the graph that each name sets."""
         shown, seeds = self._shown, set(self._shown.seeds)
         found: dict[str, dict[tuple[str, str], None]] = {}
-        for values in {tuple(point.values): point.values for point in shown.points}.values():
+        for values in {tuple(point.values): point.values for point in self._points}.values():
             inputs = with_seeds({**shown.inputs, **values}, shown.seeds)
             applied = apply_inputs(self._graph, inputs, strict=False, definitions=self._definitions)
             for target, key in applied.given.items():
@@ -200,7 +216,7 @@ class Words:
     def _short_files(self) -> dict[tuple[str, str], str]:
         """The names of files in folders, without the folders where these are not needed."""
         values: dict[str, set[str]] = {}
-        for point in self._shown.points:
+        for point in self._points:
             for key, value in point.values.items():
                 field = self._fields.get(key)
                 if isinstance(value, str) and field is not None and field.kind in FILE_KINDS:
@@ -240,15 +256,13 @@ def table_csv(points: Sequence[ShownPoint], labels: Words) -> str:
     A text that a spreadsheet would take for a formula begins with an apostrophe.
     """
     outcomes = ("Starred", "Status", "Seconds", "Files", "Texts", "Error", "Run")
-    names = labels.names
     content = io.StringIO()
     writer = csv.writer(content)
-    writer.writerow(map(_plain, ["Point", *names.values(), *outcomes]))
+    writer.writerow(map(_plain, ["Point", *labels.names.values(), *outcomes]))
     for point in points:
-        values = point.values
         row = [
             point.point,
-            *(labels.cell(name, values[name]) if name in values else "" for name in names),
+            *labels.row(point, labels.cell),
             "yes" if point.starred else "no",
             point.status,
             "" if point.seconds is None else point.seconds,
@@ -268,15 +282,11 @@ def _plain(cell: Any) -> Any:
 
 def table_json(points: Sequence[ShownPoint], labels: Words, headings: Headings) -> bytes:
     """Return the table, and the headings of the sheet, in words."""
-    names = labels.names
     rows = [
         {
             "point": point.point,
             "label": labels.label(point.values),
-            "values": [
-                labels.whole(name, point.values[name]) if name in point.values else ""
-                for name in names
-            ],
+            "values": labels.row(point, labels.whole),
             "starred": point.starred,
             "status": point.status,
             "seconds": point.seconds,
@@ -288,27 +298,19 @@ def table_json(points: Sequence[ShownPoint], labels: Words, headings: Headings) 
         }
         for point in points
     ]
-    heads = {
-        "row_title": headings.row_title,
-        "rows": headings.rows,
-        "column_title": headings.column_title,
-        "columns": headings.columns,
-    }
-    names_of = {"keys": [*names], "labels": [*names.values()]}
-    return json.dumps({**names_of, "heads": heads, "points": rows}).encode()
+    names = {"keys": [*labels.names], "labels": [*labels.names.values()]}
+    return json.dumps({**names, "heads": asdict(headings), "points": rows}).encode()
 
 
 def table_html(points: Sequence[ShownPoint], labels: Words) -> str:
     """Return the table as HTML that is folded at first, with headings in words."""
-    names = labels.names
     rows = []
     for point in points[:MAX_ROWS]:
         output = ", ".join([*point.files, *map(value_text, point.texts)])
         seconds = "" if point.seconds is None else f"{point.seconds:.2f}"
-        values = point.values
-        cells = [labels.value(name, values[name]) if name in values else "" for name in names]
+        cells = labels.row(point, labels.value)
         rows.append([*cells, point.status, seconds, point.error or output])
-    table = html_table([*names.values(), "status", "seconds", "output"], rows)
+    table = html_table([*labels.names.values(), "status", "seconds", "output"], rows)
     return (
         '<details style="margin-top:8px"><summary style="cursor:pointer">Table</summary>'
         f"{table}</details>"
@@ -354,8 +356,8 @@ def lettering(text: str) -> tuple[FreeTypeFont, str]:
         return _own_font(), text
     text = unicodedata.normalize("NFC", text)
     chars = {c for c in text if not c.isascii() and c.isprintable()}
-    lacking = {font: sum(not _has(font, c) for c in chars) for font in (_own_font(), *_others())}
-    font = min(lacking, key=lambda each: lacking[each])  # the first of equal ones
+    # the first of those that lack equally few
+    font = min(_fonts(), key=lambda font: sum(not _has(font, char) for char in chars))
     return font, "".join(_in_place_of(font, char) for char in text)
 
 
@@ -370,28 +372,25 @@ def _own_font() -> FreeTypeFont:
 
 
 @functools.cache
-def _others() -> tuple[FreeTypeFont, ...]:
-    """Return the fonts of the system among `FILES` that have Latin letters."""
+def _fonts() -> tuple[FreeTypeFont, ...]:
+    """Return Pillow's own font, and those of the system among `FILES` that have Latin letters."""
     import PIL.ImageFont
 
-    fonts = []
+    fonts = [_own_font()]
     for name in FILES:
         with suppress(OSError):  # there is none, or it has pictures of another size only
-            fonts.append(PIL.ImageFont.truetype(name, FONT_SIZE))
-    return tuple(font for font in fonts if all(_has(font, char) for char in LATIN))
+            font = PIL.ImageFont.truetype(name, FONT_SIZE)
+            if all(_has(font, char) for char in LATIN):
+                fonts.append(font)
+    return tuple(fonts)
 
 
 @functools.lru_cache(maxsize=4096)
 def _has(font: FreeTypeFont, char: str) -> bool:
     """Return whether a font shows a character, or knows a format character without a shape."""
-    glyph = _glyph(font, char)
-    shows = any(glyph[1]) or unicodedata.category(char) == "Cf"
-    return shows and glyph != _glyph(font, UNASSIGNED)
-
-
-def _glyph(font: FreeTypeFont, char: str) -> tuple[object, bytes]:
-    mask = _in_basic_layout(font).getmask(char)
-    return mask.size, bytes(mask)
+    mask, lacking = (_in_basic_layout(font).getmask(text) for text in (char, UNASSIGNED))
+    shows = any(mask) or unicodedata.category(char) == "Cf"
+    return shows and (mask.size, bytes(mask)) != (lacking.size, bytes(lacking))
 
 
 @functools.cache
@@ -413,25 +412,12 @@ def _in_place_of(font: FreeTypeFont, char: str) -> str:
     return "".join(c for c in unicodedata.normalize("NFD", char) if _has(font, c)) or "?"
 
 
-SIDE = 192
-"""Longest side of a picture, pixels."""
-
-MIN_SIDE = 32
-MAX_WIDTH = 4096
-"""Largest width of a sheet, pixels, unless pictures would be smaller than `MIN_SIDE`."""
-
-MAX_PIXELS = 30_000_000
-"""Largest area of all its pictures, under the same condition; a pixel takes three bytes."""
-
-MAX_WEBP = 16_383
-"""Largest width and height of a WebP file, pixels."""
-
-MAX_INLINE = 300
-"""The most points whose pictures are embedded one by one; a larger sheet is one picture."""
-
-ROW_LENGTH = 8
-"""The most values of a single input that are in one row."""
-
+MIN_SIDE = 32  # pixels of the longest side of a picture, as `SIDE` is the most
+MAX_WIDTH = 4096  # pixels of a sheet, unless pictures would be smaller than `MIN_SIDE`
+MAX_PIXELS = 30_000_000  # of all its cells, under the same condition; a pixel takes three bytes
+MAX_WEBP = 16_383  # pixels, the largest width and height of a WebP file
+MAX_INLINE = 300  # points whose pictures HTML has one by one; a larger sheet is one picture
+ROW_LENGTH = 8  # values of a single input that are in one row
 LINE, ASCENT, GAP = 17, 13, 8
 PAPER, INK, FAINT = "#ffffff", "#212121", "#757575"
 CELLS = {"failed": "#fdecea", "cancelled": "#fff3e0", "success": "#f5f5f5"}
@@ -440,184 +426,32 @@ STAR, STAR_SIZE = "★", 26
 GOLD, GOLD_LINE = "#ffb300", "#5d4037"
 
 
-class ContactSheet:
-    """The contact sheet of a batch, as a picture and as HTML.
+class Cells(NamedTuple):
+    """The cells of a sheet: how many there are, and the longest side of a picture, pixels."""
 
-    The values of the first of two axes are the rows, those of the second the columns. A single axis
-    with few values is one row. In all other cases the pictures are in rows, each with its values.
-    Points that are marked as the best have a star.
-    """
+    across: int
+    down: int
+    side: int
 
-    def __init__(self, points: Sequence[ShownPoint], axes: Sequence[Axis], labels: Words) -> None:
-        self._points = points
-        self._axes = axes
-        self._words = labels
 
-    @functools.cached_property
-    def headings(self) -> Headings:
-        """The headings of its rows and columns."""
-        axes = self._axes
-        one_row = len(axes) == 1 and len(self._points) <= ROW_LENGTH
-        if not one_row and len(axes) != 2:
-            return Headings()
-        names = [self._words.axis_name(axis) for axis in axes]
-        values = [self._words.axis_values(axis) for axis in axes]
-        rows = ("", []) if one_row else (names[0], values[0])
-        return Headings(*rows, names[-1], values[-1])
+def cells(count: int, axes: Sequence[int]) -> Cells:
+    """Return the cells of a sheet with so many points, and axes with so many values."""
+    if _has_headings(count, axes):
+        across = max(1, axes[-1])
+    else:
+        across = max(1, min(count, math.ceil(math.sqrt(1.5 * count))))
+    down = max(1, math.ceil(count / across))
+    room = min(MAX_WIDTH // across, int(math.sqrt(MAX_PIXELS / (across * down)))) - GAP
+    return Cells(across, down, max(MIN_SIDE, min(SIDE, room)))
 
-    def encoded(self, file_format: str) -> bytes:
-        """Return the present sheet as ``PNG`` or ``WEBP``."""
-        content, image = io.BytesIO(), self.image()
-        if file_format == "WEBP":
-            image.thumbnail((MAX_WEBP, MAX_WEBP))
-            image.save(content, "WEBP", quality=85, method=2)
-        else:
-            image.save(content, file_format)
-        return content.getvalue()
 
-    def to_html(self) -> str:
-        """Return the sheet as HTML with its labels as text; a large sheet is one picture."""
-        if len(self._points) > MAX_INLINE:
-            source = data_url("image/webp", self.encoded("WEBP"))
-            return f'<img alt="contact sheet" src="{source}" style="max-width:100%">'
-        cells = [self._cell(point) for point in self._points]
-        if not self.headings.columns:
-            figures = "".join(
-                f'<figure style="margin:0;width:{SIDE}px">{cell}'
-                f'<figcaption style="overflow-wrap:anywhere">{html.escape(self._label(point))}'
-                "</figcaption></figure>"
-                for point, cell in zip(self._points, cells, strict=True)
-            )
-            return f'<div style="display:flex;flex-wrap:wrap;gap:{GAP}px">{figures}</div>'
-        return f'<div style="overflow-x:auto"><table>{"".join(self._table(cells))}</table></div>'
+def side_of_copies(count: int, axes: Sequence[int]) -> int:
+    """Return the longest side of the copies that a sheet needs, pixels."""
+    return SIDE if count <= MAX_INLINE else cells(count, axes).side
 
-    def _table(self, cells: Sequence[str]) -> Iterator[str]:
-        style = f'style="text-align:center;max-width:{SIDE}px;overflow-wrap:anywhere"'
-        heads = self.headings
-        side = "<td></td>" if heads.rows else ""
-        name = html.escape(heads.column_title)
-        yield f'<tr>{side}<th colspan="{self._across}" {style}>{name}</th></tr>'
-        texts = "".join(f'<th scope="col" {style}>{html.escape(c)}</th>' for c in heads.columns)
-        corner = f"<th>{html.escape(heads.row_title)}</th>" if heads.rows else ""
-        yield f"<tr>{corner}{texts}</tr>"
-        for start in range(0, len(cells), self._across):
-            label = ""
-            if heads.rows:
-                text = html.escape(heads.rows[start // self._across])
-                label = f'<th scope="row" {style}>{text}</th>'
-            row = "".join(
-                f'<td style="padding:2px;text-align:center">{cell}</td>'
-                for cell in cells[start : start + self._across]
-            )
-            yield f"<tr>{label}{row}</tr>"
 
-    def _label(self, point: ShownPoint) -> str:
-        label = self._words.label(point.values)
-        return f"{STAR} {label}" if point.starred else label
-
-    def _cell(self, point: ShownPoint) -> str:
-        label = html.escape(self._label(point), quote=True)
-        star = f'<span aria-hidden="true">{STAR}</span><br>' if point.starred else ""
-        if point.picture is not None:
-            source = data_url("image/webp", point.picture)
-            return (
-                f'{star}<img alt="{label}" title="{label}" src="{source}" '
-                f'style="max-width:{SIDE}px;height:auto;margin:0">'
-            )
-        text = point.shown or point.status
-        return (
-            f'{star}<div title="{label}" style="width:{SIDE}px;height:{SIDE // 2}px;'
-            "overflow:hidden;box-sizing:border-box;padding:6px;white-space:pre-wrap;"
-            "overflow-wrap:anywhere;"
-            f"text-align:left;color:{INK};background:{CELLS.get(point.status, EMPTY)}"
-            f'">{html.escape(text)}</div>'
-        )
-
-    def image(self) -> Image:
-        """Return the present sheet."""
-        import PIL.Image
-        import PIL.ImageDraw
-
-        layout = self._layout
-        canvas = PIL.Image.new("RGB", layout.size, PAPER)
-        draw = PIL.ImageDraw.Draw(canvas)
-        self._draw_heads(draw, layout)
-        for place in range(len(self._points)):
-            self._draw_point(draw, canvas, layout, place)
-        return canvas
-
-    def _draw_heads(self, draw: ImageDraw, layout: _Layout) -> None:
-        middle = layout.left + (layout.size[0] - layout.left) // 2
-        if layout.column_labels:
-            title = _fitting(self.headings.column_title, layout.size[0] - layout.left)
-            _text(draw, (middle, GAP), [title], FAINT, "ms")
-        if layout.row_labels:
-            title = _fitting(self.headings.row_title, layout.left - GAP)
-            _text(draw, (GAP, layout.top - LINE - GAP // 2), [title], FAINT, "ls")
-        for column, lines in enumerate(layout.column_labels):
-            x = layout.corner(column)[0] + layout.side // 2
-            top = layout.top - len(lines) * LINE - GAP // 2
-            _text(draw, (x, top), lines, INK, "ms")
-        for row, lines in enumerate(layout.row_labels):
-            y = layout.corner(row * self._across)[1]
-            top = y + max(0, layout.side - len(lines) * LINE) // 2
-            _text(draw, (layout.left - GAP, top), lines, INK, "rs")
-        for place, point in enumerate(self._points if layout.caption_lines else ()):
-            x, y = layout.corner(place)
-            label = self._words.label(point.values)
-            lines = _wrap(label, layout.side, layout.caption_lines)
-            _text(draw, (x, y + layout.side + 2), lines, INK, "ls")
-
-    def _draw_point(self, draw: ImageDraw, canvas: Image, layout: _Layout, place: int) -> None:
-        import PIL.Image
-
-        point = self._points[place]
-        x, y = layout.corner(place)
-        side = layout.side
-        ended = point.shown is not None
-        colour = CELLS.get(point.status, EMPTY) if ended else EMPTY
-        draw.rectangle((x, y, x + side - 1, y + side - 1), fill=colour)
-        if point.picture is not None:
-            with PIL.Image.open(io.BytesIO(point.picture)) as picture:
-                picture.thumbnail((side, side))
-                corner = (x + (side - picture.width) // 2, y + (side - picture.height) // 2)
-                rgba = picture.convert("RGBA")
-                canvas.paste(rgba, corner, rgba)
-        elif side >= SIDE // 3:
-            lines = _wrap(point.shown or point.status, side - 2 * GAP, max(1, side // LINE - 1))
-            _text(draw, (x + GAP, y + GAP), lines, INK if ended else FAINT, "ls")
-        if point.starred:
-            size = min(STAR_SIZE, side // 2)
-            corners = _star(x + side - size // 2 - 4, y + size // 2 + 4, size / 2)
-            draw.polygon(corners, fill=GOLD, outline=GOLD_LINE)
-
-    @functools.cached_property
-    def _across(self) -> int:
-        count = len(self._points)
-        return len(self.headings.columns) or min(count, math.ceil(math.sqrt(1.5 * count)))
-
-    @functools.cached_property
-    def _layout(self) -> _Layout:
-        across = self._across
-        heads = self.headings
-        down = math.ceil(len(self._points) / across)
-        most = int(math.sqrt(MAX_PIXELS / (across * down)))
-        side = max(MIN_SIDE, min(SIDE, MAX_WIDTH // across - GAP, most - GAP))
-        columns = [_wrap(label, side, 3) for label in heads.columns]
-        rows = [_wrap(label, SIDE, max(1, side // LINE)) for label in heads.rows]
-        title = [_fitting(heads.row_title, 2 * SIDE)]
-        widths = [_width(line) for lines in [*rows, title] for line in lines]
-        left = GAP + (math.ceil(max(widths)) + GAP if rows else 0)
-        top = GAP
-        if columns:
-            top += LINE + max(map(len, columns)) * LINE + GAP // 2
-        captions = 0
-        if not columns:
-            labels = (self._words.label(point.values) for point in self._points)
-            captions = max(len(_wrap(label, side, 3)) for label in labels)
-        step_y = side + GAP + captions * LINE
-        size = (left + across * (side + GAP), top + down * step_y)
-        return _Layout(size, left, top, side, across, step_y, captions, columns, rows)
+def _has_headings(count: int, axes: Sequence[Any]) -> bool:
+    return len(axes) == 2 or (len(axes) == 1 and count <= ROW_LENGTH)
 
 
 @dataclass(frozen=True)
@@ -630,24 +464,152 @@ class Headings:
     columns: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class _Layout:
-    """The positions and sizes of a sheet, pixels."""
+class ContactSheet:
+    """The contact sheet of a batch, as a picture and as HTML.
 
-    size: tuple[int, int]
-    left: int
-    top: int
-    side: int
-    across: int  # number of columns
-    step_y: int
-    caption_lines: int
-    column_labels: list[list[str]]
-    row_labels: list[list[str]]
+    The values of the first of two axes are the rows, those of the second the columns. A single axis
+    with few values is one row. In all other cases the pictures are in rows, each with its values.
+    Points that are marked as the best have a star.
+    """
 
-    def corner(self, index: int) -> tuple[int, int]:
-        """Return the upper left corner of a cell."""
-        row, column = divmod(index, self.across)
-        return self.left + column * (self.side + GAP), self.top + row * self.step_y
+    def __init__(self, points: Sequence[ShownPoint], axes: Sequence[Axis], labels: Words) -> None:
+        self._points = points
+        self._words = labels
+        self._cells = cells(len(points), [len(axis.values) for axis in axes])
+        self.headings = Headings()
+        if _has_headings(len(points), axes):
+            heads = [(labels.axis_name(axis), labels.axis_values(axis)) for axis in axes]
+            self.headings = Headings(*(heads[0] if len(axes) == 2 else ("", [])), *heads[-1])
+
+    # -- HTML ----------------------------------------------------------------------------------
+
+    def to_html(self) -> str:
+        """Return the sheet as HTML with its labels as text; a large sheet is one picture."""
+        if len(self._points) > MAX_INLINE:
+            source = data_url("image/webp", self.encoded("WEBP"))
+            return f'<img alt="contact sheet" src="{source}" style="max-width:100%">'
+        if self.headings.columns:
+            return f'<div style="overflow-x:auto"><table>{"".join(self._table())}</table></div>'
+        figures = "".join(
+            f'<figure style="margin:0;width:{SIDE}px">{self._cell(point)}'
+            f'<figcaption style="overflow-wrap:anywhere">{html.escape(self._label(point))}'
+            "</figcaption></figure>"
+            for point in self._points
+        )
+        return f'<div style="display:flex;flex-wrap:wrap;gap:{GAP}px">{figures}</div>'
+
+    def _table(self) -> Iterator[str]:
+        style = f'style="text-align:center;max-width:{SIDE}px;overflow-wrap:anywhere"'
+        heads, across = self.headings, self._cells.across
+        side, corner = "", ""
+        if heads.rows:
+            side, corner = "<td></td>", f"<th>{html.escape(heads.row_title)}</th>"
+        name = html.escape(heads.column_title)
+        yield f'<tr>{side}<th colspan="{across}" {style}>{name}</th></tr>'
+        texts = "".join(f'<th scope="col" {style}>{html.escape(c)}</th>' for c in heads.columns)
+        yield f"<tr>{corner}{texts}</tr>"
+        for start in range(0, len(self._points), across):
+            yield "<tr>"
+            if heads.rows:
+                yield f'<th scope="row" {style}>{html.escape(heads.rows[start // across])}</th>'
+            for point in self._points[start : start + across]:
+                yield f'<td style="padding:2px;text-align:center">{self._cell(point)}</td>'
+            yield "</tr>"
+
+    def _label(self, point: ShownPoint) -> str:
+        label = self._words.label(point.values)
+        return f"{STAR} {label}" if point.starred else label
+
+    def _cell(self, point: ShownPoint) -> str:
+        label = html.escape(self._label(point), quote=True)
+        star = f'<span aria-hidden="true">{STAR}</span><br>' if point.starred else ""
+        if point.picture is not None:
+            kind = "image/jpeg" if point.picture.startswith(JPEG_MAGIC) else "image/webp"
+            return (
+                f'{star}<img alt="{label}" title="{label}" src="{data_url(kind, point.picture)}" '
+                f'style="max-width:{SIDE}px;height:auto;margin:0">'
+            )
+        text = html.escape(point.shown or point.status)
+        return (
+            f'{star}<div title="{label}" style="width:{SIDE}px;height:{SIDE // 2}px;'
+            "overflow:hidden;box-sizing:border-box;padding:6px;white-space:pre-wrap;"
+            f"overflow-wrap:anywhere;text-align:left;color:{INK};"
+            f'background:{CELLS.get(point.status, EMPTY)}">{text}</div>'
+        )
+
+    # -- a picture -----------------------------------------------------------------------------
+
+    def encoded(self, file_format: str) -> bytes:
+        """Return the present sheet as ``PNG`` or ``WEBP``."""
+        content, image = io.BytesIO(), self.image()
+        if file_format == "WEBP":
+            image.thumbnail((MAX_WEBP, MAX_WEBP))
+            image.save(content, "WEBP", quality=85, method=2)
+        else:  # pictures hardly get smaller with more effort
+            image.save(content, file_format, compress_level=1)
+        return content.getvalue()
+
+    def image(self) -> Image:
+        """Return the present sheet."""
+        import PIL.Image
+        import PIL.ImageDraw
+
+        heads, (across, down, side) = self.headings, self._cells
+        columns = [_wrap(label, side, 3) for label in heads.columns]
+        rows = [_wrap(label, SIDE, max(1, side // LINE)) for label in heads.rows]
+        captions: list[list[str]] = []
+        if not columns:
+            captions = [_wrap(self._words.label(p.values), side, 3) for p in self._points]
+        row_title = _fitting(heads.row_title, 2 * SIDE)
+        left, top = GAP, GAP
+        if rows:
+            left += math.ceil(max(map(_width, [*itertools.chain(*rows), row_title]))) + GAP
+        if columns:
+            top += LINE + max(map(len, columns)) * LINE + GAP // 2
+        step_x, step_y = side + GAP, side + GAP + max(map(len, captions), default=0) * LINE
+        width = left + across * step_x
+        canvas = PIL.Image.new("RGB", (width, top + down * step_y), PAPER)
+        draw = PIL.ImageDraw.Draw(canvas)
+        if columns:
+            title = _fitting(heads.column_title, width - left)
+            _text(draw, (left + (width - left) // 2, GAP), [title], FAINT, "ms")
+        if rows:
+            _text(draw, (GAP, top - LINE - GAP // 2), [row_title], FAINT, "ls")
+        for column, lines in enumerate(columns):
+            corner = left + column * step_x + side // 2, top - len(lines) * LINE - GAP // 2
+            _text(draw, corner, lines, INK, "ms")
+        for row, lines in enumerate(rows):
+            middle = max(0, side - len(lines) * LINE) // 2
+            _text(draw, (left - GAP, top + row * step_y + middle), lines, INK, "rs")
+        for place, point in enumerate(self._points):
+            row, column = divmod(place, across)
+            x, y = left + column * step_x, top + row * step_y
+            _draw_point(draw, canvas, point, x, y, side)
+            if captions:
+                _text(draw, (x, y + side + 2), captions[place], INK, "ls")
+        return canvas
+
+
+def _draw_point(
+    draw: ImageDraw, canvas: Image, point: ShownPoint, x: int, y: int, side: int
+) -> None:
+    import PIL.Image
+
+    colour = CELLS.get(point.status, EMPTY) if point.ended else EMPTY
+    draw.rectangle((x, y, x + side - 1, y + side - 1), fill=colour)
+    if point.picture is not None:
+        with PIL.Image.open(io.BytesIO(point.picture), formats=("JPEG", "WEBP")) as picture:
+            picture.draft(None, (side, side))
+            picture.thumbnail((side, side), PIL.Image.Resampling.BILINEAR)
+            corner = x + (side - picture.width) // 2, y + (side - picture.height) // 2
+            canvas.paste(picture, corner, picture if picture.mode == "RGBA" else None)
+    elif side >= SIDE // 3:
+        lines = _wrap(point.shown or point.status, side - 2 * GAP, max(1, side // LINE - 1))
+        _text(draw, (x + GAP, y + GAP), lines, INK if point.ended else FAINT, "ls")
+    if point.starred:
+        size = min(STAR_SIZE, side // 2)
+        corners = _star(x + side - size // 2 - 4, y + size // 2 + 4, size / 2)
+        draw.polygon(corners, fill=GOLD, outline=GOLD_LINE)
 
 
 def _star(x: float, y: float, radius: float) -> list[tuple[float, float]]:
@@ -661,6 +623,7 @@ def _star(x: float, y: float, radius: float) -> list[tuple[float, float]]:
     ]
 
 
+@functools.lru_cache(maxsize=100_000)
 def _width(text: str) -> float:
     font, shown = lettering(text)
     return float(font.getlength(shown))
@@ -681,14 +644,14 @@ def _wrap(text: str, width: int, most: int) -> list[str]:
     """Return a text as lines of a width; the last one is shortened if there are more."""
     lines: list[str] = []
     for paragraph in text.splitlines() or [""]:
-        line = ""
+        line, used = "", 0.0
         for word in paragraph.split():
-            longer = f"{line} {word}" if line else word
-            if _width(longer) <= width or not line:
-                line = longer
-            else:
+            more = _width(word) + (_width(" ") if line else 0)
+            if line and used + more > width:
                 lines.append(line)
-                line = word
+                line, used = word, _width(word)
+            else:
+                line, used = f"{line} {word}" if line else word, used + more
         lines.append(line)
     cut = [*lines[: most - 1], f"{lines[most - 1]} …"] if len(lines) > most else lines
     return [_fitting(line, width) for line in cut]

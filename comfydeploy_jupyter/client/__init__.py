@@ -9,6 +9,8 @@ from .discovery import connect
 from .files import Model
 from .machines import Machine, Machines
 from .models import FetchedModels, Models, ModelUses, WorkflowModel
+from .packs import NodePack, NodePacks
+from .proofs import RunRecord, SweepVerification, Verification
 from .results import Images, OutputFile, Result, RunOutput, RunOutputs
 from .runs import Deletion, Run, Runs, StoryEntry
 from .snapshots import Snapshot
@@ -44,6 +46,8 @@ __all__ = [
     "Models",
     "Node",
     "NodeName",
+    "NodePack",
+    "NodePacks",
     "OutputFile",
     "Point",
     "Preset",
@@ -53,16 +57,19 @@ __all__ = [
     "RunOutput",
     "RunOutputs",
     "RunProgress",
+    "RunRecord",
     "Runs",
     "Snapshot",
     "StoredWorkflow",
     "StoryEntry",
     "Sweep",
     "SweepProgress",
+    "SweepVerification",
     "Tunnel",
     "TunnelStatus",
     "UnknownNameError",
     "Validation",
+    "Verification",
     "Workflow",
     "WorkflowModel",
     "WorkflowVersion",

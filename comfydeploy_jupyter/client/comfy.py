@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import replace
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 
-from ..errors import ComfyDeployError, NotFoundError
+from ..errors import ComfyDeployError, InvalidRequestError, NotFoundError
+from ..graphs.formats import objects
 from .account import ComfyAccount, sign_in
 from .files import UploadedFile, upload
 from .machines import Machines
 from .models import FetchedModels, Models
+from .packs import NodePacks
+from .proofs import lacking, listed_models, read_receipt, verify
 from .results import Result
-from .runs import Run, RunRequest, Runs, fan_out
+from .runs import RECENT, SHORT_ID, Run, RunRequest, Runs, sources_in
 from .server import Server, check_timeout, without_none
 from .snapshots import Snapshot, given, take
 from .stream import RunProgress
@@ -26,8 +32,10 @@ from .workflows import Workflows
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from ..receipts import Receipt
+    from .proofs import Verification
     from .stream import EventStream
-    from .sweep import SweepProgress
+    from .sweep import Sweep, SweepProgress
 
 
 class FreedMemory(NamedTuple):
@@ -55,8 +63,6 @@ def _with_unit(size: int) -> str:
     return f"{size / 1024**3:.1f} GiB" if size >= 1024**3 else f"{size / 1024**2:.0f} MiB"
 
 
-SHORT_ID = 8  # characters of an id that are shown in a terminal
-RECENT = 100  # the latest runs, which can be found by such short ids
 HASH_TIMEOUT = 600.0  # s; for a large file on a slow disk
 
 SITES = {"huggingface": "huggingface.co", "civitai": "civitai.com"}
@@ -126,6 +132,79 @@ class Comfy:
 
     def __repr__(self) -> str:
         return f"<Comfy at {self.url}>"
+
+    def verify(
+        self,
+        receipt: Receipt | str | os.PathLike[str],
+        *,
+        machine: str | None = None,
+        execute: bool = True,
+        nodes: bool = False,
+        fetch: bool = False,
+        timeout: float | None = None,
+    ) -> Verification:
+        """Make the run of a receipt here, and compare what is made.
+
+        The other arguments are those of `Run.verify`.
+
+        Parameters
+        ----------
+        receipt : path or Receipt
+            The file.
+        fetch : bool
+            Whether models, node packs and input files that are missing are fetched before. A model
+            gets its name only if its SHA-256 is that of the receipt. Packs are installed by
+            ComfyUI-Manager; their code runs with the rights of ComfyUI. No file is replaced.
+
+        Returns
+        -------
+        Verification
+            It is true if each output is identical. ``missing`` has the models and node packs that
+            are not here, each with ``kind``, ``name``, ``url`` and its SHA-256, commit or version.
+
+        Raises
+        ------
+        ReceiptError
+            The file is no receipt, or any byte of it was changed.
+        ConflictError
+            The machine executes something, so its caches cannot be emptied now.
+        OfflineError
+            The setting ``offline`` forbids to fetch what is missing.
+        RunTimeoutError
+            It took too long.
+        """
+        found = read_receipt(receipt)
+        asked = {"record": found.record, "machine": machine, "execute": False}
+        self.server.post("receipts/verify", asked)  # it checks the record
+        missing = lacking(self.server, found, machine=machine, fetch=fetch, timeout=timeout)
+        made = verify(
+            self.server,
+            str(found.record.get("prompt_id")),
+            found.record,
+            machine=machine,
+            execute=execute,
+            nodes=nodes,
+            timeout=timeout,
+        )
+        return replace(made, missing=missing)
+
+    def open(self, receipt: Receipt | str | os.PathLike[str]) -> Any:
+        """Return a `RunPanel` with the workflow of a receipt.
+
+        Raises ReceiptError if the file is no receipt, or any byte of it was changed.
+
+        Parameters
+        ----------
+        receipt : path or Receipt
+            The file.
+        """
+        record = read_receipt(receipt).record
+        workflow = record.get("workflow")
+        if workflow is not None:  # the panel offers what is missing as it does for any workflow
+            listed = [*objects(workflow.get("models")), *listed_models(record)]
+            workflow = {**workflow, "models": listed}
+        package = import_module("comfydeploy_jupyter")  # its panels are above the client
+        return package.RunPanel(workflow or record["prompt"], comfy=self)
 
     def load(
         self, workflow: Workflow | dict[str, Any] | str | bytes | os.PathLike[str]
@@ -308,40 +387,52 @@ class Comfy:
         workflow: WorkflowSource,
         over: Any,
         *,
-        input: str,  # noqa: A002 - it is the word for it
+        input: str | None = None,  # noqa: A002 - it is the word for it
         inputs: dict[str, Any] | None = None,
         **options: Any,
-    ) -> list[Run]:
+    ) -> Sweep:
         """Run a workflow once for each picture of other runs, or for each of some files.
 
-        Returns the runs, in the order of the pictures. How many pictures a run makes is known at
-        its end: so those that have not ended are waited for, one after the other, and the next
-        workflow starts with the pictures of each. To start it with the only picture of a run
-        without waiting, give the run itself to `submit`.
+        The server does it, also without this kernel: the runs need not have ended. Returns a batch,
+        whose points have the pictures in their order. How many there are is known when the runs
+        have ended: its length, and ``for point in …``, wait until then.
 
         Parameters
         ----------
         workflow : Workflow, dict, str, bytes or path
             As `run` takes it.
-        over : Run, Result, Sweep, path, picture, or a list of these
-            A run stands for all pictures that it has saved, or else for its other files; a sweep
-            for those of its points that were successful; a folder for its pictures.
-        input : str
-            The input that gets one of them, by a name as in `run`.
+        over : Run, Result, Sweep, Point, path, picture, or a list or a dict of these
+            A run stands for all pictures that it saves, or else for its other files; ``run.texts``
+            for its texts; a sweep for the pictures of its points that are successful; a folder for
+            its pictures. A run that fails is a point that fails. In lists, numbers and texts stand
+            for themselves. A dict has several inputs with as many of these, which change together.
+        input : str, optional
+            The input that gets one of them, by a name as in `run`. Needed unless ``over`` is a
+            dict.
         inputs : dict, optional
-            Other inputs.
+            Other inputs. With ``{"$vary": [1, 2]}`` one has several values: every combination runs.
         **options
-            As `submit` takes them.
+            As ``comfy.sweep`` takes them, and ``workflow_id`` and ``version``.
 
         Raises
         ------
         RunFailedError
-            A run has failed, so it has no pictures.
+            A result in ``over`` has no pictures, since its run failed.
+        InvalidRequestError
+            A run has ended without success, or something else is wrong with the arguments.
+
+        Examples
+        --------
+        >>> batch = comfy.sweep("portrait.json", {"seed": [1, 2]}, wait=False)  # doctest: +SKIP
+        >>> enlarged = comfy.map("enlarge.json", batch, input="image")      # doctest: +SKIP
+        >>> [point.wait().images[0] for point in enlarged]                  # doctest: +SKIP
+        >>> comfy.map("enlarge.json", {"image": batch, "scale_by": [1.5, 2]})  # doctest: +SKIP
         """
-        return [
-            self.submit(workflow, {**(inputs or {}), input: each}, **options)
-            for each in fan_out(over)
-        ]
+        if (input is None) != isinstance(over, Mapping):
+            raise InvalidRequestError.of_field("input", "is needed unless over is a dict of inputs")
+        lists = over if input is None else {input: over}
+        sources = {str(name): [*sources_in(each)] for name, each in lists.items()}
+        return self.sweep._over(workflow, sources, inputs, **options)
 
     def free(
         self, *, machine: str | None = None, unload_models: bool = True, free_memory: bool = True
@@ -618,6 +709,60 @@ class Comfy:
             machine=machine,
         )
         return FetchedModels(reply, self.server)
+
+    def install_packs(
+        self,
+        workflow: WorkflowSource,
+        *,
+        dry_run: bool = False,
+        packs: Sequence[str] | None = None,
+        versions: Mapping[str, str] | None = None,
+        machine: str | None = None,
+    ) -> NodePacks:
+        """Have ComfyUI-Manager install the node packs that a workflow needs and ComfyUI lacks.
+
+        ComfyUI loads them when it is restarted: ``comfy.machines.update(restart=True)``. Code in a
+        node pack runs with the rights of ComfyUI.
+
+        Parameters
+        ----------
+        workflow : dict, str, path or Workflow
+            As `run` takes it. Only the editor's format names the packs of its nodes; for others,
+            ComfyUI-Manager's list is searched.
+        dry_run : bool
+            Whether to return only what is missing.
+        packs : sequence of str, optional
+            The ``pack`` of each that is installed; by default all that are missing.
+        versions : dict of str to str, optional
+            The version in the registry, or the commit, of packs by their ``pack``; by default the
+            newest one. If it cannot be had, the newest one is installed, and ``problem`` says so.
+        machine : str, optional
+            The machine whose ComfyUI gets them.
+
+        Returns
+        -------
+        NodePacks
+            The packs with their states; ``wait()`` waits for the installations, ``cancel()``
+            cancels those that wait.
+
+        Raises
+        ------
+        ConflictError
+            This ComfyUI has no ComfyUI-Manager of version 3 or 4.
+        OfflineError
+            The setting ``offline`` forbids it.
+        InvalidRequestError
+            The workflow lacks no pack of a name in `packs`.
+        """
+        reply = self.server.post(
+            "workflow/install-packs",
+            source_of(workflow).body(),
+            dry_run=dry_run,
+            packs=None if packs is None else list(packs),
+            versions=None if versions is None else dict(versions),
+            machine=machine,
+        )
+        return NodePacks(reply, self.server)
 
     def uploads(self, prompt_id: str | None = None) -> dict[str, Any]:
         """Return the state of uploads and downloads: counts, and each transfer in ``uploads``.

@@ -286,6 +286,7 @@ def _servers(ancestors: set[int]) -> Iterator[tuple[float, Candidate]]:
             info = json.loads(path.read_bytes())
             if hasattr(os, "getuid") and facts.st_uid != os.getuid():
                 continue  # on Windows the folder itself is the user's own
+            _ = info["base_url"]  # files of other programs, such as an MCP server, have none
             url, pid = _reachable(str(info["url"])), int(info["pid"])
             token, sock = str(info.get("token") or ""), str(info.get("sock") or "")
         except (OSError, ValueError, KeyError, TypeError):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import html
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
 from ..errors import InvalidRequestError, RunTimeoutError, printable
 from ..util.markup import html_table
@@ -158,6 +159,8 @@ def _parts(model: str | Model) -> tuple[str, str]:
     return folder, name
 
 
+T = TypeVar("T")
+F = TypeVar("F", bound="Followed[Any]")
 POLL_INTERVAL = 0.5  # s
 OPEN = frozenset({"queued", "active", "retrying"})
 
@@ -223,7 +226,44 @@ STATES = {
 }
 
 
-class FetchedModels(Sequence[WorkflowModel]):
+class Followed(Sequence[T], ABC):
+    """Entries of a workflow, such as models, with what the server does with them."""
+
+    _entries: list[T]
+
+    @property
+    @abstractmethod
+    def done(self) -> bool:
+        """Whether nothing was being done at the last `refresh`."""
+
+    @abstractmethod
+    def refresh(self) -> Any:
+        """Get the progress from the server; return this list."""
+
+    def _wait(self: F, timeout: float | None, late: str, goes_on: str) -> F:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not self.refresh().done:
+            if deadline is not None and time.monotonic() >= deadline:
+                raise RunTimeoutError(f"{late} after {timeout:g} s; {goes_on}")
+            time.sleep(POLL_INTERVAL)
+        return self
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[T]: ...
+
+    def __getitem__(self, index: int | slice) -> T | list[T]:
+        """Return an entry, or several."""
+        return self._entries[index]
+
+    def __len__(self) -> int:
+        """Return the number of entries."""
+        return len(self._entries)
+
+
+class FetchedModels(Followed[WorkflowModel]):
     """The models that a workflow names, with the progress of their downloads.
 
     Made by `Comfy.fetch_models`.
@@ -231,7 +271,7 @@ class FetchedModels(Sequence[WorkflowModel]):
 
     def __init__(self, reply: dict[str, Any], server: Server) -> None:
         known = set(WorkflowModel.__dataclass_fields__)
-        self._models = [
+        self._entries = [
             WorkflowModel(**{key: value for key, value in entry.items() if key in known})
             for entry in reply["models"]
         ]
@@ -248,19 +288,19 @@ class FetchedModels(Sequence[WorkflowModel]):
     @property
     def total_size(self) -> int:
         """The size of all models that are missing or being downloaded, as far as known, bytes."""
-        return sum(m.size or 0 for m in self._models if m.state in ("missing", "fetching"))
+        return sum(m.size or 0 for m in self._entries if m.state in ("missing", "fetching"))
 
     @property
     def done(self) -> bool:
         """Whether no download was running at the last `refresh`."""
-        return all(model.state != "fetching" for model in self._models)
+        return all(model.state != "fetching" for model in self._entries)
 
     def refresh(self) -> FetchedModels:
         """Get the progress of the downloads from the server; return this list."""
         if not self.done:
             queue = self._server.get("upload-queue-status")
             transfers = {one["id"]: one for one in queue["uploads"]}
-            for model in self._models:
+            for model in self._entries:
                 if model.transfer in transfers:
                     model._update(transfers[model.transfer])
         return self
@@ -275,28 +315,7 @@ class FetchedModels(Sequence[WorkflowModel]):
         timeout : float, optional
             Wait at most this long, s; by default there is no limit.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while not self.refresh().done:
-            if deadline is not None and time.monotonic() >= deadline:
-                raise RunTimeoutError(
-                    f"The models are not complete after {timeout:g} s; the downloads continue"
-                )
-            time.sleep(POLL_INTERVAL)
-        return self
-
-    @overload
-    def __getitem__(self, index: int) -> WorkflowModel: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[WorkflowModel]: ...
-
-    def __getitem__(self, index: int | slice) -> WorkflowModel | list[WorkflowModel]:
-        """Return a model, or several."""
-        return self._models[index]
-
-    def __len__(self) -> int:
-        """Return how many models the workflow names."""
-        return len(self._models)
+        return self._wait(timeout, "The models are not complete", "the downloads continue")
 
     def _lines(self) -> Iterator[str]:
         yield from self.warnings
@@ -306,7 +325,7 @@ class FetchedModels(Sequence[WorkflowModel]):
 
     def __repr__(self) -> str:
         """Return a line for each model."""
-        rows = [model._row() for model in self._models]
+        rows = [model._row() for model in self._entries]
         if not rows:
             rows = [("the workflow names no model files", "", "")]
         widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
@@ -314,6 +333,6 @@ class FetchedModels(Sequence[WorkflowModel]):
         return printable("\n".join([*lines, *self._lines()]))
 
     def _repr_html_(self) -> str:
-        table = html_table(("model", "size", ""), [model._row() for model in self._models])
+        table = html_table(("model", "size", ""), [model._row() for model in self._entries])
         more = "".join(f"<p>{html.escape(line)}</p>" for line in self._lines())
-        return f"{table if self._models else '<p>The workflow names no model files.</p>'}{more}"
+        return f"{table if self._entries else '<p>The workflow names no model files.</p>'}{more}"

@@ -80,6 +80,10 @@ class RunOutputs:
             f" run.wait().{self._name}, or comfy.map"
         )
 
+    def to_each(self) -> dict[str, str]:
+        """Return all of them as a source of values of an input, in a request."""
+        return {"run": self._prompt_id, "file": self._name}
+
     def __repr__(self) -> str:
         return f"<{self._name} of the run {self._prompt_id}>"
 

@@ -7,6 +7,7 @@ import html
 import os
 import uuid
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import date, datetime, time
 from numbers import Integral
 from pathlib import Path
@@ -17,6 +18,8 @@ from ..errors import (
     InvalidInputError,
     InvalidRequestError,
     PromptInvalidError,
+    RunCancelledError,
+    RunFailedError,
     brief,
     printable,
 )
@@ -26,7 +29,9 @@ from ..graphs.validation import NOT_HERE
 from ..util.media_types import is_picture
 from .files import has_files, is_file, upload_all
 from .graph import Source
+from .proofs import RunRecord, Verification, complete_record, save_receipt, verify
 from .results import Result, RunOutput, RunOutputs, as_input
+from .snapshots import snapshot_of
 from .stream import FINAL, EventStream
 from .text import counted
 from .workflow import source_of
@@ -36,6 +41,7 @@ if TYPE_CHECKING:
 
     from .comfy import Comfy
     from .server import Server
+    from .snapshots import Snapshot
     from .workflow import Workflow, WorkflowSource
 
 
@@ -85,6 +91,8 @@ def check_options(options: dict[str, Any], also: Collection[str] = ()) -> None:
 
 
 MAX_SEED = 2**64 - 1  # of ComfyUI's own nodes
+SHORT_ID = 8  # characters of an id that are shown in a terminal
+RECENT = 100  # the latest runs and batches, which can be found by such short ids
 
 
 class RunRequest:
@@ -249,11 +257,19 @@ class Run:
         return str(self._record["prompt_id"])
 
     @property
-    def record(self) -> dict[str, Any]:
-        """The present record of the run, with the keys of the reply of ``run``."""
+    def record(self) -> RunRecord:
+        """The present record of the run, with the keys of the reply of ``run``.
+
+        A call, ``run.record()``, returns with what it was made, see `RunRecord`.
+        """
         if self._record.get("status") not in FINAL:
             self._record = self._server.get("check-status", prompt_id=self.prompt_id)
-        return self._record
+        return RunRecord(self._record, self._made_with)
+
+    def _made_with(self, timeout: float | None) -> dict[str, Any]:
+        with suppress(RunFailedError, RunCancelledError):
+            self.wait(timeout)
+        return complete_record(self._server, self.prompt_id, timeout)
 
     @property
     def labels(self) -> dict[str, str]:
@@ -367,6 +383,87 @@ class Run:
         entries = self._server.get("runs", story=self.prompt_id)
         return [StoryEntry(**entry) for entry in entries]
 
+    def verify(
+        self,
+        *,
+        machine: str | None = None,
+        execute: bool = True,
+        nodes: bool = False,
+        timeout: float | None = None,
+    ) -> Verification:
+        """Make the run once more, with empty caches, and compare what was made.
+
+        Parameters
+        ----------
+        machine : str, optional
+            The machine; by default the one that executed it.
+        execute : bool
+            False: compare only versions, models and input files.
+        nodes : bool
+            Execute it twice, and name the first node whose pictures differ.
+        timeout : float, optional
+            Wait at most this long, s.
+
+        Returns
+        -------
+        Verification
+            It is true if each output is identical.
+
+        Raises
+        ------
+        ConflictError
+            The machine executes something, so its caches cannot be emptied now.
+        RunTimeoutError
+            The repetition has not ended in time; it continues.
+        """
+        self.record(timeout)
+        return verify(
+            self._server,
+            self.prompt_id,
+            machine=machine,
+            execute=execute,
+            nodes=nodes,
+            timeout=timeout,
+        )
+
+    def environment(self) -> Snapshot:
+        """Return what is needed to execute the run elsewhere, as its record knows it.
+
+        Returns
+        -------
+        Snapshot
+            ComfyUI, the node packs and models that the graph uses, and the Python packages that
+            these need; ``dockerfile`` needs no other file. ``warnings`` tell what is not known.
+            `Comfy.snapshot` takes it, too.
+        """
+        self.record()
+        return snapshot_of(self._server.get(f"runs/{self.prompt_id}/environment"))
+
+    def receipt(
+        self, path: str | os.PathLike[str], *, inputs: bool = False, sign: bool = False
+    ) -> Path:
+        """Write one file to hand over: the record of the run with what it made.
+
+        Paths and secrets are hidden in it, and it says where.
+
+        Parameters
+        ----------
+        path : path
+            The file, which is replaced if it exists; a ZIP.
+        inputs : bool
+            Whether its input files are in it, too; models never are.
+        sign : bool
+            Whether it is signed with the key of the server (Ed25519), which is made at the first
+            use. The server needs the package ``cryptography``.
+
+        Returns
+        -------
+        Path
+            The file.
+        """
+        self.record()
+        return save_receipt(self._server, self.prompt_id, path, inputs=inputs, sign=sign)
+
     def cancel(self) -> bool:
         """Cancel the run: remove it from the queue, or interrupt it.
 
@@ -454,24 +551,27 @@ class Run:
         return f"<div>Run <code>{html.escape(self.prompt_id)}</code>: <b>{status}</b></div>"
 
 
-def fan_out(over: Any) -> Iterator[Any]:
-    """Yield each picture of runs, and each file, as values of an input; see `Comfy.map`."""
-    if isinstance(over, (Run, Result)):
-        result = over.wait() if isinstance(over, Run) else over.raise_for_status()
-        saved = [file for file in result.files if file.type != "temp"] or result.files
-        yield from [file for file in saved if file.is_image or file.is_hdr] or saved
+def sources_in(over: Any) -> Iterator[Any]:
+    """Yield what `Comfy.map` goes over, as values that ``$each`` lists in a request."""
+    if isinstance(over, Run):
+        yield {"run": over.prompt_id}
+    elif isinstance(over, Result):
+        yield {"run": over.raise_for_status().prompt_id}
+    elif isinstance(over, RunOutputs):
+        yield over.to_each()
     elif isinstance(over, os.PathLike) and Path(over).is_dir():
         yield from (path for path in sorted(Path(over).iterdir()) if is_picture(path.name))
     elif isinstance(over, (str, os.PathLike)) or is_file(over):
         yield over
-    elif hasattr(over, "result"):  # a point of a sweep
-        result = over.result
-        yield from fan_out(result) if result is not None and result.status == "success" else ()
+    elif hasattr(type(over), "prompt_id"):  # a point of a sweep
+        if not over.prompt_id:
+            raise InvalidRequestError.of_field("over", f"{over!r} has no run yet; give its sweep")
+        yield {"run": over.prompt_id}
+    elif hasattr(type(over), "grid"):  # a sweep
+        yield {"batch": over.id}
     elif isinstance(over, Iterable):
-        if hasattr(over, "wait"):  # a sweep
-            over.wait()
         for each in over:
-            yield from fan_out(each)
+            yield from [each] if isinstance(each, (int, float)) else sources_in(each)
     else:
         raise InvalidRequestError.of_field(
             "over", f"must be runs, results, a sweep or files, not {over!r}"

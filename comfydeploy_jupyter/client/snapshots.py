@@ -14,7 +14,7 @@ from .stream import SSEParser
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from .server import Server
 
@@ -31,8 +31,11 @@ class Snapshot:
     `Comfy.snapshot`, on this server or on another one."""
     docker_command_steps: dict[str, Any]
     """The steps that make the same environment on a ComfyDeploy machine."""
+    manager_snapshot: dict[str, Any]
+    """The same in the format that ComfyUI-Manager restores."""
     path: str | None
-    """The Docker build context, a folder of the server; None if ComfyDeploy made the steps."""
+    """The Docker build context, a folder of the server; None of a run, and if ComfyDeploy made the
+    steps."""
     dockerfile: str | None
     """The text of its Dockerfile."""
     image: str | None
@@ -83,13 +86,18 @@ def take(server: Server, body: dict[str, Any], on_line: Callable[[str], object])
             if event == "log":
                 on_line(data["line"])
             elif event == "result":
-                fields = {name: data.get(name) for name in ("path", "dockerfile", "image")}
-                warnings = list(data.get("warnings", ()))
-                steps = data["docker_command_steps"]
-                return Snapshot(data["snapshot"], steps, warnings=warnings, **fields)
+                return snapshot_of(data)
             elif event == "error":
                 raise ComfyDeployError.from_reply(data.pop("status"), data)
     raise unreachable(address, ConnectionError("the stream ended early"))
+
+
+def snapshot_of(reply: Mapping[str, Any]) -> Snapshot:
+    """Return the snapshot in a reply of the server."""
+    fields = {name: reply.get(name) for name in ("path", "dockerfile", "image")}
+    steps, converted = reply["docker_command_steps"], reply.get("manager_snapshot", {})
+    warnings = list(reply.get("warnings", ()))
+    return Snapshot(reply["snapshot"], steps, converted, warnings=warnings, **fields)
 
 
 def _events(response: requests.Response) -> Iterator[tuple[str, dict[str, Any]]]:

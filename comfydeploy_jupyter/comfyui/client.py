@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import math
 import re
 from dataclasses import dataclass, field
 from functools import partial
@@ -353,7 +354,10 @@ class ComfyUIClient:
             size = sum(map(len, body))
             headers["Content-Type"] = "application/json"
             headers["Content-Length"] = str(size)
-            data = _held_back(body if size > POST_CHUNK else [b"".join(body)], after)
+            parts = [b"".join(body)] if size <= POST_CHUNK else body
+            # with nothing to wait for, a small one is sent with its headers
+            at_once = len(parts) == 1 and not _sent_detail(after)
+            data = parts[0] if at_once else _held_back(parts, after)
         patience = min(self.timeout, within or self.timeout)
         if timeout is None:
             connecting = min(patience, 5.0)
@@ -394,13 +398,14 @@ class ComfyUIClient:
         self._lacks.clear()
 
     async def system_stats(self) -> dict[str, Any]:
+        """Return what ComfyUI says of itself: ``system``, and a list of objects ``devices``."""
         stats = await self.get_object("/system_stats")
         system, devices = stats.get("system"), stats.get("devices")
         if not isinstance(system, dict) or not isinstance(devices, list):
             raise not_comfyui("/system_stats")
         if not isinstance(system.get("comfyui_version", ""), str):
             raise not_comfyui("/system_stats")
-        return stats
+        return {**stats, "devices": [each for each in devices if isinstance(each, dict)]}
 
     async def queue_remaining(self, *, within: float | None = None) -> int:
         """Return the number of waiting and executing prompts, from a small response."""
@@ -567,9 +572,13 @@ class ComfyUIClient:
         try:
             await self._job("POST", prompt_id, "/cancel")
         except NoRouteError:
-            body = json.dumps({"delete": [prompt_id]}).encode()
-            await self.request("POST", "/queue", body=body)
+            await self.withdraw(prompt_id)
             await self.interrupt(prompt_id)
+
+    async def withdraw(self, prompt_id: str) -> None:
+        """Remove a prompt from the queue; one that is executing is not changed."""
+        body = json.dumps({"delete": [prompt_id]}).encode()
+        await self.request("POST", "/queue", body=body)
 
     async def interrupt(self, prompt_id: str) -> None:
         """Interrupt the executing prompt if it is this one."""
@@ -657,8 +666,14 @@ class ComfyUIClient:
             what = "the request for a file's size"
             raise self.unavailable(f"it answered {response.status} to {what}")
 
-    async def fetch(self, query: Mapping[str, str], file: IO[bytes]) -> None:
-        """Write one of ComfyUI's files into an open file; NotFoundError: there is none."""
+    async def fetch(
+        self, query: Mapping[str, str], file: IO[bytes], limit: float = math.inf
+    ) -> None:
+        """Write one of ComfyUI's files into an open file; NotFoundError: there is none.
+
+        TooLargeError: it has more bytes than ``limit``.
+        """
+        size = 0
         async with self.view(query, {}) as response:
             if response.status in (400, 403, 404):
                 text = f"ComfyUI has no {query['type']} file {query['filename']!r}"
@@ -666,6 +681,9 @@ class ComfyUIClient:
             if response.status != 200:
                 raise self.unavailable(f"it answered {response.status} to GET /view")
             async for chunk in response.content.iter_chunked(CHUNK):
+                size += len(chunk)
+                if size > limit:
+                    raise TooLargeError(f"{query['filename']} is larger than {limit / 2**20:g} MiB")
                 await asyncio.to_thread(file.write, chunk)
 
     # -- workflows of its editor, in ``user/…/workflows`` ---------------------------------------

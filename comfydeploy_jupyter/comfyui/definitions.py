@@ -6,23 +6,22 @@ import asyncio
 import gzip
 import json
 import logging
-import os
 import re
-import tempfile
 import time
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
 from importlib.resources import files
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import ComfyUIUnavailableError
 from ..graphs.definitions import NodeDefinitions, is_newer
 from ..util import jsons
+from ..util.system import replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from .client import ComfyUIClient
 
@@ -71,10 +70,16 @@ class DefinitionSet:
         """Pickle the content of the file: the objects made from it would be much larger."""
         if self._packed is None:
             return super().__reduce__()
-        return DefinitionSet.unpacked, (self._packed, self.source)
+        return _unpickled, (self._packed, self.source)
 
     def origin(self) -> dict[str, Any]:
         return {"source": self.source, "comfyui_version": self.comfyui_version}
+
+
+@lru_cache(maxsize=2)
+def _unpickled(packed: bytes, source: Source) -> DefinitionSet:
+    """Return definitions in a worker process, which reads them for several calls once."""
+    return DefinitionSet.unpacked(packed, source)
 
 
 @dataclass(frozen=True)
@@ -172,14 +177,7 @@ class Definitions:
         packed = gzip.compress(whole, 1)
         try:
             self._cache.parent.mkdir(parents=True, exist_ok=True)
-            descriptor, beside = tempfile.mkstemp(dir=self._cache.parent, prefix=".definitions-")
-            try:
-                with os.fdopen(descriptor, "wb") as file:
-                    file.write(packed)
-                Path(beside).replace(self._cache)
-            except BaseException:
-                Path(beside).unlink(missing_ok=True)
-                raise
+            replace_file(self._cache, packed)
         except OSError as error:
             log.warning("The node definitions cannot be stored for later: %s", error)
         return packed

@@ -29,8 +29,8 @@ from yarl import URL
 from ..errors import ComfyUIUnavailableError
 from ..util.child import plain_environment
 from ..util.http import CheckedConnector, new_session, read
-from ..util.sockets import Peers, is_trusted, listeners, processes_of
-from ..util.system import user_name
+from ..util.sockets import Peers, connections_of, is_trusted, listeners, processes_of
+from ..util.system import read_regular, user_name
 from ..util.tasks import wait_for
 from .client import PLAIN, Access
 
@@ -485,26 +485,26 @@ def read_text(file: Path) -> str:
     Pipes and devices are not read, and the number of bytes is limited.
     """
     try:
-        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as opened:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                return ""
-            return opened.read(MAX_TEXT).decode(errors="replace")
+        return read_regular(file, MAX_TEXT).decode(errors="replace")
     except OSError:
         return ""
 
 
-def git_commit(git: Path) -> str | None:
-    """Return the commit that is checked out according to ``.git``, None if unknown."""
+def git_folders(git: Path) -> tuple[Path, Path]:
+    """Return the folder with ``HEAD`` and index, and that with the rest, of work trees the same."""
     # An additional work tree or a submodule has a file that contains the path of the folder.
     elsewhere = _search(git, r"^gitdir:\s*(.+)$")
-    if elsewhere:
-        git = git.parent / elsewhere
-    head = _search(git / "HEAD", r"^(.+)$")
+    own = git.parent / elsewhere if elsewhere else git
+    return own, own / (_search(own / "commondir", r"^(.+)$") or "")
+
+
+def git_commit(git: Path) -> str | None:
+    """Return the commit that is checked out according to ``.git``, None if unknown."""
+    own, shared = git_folders(git)
+    head = _search(own / "HEAD", r"^(.+)$")
     if head is None or not head.startswith("ref: "):
         return head
     reference = head.removeprefix("ref: ").strip()
-    shared = git / (_search(git / "commondir", r"^(.+)$") or "")
     return _search(shared / reference, r"^([0-9a-f]{40,})") or _search(
         shared / "packed-refs", rf"^([0-9a-f]{{40,}}) {re.escape(reference)}$"
     )
@@ -582,6 +582,7 @@ class Running:
     path: Path | None  # the folder of its `main.py`
     arguments: tuple[str, ...] | None = None  # after `main.py`; None without a `main.py`
     folder: Path | None = None
+    started: float | None = None  # seconds since 1970
 
 
 def running_at(url: str) -> Running | None:
@@ -648,25 +649,11 @@ async def nothing_listens_at(url: str) -> bool:
 
 def _listening(port: int) -> Iterator[int]:
     """Yield the processes that listen on a port of this machine, as far as they are visible."""
-    with contextlib.suppress(psutil.Error, OSError):
-        for pid, connection in _connections():
-            here = connection.laddr and connection.laddr.port == port
-            if pid is not None and here and connection.status == psutil.CONN_LISTEN:
-                yield pid
-
-
-def _connections() -> Iterator[tuple[int | None, Any]]:
-    """Yield the TCP connections of this machine with their process, as far as they are visible."""
-    try:
-        for connection in psutil.net_connections(kind="tcp"):
-            yield connection.pid, connection
-    except psutil.AccessDenied:  # on macOS only root can list all of them; users, their own
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                # Before psutil 6 the method had another name.
-                listed = getattr(process, "net_connections", None) or process.connections
-                for own in listed(kind="tcp"):
-                    yield process.pid, own
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            listening = (c for c in connections_of(process) if c.status == psutil.CONN_LISTEN)
+            if any(connection.laddr.port == port for connection in listening):
+                yield process.pid
 
 
 def describe(pid: int) -> Running:
@@ -674,7 +661,7 @@ def describe(pid: int) -> Running:
     try:
         process = psutil.Process(pid)
         words = process.cmdline()
-        folder = Path(process.cwd())
+        folder, started = Path(process.cwd()), process.create_time()
     except psutil.Error:
         return Running(pid, None, None)
     if not is_trusted(pid):
@@ -683,10 +670,10 @@ def describe(pid: int) -> Running:
     scripts = (at for at, word in enumerate(words) if at and Path(word).name == "main.py")
     at = next(scripts, None)
     if at is None:
-        return Running(pid, python, None, None, folder)
+        return Running(pid, python, None, None, folder, started)
     home = (folder / words[at]).parent
     tree = home if is_comfyui_tree(home) else None
-    return Running(pid, python, tree, tuple(words[at + 1 :]), folder)
+    return Running(pid, python, tree, tuple(words[at + 1 :]), folder, started)
 
 
 def running_from(tree: Path) -> list[int]:

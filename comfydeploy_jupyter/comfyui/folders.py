@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias
 import yaml
 
 from ..errors import ConflictError, ForbiddenPathError, InvalidRequestError, NotFoundError
+from ..util.system import read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -129,7 +130,7 @@ def _stock_folders() -> list[_StockFolder]:
 def _read_stock_folders(home: Path) -> list[_StockFolder]:
     """Return the folders that ComfyUI's source registers; none if that cannot be read."""
     try:
-        source = _read(home / "folder_paths.py").decode("utf-8", "replace")
+        source = read_regular(home / "folder_paths.py", _MAX_BYTES).decode("utf-8", "replace")
     except OSError:
         return []
     found: list[_StockFolder] = []
@@ -148,27 +149,13 @@ def _read_extensions(text: str) -> frozenset[str]:
     return MODEL_EXTENSIONS
 
 
-def _read(path: Path) -> bytes:
-    """Return the content of a regular file.
-
-    The file is opened without blocking: to open a pipe could block until another process writes.
-    """
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123 - of a descriptor
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(errno.EINVAL, "it is not a regular file")
-        content = file.read(_MAX_BYTES + 1)
-    if len(content) > _MAX_BYTES:
-        raise OSError(errno.EFBIG, f"it is longer than {_MAX_BYTES} bytes")
-    return content
-
-
 def _read_extra_paths(config: Path) -> Iterator[tuple[str, str, bool]]:
     """Yield ``(folder name, absolute path, is_default)`` of an ``extra_model_paths.yaml``.
 
     A file or section that cannot be parsed is logged and skipped; the rest is used.
     """
     try:
-        sections = yaml.safe_load(_read(config).decode()) or {}
+        sections = yaml.safe_load(read_regular(config, _MAX_BYTES).decode()) or {}
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         log.warning("The model paths in %s are ignored: %s", config, error)
         return
@@ -390,6 +377,30 @@ class Folders:
                 os.close(descriptor)
                 raise
 
+    def open_file(self, kind: str, subfolder: str, filename: str) -> io.FileIO:
+        """Open a file of the ``output``, ``input`` or ``temp`` folder as `open_for_read` does."""
+        return self.open_for_read(self._path_within(kind, subfolder, filename))
+
+    def file_size(self, kind: str, subfolder: str, filename: str) -> int:
+        path = self._path_within(kind, subfolder, filename)
+        try:
+            return path.lstat().st_size
+        except OSError as error:  # it has just been deleted
+            raise _not_there(filename, kind) from error
+
+    def _path_within(self, kind: str, subfolder: str, filename: str) -> Path:
+        """Return the path of a file in one of ComfyUI's folders, without links."""
+        if kind not in ("output", "input", "temp"):  # the value may be from a node
+            raise InvalidRequestError.of_field("type", "must be output, input or temp")
+        folder = self.directory(kind)
+        try:
+            path = self.resolve(str(folder / subfolder / filename))
+        except NotFoundError as error:
+            raise _not_there(f"{subfolder}/{filename}" if subfolder else filename, kind) from error
+        if not path.is_relative_to(folder.resolve()):
+            raise ForbiddenPathError.of_field("filename", f"the file is outside the {kind} folder")
+        return path
+
     def open_directory(self, path: str | Path, *, create: bool = False) -> int:
         """Open a directory within the roots, for a ``dir_fd``; the caller closes it."""
         with _as_user_errors(path):
@@ -553,6 +564,11 @@ def _make_directory(name: str | bytes, parent: int) -> None:
             raise ConflictError(
                 f"{os.fsdecode(name)} is a file, so no folder can be made there."
             ) from None
+
+
+def _not_there(name: str, kind: str) -> NotFoundError:
+    text = f"{name} is not in the {kind} folder of this ComfyUI"
+    return NotFoundError(text, details={"field": "filename"})
 
 
 def _not_regular(path: str | Path) -> ForbiddenPathError:

@@ -45,7 +45,7 @@ from .find import (
     running_from,
     torch_build,
 )
-from .kept import read_stamp, venv_python, write_stamp
+from .kept import normal_name, read_stamp, venv_python, write_stamp
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -393,7 +393,7 @@ def _can_import(python: Path, module: str) -> bool:
 
 def _requirement_name(line: str) -> str | None:
     match = re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", line.strip())
-    return re.sub(r"[-_.]+", "-", match[0]).lower() if match else None
+    return normal_name(match[0]) if match else None
 
 
 def _cpu_index_args() -> list[str]:

@@ -413,7 +413,7 @@ def pack_notes(tree: Path) -> list[str]:
     there: dict[str, str] = {}
     for name, version in rows:  # the first one of a name is imported
         if name and version:
-            there.setdefault(_normal(name), version)
+            there.setdefault(normal_name(name), version)
     notes = []
     for pack in sorted((tree / "custom_nodes").glob("*/requirements.txt")):
         if pack.parent.name.startswith(".") or pack.parent.name.endswith(".disabled"):
@@ -439,17 +439,13 @@ def _missing(lines: Sequence[str], there: dict[str, str]) -> Iterator[str]:
             wanted = Requirement(text)
             if wanted.marker is not None and not wanted.marker.evaluate():
                 continue
-            version = there.get(_normal(wanted.name))
+            version = there.get(normal_name(wanted.name))
             if version is None:
                 yield wanted.name
             elif not wanted.specifier.contains(version, prereleases=True):
                 yield f"{wanted.name}{wanted.specifier}, {version} is installed"
         except (InvalidRequirement, InvalidVersion, ValueError):
             continue  # options of pip, addresses
-
-
-def _normal(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def fit_database(tree: Path, database: Path) -> str | None:
@@ -493,3 +489,8 @@ def _revision(database: Path) -> str | None:
     except (sqlite3.Error, ValueError):
         return None
     return row[0] if row and isinstance(row[0], str) else None
+
+
+def normal_name(name: str) -> str:
+    """Return the name of a Python package as names are compared (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()

@@ -20,12 +20,13 @@ from ..util import worker
 from .client import parse_object
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from .client import ComfyUIClient
 
 INTERVAL = 1.0  # seconds between two looks at an installation
 MAX_WORDS = 600  # characters of what Manager says
+MAX_LINE = 200  # characters of a line of ComfyUI's log
 _CHANNEL = {"channel": "default", "mode": "cache"}
 _VERSION = re.compile(r"[\w.+ -]{1,40}")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -125,6 +126,16 @@ class Manager:
         query = "?mode=imported" if at_start else ""
         return await self._client.get_object(f"{self._prefix}/customnode/installed{query}")
 
+    async def snapshot(self) -> dict[str, Any]:
+        """Return what it would restore: commits and versions of ComfyUI, packs and packages."""
+        return await self._client.get_object(f"{self._prefix}/snapshot/get_current")
+
+    async def model_links(self) -> dict[str, str]:
+        """Return the addresses of the models that it knows, by the names of their files."""
+        path = f"{self._prefix}/externalmodel/getlist?mode=cache"
+        text = await self._client.request("GET", path, compressed=True)
+        return await worker.call(_links, text)
+
     async def why_not_loaded(self, pack: Pack) -> str:
         """Return why ComfyUI could not load an installed pack; empty if Manager does not say."""
         key = "cnr_id" if pack.in_registry else "url"
@@ -135,12 +146,18 @@ class Manager:
                 return _brief(str((await parse_object(text)).get("msg") or ""))
         return ""
 
-    async def install(self, pack: Pack, id_: str) -> None:
-        """Install a pack and wait until that is done; ConflictError says why it was not."""
+    async def install(
+        self, pack: Pack, id_: str, tell: Callable[[str], object], version: str = "latest"
+    ) -> None:
+        """Install a pack and wait until that is done; ConflictError says why it was not.
+
+        ``tell`` gets the last line of ComfyUI's log, where the packages are named that it installs.
+        ``version``: of the registry; ``nightly`` is the newest commit of its repository.
+        """
         log = await self._log()
         since = log[-1][0] if log else ""
         wanted = pack.id if pack.in_registry else pack.folder
-        version = "latest" if pack.in_registry else "unknown"
+        version = version if pack.in_registry else "unknown"
         facts = {"id": wanted, "version": version, "selected_version": version, **_CHANNEL}
         if self._prefix and not self._in_batches:
             task = {"ui_id": id_, "client_id": id_, "kind": "install", "params": facts}
@@ -154,13 +171,13 @@ class Manager:
                 raise ConflictError(await self._why(since) or "ComfyUI-Manager refuses it")
         if not self._in_batches:
             await self._order("queue/start", None, since)
-        result = await self._result(id_)
+        result = await self._result(id_, since, tell)
         if result not in ("success", "skip") and not pack.is_in(await self.installed()):
             words = "" if result in (None, "failed") else result
             why = await self._why(since)
             raise ConflictError(why or _brief(words or "") or "ComfyUI-Manager did not install it")
 
-    async def _result(self, id_: str) -> str | None:
+    async def _result(self, id_: str, since: str, tell: Callable[[str], object]) -> str | None:
         """Wait until an installation is done; return Manager's word for its end, if it has one."""
         has_history = self._prefix and not self._in_batches
         while True:
@@ -173,6 +190,9 @@ class Manager:
                     return str(task["result"])
             if not status.get("is_processing"):
                 return None
+            lines = [_plain(line) for time, line in await self._log() if time > since]
+            if said := [line for line in lines if line]:
+                tell(said[-1][-MAX_LINE:])
             await asyncio.sleep(INTERVAL)
 
     async def _order(self, path: str, body: dict[str, Any] | None, since: str) -> bytes:
@@ -224,6 +244,19 @@ def _search(text: bytes, classes: list[str]) -> dict[str, list[tuple[str, str]]]
                     elif isinstance(pattern, str) and _matches(pattern, name):
                         matching[name].append(one)
     return {name: [*named[name], *matching[name]] for name in classes}
+
+
+def _links(text: bytes) -> dict[str, str]:
+    try:
+        listed = json.loads(text)["models"]
+    except (ValueError, KeyError, TypeError):
+        listed = None
+    links: dict[str, str] = {}
+    for entry in listed if isinstance(listed, list) else ():
+        match entry:
+            case {"filename": str(name), "url": str(url)}:
+                links.setdefault(name, url)
+    return links
 
 
 def _matches(pattern: str, name: str) -> bool:

@@ -47,6 +47,7 @@ _IMAGE_TYPES = {1: "image/jpeg", 2: "image/png", 3: "image/webp"}
 FEATURE_FLAGS = json.dumps({"type": "feature_flags", "data": {"supports_preview_metadata": True}})
 BACKOFF = Backoff(first=0.05, longest=3.0)  # pauses between attempts to connect
 CHECK_TIMEOUT = 5.0  # seconds for the answer to an HTTP request before a socket is opened
+TURN = 0.01  # seconds after which frames that wait leave the event loop to others
 HEARTBEAT = 20.0  # seconds of silence after which a ping checks whether the connection is closed
 PING_INTERVAL, SILENT_AFTER = 1.0, 5.0  # seconds, see `answers`
 SUSPECT_AFTER, MAX_SUSPECT_AFTER = 8.0, 300.0  # seconds, see `may_miss_events`
@@ -93,8 +94,6 @@ class Event:
 @dataclass(frozen=True)
 class OversizedEvent:
     """A text frame that is too large to be parsed; mostly an event of the executing run."""
-
-    size: int  # length in characters
 
 
 @dataclass(frozen=True)
@@ -369,8 +368,12 @@ class Connection:
         return True
 
     async def _receive(self, socket: aiohttp.ClientWebSocketResponse[Any]) -> None:
+        others = 0.0  # when others had the event loop: aiohttp returns frames that wait at once
         async for message in socket:
             self._last_frame = time.monotonic()
+            if self._last_frame - others > TURN:
+                await asyncio.sleep(0)
+                others = time.monotonic()
             if message.type is aiohttp.WSMsgType.PING:
                 await socket.pong(message.data)
             if message.type is aiohttp.WSMsgType.TEXT:
@@ -409,7 +412,7 @@ class Connection:
 
 async def _read(text: str) -> Event | OversizedEvent | None:
     if len(text) > MAX_EVENT:
-        return OversizedEvent(len(text))
+        return OversizedEvent()
     if len(text) > THREAD_ABOVE:
         return await asyncio.to_thread(decode_text, text)
     return decode_text(text)

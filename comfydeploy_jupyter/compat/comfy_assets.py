@@ -247,9 +247,8 @@ class Assets:
 
     async def _kept(self, asset: Asset) -> io.FileIO | None:
         """Open the copy of an output whose machine has ended, if there is one."""
-        if not self._kept_outputs.may_have(asset.machine):
-            return None
-        return await self._kept_outputs.open(asset.machine, *asset.place)
+        copies = self._kept_outputs.copies(asset.machine)
+        return await open_in_thread(copies.open, *asset.place)
 
     async def add(
         self, file: StoredFile, machine: Machine, *, file_path: str, content_type: str

@@ -5,12 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import re
-import tempfile
 import time
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, unquote
 
@@ -22,10 +19,12 @@ from ..util import http, proxy, worker
 from ..util.http import Pooled
 from ..util.jsons import dumps
 from ..util.secrets import clean_url, is_key
+from ..util.system import replace_file
 from ..util.times import Backoff, retry_after, timestamp_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
+    from pathlib import Path
 
 log = logging.getLogger(__name__)
 
@@ -87,16 +86,7 @@ class Credentials:
 
     def keep(self, account: Account) -> None:
         """Store the account that signed in, atomically replacing the file."""
-        descriptor, name = tempfile.mkstemp(dir=self._path.parent, prefix=".credentials-")
-        try:
-            with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123 - a descriptor has no path
-                json.dump(account._asdict(), file)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).replace(self._path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        replace_file(self._path, json.dumps(account._asdict()).encode())
 
 
 class CloudAccess:
@@ -119,10 +109,9 @@ class CloudAccess:
             asked = URL()
         if any(_is_below(asked, allowed) for allowed in self._allowed):
             return str(asked)
-        raise ForbiddenAPIURLError(
-            f"{field}: {_shown(asked)!r} is not on the list allowed_api_urls",
-            details={"field": field, "allowed_api_urls": [*map(_shown, self._allowed)]},
-        )
+        text = f"{_shown(asked)!r} is not on the list allowed_api_urls"
+        allowed_api_urls = [*map(_shown, self._allowed)]
+        raise ForbiddenAPIURLError.of_field(field, text, allowed_api_urls=allowed_api_urls)
 
     def key(self, given: str | None) -> str:
         """Return the key to use: the one in the request, else from the sign-in, else configured."""

@@ -24,7 +24,7 @@ class SweepPanel(BatchPanel):
         super().__init__(sweep.id, sweep.comfy)
         self.component = BatchPanel.__name__
         self.forgotten = self.close
-        self.keep("", f"A sweep of {len(sweep)} points")
+        self.keep("", f"A sweep of {sweep.counts['total']} points")
 
     @classmethod
     def shown(cls, sweep: Sweep) -> SweepPanel:

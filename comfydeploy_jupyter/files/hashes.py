@@ -22,7 +22,7 @@ from ..util.tasks import BackgroundTasks, end
 if TYPE_CHECKING:
     import io
     import sqlite3
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from ..comfyui.folders import Folders
     from ..store.database import Database
@@ -76,13 +76,6 @@ class FileHash:
     cached: bool
 
 
-@dataclass
-class HashingProgress:
-    path: Path
-    size: int
-    done: int = 0  # bytes read
-
-
 class Hasher:
     """Hashes files, `AT_ONCE` at the same time.
 
@@ -96,12 +89,6 @@ class Hasher:
         self._tasks = BackgroundTasks(log)
         self._stop = threading.Event()
         self._jobs: dict[FileKey, asyncio.Task[FileHash]] = {}
-        self._progress: dict[FileKey, HashingProgress] = {}
-
-    @property
-    def progress(self) -> list[HashingProgress]:
-        """The files that are being hashed or are waiting, oldest first."""
-        return list(self._progress.values())
 
     async def hash(
         self,
@@ -123,10 +110,17 @@ class Hasher:
             return FileHash(path, *known, key.size, cached=True)
         job = self._jobs.get(key)
         if job is None:
-            self._progress[key] = progress = HashingProgress(path, key.size)
-            job = self._jobs[key] = asyncio.create_task(self._hash(folders, progress))
+            job = self._jobs[key] = asyncio.create_task(self._hash(folders, path))
             job.add_done_callback(lambda job: self._forget(key, job))
         return await asyncio.shield(job)
+
+    async def in_state(self, folders: Folders, key: FileKey) -> str | None:
+        """Return the SHA-256 of a file in this state; None if it is not in this state any more."""
+        known = await self._database.read(stored_hashes, key)
+        if known is not None:
+            return known.sha256
+        found = await self.hash(folders, Path(key.path))
+        return found.sha256 if await asyncio.to_thread(_is_still_there, key) else None
 
     async def known(self, paths: Sequence[str]) -> dict[str, str]:
         keys = await asyncio.to_thread(_keys_of, paths)
@@ -177,21 +171,21 @@ class Hasher:
         self._helpers.shutdown(wait=False)
 
     def _forget(self, key: FileKey, job: asyncio.Task[FileHash]) -> None:
-        del self._jobs[key], self._progress[key]
+        del self._jobs[key]
         if not job.cancelled():
             job.exception()  # possibly no caller is waiting for it any more
 
-    async def _hash(self, folders: Folders, progress: HashingProgress) -> FileHash:
+    async def _hash(self, folders: Folders, path: Path) -> FileHash:
         loop = asyncio.get_running_loop()
         for _ in range(ATTEMPTS):
-            found = await loop.run_in_executor(self._threads, self._read, folders, progress)
+            found = await loop.run_in_executor(self._threads, self._read, folders, path)
             if found is not None:
                 key, hashes = found
                 await self._keep(key, hashes)
-                return FileHash(progress.path, *hashes, key.size, cached=False)
-        raise ConflictError(f"{progress.path} is changing while it is hashed; try again later.")
+                return FileHash(path, *hashes, key.size, cached=False)
+        raise ConflictError(f"{path} is changing while it is hashed; try again later.")
 
-    def _hashes_of(self, file: io.FileIO, advance: Callable[[int], None]) -> Hashes:
+    def _hashes_of(self, file: io.FileIO) -> Hashes:
         """Return the hashes of the rest of an unbuffered file.
 
         The two hashes of a block are computed at the same time. BLAKE3 takes less time than
@@ -204,7 +198,8 @@ class Hasher:
             updating = self._helpers.submit(other.update, block)
             sha256.update(block)
             updating.result()
-            advance(count)
+            if self._stop.is_set():
+                raise HashingStoppedError
         return Hashes(sha256.hexdigest(), other.hexdigest())
 
     async def _keep(self, key: FileKey, hashes: Hashes) -> None:
@@ -213,21 +208,14 @@ class Hasher:
         except (NoSpaceError, StoreUnavailableError) as error:
             log.warning("A hash could not be stored and will be computed again: %s", error.message)
 
-    def _read(self, folders: Folders, progress: HashingProgress) -> tuple[FileKey, Hashes] | None:
+    def _read(self, folders: Folders, path: Path) -> tuple[FileKey, Hashes] | None:
         """Return a file's state and hashes, or None if the file changed in the meantime."""
-        with folders.open_for_read(progress.path) as file:
+        with folders.open_for_read(path) as file:
             status = os.fstat(file.fileno())
-            before = FileKey.of(progress.path, status)
+            before = FileKey.of(path, status)
             _wait_for_a_tick(status)
-
-            def advance(count: int) -> None:
-                if self._stop.is_set():
-                    raise HashingStoppedError
-                progress.done += count
-
-            progress.done, progress.size = 0, before.size
-            hashes = self._hashes_of(file, advance)
-            same = FileKey.of(progress.path, os.fstat(file.fileno())) == before
+            hashes = self._hashes_of(file)
+            same = FileKey.of(path, os.fstat(file.fileno())) == before
         return (before, hashes) if same and _is_still_there(before) else None
 
 

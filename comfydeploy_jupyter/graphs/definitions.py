@@ -715,8 +715,9 @@ class NodeClass:
         self.behaviour = behaviour
         self.title = str(entry.get("display_name") or name)  # of nodes that have no other title
         self.output_node = bool(entry.get("output_node"))
+        self.module = str(entry.get("python_module", ""))  # such as ``custom_nodes.pack``
         # whether it is from a node pack, which may have a check that is not known here
-        self.foreign = str(entry.get("python_module", "")).startswith("custom_nodes")
+        self.foreign = self.module.startswith("custom_nodes")
         # the third schema (V3): only its classes have all three
         self.schema3 = entry.keys() >= {"api_node", "deprecated", "experimental"}
         self.api_node = entry.get("api_node") is True  # a service executes it, for money
@@ -803,13 +804,6 @@ class NodeClass:
     # -- for forms -----------------------------------------------------------------------------
 
     @cached_property
-    def _declared(self) -> dict[str, Input]:
-        every = self._section.inputs
-        return {
-            e.name: e for e in every if isinstance(e.definition, (list, tuple)) and e.definition
-        }
-
-    @cached_property
     def varies(self) -> bool:
         """Whether the inputs of a node decide what it declares."""
         return self.name == CUSTOM_COMBO or any(each.dynamic for each in self._section.inputs)
@@ -825,7 +819,7 @@ class NodeClass:
         pending = list(reversed(self._section.inputs))
         while pending:
             each = pending.pop()
-            if not isinstance(each.definition, (list, tuple)) or not each.definition:
+            if not sequence(each.definition):
                 continue
             found[each.name] = each
             if not each.dynamic or each.name.count(".") >= _MAX_DEPTH:
@@ -940,6 +934,11 @@ class NodeClass:
             if names.get(declared.name, forced):
                 slots += [forced, False] if declared.options.get(CONTROL) else [forced]
         return tuple(slots) if any(slots) or not all(w.stored for w in self.widgets) else ()
+
+    @cached_property
+    def grows(self) -> bool:
+        """Whether the values of a node decide which widgets it has."""
+        return any(each.branches or each.unknown or each.stem for each in self.widgets)
 
     @cached_property
     def unknown(self) -> tuple[Widget, ...]:
@@ -1216,8 +1215,10 @@ def type_mismatches(graph: Mapping[str, Any], definitions: AnyDefinitions) -> li
         if node_class is None:
             continue
         inputs = inputs_of(node)
-        named = {name: unwrapped(value) for name, value in inputs.items() if not is_link(value)}
-        widgets = [widget for widget, _ in node_class.lay_out(named)]
+        widgets: Iterable[Widget] = node_class.widgets
+        if node_class.grows:
+            named = {name: unwrapped(value) for name, value in inputs.items() if not is_link(value)}
+            widgets = [widget for widget, _ in node_class.lay_out(named)]
         kind, title = class_of(node), title_of(node)
         label = partial(node_label, key, kind, title, unique=alike[title or kind] == 1)
         found.extend(type_mismatches_of(key, label, widgets, inputs))

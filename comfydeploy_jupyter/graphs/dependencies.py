@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from array import array
 from dataclasses import dataclass
 from hashlib import blake2b, sha256
@@ -10,7 +11,7 @@ from heapq import nsmallest
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..errors import InvalidRequestError
-from ..util.jsons import dumps, sorted_keys
+from ..util.jsons import sorted_keys
 from .formats import END, START, AnyGraph, Graph, class_of, inputs_of, is_link, label_of
 
 if TYPE_CHECKING:
@@ -23,10 +24,8 @@ def check_nodes(graph: Graph, node_ids: Iterable[str], *, field: str) -> None:
     for node_id in node_ids:
         if node_id not in graph:
             close = difflib.get_close_matches(node_id, graph, n=3, cutoff=0.5)
-            raise InvalidRequestError(
-                f"{field}: there is no node {node_id!r} in the graph",
-                details={"field": field, "node_id": node_id, "candidates": close},
-            )
+            text = f"there is no node {node_id!r} in the graph"
+            raise InvalidRequestError.of_field(field, text, node_id=node_id, candidates=close)
 
 
 def sources_of(graph: AnyGraph) -> dict[str, list[str]]:
@@ -214,10 +213,8 @@ _DEEP = f"has more than {MAX_DEPTH} nested lists or objects, and such a value ma
 def check_depth(graph: Graph, ui: dict[str, Any] | None) -> None:
     """Raise if a graph would end the thread of ComfyUI that executes prompts."""
     for node_id, fault in too_deep(graph):
-        raise InvalidRequestError(
-            f"workflow_api: node {label_of(graph, node_id)} {fault}",
-            details={"field": "workflow_api", "node_id": node_id},
-        )
+        text = f"node {label_of(graph, node_id)} {fault}"
+        raise InvalidRequestError.of_field("workflow_api", text, node_id=node_id)
     if ui is not None and is_deeper_than(ui, MAX_DEPTH):
         raise InvalidRequestError.of_field("workflow", _DEEP)
 
@@ -307,5 +304,5 @@ def structure_of(graph: AnyGraph) -> str:
         return sorted([name, *link] for name, link in inputs_of(node).items() if is_link(link))
 
     ordered = ((node_id, graph[node_id]) for node_id in sorted_keys(list(graph)))
-    nodes = [[node_id, class_of(node), links(node)] for node_id, node in ordered]
-    return sha256(dumps(nodes).encode()).hexdigest()[:32]
+    nodes = (json.dumps([node_id, class_of(node), links(node)]) for node_id, node in ordered)
+    return sha256(f"[{', '.join(nodes)}]".encode()).hexdigest()[:32]

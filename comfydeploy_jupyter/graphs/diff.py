@@ -14,9 +14,8 @@ from typing import Any
 
 from ..errors import InvalidRequestError
 from .formats import (
-    BYPASSED,
     CONTROLS,
-    MUTED,
+    MODES,
     GraphFormat,
     class_of,
     detect_format,
@@ -32,7 +31,6 @@ from .ui import SavedGraph, SavedNode, SavedWorkflow
 SHOWN = 60  # the most characters of a value that are shown
 LEAD = 20  # how many of these are before the first difference
 MAX_ROWS = 1000  # of a group; rows of larger ones are compared by their places
-MODES = {MUTED: "muted", BYPASSED: "bypassed"}  # all others count as active
 
 _ROW = re.compile(r"(.+?)\.(0|[1-9][0-9]{0,8})\.(.+)", re.ASCII)  # a field of a row of a group
 

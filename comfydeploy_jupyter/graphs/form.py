@@ -95,7 +95,7 @@ class InputGroup:
 
 @dataclass(frozen=True)
 class WorkflowForm:
-    fields: list[FormField]  # the fields, as `input_form` returns them
+    fields: list[FormField]  # in the order that `workflow_form` describes
     groups: list[InputGroup]  # the groups to which inputs can be added
     # ids of the nodes whose outputs the author chose to show; the id of a subgraph node means all
     # nodes in it. Empty: all outputs are shown
@@ -103,6 +103,7 @@ class WorkflowForm:
     # a sentence for each input that the author chose and the workflow does not have
     warnings: list[str]
     mismatches: list[TypeMismatch]  # the values whose type cannot be that of their inputs
+    author: AuthorForm  # what the author chose
 
 
 def with_rows(form: WorkflowForm) -> list[FormField | InputGroup]:
@@ -116,14 +117,15 @@ def with_rows(form: WorkflowForm) -> list[FormField | InputGroup]:
     return [*(found | {key: group for key, group in groups.items() if key not in found}).values()]
 
 
-def input_form(
-    graph: AnyGraph, definitions: AnyDefinitions = None, ui: UIGraph | None = None
-) -> list[FormField]:
-    """Return the fields for the inputs that a user may want to change, the most useful first.
+def workflow_form(
+    graph: AnyGraph, definitions: AnyDefinitions = None, ui: AnySaved | None = None
+) -> WorkflowForm:
+    """Return the form of a workflow: the inputs that a user may want to change, and their groups.
 
-    If the author of the workflow chose inputs in App mode, these come first, in the author's order,
-    and all others are ``advanced``. Otherwise, if subgraphs have promoted widgets: external inputs
-    and media files, then the promoted widgets; the other inputs in subgraphs are ``advanced``.
+    The most useful fields are first. If the author of the workflow chose inputs in App mode, these
+    are, in the author's order, and all others are ``advanced``. Otherwise, if subgraphs have
+    promoted widgets: external inputs and media files, then the promoted widgets; the other inputs
+    in subgraphs are ``advanced``.
 
     Otherwise: external inputs and primitive nodes, since the author put them there to be changed;
     then prompts (positive, negative, other texts), media files, colours, sizes, sampling, choices,
@@ -135,13 +137,6 @@ def input_form(
     choose: the node class of a node that an output needs requires them, and the node does not have
     them.
     """
-    return workflow_form(graph, definitions, ui).fields
-
-
-def workflow_form(
-    graph: AnyGraph, definitions: AnyDefinitions = None, ui: AnySaved | None = None
-) -> WorkflowForm:
-    """Return the form of a workflow; parameters are those of `input_form`."""
     definitions = NodeDefinitions.of(definitions)
     saved = None if ui is None else SavedWorkflow.of(ui)
     missing = _missing(graph, definitions)
@@ -150,23 +145,22 @@ def workflow_form(
     authored = AuthorForm(saved or {})
     warnings = list(authored.warnings)
     if saved is not None:
-        fields = [
-            replace(field, label=authored.label((field.node_id, field.input_name)) or field.label)
-            for field in fields
-        ]
+        for field in fields:
+            field.label = authored.label((field.node_id, field.input_name)) or field.label
     if authored.inputs:
         fields = _as_chosen(fields, authored, graph, warnings)
         fields.sort(key=lambda field: not (field.chosen or field.required))
     mismatches = type_mismatches(graph, definitions)
     wrong = {(each.node, each.input) for each in mismatches}
+    _make_distinct(fields)
     fields = [
-        replace(field, value=None, default=None, required=True)
+        field.copied(value=None, default=None, required=True)
         if (field.node_id, field.input_name) in wrong and not field.dynamic
         else field
-        for field in _distinct(fields)
+        for field in fields
     ]
     groups = _groups(graph, definitions, fields)
-    return WorkflowForm(fields, groups, authored.outputs, warnings, mismatches)
+    return WorkflowForm(fields, groups, authored.outputs, warnings, mismatches, authored)
 
 
 def choose_inputs(
@@ -180,8 +174,8 @@ def choose_inputs(
     They get these labels, and keep theirs for None. ``extra.linearData``, which is App mode's,
     keeps the order; without keys the workflow has no choice of its author.
     """
-    definitions, saved = NodeDefinitions.of(definitions), SavedWorkflow(ui)
-    form = workflow_form(graph, definitions, saved)
+    definitions = NodeDefinitions.of(definitions)
+    form = workflow_form(graph, definitions, ui)
     fields = {key: field for field in form.fields for key in field.keys}
     for key in front:
         if key not in fields:
@@ -192,7 +186,7 @@ def choose_inputs(
         if definitions.is_output(class_of(node))
     }
     chosen = [(fields[key], label) for key, label in front.items()]
-    return AuthorForm(saved).choose(chosen, form, list(ends))
+    return form.author.choose(chosen, form, list(ends))
 
 
 def _missing(graph: AnyGraph, definitions: NodeDefinitions) -> list[FormField]:
@@ -203,7 +197,7 @@ def _missing(graph: AnyGraph, definitions: NodeDefinitions) -> list[FormField]:
         known = definitions.get(class_of(node))
         absent = [] if known is None else [n for n in known.required if n not in inputs_of(node)]
         fields = (field_of(node_id, node, name, definitions) for name in absent)
-        missing += [replace(field, required=True) for field in fields if field is not None]
+        missing += [field.copied(required=True) for field in fields if field is not None]
     if not missing:
         return []
     ends = [node_id for node_id, node in graph.items() if definitions.is_output(class_of(node))]
@@ -232,8 +226,8 @@ def _as_chosen(
         other = shown_title(title) != field.title and not field.label.endswith(" prompt")
         if other and not wanted.label:
             label = f"{title}: {words(wanted.name)}"
-        shown = replace(field, advanced=False, chosen=True)
-        chosen.setdefault(first, replace(shown, label=label, twins=keys, title=title))
+        shown = field.copied(advanced=False, chosen=True)
+        chosen.setdefault(first, shown.copied(label=label, twins=keys, title=title))
     if not chosen:
         return list(fields)
     names: dict[str, list[str]] = defaultdict(list)
@@ -244,11 +238,11 @@ def _as_chosen(
         ordered[node_id, name] = field
         for child in names[node_id] if field.dynamic else ():
             if child.startswith(f"{name}."):
-                shown = replace(by_target[node_id, child], advanced=False, chosen=True)
+                shown = by_target[node_id, child].copied(advanced=False, chosen=True)
                 ordered.setdefault((node_id, child), shown)
     others = [f for target, f in by_target.items() if target not in ordered and target not in twins]
     if authored.app:
-        rest = (replace(field, advanced=True, unchosen=True) for field in others)
+        rest = (field.copied(advanced=True, unchosen=True) for field in others)
         return [*ordered.values(), *rest]
     groups: dict[int, list[FormField]] = defaultdict(list)
     for field in others:
@@ -259,7 +253,7 @@ def _as_chosen(
         elif outside:
             groups[1].append(field)
         else:
-            groups[3 if field.advanced else 2].append(replace(field, advanced=True))
+            groups[3 if field.advanced else 2].append(field.copied(advanced=True))
     return [*groups[0], *ordered.values(), *groups[1], *groups[2], *groups[3]]
 
 
@@ -280,9 +274,10 @@ def _groups(
     """Return the groups to which values, files that a loader reads, or rows can be added."""
     found = []
     shown = {field.node_id for field in fields if not field.advanced}
-    for node_id, node in graph.items() if definitions else ():
+    for node_id, node in graph.items():
+        known = definitions.get(class_of(node))
         inputs = inputs_of(node)
-        for name, spec in definitions.declared(class_of(node), inputs).items():
+        for name, spec in known.declared(inputs).items() if known and known.varies else ():
             if spec.type not in (AUTOGROW, ROWS):
                 continue
             made = (_rows_of if spec.type == ROWS else _grown)(node_id, spec, inputs, definitions)
@@ -342,7 +337,7 @@ def _rows_of(
     beside = spec.rows_beside(inputs)
     following = beside[-1] if len(beside) > len(present) else None
     template = [
-        replace(field, key=field.input_name, value=field.fresh)
+        field.copied(key=field.input_name, value=field.fresh)
         for each in spec.row(0).inputs
         if (field := _template_field(node_id, each, f"{spec.name}.0.", definitions)) is not None
     ]
@@ -399,7 +394,7 @@ def _fresh(spec: Input) -> Any:
     return _FRESH.get(spec.type.split(",")[0], "") if default is None else default
 
 
-def _distinct(fields: Sequence[FormField]) -> list[FormField]:
+def _make_distinct(fields: Iterable[FormField]) -> None:
     """Add to labels that several fields have what differs: inputs, nodes, or both."""
     alike: dict[str, list[FormField]] = defaultdict(list)
     for field in fields:
@@ -413,11 +408,9 @@ def _distinct(fields: Sequence[FormField]) -> list[FormField]:
         for label, found in alike.items()
         if len(found) > 1
     }
-    made = []
     taken = alike.keys() - differ.keys()
     for field in fields:
         if field.label not in differ:
-            made.append(field)
             continue
         by_name, by_node = differ[field.label]
         node, name = f"node {field.node_id}", words(field.input_name)
@@ -425,8 +418,7 @@ def _distinct(fields: Sequence[FormField]) -> list[FormField]:
         if label in taken:
             label = f"{field.label} ({field.key})"
         taken.add(label)
-        made.append(field.called(label))
-    return made
+        field.label = label
 
 
 # by the kind of an external input, if the field is of another kind
@@ -466,7 +458,8 @@ EXACT_DIGITS = 15
 """How many digits of a float are exact."""
 
 _FIRST_GROUPS, _CHOICES = 3, 6  # of `_rank`: prompts and media; choices
-_TYPED = (DYNAMIC_COMBO, "INT", "FLOAT", "BOOLEAN", "STRING", "COMBO", VIDEO_EDIT)
+_PLAIN = ("INT", "FLOAT", "BOOLEAN", "STRING", "COMBO")
+_TYPED = (DYNAMIC_COMBO, *_PLAIN, VIDEO_EDIT)
 _STEPS = {"float": 0.01, "int": 1.0, "seed": 1.0}
 _SIZES = ("width", "height", "batch_size")
 _SAMPLING = ("steps", "cfg", *SEED_NAMES, "sampler_name", "scheduler", "denoise")
@@ -478,7 +471,7 @@ _IMAGE_NAME = re.compile(r".+\.(png|jpe?g|webp|gif|bmp|tiff?)( \[\w+\])?", re.IG
 _PLAIN_TITLES = ("", "CLIP Text Encode (Prompt)")
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)  # not frozen: a large form has thousands, which are made in half the time
 class FormField:
     key: str  # the key of ``inputs`` that sets it: an ``input_id`` or ``"<node id>.<input>"``
     # the label that is shown: the one of the workflow's author, or the title of the node and the
@@ -538,10 +531,10 @@ class FormField:
     def keys(self) -> tuple[str, ...]:
         return (self.key, *self.twins)
 
-    def called(self, label: str) -> FormField:
-        """Return the same field with another label, as `replace` does in ten times the time."""
+    def copied(self, **changes: Any) -> FormField:
+        """Return a copy with other facts, as `replace` does in ten times the time."""
         made = object.__new__(FormField)
-        made.__dict__.update(self.__dict__, label=label)
+        made.__dict__.update(self.__dict__, **changes)
         return made
 
 
@@ -549,49 +542,62 @@ def ranked_fields(
     graph: AnyGraph, definitions: NodeDefinitions, saved: SavedWorkflow | None
 ) -> list[FormField]:
     """Return a field for each value that a user may change, the most useful first."""
-    # Parameters are those of `form.input_form`, which describes the order.
+    # Parameters are those of `workflow_form`, which describes the order.
     roles = _prompt_roles(graph)
     ranked: list[tuple[tuple[int, int, int, int, int], FormField]] = []
+    # Those of one class differ only in a few facts. By class and input: one of them, and its name.
+    alike: dict[tuple[str, str], tuple[FormField, str]] = {}
     for position, (node_id, node) in enumerate(graph.items()):
         if is_external_input(node):
             continue
-        inputs = inputs_of(node)
-        specs = definitions.declared(class_of(node), inputs)
+        class_type, inputs = class_of(node), inputs_of(node)
+        known = definitions.get(class_type)
+        specs = {} if known is None else known.declared(inputs)
         places = {name: place for place, name in enumerate(inputs)}
-        path = saved.path(node_id) if saved else []
-        drawn = path[-1][0].title if len(path) == node_id.count(":") + 1 else ""
-        title = title_of(node) or drawn
-        primitive = class_of(node).startswith("Primitive")
-        shown = shown_title(title or definitions.title(class_of(node)))
+        title = title_of(node)
+        if saved is not None and not title:
+            path = saved.path(node_id)
+            title = path[-1][0].title if len(path) == node_id.count(":") + 1 else ""
+        primitive = class_type.startswith("Primitive")
+        shown = shown_title(title or definitions.title(class_type))
+        plain = title in (*_PLAIN_TITLES, definitions.title(class_type))
         # the editor would make these of a new node
         unset = [n for n, spec in specs.items() if spec.type == VIDEO_EDIT and n not in inputs]
         unset = [name for name in unset if not specs[name].required]
-        for name, value in {**inputs, **dict.fromkeys(unset)}.items():
-            raw = is_raw(name, specs.get) and not is_link(value)
-            kind = _kind_of(class_of(node), name, value, specs.get(name))
-            if raw:
-                kind = "text"
-            if kind is None:
-                continue
-            # Inputs of a dynamic combo or an autogrow group are placed beside it.
-            top = _top_of(name, specs)
-            role = roles.get(node_id) if kind == "multiline" else None
-            plain = title in (*_PLAIN_TITLES, definitions.title(class_of(node)))
-            label = shown if primitive and title else f"{shown}: {_words_of(name, specs)}"
-            single = kind == "text" and not raw and not primitive and top == name
-            unknown = bool(specs) and top not in specs
-            field = _field(
-                node_id,
-                node,
-                name,
-                kind,
-                shown,
-                specs.get(name),
-                definitions,
-                label=f"{role} prompt".capitalize() if role and plain else label,
-                advanced=single or unknown or bool(specs and specs[top].options.get("advanced")),
-                raw=raw,
-            )
+        for name, value in {**inputs, **dict.fromkeys(unset)}.items() if unset else inputs.items():
+            if (class_type, name) in alike and isinstance(value, (str, int, float)):
+                first, own_words = alike[class_type, name]
+                key, top = f"{node_id}.{name}", name
+                field = first.copied(key=key, node_id=node_id, value=value, title=shown)
+            else:
+                spec = specs.get(name)
+                raw = is_raw(name, specs.get) and not is_link(value)
+                kind = "text" if raw else _kind_of(class_type, name, value, spec)
+                if kind is None:
+                    continue
+                # Inputs of a dynamic combo or an autogrow group are placed beside it.
+                top = _top_of(name, specs)
+                own_words = _words_of(name, specs)
+                single = kind == "text" and not raw and not primitive and top == name
+                unknown = bool(specs) and top not in specs
+                rarely = bool(specs and top in specs and specs[top].options.get("advanced"))
+                field = _field(
+                    node_id,
+                    node,
+                    name,
+                    kind,
+                    shown,
+                    spec,
+                    definitions,
+                    advanced=single or unknown or rarely,
+                    raw=raw,
+                )
+                steady = known is not None and not known.varies and not raw and not field.remote
+                if steady and spec is not None and spec.type in _PLAIN:
+                    alike[class_type, name] = field, own_words
+            role = roles.get(node_id) if field.kind == "multiline" else None
+            label = shown if primitive and title else f"{shown}: {own_words}"
+            field.label = f"{role} prompt".capitalize() if role and plain else label or field.label
             group, rank = (-1, 0) if primitive and not field.advanced else _rank(field, role)
             if top != name and not field.advanced and group > _FIRST_GROUPS:
                 group = _CHOICES
@@ -624,7 +630,7 @@ def _with_video(field: FormField, graph: AnyGraph, definitions: NodeDefinitions)
                 for other, spec in before.items()
             ):
                 key = _video_in(value[0], source, before)
-    return replace(field, video=key)
+    return field.copied(video=key)
 
 
 def _video_in(node_id: str, node: Mapping[str, Any], specs: Mapping[str, Input]) -> str:
@@ -856,11 +862,12 @@ def _prompt_roles(graph: AnyGraph) -> dict[str, str]:
     # that has inputs of these names itself, such as a ControlNet, it follows only the one of the
     # same name.
     roles: dict[str, str] = {}
+    sources = sources_of(graph)
     for role in ("negative", "positive"):
         links = {node_id: inputs_of(node).get(role) for node_id, node in graph.items()}
         own = {node_id: [link[0]] for node_id, link in links.items() if is_link(link)}
         starts = [source for (source,) in own.values()]
-        behind = nodes_behind(starts, {**sources_of(graph), **own})
+        behind = nodes_behind(starts, {**sources, **own})
         roles.update(dict.fromkeys(behind, role))
     return roles
 
@@ -961,6 +968,7 @@ class AuthorForm:
         self._saved = SavedWorkflow.of(ui)
         self._subgraphs = self._saved.subgraphs
         self._inner: dict[str, list[_Place]] | None = None
+        self._widgets: dict[Target, tuple[SavedNode | None, str, int]] = {}
         self._steps = 0
         self.inputs: list[ChosenInput] = []  # in the author's order
         self._entries: list[Any] = []  # those of ``linearData`` that name them
@@ -1085,11 +1093,17 @@ class AuthorForm:
     def label(self, target: Target) -> str:
         """Return the label that the author gave an input of the API graph, or ``""``."""
         node, name, _ = self._widget(target)
-        return "" if node is None else _label(node.inputs, name) or _own_title(node)
+        slot = None if node is None else node.slot(name)
+        own = "" if slot is None or slot.label == name else slot.label
+        return own or ("" if node is None else _own_title(node))
 
     def _widget(self, target: Target) -> tuple[SavedNode | None, str, int]:
         """Return the node with the widget that sets an input, the widget, and how deep it is."""
-        node_id, name = target
+        if target not in self._widgets:
+            self._widgets[target] = self._find_widget(*target)
+        return self._widgets[target]
+
+    def _find_widget(self, node_id: str, name: str) -> tuple[SavedNode | None, str, int]:
         path = self._saved.path(node_id)
         if len(path) != node_id.count(":") + 1:
             return None, name, 0

@@ -27,6 +27,7 @@ AnyGraph: TypeAlias = Mapping[str, Mapping[str, Any]]
 UIGraph: TypeAlias = Mapping[str, Any]
 
 MUTED, BYPASSED = 2, 4
+MODES = {MUTED: "muted", BYPASSED: "bypassed"}
 """The modes in which a node does not run; in all others it runs."""
 
 CONTROLS = frozenset({"fixed", "increment", "increment-wrap", "decrement", "randomize"})
@@ -53,7 +54,7 @@ def detect_format(value: object, *, field: str = "workflow_api") -> GraphFormat:
     if not value:
         raise InvalidRequestError.of_field(field, "is an empty object, not a workflow")
     for key, node in value.items():
-        if not isinstance(node, Mapping):
+        if not isinstance(node, (dict, Mapping)):
             raise InvalidRequestError.of_field(
                 field, f"is not a workflow: {key!r} must be a node object, not {_json_type(node)}"
             )
@@ -76,7 +77,7 @@ def check_api_graph(value: object, *, field: str = "workflow_api") -> Graph:
         node_id = str(key)
         if node_id in graph:
             raise InvalidRequestError.of_field(field, f"has two nodes with the id {node_id!r}")
-        if isinstance(node.get("class_type"), (list, Mapping)):
+        if isinstance(node.get("class_type"), (list, dict, Mapping)):
             raise InvalidRequestError.of_field(
                 field, f"the class_type of node {node_id!r} must be a string"
             )
@@ -95,7 +96,7 @@ def copy_graph(graph: AnyGraph) -> Graph:
     """Return a copy whose nodes and ``inputs`` may be changed; the input values are shared."""
     return {
         node_id: {**node, "inputs": dict(inputs)}
-        if isinstance(inputs := node.get("inputs"), Mapping)
+        if isinstance(inputs := node.get("inputs"), (dict, Mapping))
         else dict(node)
         for node_id, node in graph.items()
     }

@@ -55,10 +55,8 @@ def with_inputs(graph: Graph) -> Graph:
     """
     for node_id, node in graph.items():
         if not isinstance(node.get("inputs", {}), dict):
-            raise InvalidRequestError(
-                f"workflow_api: the inputs of node {node_id!r} must be a JSON object",
-                details={"field": "workflow_api", "node_id": node_id},
-            )
+            text = f"the inputs of node {node_id!r} must be a JSON object"
+            raise InvalidRequestError.of_field("workflow_api", text, node_id=node_id)
     return {node_id: {"inputs": {}, **_title(node), **node} for node_id, node in graph.items()}
 
 

@@ -374,7 +374,8 @@ class InputNames:
         title = title_of(self._graph[node_id])
         first = f"{node_id}.{name}"
         names = [] if self._has_plain_ids else [first]
-        names += [name] if len(self._named(name)) == 1 else []
+        named = len(self._names.get(name, ())) + len(self._groups.get(name, ()))
+        names += [name] if named == 1 else []
         if len(self._titles.get(title, ())) == 1:
             names += [f"{title}.{name}"]
             names += [title] if node_id in self._with_one_value else []
@@ -537,7 +538,7 @@ def load_files(applied: AppliedInputs, definitions: AnyDefinitions) -> AppliedIn
 
 # -- the contract of a workflow: its inputs and outputs as JSON Schema, and the check of values -
 #
-# The inputs are those of the form (`form.input_form`), so that forms, clients and agents show the
+# The inputs are those of the form (`workflow_form`), so that forms, clients and agents show the
 # same names, ranges and choices. Annotations that JSON Schema does not have begin with ``x-``.
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -719,6 +720,9 @@ class ValueChecks:
 
 
 OUTPUT = "$output"  # the key of an input that is an output of another run
+VARY, WITH = "$vary", "$with"  # the keys of several values of an input, and of what changes with it
+EACH = "$each"  # the key of values that are the outputs of runs and batches
+MAX_POINTS = 100_000  # the most points of a batch; more are likely a mistake
 # What stands for the output of another run in a graph until that is known.
 MARK = re.compile(rf"{re.escape(OUTPUT)}-[0-9a-f]{{32}}")
 # Kinds of inputs that take neither a file nor a text.
@@ -781,7 +785,7 @@ def given_fields(
     for (node_id, name), key in applied.given.items():
         node = applied.graph[node_id]
         value = inputs_of(node).get(name)
-        if is_link(value) or isinstance(value, dict) or marks_in(value):
+        if is_link(value) or marks_in(value):
             continue
         if class_of(node).startswith(EXTERNAL_PREFIX):
             if external is None:
@@ -790,12 +794,14 @@ def given_fields(
             field = external.get((node_id, name))
         else:
             field = field_of(node_id, node, name, definitions)
-        if field is not None and field.kind not in MEDIA_KINDS and name in inputs_of(node):
+        if field is None or field.kind in MEDIA_KINDS or name not in inputs_of(node):
+            continue
+        if not isinstance(value, dict) or field.kind in ("int", "seed", "float"):
             yield field, key
 
 
 def _problem_of(value: Any, wanted: dict[str, Any], *, bounded: bool) -> str | None:
-    kind = wanted.get("type")
+    kind, value = wanted.get("type"), unwrapped(value)
     if kind not in ("integer", "number"):
         return None
     try:

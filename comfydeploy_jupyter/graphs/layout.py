@@ -20,8 +20,7 @@ from ..errors import InvalidRequestError
 from .definitions import CONTROL, MISSING, VIEWPORT, NodeClass, NodeDefinitions, Socket
 from .dependencies import columns_of
 from .formats import (
-    BYPASSED,
-    MUTED,
+    MODES,
     AnyGraph,
     inputs_of,
     mapping,
@@ -316,7 +315,7 @@ def _node(node: SavedNode, subgraphs: Mapping[str, SavedGraph]) -> dict[str, Any
         "ins": ins,
         "outs": outs,
         "color": _text(raw.get("color") or raw.get("bgcolor")),
-        "mode": {MUTED: "muted", BYPASSED: "bypassed"}.get(node.mode, ""),
+        "mode": MODES.get(node.mode, ""),
         "subgraph": "" if inner is None else node.type,
     }
 

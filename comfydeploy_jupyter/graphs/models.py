@@ -80,6 +80,9 @@ PICKLES = frozenset({".ckpt", ".pt", ".pt2", ".pth", ".bin", ".pkl"})
 """Suffixes of model files that may hold Python pickles, which can run code when they are loaded."""
 
 
+_SHA256 = frozenset({"", "sha256", "sha-256"})
+
+
 @dataclass(frozen=True)
 class ListedModel:
     """A model file in the list of a workflow; none of its fields has been checked."""
@@ -89,6 +92,16 @@ class ListedModel:
     folder: str | None = None
     hash: str | None = None
     hash_type: str | None = None
+
+    @property
+    def sha256(self) -> str | None:
+        """The SHA-256 that it must have; None if the workflow does not say it."""
+        is_sha256 = (self.hash_type or "").lower() in _SHA256
+        return self.hash.lower() if self.hash and is_sha256 else None
+
+    def fits(self, sha256: str | None) -> bool:
+        """Return whether a file with this SHA-256 may be it, as far as both are known."""
+        return sha256 is None or self.sha256 in (None, sha256)
 
 
 def listed_models(workflow: object) -> list[ListedModel]:

@@ -108,7 +108,7 @@ def apply_seeds(
                 inputs[name] = value = drawn[source]
             elif value is not None and mode is SeedMode.AUTO and control.word and not is_given:
                 next_seeds[key] = _next_seed(value, control.word, spec)
-            if value is not None and (draw or name.endswith("seed")):
+            if value is not None and (name.endswith("seed") or control.word == "randomize"):
                 seeds[key] = value
     return Seeds(result, seeds, next_seeds)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from dataclasses import replace
 from functools import lru_cache
 from itertools import groupby
 from operator import itemgetter
@@ -19,7 +18,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..errors import InvalidRequestError
 from .definitions import AnyDefinitions, NodeDefinitions
 from .form import (
-    AuthorForm,
     FormField,
     InputGroup,
     WorkflowForm,
@@ -37,10 +35,10 @@ from .ui import SavedWorkflow
 from .video_edit import read_edit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from .external import Target
-    from .formats import Graph, UIGraph
+    from .formats import Graph
     from .ui import AnySaved
 
 SHOWN = 12
@@ -68,21 +66,41 @@ such as ``length`` and ``duration`` mean different things in different nodes."""
 
 _HEIGHT = re.compile(r"(?:^|(?<=[.\s]))(h)eight$", re.IGNORECASE)
 
+ABSENT: dict[str, Any] = {
+    **dict.fromkeys(
+        ("section", "row", "choices", "default", "min", "max", "least", "most", "step")
+    ),
+    **dict.fromkeys(("width", "edit", "rows")),
+    **dict.fromkeys(("hint", "tooltip", "remote", "models", "unit", "range"), ""),
+    **dict.fromkeys(("more", "dynamic", "slider", "required", "can_grow", "can_shrink"), False),
+    **dict.fromkeys(("may_be_empty", "choosable"), True),
+}
+"""What a fact of a row is if a brief form leaves it out."""
+
+_OF_ROWS = ("section", "row", "choices", "width", "more", "choosable")
+"""Those that are not the same for all nodes of a class."""
+
 UNNAMED = ("value", "default_value")
 """Names of inputs whose node says what they are."""
 
 
-def form_rows(fields: Sequence[FormField], groups: Sequence[InputGroup]) -> list[dict[str, Any]]:
+def form_rows(
+    fields: Sequence[FormField],
+    groups: Sequence[InputGroup],
+    alike: list[dict[str, Any]] | None = None,
+) -> list[dict[str, Any]]:
     """Return the rows of a form.
 
     Fields of one node are next to each other. Those that the author of the workflow chose keep the
-    author's order.
+    author's order. What many fields have in common is put into ``alike``, if that is given, and
+    rows have only its number.
     """
     shown = seeds = 0
     rows: list[dict[str, Any]] = []
     in_sight: set[str] = set()  # dynamic combos and groups, whose inputs are shown as well
     keys = {group.key for group in groups}
     with_rows = {group.key: group for group in groups if group.rows is not None}
+    declared: dict[object, dict[str, Any]] = {}  # many nodes of a large workflow have one class
     for field in fields:
         # Inputs that the author of the workflow chose, or that need a value, are never folded, nor
         # seeds, unless the author chose others.
@@ -99,7 +117,7 @@ def form_rows(fields: Sequence[FormField], groups: Sequence[InputGroup]) -> list
                 in_sight.update(key for key in above(field.key) if key in keys)
         # what the fields of a section have in common
         section = f"title {field.title}" if field.chosen and field.title else field.node_id
-        row = _field_row(field, with_rows, more=more)
+        row = _field_row(field, with_rows, declared, alike, more=more)
         row["of"] = section
         rows.append(row)
     firsts: dict[tuple[bool, str], int] = {}
@@ -116,10 +134,12 @@ def form_rows(fields: Sequence[FormField], groups: Sequence[InputGroup]) -> list
 
 def _with_groups(rows: list[dict[str, Any]], groups: Sequence[InputGroup]) -> list[dict[str, Any]]:
     """Insert the row of each group after its inputs, or after those of its node."""
+    if not groups:
+        return rows
     nodes = {group.node_id: group for group in groups}
     keys = {group.key for group in groups}
     last: dict[str, int] = {}  # the place of the last row of each group and of each node
-    for place, row in enumerate(rows) if groups else ():
+    for place, row in enumerate(rows):
         last.update((key, place) for key in above(row["key"]) if key in keys or key in nodes)
     after: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for group in groups:
@@ -209,7 +229,12 @@ def _suffix(label: str) -> str:
 
 
 def _field_row(
-    field: FormField, with_rows: Mapping[str, InputGroup], *, more: bool
+    field: FormField,
+    with_rows: Mapping[str, InputGroup],
+    declared: dict[object, dict[str, Any]],
+    alike: list[dict[str, Any]] | None,
+    *,
+    more: bool,
 ) -> dict[str, Any]:
     kind = field.kind
     value = field.initial
@@ -219,8 +244,19 @@ def _field_row(
         kind = "text"
     if kind == "color" and value is not None and not str(written).startswith("#"):
         kind = "text"
-    unit = unit_of(field) if field.kind in {"int", "float"} else ""
-    span = _range(field, unit) if field.kind in {"int", "float"} else ""
+    named = field.input_name not in UNNAMED or (field.key, field.title)
+    bounds = field.min, field.max, field.step, field.slider, bool(field.options), field.remote
+    kinds = kind, field.kind, field.raw, field.required, repr(field.default), named
+    more_facts = field.models, field.features, field.video, field.dynamic, field.tooltip
+    key = field.input_name, kinds, bounds, more_facts
+    facts = declared.get(key)
+    if facts is None:
+        facts = _declared_facts(field, shown_as=kind)
+        if alike is not None:
+            facts = {name: fact for name, fact in facts.items() if ABSENT.get(name, "-") != fact}
+            alike.append({"input": field.input_name, "kind": kind, **facts})
+            facts = {"alike": len(alike) - 1}
+        declared[key] = facts
     return {
         "key": field.key,
         "keys": list(field.keys),
@@ -230,16 +266,21 @@ def _field_row(
         "title": field.title,
         "kind": kind,
         "original": written,
-        "default": None if field.default is None else page_value(field, field.default),
-        "required": field.required,
-        "may_be_empty": not field.required or field.default == "",
         "options": field.options,
-        "remote": field.remote,
-        "models": field.models,
-        "edit": {"features": list(field.features), "video": field.video}
-        if field.kind == "video_edit"
-        else None,
-        "dynamic": field.dynamic,
+        **facts,
+        "width": None,
+        "more": more,
+        "row": _place_in_rows(field, with_rows) if with_rows else None,
+    }
+
+
+def _declared_facts(field: FormField, *, shown_as: str) -> dict[str, Any]:
+    """Return what the definition of an input says, in numbers and in words."""
+    kind = field.kind
+    unit = unit_of(field) if kind in {"int", "float"} else ""
+    span = _range(field, unit) if kind in {"int", "float"} else ""
+    return {
+        "default": None if field.default is None else page_value(field, field.default),
         "min": field.min,
         "max": field.max,
         # exact in a page, where large integers are not
@@ -247,13 +288,18 @@ def _field_row(
         "most": None if field.max is None else plain_number(field.max),
         "step": field.step,
         "unit": unit,
-        "slider": kind in {"int", "float"} and _slides(field),
-        "range": span if kind in {"int", "float"} else "",
-        "width": None,
-        "tooltip": field.tooltip,
+        "slider": shown_as in {"int", "float"} and _slides(field),
+        "range": span if shown_as in {"int", "float"} else "",
         "hint": _hint(field, span),
-        "more": more,
-        "row": _place_in_rows(field, with_rows),
+        "required": field.required,
+        "may_be_empty": not field.required or field.default == "",
+        "remote": field.remote,
+        "models": field.models,
+        "edit": {"features": list(field.features), "video": field.video}
+        if field.kind == "video_edit"
+        else None,
+        "dynamic": field.dynamic,
+        "tooltip": field.tooltip,
     }
 
 
@@ -418,29 +464,23 @@ def shorten(value: object) -> str:
 def shown_form(
     graph: Graph,
     definitions: AnyDefinitions = None,
-    ui: UIGraph | None = None,
+    ui: AnySaved | None = None,
     inputs: Mapping[str, Any] | None = None,
     run: RunValues | None = None,
+    *,
+    brief: bool = False,
 ) -> dict[str, Any]:
     """Return the form of a workflow with these inputs, or with those of a run.
 
     `handlers.workflows.WorkflowForm` describes it.
     """
     nodes, inputs = NodeDefinitions.of(definitions), inputs or {}
-    saved = None if ui is None else SavedWorkflow(ui)
+    saved = None if ui is None else SavedWorkflow.of(ui)
     made = workflow_form(graph, nodes, saved)
-    structure = FormStructure(
-        made.fields,
-        graph,
-        groups=made.groups,
-        definitions=nodes,
-        make=lambda changed: workflow_form(changed, nodes, saved),
-    )
+    structure = FormStructure(made, graph, nodes, saved)
     if run is not None:
         inputs = structure.told_by(run.graph, {**run.inputs, **inputs})
-    chosen = structure.of(inputs)
-    if chosen:
-        structure.rebuild(chosen, {})
+    structure.choose(inputs)
     if run is not None:
         own = {f"{f.node_id}.{f.input_name}": key for key, f in structure.fields.items()}
         seeds = {own[name]: seed for name, seed in run.seeds.items() if name in own}
@@ -449,13 +489,19 @@ def shown_form(
     values = {key: page_value(field, field.initial) for key, field in fields.items()}
     problems = {f"{each.node}.{each.input}": f"must be {each.expected}" for each in made.mismatches}
     present = {key: value for key, value in inputs.items() if value is not None}
-    given = structure.applied(present)
+    given = apply_inputs(structure.graph, present, strict=False, definitions=nodes)
     shown = list(fields.values())
+    unlocked = unlocked_seeds(shown, structure.graph, saved, nodes)
+    # a number that the editor draws anew, such as the value of a PrimitiveInt, is a seed
+    shown = [
+        each.copied(kind="seed") if each.kind == "int" and each.key in unlocked else each
+        for each in shown
+    ]
     others = _show_given(shown, given, values, problems, _row_groups(structure.groups))
-    rows = form_rows(shown, groups)
+    alike = list[dict[str, Any]]() if brief else None
+    rows = form_rows(shown, groups, alike)
     costs = partner_nodes(given.graph, nodes)
     lists = _Numbered()
-    authored = None if saved is None else AuthorForm(saved)
     for row in rows:
         if row["kind"] == "group":
             if row["rows"] is not None:
@@ -465,22 +511,25 @@ def shown_form(
                 row["rows"] = list(found.values())
         else:
             row["choices"] = lists.number(row.pop("options"))
-            row["names"] = given.names.of(row["node"], row["input"])
+            if not brief:
+                row["names"] = given.names.of(row["node"], row["input"])
             target = row["node"], row["input"]
-            if authored is None:
+            if saved is None:
                 row["choosable"] = ":" not in row["node"]
             else:
-                row["choosable"] = fields[row["key"]].chosen or authored.entry(target) is not None
+                row["choosable"] = (
+                    fields[row["key"]].chosen or made.author.entry(target) is not None
+                )
     return {
-        "rows": rows,
+        **({"rows": rows} if alike is None else _brief(rows, values, alike)),
         "values": values,
         "choices": lists.every,
-        "unlocked": unlocked_seeds(shown, structure.graph, saved, nodes),
+        "unlocked": unlocked,
         "outputs": made.outputs,
         "problems": problems,
         "others": others,
         "unknown": given.unknown,
-        "given": _written(inputs, structure, given.unknown),
+        "given": _written(inputs, fields, given, structure.saved),
         "price": costs["text"] if costs else "",
         "untold": [] if run is None else structure.untold(run.graph, present),
         "partner_nodes": costs,
@@ -489,20 +538,54 @@ def shown_form(
     }
 
 
+def _brief(
+    rows: list[dict[str, Any]], values: Mapping[str, Any], alike: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """Return rows without what their reader knows, and once what several have in common."""
+    titles: dict[int, str] = {}
+    for row in rows:
+        is_field, key = "alike" in row, row["key"]
+        for name in _OF_ROWS if is_field else ABSENT:
+            if name in row and row[name] == ABSENT[name]:
+                del row[name]
+        if "section" in row:
+            titles[row["section"]["id"]] = row["section"]["title"]
+            row["section"] = len(titles) - 1
+        del row["label" if row["parts"] != ["", row["label"], ""] else "parts"]
+        if not is_field:
+            continue
+        if key == f"{row['node']}.{row['input']}":
+            del row["key"]
+        if row["keys"] == [key]:
+            del row["keys"]
+        if row["original"] == values[key]:
+            del row["original"]
+        del row["input"], row["kind"]
+    return {"rows": rows, "alike": alike, "sections": [*titles.values()]}
+
+
 def _written(
-    inputs: Mapping[str, Any], structure: FormStructure, unknown: Collection[str]
+    inputs: Mapping[str, Any], fields: Mapping[str, FormField], given: AppliedInputs, old: Any
 ) -> dict[str, Any]:
     """Return inputs by the keys of their fields, as the form writes them, if they are changes."""
-    written = {}
+    # `old` has the keys of the fields of the workflow itself.
+    by_target = {(field.node_id, field.input_name): field for field in fields.values()}
+    names, written = given.names, {}
     for name, value in inputs.items():
-        if name in unknown:
+        if name in given.unknown:
             continue
-        field = structure.field_of(name) if isinstance(value, (str, int, float, dict)) else None
-        if field is None or not (isinstance(value, str) or can_show(field, value)):
-            written[name] = value
-        elif page_value(field, value) != page_value(field, field.initial) or structure.is_added(
-            field.key
+        field = fields.get(name)
+        if field is None and name not in names.external:
+            shown = [by_target[target] for target in names.find(name) if target in by_target]
+            # what sets inputs of several nodes is not meant
+            field = next((f for f in shown if len(names.external.get(f.key, "1")) == 1), None)
+        if (
+            field is None
+            or not isinstance(value, (str, int, float, dict))
+            or not (isinstance(value, str) or can_show(field, value))
         ):
+            written[name] = value
+        elif page_value(field, value) != page_value(field, field.initial) or field.key not in old:
             written[field.key] = page_value(field, value)
     return written
 
@@ -515,6 +598,8 @@ def _show_given(
     groups: Collection[str],
 ) -> dict[str, str]:
     """Put the values of inputs into those of a form, and return the inputs without a field."""
+    if not given.given:
+        return {}
     shown = {(field.node_id, field.input_name): field for field in fields}
     sets = {key: field for field in fields for key in field.keys}
     others: dict[str, str] = {}
@@ -568,91 +653,73 @@ class FormStructure:
     """
 
     def __init__(
-        self,
-        fields: Sequence[FormField],
-        graph: Graph,
-        *,
-        groups: Sequence[InputGroup] = (),
-        definitions: AnyDefinitions = None,
-        make: Callable[[Graph], WorkflowForm] | None = None,
+        self, made: WorkflowForm, graph: Graph, nodes: NodeDefinitions, saved: SavedWorkflow | None
     ) -> None:
         self._workflow = self.graph = graph
-        self._definitions, self._make = NodeDefinitions.of(definitions), make
-        self._saved = {field.key: field for field in fields}
-        self.fields = dict(self._saved)
-        self.groups = {group.key: group for group in groups}
-        self._groups = dict(self.groups)
+        self._definitions, self._ui = nodes, saved
+        self.fields = self.saved = {field.key: field for field in made.fields}
+        self.groups = self._groups = {group.key: group for group in made.groups}
 
-    def rebuild(
-        self, inputs: Mapping[str, Any], values: Mapping[str, Any]
-    ) -> dict[str, Any] | None:
-        """Change to the fields that the workflow has with other inputs."""
-        if self._make is None:
-            return None
-        applied = apply_inputs(self._workflow, inputs, strict=False, definitions=self._definitions)
-        made = self._make(applied.graph)
+    def choose(self, inputs: Mapping[str, Any]) -> None:
+        """Change to the fields that the workflow has with these inputs, with its own values."""
+        chosen = self._deciding(inputs)
+        if not chosen:
+            return
+        self.graph, made = self._form_with(chosen)
         moved = {
             field.key
             for field in made.fields
             if field.dynamic
-            and (field.key not in self._saved or self._saved[field.key].value != field.value)
+            and (field.key not in self.saved or self.saved[field.key].value != field.value)
         }
-        fields = [
-            replace(field, value=self._saved[field.key].value)
-            if field.key in self._saved and not is_within(field.key, moved)
+        self.fields = {
+            field.key: field.copied(value=self.saved[field.key].value)
+            if field.key in self.saved and not is_within(field.key, moved)
             else field
             for field in made.fields
-        ]
-        before, self.graph = self.graph, applied.graph
-        options = {field.key: field for field in made.fields if field.dynamic}
-        switched = {
-            key
-            for key, field in options.items()
-            if inputs_of(before[field.node_id]).get(field.input_name) != field.value
         }
-        self.fields = {field.key: field for field in fields}
         self.groups = {group.key: group for group in made.groups}
-        kept = {k: v for k, v in values.items() if not is_within(k, switched)}
-        kept.update((key, field.value) for key, field in options.items())
-        return kept
 
-    def chosen(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the chosen options, and the inputs and rows that groups have."""
-        options = {key: values[key] for key, field in self.fields.items() if field.dynamic}
-        chosen = {**options, **dict.fromkeys(self.removed()), **self.added()}
-        return self._with_lists(chosen, values)
+    def _form_with(self, inputs: Mapping[str, Any]) -> tuple[Graph, WorkflowForm]:
+        changed = apply_inputs(
+            self._workflow, inputs, strict=False, definitions=self._definitions
+        ).graph
+        return changed, workflow_form(changed, self._definitions, self._ui)
 
-    def of(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the inputs among these that decide which fields there are."""
-        if self._make is None or not inputs:
+    def _deciding(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what among these inputs decides which fields there are."""
+        if not inputs:
             return {}
-        tops = {field.key for field in self._saved.values() if field.dynamic} | self._groups.keys()
+        tops = {field.key for field in self.saved.values() if field.dynamic} | self._groups.keys()
         applied = apply_inputs(self._workflow, inputs, strict=False, definitions=self._definitions)
         given = (f"{node_id}.{name}" for node_id, name in applied.given)
         if not any(key in tops or is_within(key, tops) for key in given):
             return {}
-        made = self._make(applied.graph)
+        made = workflow_form(applied.graph, self._definitions, self._ui)
         fields = {field.key: field for field in made.fields}
         groups = {group.key: group for group in made.groups}
-        more, fewer = self._grown(groups, fields)
+        rows = _row_groups(groups)
+        grows = groups.keys() - rows  # autogrow groups
+        more = [k for k in fields if k not in self.saved and is_within(k, grows)]
+        fewer = [k for k in self.saved if k not in fields and is_within(k, grows)]
         options = {key: field.value for key, field in fields.items() if field.dynamic}
-        chosen = {**options, **{key: fields[key].fresh for key in more}, **dict.fromkeys(fewer)}
-        return self._with_lists(chosen, options, groups)
+        chosen = {
+            **options,
+            **{key: fields[key].fresh for key in more if not is_within(key, rows)},
+            **dict.fromkeys(fewer),
+        }
+        lists = self._lists_of(groups, options)
+        return {**{k: v for k, v in chosen.items() if not is_within(k, lists)}, **lists}
 
-    def _with_lists(
-        self,
-        chosen: Mapping[str, Any],
-        options: Mapping[str, Any],
-        groups: Mapping[str, InputGroup] | None = None,
-    ) -> dict[str, Any]:
-        """Replace what is about the fields of rows by lists of rows."""
-        # Those have options and links, and the values of the workflow where its options are chosen.
-        found = self.groups if groups is None else groups
-        saved = self._saved
+    def _lists_of(
+        self, groups: Mapping[str, InputGroup], options: Mapping[str, Any]
+    ) -> dict[str, list[dict[str, Any]]]:
+        """Return the rows of groups: options and links, and values of the workflow beside them."""
+        saved = self.saved
         changed = {k for k, v in options.items() if k not in saved or saved[k].value != v}
         lists: dict[str, list[dict[str, Any]]] = {}
-        for group in found.values():
-            if group.rows is None or is_within(group.key, _row_groups(found)):
+        for group in groups.values():
+            if group.rows is None or is_within(group.key, _row_groups(groups)):
                 continue
             lists[group.key] = []
             for index, row in group.rows.items():
@@ -666,29 +733,7 @@ class FormStructure:
                     elif key in saved and not is_within(key, changed):
                         kept[name] = saved[key].value
                 lists[group.key].append(kept)
-        return {**{k: v for k, v in chosen.items() if not is_within(k, lists)}, **lists}
-
-    def is_added(self, key: str) -> bool:
-        """Return whether a field belongs to an input that the workflow itself does not have."""
-        return key not in self._saved
-
-    def added(self) -> dict[str, Any]:
-        """Return the inputs that were added to autogrow groups, with their initial values."""
-        return {key: self.fields[key].value for key in self._grown(self.groups, self.fields)[0]}
-
-    def removed(self) -> list[str]:
-        """Return the keys of the inputs that were removed from autogrow groups."""
-        return self._grown(self.groups, self.fields)[1]
-
-    def _grown(
-        self, groups: Mapping[str, InputGroup], fields: Collection[str]
-    ) -> tuple[list[str], list[str]]:
-        """Return the inputs that autogrow groups have more, and fewer, than in the workflow."""
-        lists = _row_groups(groups)
-        own = groups.keys() - lists
-        more = [k for k in fields if k not in self._saved and is_within(k, own)]
-        fewer = [k for k in self._saved if k not in fields and is_within(k, own)]
-        return [k for k in more if not is_within(k, lists)], fewer
+        return lists
 
     def told_by(self, graph: Graph, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Return the inputs with which the workflow has the values of a run, by their keys.
@@ -725,7 +770,7 @@ class FormStructure:
         }
         gone = [
             key
-            for key, field in self._saved.items()
+            for key, field in self.saved.items()
             if is_within(key, self._groups.keys() - _row_groups(self._groups))
             and self._is_in(graph, field.node_id)
             and field.input_name not in inputs_of(graph[field.node_id])
@@ -751,7 +796,7 @@ class FormStructure:
         ]
         absent = [
             (field.node_id, field.input_name)
-            for key, field in self._saved.items()
+            for key, field in self.saved.items()
             if not self._is_in(graph, field.node_id)
             and key == f"{field.node_id}.{field.input_name}"
             and (field.node_id, field.input_name) not in given.given
@@ -770,31 +815,3 @@ class FormStructure:
             for name, value in inputs_of(node).items()
             if not is_link(value) and not marks_in(value)  # an output that is not there yet
         }
-
-    def applied(self, inputs: Mapping[str, Any]) -> AppliedInputs:
-        """Return the present graph with other inputs; unknown names are left out."""
-        return apply_inputs(self.graph, inputs, strict=False, definitions=self._definitions)
-
-    def targets(self, key: str) -> frozenset[Target]:
-        """Return the inputs of the graph that a name sets."""
-        group = self.group_of(key)
-        if group is not None:
-            return frozenset({(group.node_id, group.input_name)})
-        return frozenset(apply_inputs(self.graph, {key: None}, definitions=self._definitions).given)
-
-    def group_of(self, key: str) -> InputGroup | None:
-        """Return the group of rows that a name sets, or None."""
-        if not any(group.rows is not None for group in self.groups.values()):
-            return None
-        names = InputNames(self.graph, self._definitions)
-        targets = [] if key in names.external else names.find(key)
-        group = self.groups.get(".".join(targets[0])) if len(targets) == 1 else None
-        return None if group is None or group.rows is None else group
-
-    def field_of(self, key: str) -> FormField | None:
-        """Return the field that shows exactly the inputs that a name sets, or None."""
-        if key in self.fields:
-            return self.fields[key]
-        targets = self.targets(key)
-        shown = (f for f in self.fields.values() if (f.node_id, f.input_name) in targets)
-        return next((f for f in shown if {n for n, _ in self.targets(f.key)} == {f.node_id}), None)

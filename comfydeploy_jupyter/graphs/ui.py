@@ -16,6 +16,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from ..errors import InvalidRequestError
+from ..util.jsons import rough_size
 from . import queued_values
 from .definitions import (
     CHOICE,
@@ -119,9 +120,14 @@ class SavedNode:
     def inputs(self) -> list[Slot]:
         return [_saved_slot(raw) for raw in objects(self.raw.get("inputs"))]
 
+    @cached_property
+    def _slots(self) -> dict[str | None, Slot]:
+        every = reversed(self.inputs)
+        return {name: slot for slot in every for name in (slot.name, slot.widget)}
+
     def slot(self, name: str) -> Slot | None:
         """Return the first input of a name, or whose widget has it."""
-        return next((slot for slot in self.inputs if name in (slot.name, slot.widget)), None)
+        return self._slots.get(name)
 
     @cached_property
     def proxies(self) -> dict[int, tuple[str, str]]:
@@ -428,7 +434,6 @@ class Workflow:
             graph.links.pop(-1, None)
         ids = (entry.get("id") for entry in objects(raw.get("nodes")))
         unused = count(1 + max((key for key in ids if type(key) is int), default=0))
-        lost: set[tuple[str, LinkKey]] = set()
         for place, entry in enumerate(_list_of(raw, "nodes", name)):
             node = self._node(entry, f"{name}.nodes[{place}]", renamed)
             if node.id == _NO_ID:
@@ -443,12 +448,8 @@ class Workflow:
                 )
                 node.id = fresh
             graph.nodes[node.id] = node
-            for saved in objects(entry.get("inputs")) if node.subgraph is None else ():
-                link = _key(saved.get("link"))
-                if link is not None and str(saved.get("name") or "") not in node.numbers:
-                    lost.add((node.id, link))
         if not (self._in_1_49 or _agrees(graph)):
-            _connect(graph, lost)
+            _connect(graph)
         return graph
 
     def _next_id(self, before: Mapping[str, Node]) -> str:
@@ -546,16 +547,16 @@ def _read_known(node: Node, known: NodeClass, inputs: list[Any], outputs: list[A
         widget_name = socket.name if socket.has_widget else None
         kind = socket.type if raw is None or not socket.varies else _type(raw.get("type"))
         node.inputs.append(Slot(socket.name, kind, link, widget_name))
-    combos = tuple(f"{widget.name}." for widget in node.widgets if widget.branches)
-    unknown = tuple(f"{widget.name}." for widget in known.unknown)
-    for raw in saved.values():
-        slot = _saved_slot(raw)
-        if slot.name.startswith(combos):
-            continue
-        if slot.widget is None or slot.widget in node.values or slot.name.startswith(unknown):
-            node.inputs.append(slot)
-    types = [_type(raw.get("type")) for raw in objects(outputs)]
-    node.outputs = [*known.outputs, *types[len(known.outputs) :]]
+    if saved:
+        combos = tuple(f"{widget.name}." for widget in node.widgets if widget.branches)
+        unknown = tuple(f"{widget.name}." for widget in known.unknown)
+        for slot in map(_saved_slot, saved.values()):
+            if slot.name.startswith(combos):
+                continue
+            if slot.widget is None or slot.widget in node.values or slot.name.startswith(unknown):
+                node.inputs.append(slot)
+    more = objects(outputs)[len(known.outputs) :]
+    node.outputs = [*known.outputs, *(_type(raw.get("type")) for raw in more)]
 
 
 def _widget_value(node: Node, widget: Widget, value: Any) -> Any:
@@ -587,13 +588,15 @@ def _json(value: Any, place: str) -> str:
 
 
 def _saved_slot(raw: Mapping[str, Any]) -> Slot:
-    name = mapping(raw.get("widget")).get("name")
+    widget = raw.get("widget")
+    own = mapping(widget).get("name") if widget else None
     return Slot(
-        name=str(raw.get("name") or ""),
-        type=_type(raw.get("type")),
-        link=_key(raw.get("link")),
-        widget=name if isinstance(name, str) else None,
-        label=text_of(raw.get("label")),
+        str(raw.get("name") or ""),
+        _type(raw.get("type")),
+        _key(raw.get("link")),
+        own if isinstance(own, str) else None,
+        0,
+        text_of(raw.get("label")),
     )
 
 
@@ -618,12 +621,18 @@ def _links(rows: Any, renamed: Mapping[str, str]) -> dict[LinkKey, Link]:
     return links
 
 
-def _connect(graph: Graph, lost: set[tuple[str, LinkKey]]) -> None:
+def _connect(graph: Graph) -> None:
     """Connect the inputs as frontend 1.58.1 does where they and the list of links disagree."""
     # A link leads to the node that the list names: there to the input that names the link, else to
     # the input whose number is in the list, if that is free. Of several links that the list gives
     # one input, the first counts that an input names, else the first; its number decides then.
-    # ``lost`` has the links that only inputs name which the nodes do not have any more.
+    lost = {  # the links that only inputs name which the nodes do not have any more
+        (node.id, lost_key)
+        for node in graph.nodes.values()
+        for raw in (objects(node.raw.get("inputs")) if node.subgraph is None else ())
+        if (lost_key := _key(raw.get("link"))) is not None
+        and str(raw.get("name") or "") not in node.numbers
+    }
     naming: dict[LinkKey, list[tuple[str, int]]] = {}
     for node in graph.nodes.values():
         for slot in node.inputs:
@@ -788,9 +797,8 @@ def _key(value: Any) -> LinkKey | None:
 
 
 def _number(value: Any) -> int:
-    if isinstance(value, int):
-        return value
-    return int(value) if isinstance(value, float) and value.is_integer() else 0
+    key = _key(value)
+    return key if isinstance(key, int) else 0
 
 
 def _type(value: Any) -> str:
@@ -1102,27 +1110,13 @@ class Expansion:
         for name, value in node["inputs"].items():
             if isinstance(value, str):
                 size += len(name) + len(value)
+            elif is_link(value):
+                size += len(name) + len(value[0]) + _PER_VALUE
             elif isinstance(value, (list, dict)):
-                size += len(name) + _size_of(value)
+                size += len(name) + rough_size(value)
             else:
                 size += len(name) + _PER_VALUE
         self.add_size(size)
-
-
-def _size_of(value: Any) -> int:
-    size = 0
-    pending = [value]
-    while pending:
-        item = pending.pop()
-        if isinstance(item, str):
-            size += len(item)
-        elif isinstance(item, dict):
-            pending.extend(item)
-            pending.extend(item.values())
-        elif isinstance(item, list):
-            pending.extend(item)
-        size += _PER_VALUE
-    return size
 
 
 def _too_large(what: str) -> InvalidRequestError:
@@ -1194,7 +1188,5 @@ def check_consistency(graph: ApiGraph, ui: dict[str, Any]) -> None:
 
 
 def _another(node_id: str, found: str) -> InvalidRequestError:
-    return InvalidRequestError(
-        f"workflow: differs from workflow_api: {found}",
-        details={"field": "workflow", "node_id": node_id},
-    )
+    text = f"differs from workflow_api: {found}"
+    return InvalidRequestError.of_field("workflow", text, node_id=node_id)

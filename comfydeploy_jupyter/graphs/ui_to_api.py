@@ -46,6 +46,7 @@ from .ui import FROM_OUTSIDE, PRIMITIVE, Expansion, FedSlot, Graph, Node, Slot, 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
+NO_CLASS = "this ComfyUI has no such node class; it is kept"  # the end of a warning
 _REPLACES = "Run widget replace on values"
 _CHANCE = random.Random()  # a new one costs as much as reading a node
 
@@ -177,7 +178,7 @@ def _emit(
             continue
         key = instance.execution_id(node)
         if node.known is None:
-            warnings.append(f"node {label()}: this ComfyUI has no such node class; it is kept")
+            warnings.append(f"node {label()}: {NO_CLASS}")
         inputs = _widget_inputs(node, names, rng)
         overridden = instance.host is not None and bool(instance.host.overrides)
         for number, slot in enumerate(node.inputs):

@@ -24,7 +24,18 @@ if TYPE_CHECKING:
     from .route import Route
 
 SECTIONS = (
-    *("runs", "batches", "deployments", "files", "transfers", "workflows", "ws", "status"),
+    *(
+        "runs",
+        "batches",
+        "proofs",
+        "deployments",
+        "files",
+        "transfers",
+        "workflows",
+        "ws",
+        "status",
+        "overview",
+    ),
     *("machines", "tunnel", "cloud", "comfy_api", "comfyui_page", "app", "base"),
 )
 PATHS = r"tunnel/status|(?:comfyui-deploy|comfydeploy|comfyui)(?:/.*)?"

@@ -84,6 +84,7 @@ class AppHandler(PageAuth, Base):
         is_asking = self.request.method == "OPTIONS"  # which says nothing to anybody
         if not is_asking and not self.has_begun and not self.sends_to_login():
             await self.authorize()
+            self.xsrf_token  # noqa: B018 - sets the cookie, which a link with a token has not got
 
     @allow_unauthenticated
     def options(self) -> None:

@@ -8,7 +8,7 @@ import json
 import re
 import uuid
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from jupyter_server.auth.decorator import allow_unauthenticated
 from jupyter_server.base.handlers import APIHandler
@@ -32,11 +32,13 @@ from .auth import FOREIGN_PAGE, AuthHandler
 
 if TYPE_CHECKING:
     from asyncio import Future
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Sequence
 
     from ..compat.comfydeploy import CloudAccount
     from ..services import Services
 
+
+T = TypeVar("T")
 
 LARGE = 64 * 1024  # bytes of JSON above which it is encoded in a thread
 CHUNK = 1024 * 1024  # bytes of a large reply that are written at once
@@ -155,6 +157,7 @@ class Handler(Base, APIHandler):
     """Base of all JSON routes."""
 
     _etag: str | None = None
+    wanted: asyncio.Future[Any] | None = None  # what ends if the client disconnects
 
     @property
     def content_security_policy(self) -> str:
@@ -215,17 +218,19 @@ class Handler(Base, APIHandler):
         """Respond with 403 instead of a redirect to the login page."""
         raise self.not_logged_in()
 
-    async def json_body(self, *, unique: bool = False, graphs: bool = False) -> dict[str, Any]:
+    async def json_body(
+        self, *, unique: bool = False, graphs: bool = False, only_read: bool = False
+    ) -> dict[str, Any]:
         """Return the request's JSON object; an empty body is an empty object.
 
         ``unique`` rejects an object with a key twice: no part of a body that is stored may get
-        lost. With ``graphs``, large graphs in it may be `RawJSON`.
+        lost. With ``graphs``, large graphs in it may be `RawJSON`, see `worker.parse_body`.
         """
         text = self.request.body
         self.check_size(len(text), self.extension.max_json_size)
         if not text.strip():
             return {}
-        return await worker.parse_body(text, unique=unique, graphs=graphs)
+        return await worker.parse_body(text, unique=unique, graphs=graphs, only_read=only_read)
 
     @staticmethod
     def check_size(size: int, limit: int) -> None:
@@ -265,6 +270,23 @@ class Handler(Base, APIHandler):
         if not (at_end and self.has_begun and len(events) <= LARGE):
             await self.flush()
 
+    async def for_client(self, work: Awaitable[T]) -> T:
+        """Return what work returns; it is cancelled, and nothing is sent, if the client leaves."""
+        wanted: asyncio.Future[T] = asyncio.ensure_future(work)
+        self.wanted = wanted
+        try:
+            return await wanted
+        except asyncio.CancelledError:
+            if self.wanted is None:
+                raise web.Finish from None
+            raise
+
+    def on_connection_close(self) -> None:
+        super().on_connection_close()
+        wanted, self.wanted = self.wanted, None
+        if wanted is not None:
+            wanted.cancel()
+
     def finish_stream(self) -> None:
         """End an event stream; `finish` alone would set the media type of JSON."""
         self.finish(set_content_type="text/event-stream")
@@ -276,22 +298,32 @@ class Handler(Base, APIHandler):
     async def reply_large(self, body: Any) -> None:
         """Send a JSON reply that may have megabytes, such as graphs."""
         chunks, self._etag = await asyncio.to_thread(_encode, body)
-        if len(chunks) == 1:
-            await self.finish(chunks[0])
+        await self._send_large(chunks, "application/json")
+
+    async def reply_bytes(self, content: bytes, media_type: str) -> None:
+        """Send a reply that may have megabytes, such as a picture."""
+        self._etag = await asyncio.to_thread(_etag_of, [content])
+        await self._send_large([content], media_type)
+
+    async def _send_large(self, chunks: Sequence[bytes], media_type: str) -> None:
+        """Send a reply in portions, which do not block the event loop."""
+        size = sum(map(len, chunks))
+        if size <= CHUNK:
+            await self.finish(b"".join(chunks), set_content_type=media_type)
             return
         self.set_etag_header()
         if self.request.method == "GET" and self.check_etag_header():
             self.set_status(304)
             await self.finish()
             return
-        self.set_header("Content-Type", "application/json")
-        self.set_header("Content-Length", str(sum(map(len, chunks))))
+        self.set_header("Content-Type", media_type)
+        self.set_header("Content-Length", str(size))
         with suppress(StreamClosedError):  # the client has disconnected
             for chunk in chunks:
                 for start in range(0, len(chunk), CHUNK):
                     self.write(chunk[start : start + CHUNK])
                     await self.flush()
-            await self.finish()
+            await self.finish(set_content_type=media_type)
 
     def compute_etag(self) -> str | None:
         """Return the ``ETag`` of the reply; for a large one it was computed in a thread."""
@@ -317,10 +349,14 @@ class NotFound(Handler):
 def _encode(body: Any) -> tuple[list[bytes], str]:
     """Return the JSON of a reply in chunks, and its ``ETag``."""
     chunks = jsons.chunks(body)
+    return chunks, _etag_of(chunks)
+
+
+def _etag_of(chunks: Sequence[bytes]) -> str:
     digest = hashlib.sha1(usedforsecurity=False)
     for chunk in chunks:
         digest.update(chunk)
-    return chunks, f'"{digest.hexdigest()}"'
+    return f'"{digest.hexdigest()}"'
 
 
 def _of_http(exc: web.HTTPError) -> ComfyDeployError:

@@ -21,12 +21,14 @@ from ..errors import (
 from ..request_models import BatchRequest, Model, optional, required
 from . import route
 from .base import COMMENT, HEARTBEAT, Handler
-from .route import BINARY, EVENTS, JSON, MACHINE, TIME, Content, Header, Link, ReplyModel, Success
+from .route import BINARY, EVENTS, JSON, MACHINE, Content, Header, Link, ReplyModel, Success
 from .runs import (
     STRUCTURE,
+    BatchItem,
     RunReply,
     RunsDeleteReply,
     ShownFile,
+    State,
     StreamEvent,
     Structure,
 )
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
 
 _EVENT_ID = re.compile(r"^(\d{1,18})-(\d{1,18})$", re.ASCII)
 
-State = Literal["running", "paused", "cancelled", "done"]
 PointStatus = Literal["waiting"] | fields.Status
 
 
@@ -52,6 +53,14 @@ class BatchesQuery(Model):
         "Only batches of this workflow, with any input values. The value is the `structure` that"
         " `workflow/form` returns.",
         STRUCTURE,
+    )
+
+
+class BatchQuery(Model):
+    axes: bool = optional(
+        "Whether the reply has the values of the axes; if not, `axes` is empty.",
+        False,
+        default=True,
     )
 
 
@@ -138,41 +147,11 @@ class BatchCreated(Success):
     """A new batch."""
 
     batch_id: str = Field(examples=[fields.BATCH_ID])
-    total: int = required("The number of its points.", 2)
+    total: int = required(
+        "The number of its points; 0 while that is not known, see `waiting_for`.", 2
+    )
     taken_over: int = required("How many of them were taken over from an earlier batch.", 0)
     notes: list[str] = required("What to know before it runs, such as loops.", [])
-
-
-class BatchItem(ReplyModel):
-    """A batch."""
-
-    batch_id: str = Field(examples=[fields.BATCH_ID])
-    state: State = required(
-        "`running`: its points run, or wait; `paused`: those that wait do not run; `done`: all have"
-        " ended, also if some failed.",
-        "running",
-    )
-    why: str = required("Why no point is queued now, if it is known.", "")
-    title: str = Field(examples=["Sunsets"])
-    machine: str = required("The id of a machine or a pool, or `auto`.", "local")
-    key: str | None = Field(examples=["sunsets"])
-    labels: dict[str, str] = Field(examples=[{"client": "acme"}])
-    created_at: str = Field(examples=[TIME])
-    finished_at: str | None = Field(examples=[None])
-    total: int = required("The number of its points.", 2)
-    counts: dict[str, int] = required(
-        "How many points have each status. A point has the status of its run; without one it is"
-        " `waiting`.",
-        {"waiting": 1, "running": 1},
-    )
-    fraction: float = required("The part that is done, 0 to 1.", 0.25)
-    workflow_id: str | None = required("Of its stored workflow, if it has one.", None)
-    version: int | None = Field(examples=[None])
-    at_once: int | Literal["auto"] = Field(examples=["auto"])
-    retry: int = Field(examples=[0])
-    stop_after: int | None = Field(examples=[None])
-    order: Literal["cheapest", "given"] = Field(examples=["cheapest"])
-    webhook: str | None = Field(examples=[None])
 
 
 class BatchAxis(ReplyModel):
@@ -285,9 +264,9 @@ class BatchesHandler(Handler):
     @route.get("batch/{batch_id}", "getBatch")
     @_reply
     @route.errors(NotFoundError)
-    async def get_batch(self, batch_id: str) -> None:
+    async def get_batch(self, batch_id: str, query: BatchQuery) -> None:
         """A batch: its counts, its axes and the time that is left."""
-        await self.reply_large(await self.services.batches.get(batch_id))
+        await self.reply_large(await self.services.batches.get(batch_id, axes=query.axes))
 
     @route.get("batch/{batch_id}/points", "listPoints")
     @route.replies(BatchPoints, "The points.")
@@ -433,4 +412,4 @@ class BatchesHandler(Handler):
         content = await self.services.batches.render(batch_id, kind, starred=query.starred, **more)
         name = "sheet" if kind in ("png", "webp", "html") else "table"
         self.set_header("Content-Disposition", f'inline; filename="{name}.{kind}"')
-        self.finish(content, set_content_type=media_type)
+        await self.reply_bytes(content, media_type)

@@ -12,7 +12,7 @@ from tornado.iostream import StreamClosedError
 
 from .. import request_models as fields
 from ..compat import comfy_jobs
-from ..compat.comfy_api import APIError, api_error
+from ..compat.comfy_api import NEVER, APIError, api_error
 from ..errors import ComfyDeployError, NotFoundError
 from ..files import uploads
 from ..request_models import JobRequest, JobsQuery, M, Model, optional, required
@@ -36,7 +36,6 @@ class AssetFromHash(Model):
 
 ASSET_ID = "9f8a1c0d-2b3e-4f56-8a7b-1c2d3e4f5a6b"
 API = f"{PREFIX}/api/v2"
-NEVER = "9999-12-31T23:59:59Z"
 JOB_URL = f"http://127.0.0.1:8888/{API}/jobs/{fields.RUN_ID}"
 ASSET_URL = f"http://127.0.0.1:8888/{API}/assets/{ASSET_ID}"
 
@@ -298,7 +297,7 @@ class ComfyAPIHandler(Handler):
     @route.errors("not_found")
     async def follow_job(self, job_id: str) -> None:
         """The events of a job until its end."""
-        run = await self.services.runs.load(job_id)
+        run = self.services.runs.find(job_id)
         record = await self.jobs.record(job_id) if run is None else run.record
         self.begin_stream()
         try:

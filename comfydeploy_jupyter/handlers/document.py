@@ -87,21 +87,16 @@ EXAMPLES: tuple[ComfyDeployError, ...] = (
     ),
     errors.NoAPIKeyError("No ComfyDeploy API key is known: sign in, or send one"),
     errors.UnauthorizedError("Jupyter's token or login is needed for this"),
-    errors.ForbiddenPathError(
-        "filename: is outside the folders that may be read", details={"field": "filename"}
-    ),
+    errors.ForbiddenPathError.of_field("filename", "is outside the folders that may be read"),
     errors.OfflineError(
         "a.safetensors is not fetched: the setting `offline` forbids that",
         details={"setting": "offline"},
         extra={"hint": "Set c.ComfyDeploy.offline = False, or unset COMFYDEPLOY_OFFLINE."},
     ),
-    errors.ForbiddenAPIURLError(
-        "api_url: https://example.com is not on allowed_api_urls", details={"field": "api_url"}
+    errors.ForbiddenAPIURLError.of_field(
+        "api_url", "https://example.com is not on allowed_api_urls"
     ),
-    errors.NotFoundError(
-        f"prompt_id: there is no run {RUN_ID!r}",
-        details={"field": "prompt_id", "prompt_id": RUN_ID},
-    ),
+    errors.NotFoundError.of_field("prompt_id", f"there is no run {RUN_ID!r}", prompt_id=RUN_ID),
     errors.ConflictError("No run executes on machine 'local'"),
     errors.TooLargeError(
         "The body has 70000000 bytes, the limit is 67108864",

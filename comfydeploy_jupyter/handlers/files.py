@@ -185,14 +185,9 @@ class ViewHandler(Handler):
         """
         if "/" in query.filename or "\\" in query.filename or "\0" in query.filename:
             raise InvalidRequestError.of_field("filename", "must be a name without folders")
-        file = None
-        if query.machine is not None:
-            file = await self.services.kept_outputs.open(
-                query.machine, query.type, query.subfolder, query.filename
-            )
-        if file is None:
-            machine = self.services.machines.get(query.machine)
-            file = await machine.open_file(query.type, query.subfolder, query.filename)
+        file = await self.services.kept_outputs.open_file(
+            query.machine, query.type, query.subfolder, query.filename
+        )
         self.set_file_headers(query.filename)
         await self.send_content(file, query)
 

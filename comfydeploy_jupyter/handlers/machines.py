@@ -189,6 +189,12 @@ class ComfyUIStarted(Success):
     machine: str = Field(examples=["local"])
 
 
+class ComfyUIStopped(Success):
+    """ComfyUI does not run."""
+
+    machine: str = Field(examples=["local"])
+
+
 class BackRequest(Model):
     machine: fields.MachineField = None
 
@@ -337,7 +343,21 @@ class MachinesHandler(Handler):
         The reply does not wait for it. After an end of ComfyUI, this does not wait for the next
         automatic restart either. If it runs, nothing happens.
         """
-        machine = self.services.machine_service.start_comfyui(body.machine)
+        machine = self.services.machine_service.own(body.machine)
+        machine.start()
+        return {"success": True, "machine": machine.id}
+
+    @route.post("comfyui/stop", "stopComfyUI")
+    @route.takes(example=("machine",))
+    @route.replies(ComfyUIStopped, "It does not run.")
+    @route.errors(*MACHINE, ConflictError)
+    async def stop_comfyui(self, body: StartRequest) -> Any:
+        """Stop a ComfyUI of this server.
+
+        A run that it executes fails; runs that wait stay. The next run starts it again.
+        """
+        machine = self.services.machine_service.own(body.machine)
+        await machine.stop()
         return {"success": True, "machine": machine.id}
 
     @route.post("comfyui/back", "goBackToKeptComfyUI")
@@ -385,16 +405,26 @@ _SNAPSHOT: dict[str, Any] = {
 }
 
 
-class SnapshotReply(Success):
+class EnvironmentReply(Success):
+    """An environment in several forms."""
+
+    docker_command_steps: dict[str, Any] = required(
+        "The steps that make it on a machine of ComfyDeploy.", {"steps": []}
+    )
+    snapshot: Snapshot = Field(examples=[_SNAPSHOT])
+    manager_snapshot: dict[str, Any] = required(
+        "The same as ComfyUI-Manager restores it.", {"comfyui": COMMIT, "git_custom_nodes": {}}
+    )
+    warnings: list[str] = required("What is not in it, and why.", [])
+
+
+class SnapshotReply(EnvironmentReply):
     """An environment, and its build context; no ``path`` if ComfyDeploy made the steps.
 
     If ComfyDeploy made the steps, ``steps`` are those of ``docker_command_steps``.
     """
 
     steps: list[Any] | None = None
-    docker_command_steps: dict[str, Any] = Field(examples=[{"steps": []}])
-    snapshot: Snapshot = Field(examples=[_SNAPSHOT])
-    warnings: list[str]
     path: str = optional(
         "The folder of the build context.", "/home/ada/comfydeploy/snapshots/studio", default=""
     )
@@ -407,8 +437,6 @@ class SnapshotHandler(Handler):
     """``POST snapshot-to-docker``: a build context that recreates the environment."""
 
     tag = "Machines"
-    _work: asyncio.Task[dict[str, Any]] | None = None
-    _left = False  # whether the client has disconnected
 
     @route.post("snapshot-to-docker", "snapshotToDocker")
     @route.takes(
@@ -442,21 +470,11 @@ class SnapshotHandler(Handler):
         if "text/event-stream" in self.request.headers.get("Accept", ""):
             await self._stream(body)
             return
-        self._work = self._begin(body, lambda _: None)
         try:
-            reply = await self._work
+            reply = await self.for_client(self._begin(body, lambda _: None))
         except asyncio.CancelledError:
-            if self._left:
-                return
             raise _ending() from None
         await self.reply_large(reply)
-
-    def on_connection_close(self) -> None:
-        """Cancel the work for a client that has disconnected, as Ctrl-C cancels a build."""
-        super().on_connection_close()
-        self._left = True
-        if self._work is not None:
-            self._work.cancel()
 
     def _begin(
         self, request: SnapshotRequest, report: Callable[[str], None]
@@ -470,7 +488,7 @@ class SnapshotHandler(Handler):
     async def _stream(self, request: SnapshotRequest) -> None:
         """Send each line of progress as it is created, then the result or the error."""
         lines: asyncio.Queue[str | None] = asyncio.Queue()
-        self._work = work = self._begin(request, lines.put_nowait)
+        self.wanted = work = self._begin(request, lines.put_nowait)
         work.add_done_callback(lambda _: lines.put_nowait(None))
         self.begin_stream()
         number = 0

@@ -32,7 +32,7 @@ from ..graphs.dependencies import structure_of
 from ..machines.registry import AUTO
 from ..request_models import Model, RunRequest, optional, parse, required
 from ..runs.feed import RunEvent, in_batches
-from ..runs.records import RunFilter
+from ..runs.records import Position, RunFilter
 from ..util import worker
 from ..util.jsons import RawJSON
 from ..util.tasks import wait_for
@@ -88,6 +88,8 @@ def _timestamp(moment: datetime) -> str:
 
 
 Time = Annotated[datetime, Field(strict=False), AfterValidator(_timestamp)]
+Cursor = Annotated[str, Field(pattern=r"^[0-9T:.Z-]{1,40}/(run|batch)/[0-9]{1,18}$")]
+CURSOR = "2026-01-31T12:00:00.000Z/run/7"
 Structure = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 STRUCTURE = "0123456789abcdef0123456789abcdef"
 PromptIds = Annotated[list[fields.Identifier], Field(min_length=1, max_length=MAX_IDS)]
@@ -126,8 +128,8 @@ class RunsFilter(Model):
     )
 
 
-class CardsQuery(RunsFilter):
-    """Query of ``GET runs/cards``."""
+class ListQuery(RunsFilter):
+    """Which of the selected runs are listed."""
 
     like: fields.Identifier | None = optional(
         "The id of a stored workflow. Only runs with the structure of its newest version.",
@@ -144,6 +146,23 @@ class CardsQuery(RunsFilter):
     single: bool = optional("Only runs that are no points of batches.", True, default=False)
 
 
+class CardsQuery(ListQuery):
+    """Query of ``GET runs/cards``."""
+
+    cursor: Cursor | None = optional(
+        "`start` or `next` of an earlier reply. Only what follows it is listed; `offset` skips some"
+        " of that.",
+        CURSOR,
+    )
+    batches: bool = optional(
+        "List also the batches, each in place of its points. This can be combined with `structure`,"
+        " `like`, `metadata`, `before` and `after` only.",
+        True,
+        default=False,
+    )
+    count: bool = optional("Whether `total` is counted.", False, default=True)
+
+
 class RunQuery(Model):
     prompt_id: fields.Identifier = required("The id of a run.", fields.RUN_ID)
 
@@ -153,12 +172,18 @@ class DifferencesQuery(Model):
     second: fields.Identifier = required("The id of another run.", fields.RUN_ID)
 
 
-class RunsQuery(CardsQuery):
+class RunsQuery(ListQuery):
     story: fields.Identifier | None = optional(
         "The id of a run. The reply has its transitions instead of the runs.", fields.RUN_ID
     )
     graph: fields.Identifier | None = optional(
         "The id of a run. The reply has its graph instead of the runs.", fields.RUN_ID
+    )
+    text: bool = optional(
+        "With `graph`: whether the graphs are texts, so that a browser does not round large"
+        " integers.",
+        True,
+        default=False,
     )
 
 
@@ -205,6 +230,26 @@ class RunsDeleteRequest(RunsFilter):
         if not any(value for name, value in self if name != "files"):
             raise ValueError("needs prompt_ids, or another field that selects runs")
         return self
+
+
+class MoveRequest(Model):
+    prompt_ids: Annotated[list[fields.Identifier], Field(min_length=1, max_length=100)] = required(
+        "The ids of runs that have not begun.", [fields.RUN_ID]
+    )
+    to: Literal["first", "last"] | None = optional(
+        "`first`: they are executed next, in this order; `last`: after those that wait now.",
+        "first",
+    )
+    before: fields.Identifier | None = optional(
+        "In place of `to`: a run that waits in the same queue, before which they are executed.",
+        fields.RUN_ID,
+    )
+
+
+class RunsMoved(Success):
+    """The runs have another place in their queues."""
+
+    moved: int = required("How many of them; the others have begun in the meantime.", 1)
 
 
 class RunError(OpenReplyModel):
@@ -333,10 +378,10 @@ class InterruptReply(Success):
 class GraphReply(ReplyModel):
     """The graph that a run executed."""
 
-    workflow_api: dict[str, Any] = required(
+    workflow_api: dict[str, Any] | str = required(
         "In API format, with the values of the run.", fields.GRAPH
     )
-    workflow: dict[str, Any] | None = required("In the editor's format, if it was given.")
+    workflow: dict[str, Any] | str | None = required("In the editor's format, if it was given.")
 
 
 class ShownFile(ReplyModel):
@@ -392,11 +437,64 @@ class RunCard(ShownRun):
     workflow: str = required("The name of its stored workflow; empty if there is none.", "")
 
 
+State = Literal["running", "paused", "cancelled", "done"]
+
+
+class BatchItem(ReplyModel):
+    """A batch."""
+
+    batch_id: str = Field(examples=[fields.BATCH_ID])
+    state: State = required(
+        "`running`: its points run, or wait; `paused`: those that wait do not run; `done`: all have"
+        " ended, also if some failed.",
+        "running",
+    )
+    why: str = required("Why no point is queued now, if it is known.", "")
+    waiting_for: list[str] = required(
+        "The runs and batches (100 at most) whose outputs its points are: `total` is 0 until these"
+        " have ended.",
+        [],
+    )
+    title: str = Field(examples=["Sunsets"])
+    machine: str = required("The id of a machine or a pool, or `auto`.", "local")
+    key: str | None = Field(examples=["sunsets"])
+    labels: dict[str, str] = Field(examples=[{"client": "acme"}])
+    created_at: str = Field(examples=[TIME])
+    finished_at: str | None = Field(examples=[None])
+    total: int = required("The number of its points.", 2)
+    counts: dict[str, int] = required(
+        "How many points have each status. A point has the status of its run; without one it is"
+        " `waiting`.",
+        {"waiting": 1, "running": 1},
+    )
+    fraction: float = required("The part that is done, 0 to 1.", 0.25)
+    workflow_id: str | None = required("Of its stored workflow, if it has one.", None)
+    version: int | None = Field(examples=[None])
+    at_once: int | Literal["auto"] = Field(examples=["auto"])
+    retry: int = Field(examples=[0])
+    stop_after: int | None = Field(examples=[None])
+    order: Literal["cheapest", "given"] = Field(examples=["cheapest"])
+    webhook: str | None = Field(examples=[None])
+
+
 class RunCards(ReplyModel):
     """Runs in a list."""
 
     runs: list[RunCard] = required("Those that have ended, newest first.")
-    total: int = required("The number of all of these.", 1)
+    batches: list[BatchItem] = required(
+        "With `batches`: those between these runs, newest first.", []
+    )
+    total: int | None = required(
+        "The number of all that follow `cursor`; null with `count=false`, unless these are the"
+        " last ones.",
+        1,
+    )
+    start: str | None = required(
+        "The cursor before the first of these; null if there are none.", CURSOR
+    )
+    next: str | None = required(
+        "The cursor after the last of these; null if there are none.", CURSOR
+    )
     waiting: list[RunCard] = required(
         "On the first page: queued runs whose machine, or each of their pool, gets no runs now."
     )
@@ -686,7 +784,7 @@ class StreamHandler(Handler):
             if not self.has_begun:
                 raise
             error = self.error_of(exc, ComfyDeployError.status)
-            unsure = await self._run_of(error)
+            unsure = self._run_of(error)
             if unsure is None or unsure.log.closed or isinstance(error, RunTimeoutError):
                 await self._send_failure(error)
                 return
@@ -716,7 +814,7 @@ class StreamHandler(Handler):
         if creation is not None:
             with self._kept_open():
                 await asyncio.wait({creation})
-        run = await self.services.runs.load(query.prompt_id)
+        run = self.services.runs.find(query.prompt_id)
         if run is not None:
             await self.stream(run, previews=query.previews, last_id=last_id)
             return
@@ -815,14 +913,14 @@ class StreamHandler(Handler):
             "A client closed the stream of run %s", record.prompt_id, extra=record.log_fields
         )
 
-    async def _run_of(self, error: ComfyDeployError) -> Run | None:
+    def _run_of(self, error: ComfyDeployError) -> Run | None:
         """Return the run that an error names, if it was created."""
         prompt_id = error.extra.get("prompt_id")
-        return None if prompt_id is None else await self.services.runs.load(prompt_id)
+        return None if prompt_id is None else self.services.runs.find(prompt_id)
 
     async def _send_failure(self, error: ComfyDeployError, first: int = 1) -> None:
         """End a stream that has begun with the events `error` and `status`."""
-        run = await self._run_of(error)
+        run = self._run_of(error)
         first = first if run is None else run.log.reserve(2)
         status = error.details.get("status", "failed") if run is None else run.record.status
         prompt_id = None if run is None else run.prompt_id
@@ -833,12 +931,16 @@ class StreamHandler(Handler):
         self.finish_stream()
 
 
-def _of_cards(query: CardsQuery) -> dict[str, Any]:
+# They select runs, but say nothing of a batch.
+_NOT_WITH_BATCHES = ("workflow_id", "machine", "search", "status", "pinned", "starred", "batch_id")
+
+
+def _of_list(query: ListQuery, *, single: bool = False) -> dict[str, Any]:
     return {
         "pinned": query.pinned,
         "starred": query.starred,
         "batch": query.batch_id,
-        "single": query.single,
+        "single": query.single or single,
     }
 
 
@@ -857,6 +959,17 @@ class RunsHandler(Handler):
         message = "Interrupting the run" if was == "running" else "Removing the run from the queue"
         return {"success": True, "message": message, "prompt_id": prompt_id, "was": was}
 
+    @route.post("runs/move", "moveRuns")
+    @route.replies(RunsMoved, "The runs have their new places.")
+    @route.errors(*MACHINE, ConflictError)
+    async def move_runs(self, body: MoveRequest) -> Any:
+        """Let runs be executed before all others that wait, after them, or before a certain one."""
+        if (body.to is None) == (body.before is None):
+            raise InvalidRequestError.of_field("to", "is required, or before, but not both")
+        first = body.to == "first"
+        moved = await self.services.runs.put(body.prompt_ids, first=first, before=body.before)
+        return {"success": True, "moved": moved}
+
     @route.get("runs", "listRuns")
     @route.replies(
         list[RunReply] | list[StoryEntry] | GraphReply,
@@ -871,21 +984,31 @@ class RunsHandler(Handler):
             return
         if query.graph is not None:
             graph, workflow = await self.services.runs.graph(query.graph)
-            shown = None if workflow is None else RawJSON(workflow)
-            await self.reply_large({"workflow_api": RawJSON(graph), "workflow": shown})
+            kind = bytes.decode if query.text else RawJSON
+            shown = None if workflow is None else kind(workflow)
+            await self.reply_large({"workflow_api": kind(graph), "workflow": shown})
             return
-        which = self._filter(await self._asked(query), **_of_cards(query))
-        await self.reply_large(
-            await self.services.runs.newest(limit=query.limit, offset=query.offset, which=which)
-        )
+        which = self._filter(await self._asked(query), **_of_list(query))
+        runs = self.services.runs.newest(limit=query.limit, offset=query.offset, which=which)
+        await self.reply_large(await self.for_client(runs))
 
     @route.get("runs/cards", "listCards")
     @route.replies(RunCards, "The runs.")
     @route.errors(NotFoundError)
     async def list_cards(self, query: CardsQuery) -> None:
-        """The stored runs as a page lists them, with their number."""
-        which = self._filter(await self._asked(query), **_of_cards(query))
-        found = await self.services.runs.cards(limit=query.limit, offset=query.offset, which=which)
+        """The stored runs as a page lists them, by the time of their creation, newest first."""
+        for name in _NOT_WITH_BATCHES if query.batches else ():
+            if getattr(query, name) is not None:
+                raise InvalidRequestError.of_field("batches", f"cannot be combined with {name}")
+        which = self._filter(await self._asked(query), **_of_list(query, single=query.batches))
+        found, batches = await self.for_client(
+            self.services.runs.cards(
+                **{name: getattr(query, name) for name in ("limit", "offset", "batches", "count")},
+                which=which,
+                cursor=None if query.cursor is None else Position.parse(query.cursor),
+            )
+        )
+        found["batches"] = await self.services.batches.with_numbers(batches)
         cards = [*found["runs"], *found["waiting"]]
         names = {}
         for workflow_id in {card["workflow_id"] for card in cards}:
@@ -911,7 +1034,8 @@ class RunsHandler(Handler):
         """All values with which a run was executed, as its form shows them."""
         graph, _ = await self.services.runs.graph(query.prompt_id)
         machine = await self._machine_of(query.prompt_id)
-        await self.reply_large({"values": await convert.read_values(machine, graph)})
+        values = await convert.with_definitions(machine, convert.values, graph)
+        await self.reply_large({"values": values})
 
     @route.get("runs/differences", "compareRuns")
     @route.replies(Differences, "The differences.")
@@ -921,7 +1045,7 @@ class RunsHandler(Handler):
         first, _ = await self.services.runs.graph(query.first)
         second, _ = await self.services.runs.graph(query.second)
         machine = await self._machine_of(query.second)
-        found = await convert.read_differences(machine, first, second)
+        found = await convert.with_definitions(machine, convert.differences, first, second)
         await self.reply_large({"differences": found})
 
     async def _machine_of(self, prompt_id: str) -> Machine:
@@ -958,7 +1082,7 @@ class RunsHandler(Handler):
         deleted = await self.services.runs.deleter.delete(which, files=bool(body.files))
         return deleted.reply()
 
-    async def _asked(self, query: CardsQuery) -> CardsQuery:
+    async def _asked(self, query: ListQuery) -> ListQuery:
         """Return the query with the structure of the workflow in ``like``."""
         if query.like is None:
             return query
@@ -967,7 +1091,7 @@ class RunsHandler(Handler):
         structure = await worker.run(structure_of, stored["workflow_api"] or {})
         return query.model_copy(update={"structure": structure})
 
-    def _filter(self, request: CardsQuery | RunsDeleteRequest, **more: Any) -> RunFilter:
+    def _filter(self, request: ListQuery | RunsDeleteRequest, **more: Any) -> RunFilter:
         """Return the filter of a request, with the id of its machine."""
         asked = {name: getattr(request, name) for name in RunsFilter.model_fields}
         if request.machine is not None and request.machine != AUTO:

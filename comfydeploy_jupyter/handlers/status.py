@@ -304,10 +304,8 @@ class StatusHandler(Handler):
             remaining = runs.active.of_client(query.client_id)
             here = any(s.client_id == query.client_id for s in self.extension.sockets)
             if not here and not remaining and not await runs.has_runs(query.client_id):
-                raise NotFoundError(
-                    f"client_id: there is no client {query.client_id!r}",
-                    details={"field": "client_id"},
-                )
+                text = f"there is no client {query.client_id!r}"
+                raise NotFoundError.of_field("client_id", text)
             body["remaining_queue"] = remaining
         return body
 

@@ -275,7 +275,10 @@ class TransfersHandler(Handler):
     @route.takes(example=("prompt_id",))
     @route.replies(CancelledUploads, "The transfers are stopped.")
     async def cancel_uploads(self, body: CancelUploadsRequest) -> Any:
-        """Stop the uploads of a run, one transfer, or all uploads."""
+        """Stop the uploads of a run, one transfer, or all uploads.
+
+        A single one that has failed becomes cancelled: no list shows it as a failure any more.
+        """
         cancelled = await self.services.transfers.queue.cancel(
             prompt_id=body.prompt_id, transfer_id=body.id, direction=None if body.id else "up"
         )

@@ -33,6 +33,7 @@ from ..request_models import (
     parse,
     required,
 )
+from ..snapshots.snapshot import Token
 from ..util import jsons
 from ..util.jsons import RawJSON
 from ..workflows import convert, missing_models, sources, store, validate
@@ -42,6 +43,7 @@ from .comfyui_page import OPENED, PAGE
 from .route import CLOUD, FILES, KEY, MACHINE, TIME, Link, OpenReplyModel, ReplyModel, Success
 from .transfers import Transfer
 
+Versions = dict[str, Token]  # of node packs
 Tag = Annotated[fields.Name, Field(max_length=64)]
 
 
@@ -268,7 +270,8 @@ class FetchModelsRequest(ValidateRequest):
     )
     sizes: bool = optional(
         "Whether to request from the sites (by `HEAD`) the size and the SHA-256 of the missing"
-        " models, and whether a download needs a token.",
+        " models, and whether a download needs a token; and to look where models without a link are"
+        " by their SHA-256: at Civitai, and in the list of ComfyUI-Manager.",
         True,
         default=False,
     )
@@ -278,6 +281,12 @@ class InstallPacksRequest(ValidateRequest):
     packs: Annotated[list[str], Field(max_length=1000)] | None = optional(
         "The `pack` of each that is installed; by default all that are missing.",
         ["comfyui-kjnodes"],
+    )
+    versions: Versions = optional(
+        "The version in the registry, or the commit, of packs by their `pack`; by default the"
+        " newest one. If it cannot be had, the newest one is installed, and `problem` says so.",
+        {"comfyui-kjnodes": "1.1.9"},
+        default={},
     )
     dry_run: bool = optional(
         "Whether to return what is missing without an installation.", True, default=False
@@ -314,6 +323,15 @@ class FormRequest(SchemaRequest):
         False,
         default=False,
     )
+    brief: bool = optional(
+        "Whether `rows` leave out `names`, what has its default, and what follows from the rest,"
+        " which is most of a large form: a missing `key` is `<node>.<input>`, missing `keys` are"
+        " only the key, a missing `original` is the value, a missing `label` is its `parts`"
+        " together, and missing `parts` are only the label. `alike` of a row is the number of its"
+        " further facts in `alike` of the form, and `section` that of its title in `sections`.",
+        False,
+        default=False,
+    )
 
 
 class OutlineRequest(SchemaRequest):
@@ -346,19 +364,6 @@ class DiffQuery(WorkflowQuery):
 
 class SchemaQuery(VersionQuery):
     machine: fields.MachineField = None
-
-
-class Converted(Success):
-    """A workflow in another format; the name of this format is the key."""
-
-    from_: Literal["api", "ui"] = Field(alias="from")
-    to: Literal["api", "ui", "notebook", "python"] = Field(examples=["ui"])
-    title: str = required("The name of the stored workflow or file; empty for a graph.", "Portrait")
-    workflow_api: dict[str, Any] | str | None = None
-    workflow: dict[str, Any] | str | None = Field(None, examples=[fields.UI_GRAPH])
-    notebook: dict[str, Any] | str | None = None
-    python: str | None = None
-    warnings: list[str]
 
 
 class Exported(Success):
@@ -509,7 +514,11 @@ class MissingPack(ReplyModel):
             "missing",
         )
     )
-    problem: str | None = required("Why it has failed: what ComfyUI-Manager says.", None)
+    problem: str | None = required(
+        "Why it has failed: what ComfyUI-Manager says; or which version is installed instead of"
+        " the one that was asked for.",
+        None,
+    )
 
 
 class MissingPacks(Success):
@@ -535,6 +544,9 @@ class PackInstallation(ReplyModel):
         examples=["installing"]
     )
     problem: str | None
+    progress: str | None = required(
+        "The last line of ComfyUI's log while it is being installed.", "Collecting kornia"
+    )
     asked_at: str = Field(examples=[TIME])
 
 
@@ -663,16 +675,18 @@ class FormLine(ReplyModel):
     node: str = required("The id of the node in API format.", "1")
     input: str = required("The name of the input of the node.", "width")
     label: str = required("The label; no two are the same.", "Empty Image: width")
-    parts: tuple[str, str, str] = required(
+    parts: tuple[str, str, str] = optional(
         "The parts of the label: before, in, and after the part that is shown below the heading of"
         " the section.",
         ["Empty Image: ", "width", ""],
+        default=("", "", ""),
     )
-    section: FormSection | None = required("Null if the row stands alone.")
-    more: bool = required('Whether it is below "More inputs".', False)
-    hint: str = required(
+    section: FormSection | None = optional("Null if the row stands alone.", default=None)
+    more: bool = optional('Whether it is below "More inputs".', False, default=False)
+    hint: str = optional(
         "In words: whether a value is needed, the range, the default, the number of rows.",
         "1 to 16384 pixels · default 512",
+        default="",
     )
 
 
@@ -706,59 +720,71 @@ class FormField(FormLine):
         ' 0, "width": 0, "height": 0}}`, in seconds and pixels.',
         "int",
     )
-    keys: list[str] = required("The keys that it sets to the same value.", ["1.width"])
-    names: list[str] = required(
-        "All names by which a run sets this input.", ["1.width", "width", "Red.width"]
+    keys: list[str] = optional("The keys that it sets to the same value.", ["1.width"], default=[])
+    names: list[str] = optional(
+        "All names by which a run sets this input.", ["1.width", "width", "Red.width"], default=[]
     )
     original: Any = required("The value of the workflow, as in `values`.", "512")
-    default: Any = required("The value of the node class, as in `values`; or null.", "512")
-    may_be_empty: bool = required("Whether an empty text is a value.", True)
-    choices: int | None = required("The number of its list in `choices` of the form.")
-    remote: str = required(
+    default: Any = optional(
+        "The value of the node class, as in `values`; or null.", "512", default=None
+    )
+    may_be_empty: bool = optional("Whether an empty text is a value.", True, default=True)
+    choices: int | None = optional("The number of its list in `choices` of the form.", default=None)
+    remote: str = optional(
         "The query of `node-options` for the choices that a route gives, without the machine; any"
         " other value is allowed, too. Empty if there is no route.",
         "",
+        default="",
     )
-    models: str = required(
-        "The folder under `models` whose files it offers; empty if that is not known.", ""
+    models: str = optional(
+        "The folder under `models` whose files it offers; empty if that is not known.",
+        "",
+        default="",
     )
-    dynamic: bool = required("Whether its value decides which other fields there are.", False)
-    choosable: bool = required(
+    dynamic: bool = optional(
+        "Whether its value decides which other fields there are.", False, default=False
+    )
+    choosable: bool = optional(
         "Whether the author can choose it for the front of the form, by `front` of"
         " `workflow/convert`.",
         True,
+        default=True,
     )
-    min: float | None = Field(examples=[1])
-    max: float | None = Field(examples=[16384])
-    least: str | None = required("`min` as an exact text.", "1")
-    most: str | None = required("`max` as an exact text.", "16384")
-    step: float | None = Field(examples=[8])
-    unit: str = required("Empty if it is not known.", "pixels")
-    slider: bool = required("Whether a slider is useful.", False)
-    range: str = required("The range of a number and its unit in words.", "1 to 16384 pixels")
-    width: str | None = required(
-        "Of a height: the key of the width that belongs to it; an aspect ratio sets both."
+    min: float | None = Field(None, examples=[1])
+    max: float | None = Field(None, examples=[16384])
+    least: str | None = optional("`min` as an exact text.", "1", default=None)
+    most: str | None = optional("`max` as an exact text.", "16384", default=None)
+    step: float | None = Field(None, examples=[8])
+    unit: str = optional("Empty if it is not known.", "pixels", default="")
+    slider: bool = optional("Whether a slider is useful.", False, default=False)
+    range: str = optional(
+        "The range of a number and its unit in words.", "1 to 16384 pixels", default=""
     )
-    edit: VideoEdit | None = required("Of a `video_edit`.")
-    tooltip: str = required("The description of the input.", "")
-    row: PlaceInRows | None
-    required: bool = required("Whether the workflow has no value.", False)
+    width: str | None = optional(
+        "Of a height: the key of the width that belongs to it; an aspect ratio sets both.",
+        default=None,
+    )
+    edit: VideoEdit | None = optional("Of a `video_edit`.", default=None)
+    tooltip: str = optional("The description of the input.", "", default="")
+    row: PlaceInRows | None = None
+    required: bool = optional("Whether the workflow has no value.", False, default=False)
 
 
 class FormGroup(FormLine):
     """A group to which inputs or rows can be added; its fields stand before it."""
 
     kind: Literal["group"]
-    rows: list[dict[str, Any]] | None = required(
+    rows: list[dict[str, Any]] | None = optional(
         "Of a group of rows, otherwise null: what its rows have, by the names of their fields, also"
         " links. A list like this one as the value of `key` in `inputs` replaces all rows, so it"
         " adds, removes and moves them.",
         [{"lora_name": "a.safetensors", "strength": 1.0}],
+        default=None,
     )
     least: int = required("How few inputs or rows it may have.", 1)
     most: int = required("How many inputs or rows it may have.", 20)
-    can_grow: bool = Field(examples=[True])
-    can_shrink: bool = Field(examples=[False])
+    can_grow: bool = Field(False, examples=[True])
+    can_shrink: bool = Field(False, examples=[False])
     next: dict[str, Any] = required(
         "The `inputs` that add one, with its initial values.",
         {"5.loras.1.lora_name": "a.safetensors", "5.loras.1.strength": 1.0},
@@ -774,11 +800,25 @@ class FormNote(ReplyModel):
     texts: list[str]
 
 
+class BriefRow(OpenReplyModel):
+    """A row of a brief form, without what is elsewhere or follows from the rest."""
+
+    node: str = required("The id of the node in API format.", "1")
+    alike: int | None = optional("The number of its further facts in `alike`.", 0, default=None)
+    section: int | None = optional("The number of its title in `sections`.", 0, default=None)
+
+
 class WorkflowForm(Success):
     """The form of a workflow: what a page shows and checks."""
 
     title: str = required("The name of the stored workflow or file; empty for a graph.", "Portrait")
-    rows: list[FormField | FormGroup] = required("In the order in which they are shown.")
+    rows: list[FormField | FormGroup | BriefRow] = required("In the order in which they are shown.")
+    alike: list[dict[str, Any]] = optional(
+        "Of a brief form: facts that several fields have in common.",
+        [{"input": "width", "kind": "int", "min": 1}],
+        default=[],
+    )
+    sections: list[str] = optional("Of a brief form: their titles.", ["Empty Image"], default=[])
     values: dict[str, Any] = required(
         "The present value of each field by its key: choices and booleans as they are, all else as"
         " text, because large integers are not exact in a browser.",
@@ -822,6 +862,20 @@ class WorkflowForm(Success):
         True,
     )
     definitions: DefinitionsOrigin
+
+
+class Converted(Success):
+    """A workflow in another format; the name of this format is the key."""
+
+    from_: Literal["api", "ui"] = Field(alias="from")
+    to: Literal["api", "ui", "notebook", "python"] = Field(examples=["ui"])
+    title: str = required("The name of the stored workflow or file; empty for a graph.", "Portrait")
+    workflow_api: dict[str, Any] | str | None = None
+    workflow: dict[str, Any] | str | None = Field(None, examples=[fields.UI_GRAPH])
+    notebook: dict[str, Any] | str | None = None
+    python: str | None = None
+    form: WorkflowForm | None = optional("Its form, if it was asked for.")
+    warnings: list[str]
 
 
 _FILE_FIELDS = {
@@ -875,9 +929,8 @@ class GraphsHandler(Handler):
 
     async def _converted(self, request: ConvertRequest) -> dict[str, Any]:
         machine = self.services.machines.get(request.machine)
-        api, ui = await self._stored_graphs(request)
-        title = await self._title(request)
-        return await convert.convert(request, machine, workflow_api=api, workflow=ui, title=title)
+        graphs = await self._stored_graphs(request)
+        return await convert.convert(request, machine, graphs, await self._title(request))
 
     @route.post("workflow/export", "exportWorkflow")
     @route.takes(
@@ -916,10 +969,8 @@ class GraphsHandler(Handler):
     async def validate_workflow(self, body: ValidateRequest) -> None:
         """Validate a graph as ComfyUI does, without queueing it."""
         machine = self.services.machines.get(body.machine)
-        api, ui = await self._stored_graphs(body)
-        await self.reply_large(
-            await validate.validate_workflow(machine, workflow_api=api, workflow=ui)
-        )
+        graphs = await self._stored_graphs(body)
+        await self.reply_large(await validate.validate_workflow(machine, graphs))
 
     @route.post("workflow/outline", "outlineWorkflow")
     @route.takes(
@@ -933,10 +984,9 @@ class GraphsHandler(Handler):
     async def outline_workflow(self) -> None:
         """The nodes of any workflow in words, and the data of a picture of it."""
         request = await self._read_graph(OutlineRequest)
-        api, ui = await self._stored_graphs(request)
-        found = await convert.read_outline(
-            self.services.machines.get(request.machine), workflow_api=api, workflow=ui
-        )
+        machine = self.services.machines.get(request.machine)
+        graphs = await self._stored_graphs(request)
+        found = await convert.with_definitions(machine, convert.outline, *graphs)
         title = await self._title(request)
         await self.reply_large({"success": True, "title": title, **found})
 
@@ -989,9 +1039,8 @@ class GraphsHandler(Handler):
         await self._reply_schema(request.machine, *await self._stored_graphs(request))
 
     async def _reply_schema(self, machine: str | None, api: Any, ui: Any) -> None:
-        found = await convert.read_contract(
-            self.services.machines.get(machine), workflow_api=api, workflow=ui
-        )
+        known = self.services.machines.get(machine)
+        found = await convert.with_definitions(known, convert.contract, api, ui)
         await self.reply_large({"success": True, **found})
 
     @route.post("workflow/form", "getWorkflowForm")
@@ -1011,22 +1060,19 @@ class GraphsHandler(Handler):
         between requests.
         """
         request = await self._read_graph(FormRequest)
-        api, ui = await self._stored_graphs(request)
+        graphs = await self._stored_graphs(request)
         run = None
         if request.prompt_id is not None:
             record = await self.services.runs.record(request.prompt_id)
             graph, _ = await self.services.runs.graph(request.prompt_id)
             run = graph, dict(record.inputs or {}), dict(record.seeds or {})
         title = await self._title(request)
+        machine = self.services.machines.get(request.machine)
         form = await convert.read_form(
-            self.services.machines.get(request.machine),
-            workflow_api=api,
-            workflow=ui,
-            inputs=request.inputs,
-            fresh=request.fresh,
-            run=run,
+            machine, graphs, request.inputs, run, fresh=request.fresh, brief=request.brief
         )
         await self.reply_large({"success": True, "title": title, **form})
+        await convert.prepare(machine)
 
     async def _title(self, request: SchemaRequest | ConvertRequest) -> str:
         """Return the name of a stored workflow or a file; empty for a graph."""
@@ -1056,14 +1102,14 @@ class GraphsHandler(Handler):
         public addresses, or those of the configured sites and mirrors.
         """
         machine = self.services.machines.get(body.machine)
-        workflow_api, workflow = await self._stored_graphs(body)
+        graphs = await self._stored_graphs(body)
         listing = await self.services.models(machine.id)
         transfers = self.services.transfers
-        plan = await missing_models.plan(
-            machine, transfers, await listing.names(), workflow_api=workflow_api, workflow=workflow
-        )
+        plan = await missing_models.plan(machine, transfers, graphs, await listing.names())
         if body.models is not None:
             missing_models.only(plan, body.models)
+        if body.sizes or not body.dry_run:
+            await missing_models.find_links(plan, transfers, machine)
         if body.sizes and self.extension.offline:
             plan.warnings.append(
                 "The sizes were not requested: the setting `offline` forbids that."
@@ -1103,12 +1149,11 @@ class GraphsHandler(Handler):
         rights of ComfyUI.
         """
         machine = self.services.machines.get(body.machine)
-        workflow_api, workflow = await self._stored_graphs(body)
         packs = self.services.node_packs
-        plan = await packs.plan(machine, workflow_api=workflow_api, workflow=workflow)
+        plan = await packs.plan(machine, await self._stored_graphs(body))
         if not body.dry_run:
             self.services.fetching.require("A node pack")
-            packs.install(machine, plan, body.packs)
+            packs.install(machine, plan, body.packs, body.versions)
         return {
             "success": True,
             "dry_run": body.dry_run,
@@ -1141,7 +1186,7 @@ class GraphsHandler(Handler):
         """Return the request, with the graph of its file; ``fields`` are those of forms."""
         if self.request.files:
             return parse(model, await self._read_form("machine", *fields), lax=True)
-        request = parse(model, await self.json_body(graphs=True))
+        request = parse(model, await self.json_body(graphs=True, only_read=True))
         if request.filename is None:
             return request
         if request.workflow is not None or request.workflow_api is not None:

@@ -278,10 +278,10 @@ def kind(machine: Machine) -> str:
 
 
 async def hardware_and_software(machine: Machine) -> dict[str, Any]:
-    stats = await _ask(machine)
+    stats = await system_stats(machine)
     here = _on_this_box(machine)
     system: dict[str, Any] = stats.get("system") or machine.system
-    devices = [device for device in stats.get("devices") or () if isinstance(device, dict)]
+    devices = stats.get("devices", [])
     if here:
         found = await asyncio.to_thread(hardware, await _model_folders(machine), devices)
     else:
@@ -289,6 +289,20 @@ async def hardware_and_software(machine: Machine) -> dict[str, Any]:
         gpus_there = [gpu for gpu in map(of_comfyui, devices) if gpu is not None]
         found = {"cpu": None, "memory": memory_there, "gpus": gpus_there, "disks": []}
     return {"hardware": found, "software": await _software(machine, system, here=here)}
+
+
+async def memory_at(machine: Machine) -> list[dict[str, Any]]:
+    """Return name and `usage` of the memory in which a ComfyUI keeps models, as it says itself.
+
+    That of each of its GPUs; without any, the main memory.
+    """
+    stats = await system_stats(machine)
+    found = [gpu for gpu in map(of_comfyui, stats.get("devices", ())) if gpu is not None]
+    system = stats.get("system") or {}
+    if not found and system:
+        memory_there = usage(system.get("ram_total"), system.get("ram_free"), "free")
+        found = [{"name": "Memory", "memory": memory_there}]
+    return [{name: each[name] for name in ("name", "memory")} for each in found]
 
 
 async def _software(machine: Machine, system: dict[str, Any], *, here: bool) -> dict[str, Any]:
@@ -328,7 +342,7 @@ async def _software(machine: Machine, system: dict[str, Any], *, here: bool) -> 
     }
 
 
-async def _ask(machine: Machine) -> dict[str, Any]:
+async def system_stats(machine: Machine) -> dict[str, Any]:
     client = machine.reachable_client()
     if client is None:
         return {}
@@ -457,9 +471,9 @@ async def _settled(client: ComfyUIClient, before: dict[str, int]) -> tuple[dict[
 
 async def _free_bytes(client: ComfyUIClient) -> dict[str, int]:
     stats = await client.system_stats()
-    gpus = [device for device in stats["devices"] if isinstance(device, dict)]
+    gpus = (device for device in stats["devices"] if device.get("type") != "cpu")
     return {
-        "gpu": sum(_count(gpu.get("vram_free")) for gpu in gpus if gpu.get("type") != "cpu"),
+        "gpu": sum(_count(gpu.get("vram_free")) for gpu in gpus),
         "ram": _count(stats["system"].get("ram_free")),
     }
 

@@ -32,9 +32,7 @@ from ..errors import (
     ComfyDeployError,
     ComfyUIUnavailableError,
     ConflictError,
-    ForbiddenPathError,
     InvalidRequestError,
-    NotFoundError,
 )
 from ..graphs.versions import outside_tested_range
 from ..util.secrets import clean_url
@@ -45,7 +43,7 @@ from . import hardware
 
 if TYPE_CHECKING:
     import io
-    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 
     from ..comfyui.find import Found
     from ..comfyui.socket import Event, OversizedEvent, Preview
@@ -360,7 +358,7 @@ class Machine:
         if installed is not None:
             return {"version": installed, "commit": commit, "source": "installed"}
         client = await self.ready()
-        system = (await client.system_stats()).get("system", {})
+        system = (await client.system_stats())["system"]
         return {"version": system.get("comfyui_version"), "commit": None, "source": "running"}
 
     async def known_version(self) -> str | None:
@@ -420,8 +418,7 @@ class Machine:
         if self.path is None:
             return None
         folders = await self.folders()
-        place = folders, kind, subfolder, filename
-        return await open_in_thread(lambda: folders.open_for_read(_path_within(*place)))
+        return await open_in_thread(folders.open_file, kind, subfolder, filename)
 
     async def file_size(self, kind: str, subfolder: str, filename: str) -> int | None:
         """Return the size of a file in bytes; None if ComfyUI has to be asked.
@@ -431,12 +428,12 @@ class Machine:
         """
         if self.path is not None:
             folders = await self.folders()
-            return await asyncio.to_thread(_size_within, folders, kind, subfolder, filename)
+            return await asyncio.to_thread(folders.file_size, kind, subfolder, filename)
         found = None if self.session is None else await self.session.read_process_folders()
         if found is None:
             return None
         with contextlib.suppress(ComfyDeployError):
-            return await asyncio.to_thread(_size_within, found, kind, subfolder, filename)
+            return await asyncio.to_thread(found.file_size, kind, subfolder, filename)
         return None
 
     # --- the life of its ComfyUI
@@ -487,6 +484,10 @@ class Machine:
             self._start(self._restart(self.settings))
         elif not self._is_trying and not self.closed and not self.connected:
             self._start(self._warm_up())
+
+    async def stop(self) -> None:
+        """Stop ComfyUI if this server has started it; the next run, or `start`, starts it again."""
+        await asyncio.shield(self._start(self._stop()))
 
     async def while_stopped(self, work: Callable[[], Awaitable[None]]) -> None:
         """Stop ComfyUI if this server has started it, do some work, and start it again."""
@@ -554,40 +555,47 @@ class Machine:
 
     async def _restart(self, settings: MachineSettings) -> None:
         before = self.settings
-        await self._acquire_lock()
-        try:
-            ran = self._process_runs
-            await self._end_session()
-            if ran:
-                self._listener.machine_ended(self, "ComfyUI was restarted on request", wanted=True)
-            self.settings, self.failure = settings, None
-            await self._reach()
-        except ComfyUIUnavailableError as error:
-            await self._end_session()
-            self.settings, self.failure = before, error
-            if settings is not before:
-                self.open()  # once the lock is released
-            raise
-        finally:
-            self._lock.release()
+        async with self._locked():
+            try:
+                ran = self._process_runs
+                await self._end_session()
+                if ran:
+                    what = "ComfyUI was restarted on request"
+                    self._listener.machine_ended(self, what, wanted=True)
+                self.settings, self.failure = settings, None
+                await self._reach()
+            except ComfyUIUnavailableError as error:
+                await self._end_session()
+                self.settings, self.failure = before, error
+                if settings is not before:
+                    self.open()  # once the lock is released
+                raise
+
+    async def _stop(self) -> None:
+        async with self._locked():
+            await self._end_process()
 
     async def _while_stopped(self, work: Callable[[], Awaitable[None]]) -> None:
-        await self._acquire_lock()
-        try:
-            runs, was_used = self._process_runs, self.process is not None
-            if was_used:
-                await self._end_session()
-                self.failure = None
-            if runs:
-                self._listener.machine_ended(self, "ComfyUI was stopped on request", wanted=True)
-            await work()
-        finally:
-            self._lock.release()
-            if was_used:
-                self.open()
+        async with self._locked():
+            was_used = self.process is not None
+            try:
+                await self._end_process()
+                await work()
+            finally:
+                if was_used:
+                    self.open()  # once the lock is released
 
-    async def _acquire_lock(self) -> None:
-        """Acquire the lock; cancel a start that holds it, which may take minutes."""
+    async def _end_process(self) -> None:
+        runs = self._process_runs
+        if self.process is not None:
+            await self._end_session()
+            self.failure = None
+        if runs:
+            self._listener.machine_ended(self, "ComfyUI was stopped on request", wanted=True)
+
+    @contextlib.asynccontextmanager
+    async def _locked(self) -> AsyncIterator[None]:
+        """Hold the lock; a start that holds it, which may take minutes, is cancelled."""
         taking = asyncio.ensure_future(self._lock.acquire())
         try:
             while not taking.done():
@@ -598,6 +606,10 @@ class Machine:
             if not taking.cancel() and not taking.cancelled():
                 self._lock.release()
             raise
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     # --- the session; callers hold the lock
 
@@ -803,9 +815,7 @@ class Session:
         except ComfyUIUnavailableError as error:
             log.warning("%s", error.message)
             return
-        system = stats.get("system")
-        self.system = system if isinstance(system, dict) else {}
-        self.devices = [device for device in stats.get("devices") or () if isinstance(device, dict)]
+        self.system, self.devices = stats["system"], stats["devices"]
         await self.read_categories()
 
     async def read_categories(self) -> None:
@@ -883,31 +893,3 @@ def _folders_at(url: str) -> Folders | None:
         return Folders(running.path, argv=running.arguments or (), cwd=running.folder)
     except InvalidRequestError:  # the arguments of another version
         return None
-
-
-def _path_within(folders: Folders, kind: str, subfolder: str, filename: str) -> Path:
-    """Return the path of a file in one of ComfyUI's folders, without links."""
-    if kind not in ("output", "input", "temp"):  # the value may be from a node
-        raise InvalidRequestError.of_field("type", "must be output, input or temp")
-    folder = folders.directory(kind)
-    try:
-        path = folders.resolve(str(folder / subfolder / filename))
-    except NotFoundError as error:
-        name = f"{subfolder}/{filename}" if subfolder else filename
-        raise _not_there(name, kind) from error
-    if not path.is_relative_to(folder.resolve()):
-        raise ForbiddenPathError.of_field("filename", f"the file is outside the {kind} folder")
-    return path
-
-
-def _size_within(folders: Folders, kind: str, subfolder: str, filename: str) -> int:
-    path = _path_within(folders, kind, subfolder, filename)
-    try:
-        return path.lstat().st_size
-    except OSError as error:  # it has just been deleted
-        raise _not_there(filename, kind) from error
-
-
-def _not_there(name: str, kind: str) -> NotFoundError:
-    text = f"{name} is not in the {kind} folder of this ComfyUI"
-    return NotFoundError(text, details={"field": "filename"})

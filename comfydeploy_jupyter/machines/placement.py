@@ -29,6 +29,7 @@ ABOUT_AS_FAST = 0.5  # part of the speed of the fastest member
 FRONT = ""  # the client of the runs that were put before all others
 LATER, LATE = "~", 1 << 40  # how clients begin that come after all others, and their first turn
 EASE = 1e-9  # seconds; tolerance for rounding errors
+WAITING = 0.01  # seconds that it takes a run to wait in the store and to be sent from there
 
 
 @dataclass(slots=True)
@@ -514,6 +515,22 @@ class Dispatcher:
         turn = self._pools[run.pool].turn_of(run)
         return 1 + sum(pool.before(turn, run.order) for pool in self._pools_of(run.pool))
 
+    def line(self) -> list[tuple[int, str, str]]:
+        """Return position, id and pool of all waiting runs, the positions as `position` does."""
+        waiting = sorted(
+            ((pool.turn_of(run), run.order), run.run_id, pool_id)
+            for pool_id, pool in self._pools.items()
+            for run in pool.waiting.values()
+        )
+        names = {id(pool): pool_id for pool_id, pool in self._pools.items()}
+        before: Counter[str] = Counter()
+        line = []
+        for _, run_id, pool_id in waiting:
+            sharing = (names[id(pool)] for pool in self._pools_of(pool_id))
+            line.append((1 + sum(before[each] for each in sharing), run_id, pool_id))
+            before[pool_id] += 1
+        return line
+
     def hand_over(
         self,
         run_id: str,
@@ -743,6 +760,7 @@ class Dispatcher:
         Then the run waits for them: at the end of a queue, a slow member would delay the result.
         It waits for no member with prompts of other clients, which may take any time.
         """
+        at -= WAITING
         known = self.times.knows(run.structure) and self.times.is_compared(run.structure, member)
         if len(pool.members) == 1 or not known:
             return False

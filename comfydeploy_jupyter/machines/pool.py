@@ -355,7 +355,9 @@ class Pools:
         self._listener.machine_ended(
             machine or self._make(member_id, member_id, self._defaults), reason, gone=True
         )
-        await self._remove(member_id)
+        self._registry.remove(member_id)
+        if machine is not None:
+            await machine.close()
 
     async def found(self, pool_id: str, member_ids: Collection[str]) -> None:
         """Call `left` for all others that are in the pool, or that have a run of it."""
@@ -378,12 +380,6 @@ class Pools:
                 if self._listener.machines_of(pool.id) - {*pool.members, pool.id}:
                     await self._end_provider(pool.id, delete=False)
                     self._begin(record)
-
-    async def _remove(self, member_id: str) -> None:
-        machine = self._registry.find(member_id)
-        self._registry.remove(member_id)
-        if machine is not None:
-            await machine.close()
 
     # -- providers ---------------------------------------------------------------------------
 

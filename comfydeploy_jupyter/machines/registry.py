@@ -51,6 +51,7 @@ class MachineRegistry:
         self.pause_of: Callable[[str], str | None] = lambda _: None  # why pools give it no runs
         self.why_waiting: Callable[[str], str | None] = lambda _: None  # why no machine does
         self.changed: Callable[[], None] = lambda: None  # a machine or pool was added or removed
+        self.connected: Callable[[], None] = lambda: None  # a machine has connected to its ComfyUI
         self.demand: Callable[[str, int], None] = lambda *_: None  # a pool's number of runs changed
 
     def add(self, machine: Machine) -> None:

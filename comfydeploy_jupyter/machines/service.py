@@ -416,13 +416,11 @@ class MachineService:
                 await asyncio.to_thread(shutil.rmtree, self._folder(machine_id), True)
         return machine_id
 
-    def start_comfyui(self, machine_id: str | None) -> Machine:
-        """Start the ComfyUI of a machine in the background; return the machine."""
+    def own(self, machine_id: str | None) -> Machine:
+        """Return a machine whose ComfyUI this server starts."""
         machine = self._registry.get(machine_id)
         if not machine.managed:
-            text = f"the ComfyUI of machine {machine.id!r} was not started by this server"
-            raise ConflictError.of_field("machine", text, machine=machine.id)
-        machine.start()
+            raise _not_started(machine)
         return machine
 
     async def go_back(self, machine_id: str | None) -> dict[str, Any]:
@@ -430,13 +428,11 @@ class MachineService:
 
         All machines with this folder are stopped meanwhile, and started again.
         """
-        machine = self._registry.get(machine_id)
-        if machine.managed:
-            await machine.folders()  # which finds its ComfyUI
-        path = machine.path
-        if path is None or not machine.managed:
-            text = f"the ComfyUI of machine {machine.id!r} was not started by this server"
-            raise ConflictError.of_field("machine", text, machine=machine.id)
+        machine = self.own(machine_id)
+        await machine.folders()  # which finds its ComfyUI
+        path = self.own(machine_id).path
+        if path is None:
+            raise _not_started(machine)
         if await machine.kept() is None:
             raise NotFoundError(
                 f"machine: no earlier ComfyUI is kept beside {path}",
@@ -497,8 +493,7 @@ class MachineService:
         """Raise if a change would interrupt runs, or is not possible for this kind of machine."""
         moves = settings.place != machine.settings.place
         if not machine.managed and restart and (settings.comfyui_url or not moves):
-            text = f"the ComfyUI of machine {machine.id!r} was not started by this server"
-            raise ConflictError.of_field("restart", text)
+            raise _not_started(machine, "restart")
         if not machine.managed and moves:
             self._check_idle(machine.id, "get another ComfyUI")
 
@@ -517,6 +512,11 @@ class MachineService:
                 f"Machine {machine_id!r} cannot {what} while it has unfinished runs: {count}",
                 details={"field": "machine_id", "runs": count},
             )
+
+
+def _not_started(machine: Machine, field: str = "machine") -> ConflictError:
+    text = f"the ComfyUI of machine {machine.id!r} was not started by this server"
+    return ConflictError.of_field(field, text, machine=machine.id)
 
 
 def _go_back(path: Path) -> list[str]:

@@ -6,13 +6,10 @@ import logging
 from collections import Counter, OrderedDict, defaultdict
 from functools import partial
 from itertools import chain
-from sys import intern
-from typing import TYPE_CHECKING, NamedTuple
-from weakref import WeakValueDictionary
+from typing import TYPE_CHECKING, TypeVar
 
 from .background import now
 from .outputs import with_urls
-from .state import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -23,49 +20,38 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+Follower = TypeVar("Follower")
+
 KEPT_RUNS = 100
 KEPT_BYTES = 32 * 1024 * 1024  # size of their events
 GIVEN_UP_FOR = 86400.0  # seconds after which a machine that did not return is forgotten
 
 
-class Unloaded(NamedTuple):
-    """The part of an unloaded run that stays in memory; all other data is only in the store."""
-
-    pool: str
-    client_id: str | None
-    order: int | None
-
-
 class ActiveRuns:
-    """The unfinished runs, in the order in which they were added.
-
-    There may be many runs that wait for a pool. So such a run can be unloaded: its `Run` stays
-    in memory only while other code uses it, and `Loader.load` creates it again from the store.
-    """
+    """The unfinished runs, in the order in which they were added."""
 
     def __init__(self, view_url: str) -> None:
         self.view_url = view_url
         self._runs: dict[str, Run] = {}
-        self._unloaded: dict[str, Unloaded] = {}
-        self._unloaded_in: Counter[str] = Counter()  # their number, by pool
-        self._unloaded_of: Counter[str | None] = Counter()  # by client
-        self._in_use: WeakValueDictionary[str, Run] = WeakValueDictionary()  # of the unloaded runs
         self._by_comfyui_id: dict[str, Run] = {}
         self._by_machine: defaultdict[str, dict[str, Run]] = defaultdict(dict)
         self._place_of: dict[str, tuple[str, str]] = {}  # machine and id there, by the run's id
         self._given_up: dict[str, dict[str, float]] = {}
         self._needing: defaultdict[str, list[Run]] = defaultdict(list)  # by the run that they need
-        self._followers: set[Callable[[Run, RunEvent], None]] = set()
+        # by the name of the event; None: of all events
+        self._followers: defaultdict[str | None, list[Callable[[Run, RunEvent], None]]]
+        self._followers = defaultdict(list)
+        self._edit_followers: list[Callable[[], None]] = []
+        self.edits = 0  # how often runs in the store were deleted, or marked by users
 
     def __iter__(self) -> Iterator[Run]:
-        """Iterate over all runs that are not unloaded."""
         return iter(list(self._runs.values()))
 
     def __len__(self) -> int:
-        return len(self._runs) + len(self._unloaded)
+        return len(self._runs)
 
     def __contains__(self, prompt_id: str) -> bool:
-        return prompt_id in self._runs or prompt_id in self._unloaded
+        return prompt_id in self._runs
 
     def add(self, run: Run) -> None:
         """Add a run, and pass its events on to the followers."""
@@ -84,44 +70,8 @@ class ActiveRuns:
         """Return the runs that waited for the end of a run, once."""
         return self._needing.pop(prompt_id, [])
 
-    def unload(self, run: Run) -> None:
-        """Unload a waiting run if the store has all of its data; it stays only while it is used.
-
-        The store does not have the keys of a Comfy account, nor the events of an earlier attempt.
-        A run is not unloaded either while a request waits for its end: only the run refers to the
-        task of that request.
-        """
-        record = run.record
-        events = run.log.after(record.first_id)
-        if run.state is not State.WAITING or record.pool is None:
-            return
-        if record.own_keys or run.awaited or events:
-            return
-        self.remove(run)
-        client_id = None if record.client_id is None else intern(record.client_id)
-        self._unloaded[run.prompt_id] = Unloaded(intern(record.pool), client_id, run.order)
-        self._unloaded_in[record.pool] += 1
-        self._unloaded_of[client_id] += 1
-        self.use(run)
-
-    def unloaded(self, prompt_id: str) -> Unloaded | None:
-        """Return the data in memory of an unloaded run; None for all other runs."""
-        return self._unloaded.get(prompt_id)
-
-    def use(self, run: Run) -> None:
-        """Let `get` return an unloaded run for as long as other code uses it."""
-        run.listener = self._pass_on
-        self._in_use[run.prompt_id] = run
-
     def moved(self, run: Run) -> None:
-        """Record that a run has another machine, which is in the URLs of its outputs from now on.
-
-        An unloaded run becomes a loaded one.
-        """
-        if run.prompt_id in self._unloaded:
-            self.remove(run)
-            self.add(run)
-            return
+        """Record that a run has another machine, which is in the URLs of its outputs."""
         self._take_off(run)
         if run.record.waiting_for is not None:
             return  # no machine has it yet, nor the queue of a pool
@@ -136,15 +86,9 @@ class ActiveRuns:
         """Remove a run, and do not pass its events on any more."""
         self._take_off(run)
         self._runs.pop(run.prompt_id, None)
-        unloaded = self._unloaded.pop(run.prompt_id, None)
-        if unloaded is not None:
-            self._unloaded_in[unloaded.pool] -= 1
-            self._unloaded_of[unloaded.client_id] -= 1
-            self._in_use.pop(run.prompt_id, None)
 
     def get(self, prompt_id: str) -> Run | None:
-        """Return a run by its id; None if there is none, or if it is unloaded and not in use."""
-        return self._runs.get(prompt_id) or self._in_use.get(prompt_id)
+        return self._runs.get(prompt_id)
 
     def by_comfyui_id(self, comfyui_id: str) -> Run | None:
         return self._by_comfyui_id.get(comfyui_id)
@@ -187,33 +131,35 @@ class ActiveRuns:
 
         The runs that wait for a pool are on the machine with the id of the pool.
         """
-        if machine_ids is None:
-            runs, unloaded = iter(self), len(self._unloaded)
-        else:
-            machine_ids = list(machine_ids)
-            runs = chain.from_iterable(map(self.on, machine_ids))
-            unloaded = sum(self._unloaded_in[machine_id] for machine_id in machine_ids)
+        runs = self if machine_ids is None else chain.from_iterable(map(self.on, machine_ids))
         statuses = [run.record.status for run in runs]
         return {
             "running": statuses.count("running"),
-            "pending": statuses.count("queued") + statuses.count("not-started") + unloaded,
+            "pending": statuses.count("queued") + statuses.count("not-started"),
         }
 
     def by_status(self) -> Counter[tuple[str, str]]:
-        found = Counter((run.record.machine, run.record.status) for run in self._runs.values())
-        for pool, count in self._unloaded_in.items():
-            if count:
-                found[pool, "queued"] += count
-        return found
+        return Counter((run.record.machine, run.record.status) for run in self._runs.values())
 
     def of_client(self, client_id: str) -> int:
-        others = sum(run.record.client_id == client_id for run in self._runs.values())
-        return others + self._unloaded_of[client_id]
+        return sum(run.record.client_id == client_id for run in self._runs.values())
 
-    def follow(self, follower: Callable[[Run, RunEvent], None]) -> Callable[[], None]:
-        """Call ``follower(run, event)`` for each event of each run; return a function to stop."""
-        self._followers.add(follower)
-        return lambda: self._followers.discard(follower)
+    def follow(self, follower: Callable[[Run, RunEvent], None], *events: str) -> Callable[[], None]:
+        """Call ``follower(run, event)`` for each event of each run, or for those with some names.
+
+        Return a function to stop.
+        """
+        return _enter(follower, *(self._followers[name] for name in events or (None,)))
+
+    def follow_edits(self, follower: Callable[[], None]) -> Callable[[], None]:
+        """Call a function whenever `edits` has changed; return a function to stop."""
+        return _enter(follower, self._edit_followers)
+
+    def edited(self) -> None:
+        """Record that runs in the store were deleted or marked."""
+        self.edits += 1
+        for follower in self._edit_followers:
+            follower()
 
     def _take_off(self, run: Run) -> None:
         machine_id, comfyui_id = self._place_of.pop(run.prompt_id, (None, None))
@@ -225,11 +171,24 @@ class ActiveRuns:
             self._by_comfyui_id.pop(comfyui_id, None)
 
     def _pass_on(self, run: Run, event: RunEvent) -> None:
-        for follower in list(self._followers):
+        for follower in (*self._followers[None], *self._followers.get(event.event, ())):
             try:
                 follower(run, event)
             except Exception:  # the readers of the run, and other followers, receive the event
                 log.exception("A follower of run %s failed", run.prompt_id)
+
+
+def _enter(follower: Follower, *lists: list[Follower]) -> Callable[[], None]:
+    """Add a follower to lists; return what removes it."""
+    for each in lists:
+        each.append(follower)
+
+    def stop() -> None:
+        for each in lists:
+            if follower in each:
+                each.remove(follower)
+
+    return stop
 
 
 class EndedRuns:
@@ -253,3 +212,6 @@ class EndedRuns:
 
     def get(self, prompt_id: str) -> Run | None:
         return self._runs.get(prompt_id)
+
+    def __iter__(self) -> Iterator[Run]:
+        return iter(list(self._runs.values()))

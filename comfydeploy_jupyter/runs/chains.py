@@ -10,34 +10,37 @@ import asyncio
 import contextlib
 import re
 import uuid
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import IO, TYPE_CHECKING, Any
 
 from ..errors import InvalidRequestError, NotFoundError
 from ..graphs.formats import mapping
-from ..graphs.inputs import OUTPUT, marks_in
+from ..graphs.inputs import EACH, OUTPUT, VARY, marks_in
 from ..graphs.outputs import NodeFile, files_of, keyed_texts
 from ..util import worker
 from ..util.jsons import dumps, loads
 from ..util.media_types import is_hdr, is_picture, media_type
 from .inputs import place, temporary_file
-from .prepare import read_stored
-from .records import FINAL
+from .prepare import node_names
+from .progress import NodeName
+from .records import FINAL, Made
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 
     from ..machines.machine import Machine
     from ..machines.outputs import KeptOutputs
     from ..machines.registry import MachineRegistry
     from .active import ActiveRuns, EndedRuns
     from .inputs import PoolInputs
-    from .progress import NodeName
     from .records import RunRecord, RunRepository
+    from .run import Run
 
 MAX_DEPTH = 8  # of lists and objects in a value that may contain an output
 MAX_REFERENCES = 1000  # of one run
 MAX_TEXT = 1_000_000  # characters of a text that becomes an input
+MAX_FILE = 1000  # characters of what names an output
+PORTION = 200  # runs in one read
 _SELECTOR = re.compile(r"(.*?)(?:\[([0-9]{1,6})\])?", re.DOTALL)
 _TEXT_KINDS = ("text", "multiline")
 _PICTURE_KINDS = ("image", "image_alpha", "image_batch")
@@ -59,6 +62,11 @@ class Reference:
         return InvalidRequestError.of_field(f"inputs.{self.input}", problem)
 
     @property
+    def value(self) -> dict[str, Any]:
+        """The value of an input that it is."""
+        return {OUTPUT: {"run": self.run, **({"file": self.file} if self.file else {})}}
+
+    @property
     def index(self) -> int | None:
         found = _SELECTOR.fullmatch(self.file)
         return None if found is None or found[2] is None else int(found[2])
@@ -69,12 +77,17 @@ class Reference:
         found = _SELECTOR.fullmatch(self.file)
         return "" if found is None else found[1]
 
+    @property
+    def names_node(self) -> bool:
+        return self.path not in ("", *_GROUPS)
+
 
 class Output:
     """An output of a run that can be an input: a file or a text, with its name for people."""
 
-    def __init__(self, name: str, value: NodeFile | str) -> None:
+    def __init__(self, name: str, file: str, value: NodeFile | str) -> None:
         self.name = name
+        self.file = file  # names it by the id of its node
         self.value = value
 
     def suits(self, group: str) -> bool:
@@ -102,6 +115,9 @@ def take_out(
         if OUTPUT in value:
             found.append(_read(value, key))
             return found[-1].mark
+        if several := value.keys() & {VARY, EACH}:
+            text = f"has {min(several)!r}, which is for the inputs of a batch"
+            raise InvalidRequestError.of_field(f"inputs.{key}", text)
         return {name: marked(each, key, depth - 1) for name, each in value.items()}
 
     result = {key: marked(value, key, MAX_DEPTH) for key, value in (inputs or {}).items()}
@@ -120,9 +136,9 @@ def _read(value: Mapping[str, Any], key: str) -> Reference:
         example = '{"$output": {"run": "<id of a run>", "file": "SaveImage.images[0]"}}'
         raise reference.error(f"an output of a run is written {example}")
     run, file = body.get("run"), body.get("file")
-    if not isinstance(run, str) or not run:
+    if not isinstance(run, str) or not run or not run.isprintable():
         raise reference.error('"run" of $output must be the id of a run')
-    if file is not None and (not isinstance(file, str) or len(file) > 1000):
+    if file is not None and (not isinstance(file, str) or len(file) > MAX_FILE):
         raise reference.error('"file" of $output must be a text such as "SaveImage.images[0]"')
     reference.run, reference.file = run, file or ""
     return reference
@@ -134,7 +150,7 @@ def place_in(reference: Reference, names: Mapping[str, NodeName]) -> tuple[str |
     A node is named by its id, its title or its class.
     """
     path = reference.path
-    if path in ("", *_GROUPS):
+    if not reference.names_node:
         return None, path
     dots = [at for at, character in enumerate(path) if character == "."]
     for at in (len(path), *reversed(dots)):
@@ -156,16 +172,7 @@ def choose(
     reference: Reference, outputs: Mapping[str, Any], names: Mapping[str, NodeName]
 ) -> NodeFile | str:
     """Return the output that a reference names, of a run that has ended."""
-    node, rest = place_in(reference, names)
-    titles = [name.title for name in names.values()]
-    found = list(_outputs_of(outputs if node is None else {node: outputs.get(node)}, names, titles))
-    if rest in _GROUPS:
-        found = [each for each in found if each.suits(rest)]
-    elif rest:
-        found = [each for each in found if _key_of(each.name) == rest]
-    else:
-        found = _suitable(found, reference.kind)
-    index = reference.index
+    found, index = _matching(reference, outputs, names), reference.index
     if index is not None and index < len(found):
         return found[index].value
     what = reference.file or "an output"
@@ -183,6 +190,20 @@ def choose(
     return found[0].value
 
 
+def _matching(
+    reference: Reference, outputs: Mapping[str, Any], names: Mapping[str, NodeName]
+) -> list[Output]:
+    """Return all outputs that a reference without its index names."""
+    node, rest = place_in(reference, names)
+    titles = [name.title for name in names.values()]
+    found = list(_outputs_of(outputs if node is None else {node: outputs.get(node)}, names, titles))
+    if rest in _GROUPS:
+        return [each for each in found if each.suits(rest)]
+    if rest:
+        return [each for each in found if _key_of(each.name) == rest]
+    return _suitable(found, reference.kind)
+
+
 def _outputs_of(
     outputs: Mapping[str, Any], names: Mapping[str, NodeName], titles: Sequence[str]
 ) -> Iterator[Output]:
@@ -190,12 +211,10 @@ def _outputs_of(
         name = names.get(node)
         title = name.title if name is not None and titles.count(name.title) == 1 else node
         counts: dict[str, int] = {}
-        for file in files_of(output):
-            at = counts[file.kind] = counts.get(file.kind, -1) + 1
-            yield Output(f"{title}.{file.kind}[{at}]", file)
-        for key, text in keyed_texts(output):
+        found: list[tuple[str, NodeFile | str]] = [(file.kind, file) for file in files_of(output)]
+        for key, value in [*found, *keyed_texts(output)]:
             at = counts[key] = counts.get(key, -1) + 1
-            yield Output(f"{title}.{key}[{at}]", text)
+            yield Output(f"{title}.{key}[{at}]", f"{node}.{key}[{at}]", value)
 
 
 def _key_of(name: str) -> str:
@@ -236,26 +255,50 @@ class Chains:
 
     async def record(self, prompt_id: str) -> RunRecord | None:
         """Return the record of a run, also of one whose end could not be stored yet."""
-        run = self._active.get(prompt_id) or self._ended.get(prompt_id)
+        run = self._in_memory(prompt_id)
         return run.record if run is not None else await self._repository.get(prompt_id)
 
-    async def check(self, references: Sequence[Reference]) -> list[str]:
-        """Return the runs that have not ended; raise if an output is certainly not there."""
-        waiting: dict[str, None] = {}
-        for reference in references:
-            record = await self._needed(reference)
-            if record.status in FINAL and record.status != "success":
-                raise reference.error(f"the run {record.prompt_id!r} {why_no_output(record)}")
-            names = await self._names(record.prompt_id)
-            if record.status == "success":
-                choose(reference, record.outputs, names)
+    async def statuses(self, prompt_ids: Collection[str]) -> dict[str, str]:
+        """Return the statuses of those runs that exist."""
+        found = {each: run.record.status for each in prompt_ids if (run := self._in_memory(each))}
+        left = [each for each in prompt_ids if each not in found]
+        return found | (await self._repository.statuses(left) if left else {})
+
+    async def check(
+        self, references: Sequence[Reference], *, several: bool = False
+    ) -> AsyncIterator[str | None]:
+        """Yield for each output its run if that has not ended; raise if it is certainly not there.
+
+        Each names one output, or with ``several`` any number.
+        """
+        async for reference, made, names in self._read(references):
+            if made is None:
+                raise await self._missing(reference)
+            if made.status in FINAL and made.status != "success":
+                error = reference.error(f"the run {made.prompt_id!r} {why_no_output(made)}")
+                error.details["status"] = made.status
+                raise error
+            if made.status == "success" and not several:
+                choose(reference, made.outputs, names)
             else:
                 place_in(reference, names)
-                waiting[record.prompt_id] = None
-        return [*waiting]
+            yield None if made.status in FINAL else made.prompt_id
+
+    async def spread(self, references: Sequence[Reference]) -> AsyncIterator[dict[str, Any]]:
+        """Yield all outputs that references name, each as the value of an input.
+
+        If the run has not succeeded, or the reference has an index, that is one, and what is wrong
+        with it is found out when it is used.
+        """
+        async for reference, made, names in self._read(references):
+            if made is None or made.status != "success" or reference.index is not None:
+                yield reference.value
+                continue
+            for each in _matching(reference, made.outputs, names):
+                yield replace(reference, file=each.file).value
 
     async def fill(
-        self, prompt: bytes, references: Iterable[Reference], machine: Machine | None
+        self, prompt: bytes, references: Sequence[Reference], machine: Machine | None
     ) -> bytes:
         """Return a graph with the outputs in the place of their marks.
 
@@ -265,37 +308,63 @@ class Chains:
         """
         whole = await worker.run(_whole_marks, prompt)
         values = {}
-        for reference in references:
-            if reference.mark not in whole:
-                continue  # it is there already
-            record = await self._needed(reference)
-            output = choose(reference, record.outputs, await self._names(record.prompt_id))
+        left = [each for each in references if each.mark in whole]  # the others are there already
+        async for reference, made, names in self._read(left):
+            if made is None:
+                raise await self._missing(reference)
+            output = choose(reference, made.outputs, names)
             if isinstance(output, str) and len(output) > MAX_TEXT:
                 text = f"the text has {len(output)} characters; an input takes {MAX_TEXT} at most"
                 raise reference.error(text)
             if not isinstance(output, str):
-                here = record.machine if whole[reference.mark] else ""
-                output = await self._place(reference, output, record.machine, machine, here)
+                here = made.machine if whole[reference.mark] else ""
+                output = await self._place(reference, output, made.machine, machine, here)
             values[reference.mark] = output
         return await worker.run(_filled, prompt, values)
 
-    async def _needed(self, reference: Reference) -> RunRecord:
-        record = await self.record(reference.run)
-        if record is None:
-            deleted = await self._repository.was_deleted(reference.run)
-            text = f"the run {reference.run!r} was deleted"
-            raise NotFoundError.of_field(
-                f"inputs.{reference.input}",
-                text if deleted else f"there is no run {reference.run!r}",
-            )
-        return record
+    def _in_memory(self, prompt_id: str) -> Run | None:
+        return self._active.get(prompt_id) or self._ended.get(prompt_id)
 
-    async def _names(self, prompt_id: str) -> Mapping[str, NodeName]:
-        run = self._active.get(prompt_id) or self._ended.get(prompt_id)
-        if run is not None:
-            return run.nodes
-        prompt, _ = await self._repository.prompt(prompt_id) or (None, None)
-        return (await read_stored(prompt, None, None)).nodes
+    async def _read(
+        self, references: Sequence[Reference]
+    ) -> AsyncIterator[tuple[Reference, Made | None, Mapping[str, NodeName]]]:
+        """Yield references with what their runs have made (None: deleted), and with node names.
+
+        They are read in portions, between which the event loop has a turn. Whole records of many
+        runs would be so many objects that Python's garbage collector blocks it.
+        """
+        for start in range(0, len(references), PORTION):
+            portion = references[start : start + PORTION]
+            found: dict[str, tuple[Made, Mapping[str, NodeName]]] = {}
+            named = dict[str, bool]()  # whether the names are needed
+            for each in portion:
+                if run := self._in_memory(each.run):
+                    record = run.record
+                    known = record.prompt_id, record.machine, record.status
+                    found[each.run] = Made(*known, record.outputs, record.error), run.nodes
+                else:
+                    named[each.run] = named.get(each.run, False) or each.names_node
+            if named:
+                graphs = [run_id for run_id, is_named in named.items() if is_named]
+                rows = await self._repository.made([*named], graphs)
+                names = [dict[str, NodeName]() for _ in rows]
+                if graphs:
+                    names = await worker.run(_names_of, *(graph for _, graph in rows))
+                found |= {
+                    made.prompt_id: (made, n) for (made, _), n in zip(rows, names, strict=True)
+                }
+            elif start:
+                await asyncio.sleep(0)
+            for each in portion:
+                yield each, *found.get(each.run, (None, {}))
+
+    async def _missing(self, reference: Reference) -> NotFoundError:
+        deleted = await self._repository.was_deleted(reference.run)
+        text = f"the run {reference.run!r} was deleted"
+        return NotFoundError.of_field(
+            f"inputs.{reference.input}",
+            text if deleted else f"there is no run {reference.run!r}",
+        )
 
     async def _place(
         self,
@@ -325,24 +394,24 @@ class Chains:
 
     async def _open(self, machine_id: str, output: NodeFile) -> IO[bytes]:
         place_of = output.type, output.subfolder, output.filename
-        if self._kept_outputs.may_have(machine_id):
-            kept = await self._kept_outputs.open(machine_id, *place_of)
-            if kept is not None:
-                return kept
-        machine = self._machines.find(machine_id)
-        if machine is None:
-            raise NotFoundError(f"There is no machine {machine_id!r} any more")
-        file = await machine.open_file(*place_of)
+        file = await self._kept_outputs.open_file(machine_id, *place_of)
         if file is not None:
             return file
         query = dict(zip(("type", "subfolder", "filename"), place_of, strict=True))
         copy = temporary_file()
         try:
-            await (await machine.ready()).fetch(query, copy)
+            await (await self._machines.get(machine_id).ready()).fetch(query, copy)
         except BaseException:
             copy.close()
             raise
         return copy
+
+
+def _names_of(*graphs: bytes | None) -> list[dict[str, NodeName]]:
+    """Return the names of the nodes of graphs; those with the same names share them."""
+    found = [{} if graph is None else node_names(loads(graph)) for graph in graphs]
+    known = dict[tuple[Any, ...], dict[str, NodeName]]()
+    return [known.setdefault(tuple(names.items()), names) for names in found]
 
 
 def stored(references: Iterable[Reference]) -> list[dict[str, str]]:
@@ -353,7 +422,7 @@ def references_of(record: RunRecord) -> list[Reference]:
     return [Reference(**each) for each in record.needs]
 
 
-def why_no_output(record: RunRecord) -> str:
+def why_no_output(record: RunRecord | Made) -> str:
     """Return why a run that has ended has no outputs for others, as the end of a sentence."""
     if record.status == "cancelled":
         return "was cancelled"

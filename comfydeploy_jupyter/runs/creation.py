@@ -185,7 +185,8 @@ class RunCreator:
         if references:
             request = request.model_copy(update={"inputs": marked})
             await self._until_created(references, request.prompt_id)
-            waiting_for = await self._chains.check(references)
+            waiting = [run_id async for run_id in self._chains.check(references) if run_id]
+            waiting_for = [*dict.fromkeys(waiting)]
         ready, prepared = await self._prepare(request, destination)
         machine = ready.machine
         await ready.wait()
@@ -383,9 +384,8 @@ def _is_uuid(text: str) -> bool:
 
 
 def _taken(prompt_id: str) -> ConflictError:
-    return ConflictError(
-        f"prompt_id: a run {prompt_id!r} exists already",
-        details={"field": "prompt_id", "prompt_id": prompt_id},
+    return ConflictError.of_field(
+        "prompt_id", f"a run {prompt_id!r} exists already", prompt_id=prompt_id
     )
 
 

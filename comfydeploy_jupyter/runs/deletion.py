@@ -28,7 +28,15 @@ from .records import FINAL, RunFilter
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import (
+        Awaitable,
+        Callable,
+        Collection,
+        Iterable,
+        Iterator,
+        Mapping,
+        Sequence,
+    )
     from pathlib import Path
 
     from ..machines.outputs import KeptOutputs
@@ -529,6 +537,8 @@ class Deleter:
         self._context = context
         self._repository = repository
         self._keep = keep
+        # Returns further runs that no limit deletes, since their outputs are needed
+        self.needed: Callable[[], Awaitable[set[str]]] | None = None
         self._one_at_a_time = asyncio.Lock()
 
     async def select(self, which: RunFilter) -> list[StoredRun]:
@@ -549,6 +559,7 @@ class Deleter:
             for record in (run.record, run.outcome) if run is not None else ():
                 for name, value in marks.items() if record is not None else ():
                     setattr(record, name, value)
+        context.active.edited()
 
     async def delete(self, which: RunFilter, *, files: bool) -> Deleted:
         """Delete runs; NotFoundError if ids are given, and there is no run with any of them."""
@@ -556,9 +567,10 @@ class Deleter:
         found = await self.select(which)
         unknown = set(which.prompt_ids or ()) - {run.prompt_id for run in found}
         if unknown and not found:
-            raise NotFoundError(
-                f"prompt_ids: there is no run {min(unknown)!r} that fulfils the conditions",
-                details={"field": "prompt_ids", "prompt_ids": sorted(unknown)},
+            raise NotFoundError.of_field(
+                "prompt_ids",
+                f"there is no run {min(unknown)!r} that fulfils the conditions",
+                prompt_ids=sorted(unknown),
             )
         for prompt_id in unknown:
             report.keep(prompt_id, "there is no such run")
@@ -586,6 +598,7 @@ class Deleter:
                 raise
             finally:
                 if report.runs:
+                    self._context.active.edited()
                     self._context.background.start(self.shrink())
 
     async def run(self) -> None:
@@ -602,6 +615,7 @@ class Deleter:
         await folders.read(found)
         old = await asyncio.to_thread(beyond, self._keep, found, folders)
         needed = self._context.active.needed()
+        needed |= await self.needed() if self.needed is not None else set()
         old = [run for run in old if run.prompt_id not in needed]
         await self.delete_runs(
             [run for run in old if not run.from_editor], report, files=self._keep.files

@@ -36,7 +36,7 @@ from .background import done_by, note, note_failure, now, outcome, result_of
 from .chains import references_of, why_no_output
 from .inputs import InputChangedError
 from .outputs import reply, unknown_run
-from .prepare import DEFINITIONS_MAX_AGE, read_stored
+from .prepare import DEFINITIONS_MAX_AGE, read_stored, recovered
 from .state import EXECUTING, Cause, Do, Effect, Event, Notification, Place, State, state_of
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from .delivery import Delivery
     from .estimates import DurationEstimates
     from .inputs import PoolInputs
-    from .prepare import Loader, Prepared
+    from .prepare import Prepared
     from .queue import RunQueue
     from .records import RunRecord, RunRepository
     from .run import Run
@@ -157,7 +157,6 @@ class RunContext:
     active: ActiveRuns
     ended: EndedRuns
     saver: StateSaver
-    loader: Loader
     estimates: DurationEstimates
     background: Background
     queue: RunQueue  # in front of pools; has the load of all machines
@@ -196,6 +195,7 @@ class Engine:
             Do.MOVE: lambda run, _: context.active.moved(run),
             Do.GIVE_UP: lambda _, effect: context.active.give_up(*effect.prompt),
             Do.ENQUEUE: self._enqueue,
+            Do.REORDER: self._reorder,
             Do.FOLLOW: lambda run, _: context.queue.record_assigned(run),
             Do.PAUSE: self._pause,
             Do.LEAVE: lambda run, effect: context.queue.ended(
@@ -209,6 +209,7 @@ class Engine:
             Do.SEARCH: partial(self._ask, self._search),
             Do.HISTORY: partial(self._ask, self._look_in_history),
             Do.OUTCOME: partial(self._ask, self._read_outcome),
+            Do.TAKE_BACK: partial(self._ask, self._take_back),
             Do.CANCEL: partial(self._ask, self._cancel_there),
             Do.INTERRUPT: partial(self._ask, self._interrupt),
             Do.READ_GRAPH: partial(self._ask, self._queue_anew),
@@ -300,14 +301,16 @@ class Engine:
         note(log.debug, run, "Run %s is executing")
 
     def _enqueue(self, run: Run, effect: Effect) -> None:
-        """Put a run into the queue of its pool; it need not stay in memory if it is stored."""
+        """Put a run into the queue of its pool."""
         if run.state is not State.WAITING:
             return
         self._context.queue.wait(run, failed=effect.failed)
         if effect.event is not None and effect.event.cause is not Cause.NO_ROOM:
             note(log.info, run, "Run %s waits again: %s", effect.event.detail)
-        if effect.event is None or effect.event.stored:
-            self._context.active.unload(run)
+
+    def _reorder(self, run: Run, effect: Effect) -> None:
+        if self._context.queue.leave(run):  # else it was assigned in the meantime
+            self._enqueue(run, effect)
 
     def _pause(self, run: Run, _: Effect) -> None:
         machine = self._context.machines.find(run.record.machine)
@@ -353,13 +356,18 @@ class Engine:
         record = effect.record
         assert record is not None
         cause = Cause.END_STORED
-        try:
+
+        async def save() -> None:
             await self._context.repository.save(record)
-        except Exception:
-            cause = Cause.END_NOT_STORED
+            run.unstored = ""
+
+        try:
+            await save()
+        except Exception as exc:
+            cause, run.unstored = Cause.END_NOT_STORED, str(exc)
             note(log.exception, run, "The end of run %s cannot be stored yet")
             self._context.background.keep(
-                partial(self._context.repository.save, record),
+                save,
                 f"Storing the end of run {record.prompt_id}",
                 again=SAVE_AGAIN,
             )
@@ -422,6 +430,11 @@ class Engine:
         await client.cancel(run.comfyui_id)
         await self._again(run, effect, cause=Cause.CANCEL_SENT)
 
+    async def _take_back(self, client: ComfyUIClient, run: Run, effect: Effect) -> None:
+        run.order = None  # in the queue of its pool, if it returns there
+        await client.withdraw(run.comfyui_id)
+        await self._search(client, run, effect)
+
     async def _interrupt(self, client: ComfyUIClient, run: Run, _: Effect) -> None:
         await client.interrupt(run.comfyui_id)
 
@@ -467,7 +480,8 @@ class Engine:
             return
         adding = add(run.record, prepared.prompt, prepared.workflow, key=key)
         adding.add_done_callback(partial(self._note_stored, run))
-        if self._delivery.is_wanted(request):
+        # A point need not be fast, and its request is sent in one piece then.
+        if run.record.batch is not None or self._delivery.is_wanted(request):
             await self._added(run, adding)
             await self._begin_delivery(request, run)
         try:
@@ -551,7 +565,8 @@ class Engine:
         await self.tell_and_wait(run, Cause.ACCEPTED, detail, facts=facts, keep=keep)
         if run.record.number == number:
             text = "Run %s is queued on machine %s as number %s"
-            note(log.info, run, text, run.record.machine, number)
+            write = log.info if run.record.batch is None else log.debug
+            note(write, run, text, run.record.machine, number)
 
     async def _not_taken(self, run: Run, exc: ComfyDeployError, prompt: bytes) -> None:
         """Tell a run that ComfyUI has refused it, cannot have received it, or may have it."""
@@ -644,9 +659,7 @@ class Engine:
 
     async def _stored_graph(self, run: Run) -> tuple[bytes, bytes | None] | None:
         """Return the graph of a run, in API and UI format; if it cannot be sent, end the run."""
-        stored, run.graph = run.graph, None
-        if stored is None:
-            stored = await self._context.repository.prompt(run.prompt_id)
+        stored = await self._context.repository.prompt(run.prompt_id)
         if stored is None:
             await self._lose(run, "ComfyUIEnded", "The graph of the run is not in the store")
         elif run.record.own_keys and not run.keys:
@@ -745,22 +758,11 @@ class Engine:
         while True:
             if not await wait_until_set(context.queue.decided, DECIDE_INTERVAL):
                 context.queue.decide()
-            for run_id, machine in context.queue.take():
-                context.background.keep(
-                    partial(self._begin_to_assign, run_id, machine),
-                    f"Reading run {run_id}",
-                    again=SAVE_AGAIN,
-                )
-
-    async def _begin_to_assign(self, run_id: str, machine: Machine | None) -> None:
-        """Read an assigned run from the store, and begin to hand it over."""
-        run = await self._context.loader.load(run_id)
-        if run is None:
-            return  # it was cancelled in the meantime
-        if machine is None:
-            self._wait_again(run)
-        else:
-            self._context.background.step(self._assign(run, machine), run)
+            for run, machine in context.queue.take():
+                if machine is None:
+                    self._wait_again(run)
+                else:
+                    context.background.step(self._assign(run, machine), run)
 
     def _wait_again(self, run: Run) -> None:
         """Put a run back into the queue that was assigned to a machine, but not sent there."""
@@ -883,6 +885,15 @@ class Engine:
             return "running" if run.record.status == "running" else "queued"
         return result_of(task)
 
+    async def put(self, run: Run, *, first: bool) -> None:
+        """Queue a run again that has not begun: as the first one, or as the last one."""
+        note(log.debug, run, "Run %s is put at another place in the queue")
+        facts = {"front": first}
+        for effect in run.handle(self.event(run, Cause.REORDERED, facts=facts)):
+            assert effect.record is not None
+            await self._context.repository.save(effect.record)
+            await self._again(run, effect, stored=True, facts=facts)
+
     async def _cancel_now(self, run: Run) -> str:
         """Cancel a run once ComfyUI has answered whether it accepts it; return its state before."""
         while True:
@@ -932,7 +943,8 @@ class Engine:
         # The ids of its events are larger than all ids that earlier servers used.
         record.first_id += IDS_OF_A_SERVER
         stored = await context.repository.prompt(record.prompt_id)
-        run = await context.loader.make(record, stored, state_of(record))
+        machine = context.machines.find(record.machine)
+        run = await recovered(record, stored, state_of(record), machine)
         [effect] = run.handle(self.event(run, Cause.RECOVERED))
         assert effect.record is not None
         assert effect.event is not None
@@ -1001,4 +1013,5 @@ def _note_end(record: RunRecord) -> None:
         if fields["node_id"] is not None:
             text += " in node %s (%s)"
             values += [fields["node_id"], fields["node_type"]]
-    log.info(text, *values, extra=fields)
+    is_usual = record.batch is not None and record.status == "success"  # one of many
+    log.log(logging.DEBUG if is_usual else logging.INFO, text, *values, extra=fields)

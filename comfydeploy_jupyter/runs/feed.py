@@ -254,8 +254,8 @@ class Announcer:
         self._emit = emit
 
     def handle_event(self, run: Recorded, event: RunEvent) -> None:
-        """Announce the start and the end of a run. This is a follower of all runs."""
-        if self._emit is None or event.event not in ("execution_start", "status"):
+        """Announce the start (``execution_start``) or the end (``status``) of a run."""
+        if self._emit is None:
             return
         record = run.record
         ended = event.event == "status"

@@ -90,9 +90,8 @@ def reply(record: RunRecord, view_url: str) -> dict[str, Any]:
 
 
 def unknown_run(prompt_id: str, where: str = "") -> NotFoundError:
-    return NotFoundError(
-        f"prompt_id: there is no run {prompt_id!r}{where}",
-        details={"field": "prompt_id", "prompt_id": prompt_id},
+    return NotFoundError.of_field(
+        "prompt_id", f"there is no run {prompt_id!r}{where}", prompt_id=prompt_id
     )
 
 

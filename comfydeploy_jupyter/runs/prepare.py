@@ -49,11 +49,9 @@ from ..graphs.validation import endless_links, validate_prompt
 from ..graphs.versions import has_partial_execution
 from ..util import jsons, worker
 from ..util.jsons import PROCESS_ABOVE, dumps, is_large, rough_size
-from .background import outcome, result_of
 from .inputs import fetch_input_files
 from .progress import NodeName
 from .run import Run
-from .state import Cause, Event, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -63,12 +61,10 @@ if TYPE_CHECKING:
     from ..graphs.definitions import AnyDefinitions
     from ..graphs.external import FileNeed
     from ..machines.machine import Machine
-    from ..machines.registry import MachineRegistry
     from ..request_models import RunRequest
     from ..util.system import FetchPolicy
-    from .active import ActiveRuns
-    from .background import Background
-    from .records import RunRecord, RunRepository
+    from .records import RunRecord
+    from .state import State
 
 T = TypeVar("T")
 
@@ -77,7 +73,6 @@ log = logging.getLogger(__name__)
 SMALL = 4 * 1024  # bytes of a graph; one up to this is processed on the event loop
 MANY_NODES = 2_000  # nodes of a graph from which on it is processed in a thread
 DEFINITIONS_MAX_AGE = 3.0  # seconds; older choices do not refuse a value
-RESERVED = 1_000  # ids of events that streams of an unloaded run may have used
 
 
 @dataclass(frozen=True)
@@ -213,9 +208,8 @@ def _check_links(chosen: Chosen, definitions: DefinitionSet) -> None:
         outputs = validate_prompt(graph, definitions.nodes).outputs
         wanted = [each for each in outputs if chosen.targets is None or each in chosen.targets]
         for node_id, why in endless_links(graph, wanted):
-            raise InvalidRequestError(
-                f"workflow_api: node {label_of(graph, node_id)} {why}",
-                details={"field": "workflow_api", "node_id": node_id},
+            raise InvalidRequestError.of_field(
+                "workflow_api", f"node {label_of(graph, node_id)} {why}", node_id=node_id
             )
 
 
@@ -432,68 +426,17 @@ async def steps_of(
     return await asyncio.to_thread(needed) if long else needed()
 
 
-class Loader:
-    """Creates the runs of recovered records, and loads unloaded runs (see `ActiveRuns`)."""
-
-    def __init__(
-        self,
-        repository: RunRepository,
-        machines: MachineRegistry,
-        active: ActiveRuns,
-        background: Background,
-    ) -> None:
-        self._repository = repository
-        self._machines = machines
-        self._active = active
-        self._background = background
-        self._loading: dict[str, asyncio.Task[Run | ComfyDeployError | None]] = {}
-
-    async def load(self, prompt_id: str) -> Run | None:
-        """Return an unfinished run; if it is unloaded and not in use, read it from the store.
-
-        It stays in memory for as long as the caller uses it.
-        """
-        run = self._active.get(prompt_id)
-        while run is None and prompt_id in self._active:
-            task = self._loading.get(prompt_id)
-            if task is None:
-                task = self._background.start(outcome(self._load(prompt_id)))
-                self._loading[prompt_id] = task
-                task.add_done_callback(lambda _: self._loading.pop(prompt_id, None))
-            await asyncio.wait({task})
-            run = result_of(task)
-        return run
-
-    async def make(
-        self, record: RunRecord, stored: tuple[bytes, bytes | None] | None, state: State
-    ) -> Run:
-        """Return the run of a record, which is not among the active ones yet."""
-        prompt = stored[0] if stored is not None else None
-        machine = self._machines.find(record.machine)
-        definitions = None if machine is None else machine.known_definitions
-        graph = await read_stored(prompt, definitions, record.targets)
-        steps, looped = await steps_of(graph.workload, machine, record.targets)
-        run = Run(
-            record,
-            graph.nodes,
-            steps=steps,
-            looped=looped,
-            state=state,
-            events_complete=False,
-        )
-        run.models, run.fingerprint = graph.models, graph.fingerprint
-        return run
-
-    async def _load(self, prompt_id: str) -> Run | None:
-        record = await self._repository.get(prompt_id)
-        stored = await self._repository.prompt(prompt_id)
-        run = None if record is None else await self.make(record, stored, State.WAITING)
-        unloaded = self._active.unloaded(prompt_id)
-        if run is None or unloaded is None:
-            return None
-        run.order, run.graph = unloaded.order, stored
-        for effect in run.handle(Event(Cause.LOADED)):
-            run.send(effect.sends)
-        run.log.reserve(RESERVED)
-        self._active.use(run)
-        return run
+async def recovered(
+    record: RunRecord,
+    stored: tuple[bytes, bytes | None] | None,
+    state: State,
+    machine: Machine | None,
+) -> Run:
+    """Return the run of a record that an earlier server has stored."""
+    prompt = stored[0] if stored is not None else None
+    definitions = None if machine is None else machine.known_definitions
+    graph = await read_stored(prompt, definitions, record.targets)
+    steps, looped = await steps_of(graph.workload, machine, record.targets)
+    run = Run(record, graph.nodes, steps=steps, looped=looped, state=state, events_complete=False)
+    run.models, run.fingerprint = graph.models, graph.fingerprint
+    return run

@@ -30,7 +30,7 @@ class NodeWork(NamedTuple):
     predicted: int = 0  # steps expected from the graph; 0 if unknown
 
 
-@dataclass
+@dataclass(slots=True)
 class _Node:
     """A node whose execution has not ended.
 
@@ -221,6 +221,8 @@ class Progress:
 
     def seconds_left(self) -> float | None:
         """Return the expected remaining duration of the nodes, s; None if unknown."""
+        if not (self._usual or self._waiting_steps or self._running):
+            return None
         now = self.clock()
         running = [_seconds_left(node, now) for node in self._running.values()]
         known = [seconds for seconds in running if seconds is not None]
@@ -235,6 +237,8 @@ class Progress:
         return max(known, default=0.0) + self._waiting_steps * (pace or 0.0)
 
     def _outstanding(self) -> float:
+        if not self._running:
+            return max(self._waiting_weight, 0.0)
         now = self.clock()
         running = sum(node.weight * (1.0 - node.done(now)) for node in self._running.values())
         return max(self._waiting_weight, 0.0) + running

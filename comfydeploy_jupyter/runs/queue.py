@@ -149,6 +149,13 @@ class RunQueue:
         self.decide()
         self._machines.open_members(record.pool)
 
+    def leave(self, run: Run) -> bool:
+        """Take a run from its place in the queue of its pool; return whether it had one."""
+        if not self._dispatcher.withdraw(run.prompt_id):
+            return False
+        run.order = None
+        return True
+
     def record_assigned(self, run: Run) -> None:
         record = run.record
         if record.pool is not None:
@@ -203,18 +210,39 @@ class RunQueue:
         place = dispatcher.position(record.prompt_id)
         pool = None if record.pool is None else self._machines.find_pool(record.pool)
         if place is not None and pool is not None:
-            return place + sum(
-                max(dispatcher.member(member).load - 1, 0) for member in self._known(pool)
-            )
+            return place + self._at_members(pool)
         machine_id = dispatcher.member_of(record.prompt_id) or record.machine
         if machine_id not in self._members:
             return None
         here = self._active.on(machine_id)
-        executes = any(other.record.status == "running" for other in here)
-        others = self.others(machine_id)
         queued = (other.record for other in here if other.record.status == "queued")
         before = sum(_before(other, record) for other in queued)
-        return 1 + before + max(others - (not executes), 0)
+        return 1 + before + self._foreign(machine_id)
+
+    def line(self) -> list[tuple[int, str]]:
+        """Return the position and the id of each run that has a `position`, in their order."""
+        line = []
+        for machine_id in self._members:
+            here = (run.record for run in self._active.on(machine_id))
+            queued = [record for record in here if record.status == "queued"]
+            queued.sort(key=lambda record: math.inf if record.number is None else record.number)
+            first = 1 + self._foreign(machine_id) if queued else 0
+            line += [(place, record.prompt_id) for place, record in enumerate(queued, first)]
+        pools = {pool.id: self._at_members(pool) for pool in self._all_pools()}
+        line += [
+            (place + pools.get(pool, 0), run_id) for place, run_id, pool in self._dispatcher.line()
+        ]
+        return sorted(line, key=lambda each: each[0])
+
+    def _at_members(self, pool: Pool) -> int:
+        """Return how many prompts wait on the members of a pool."""
+        return sum(max(self._dispatcher.member(each).load - 1, 0) for each in self._known(pool))
+
+    def _foreign(self, machine_id: str) -> int:
+        """Return how many prompts of other clients wait on a machine."""
+        here = self._active.on(machine_id)
+        executes = any(other.record.status == "running" for other in here)
+        return max(self.others(machine_id) - (not executes), 0)
 
     def open(self, pool_id: str) -> int:
         """Return how many runs of a pool have not ended."""
@@ -224,18 +252,15 @@ class RunQueue:
         """Return how many prompts a machine has that this server has not sent, as far as known."""
         return self._dispatcher.member(machine_id).others
 
-    def take(self) -> list[tuple[str, Machine | None]]:
-        """Return the ids of the waiting runs that were assigned since the last call, and to what.
+    def take(self) -> list[tuple[Run, Machine | None]]:
+        """Return the waiting runs that were assigned since the last call, and to what.
 
         It is None if the machine was removed in the meantime.
         """
         self.decided.clear()
-        taken, self._assigned = self._assigned, {}
-        for run_id in taken:
-            if run_id not in self._active:
-                self._dispatcher.ended(run_id)
-        find = self._machines.find
-        return [(run, find(member)) for run, member in taken.items() if run in self._active]
+        assigned, self._assigned = self._assigned, {}
+        runs = ((self._active.get(run_id), member) for run_id, member in assigned.items())
+        return [(run, self._machines.find(member)) for run, member in runs if run is not None]
 
     def decide(self) -> None:
         """Assign the waiting runs for which there is room.
@@ -294,13 +319,16 @@ class RunQueue:
                 self._dispatcher.add_member(machine.id)
                 self._set_connected(machine)
         self._members = present
-        pools = (*self._machines.pools, self._machines.all_machines)
+        pools = self._all_pools()
         for pool in pools:
             self._dispatcher.set_pool(pool.id, self._known(pool))
         for pool_id in self._pools - {pool.id for pool in pools}:
             self._dispatcher.remove_pool(pool_id)
         self._pools = {pool.id for pool in pools}
         self.decide()
+
+    def _all_pools(self) -> tuple[Pool, ...]:
+        return (*self._machines.pools, self._machines.all_machines)
 
     def _known(self, pool: Pool) -> list[str]:
         return [member for member in pool.members if member in self._members]

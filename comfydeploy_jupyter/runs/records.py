@@ -8,8 +8,9 @@ import logging
 import re
 import sqlite3
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import ConflictError, NotFoundError
 from ..store.database import DETAILS, Repository, reading, writing
@@ -25,6 +26,9 @@ log = logging.getLogger(__name__)
 
 ACTIVE = ("not-started", "queued", "running", "uploading")
 FINAL = ("success", "failed", "cancelled")
+# As the indexes of runs that have ended have it; "+" prevents the use of the index of statuses.
+_ENDED = f"+status IN {FINAL}"
+SEARCHED_FOR_ENDS = 2000  # of the newest runs
 IDEMPOTENCY_KEY = "Idempotency-Key"
 UNREADABLE = {
     "type": "RecordUnreadable",
@@ -44,12 +48,23 @@ _VALUE = (
 EXACT_DIGITS = 18
 _COLOUR = re.compile(r"#?([0-9a-f]{6})", re.IGNORECASE)
 _NAMED = re.compile(r"(\S.*?)(?:\s*[:=]\s*|\s+)(\S+)", re.DOTALL)
+_WORDS = {"on": ("true",), "off": ("false",)}
 _LABEL = "EXISTS (SELECT 1 FROM json_each(metadata) WHERE key = ? AND value = ?)"
+# Of a batch, as its index has it
+STRUCTURE = "CASE WHEN json_valid(plan) THEN json_extract(plan, '$.structure') END"
+LABEL_OF_BATCH = (
+    "json_valid(labels) AND EXISTS (SELECT 1 FROM json_each(labels) WHERE key = ? AND value = ?)"
+)
 _WORKFLOW = f"json_extract({DETAILS}, '$.workflow_id') = ?"
 _SEARCHED = (
     f"prompt_id || json_extract({DETAILS}, '$.inputs', '$.seeds', '$.error', '$.outputs')"
     " || coalesce(metadata, '')"
 )
+_WHOLE = "lower(prompt_id || record || coalesce(metadata, ''))"
+# What separates the parts of a JSON text, which is written with and without spaces.
+_SEPARATED = re.compile(r"\s*[,:]\s*")
+# Added to the keys of batches: of two entries of the same time, the batch is listed first.
+_BATCHES = 1 << 62
 
 
 @dataclass(frozen=True)
@@ -72,13 +87,20 @@ class RunFilter:
     single: bool = False  # runs that are no points of batches
 
     def where(self) -> tuple[str, list[Any]]:
-        statuses, machine, labels = tuple(self.statuses), self.machine, self.metadata or {}
+        statuses, machine, labels = {*self.statuses}, self.machine, self.metadata or {}
+        is_ended = bool(statuses) and statuses.issubset(FINAL)
+        is_open = bool(statuses) and statuses.isdisjoint(FINAL)  # few runs: their index is used
         ids = json.dumps([*(self.prompt_ids or ())])
         conditions: list[tuple[object, str, tuple[Any, ...]]] = [
             (self.prompt_ids is not None, "prompt_id IN (SELECT value FROM json_each(?))", (ids,)),
-            (statuses, f"status IN ({', '.join('?' * len(statuses))})", statuses),
+            (is_ended, _ENDED, ()),
+            (
+                statuses and statuses != {*FINAL},
+                f"{'+' * is_ended}status IN ({', '.join('?' * len(statuses))})",
+                (*statuses,),
+            ),
             (machine is not None, "(machine = ? OR pool = ?)", (machine, machine)),
-            (self.structure is not None, "structure = ?", (self.structure,)),
+            (self.structure is not None, f"{'+' * is_open}structure = ?", (self.structure,)),
             (self.workflow_id is not None, _WORKFLOW, (self.workflow_id,)),
             (self.before is not None, "created_at < ?", (self.before,)),
             (self.after is not None, "created_at >= ?", (self.after,)),
@@ -91,12 +113,60 @@ class RunFilter:
         ]
         if self.search:
             conditions.append((True, *_search(self.search)))
-        found = [(condition, marks) for given, condition, marks in conditions if given]
-        values = [mark for _, marks in found for mark in marks]
-        return " AND ".join(condition for condition, _ in found) or "TRUE", values
+        return _joined(conditions)
+
+    def of_batches(self) -> tuple[str, list[Any]]:
+        """Return the condition for the batches that stand in place of their runs."""
+        conditions: list[tuple[object, str, tuple[Any, ...]]] = [
+            (self.structure is not None, f"{STRUCTURE} = ?", (self.structure,)),
+            (self.before is not None, "created_at < ?", (self.before,)),
+            (self.after is not None, "created_at >= ?", (self.after,)),
+            *((True, LABEL_OF_BATCH, each) for each in (self.metadata or {}).items()),
+        ]
+        return _joined(conditions)
+
+
+def _joined(conditions: list[tuple[object, str, tuple[Any, ...]]]) -> tuple[str, list[Any]]:
+    """Return the conditions that are given as one, with the values of its marks."""
+    found = [(condition, marks) for given, condition, marks in conditions if given]
+    values = [mark for _, marks in found for mark in marks]
+    return " AND ".join(condition for condition, _ in found) or "TRUE", values
 
 
 ALL = RunFilter()
+
+
+class Position(NamedTuple):
+    """A place in the list of runs and batches: before all that are older than this."""
+
+    created_at: str
+    is_batch: bool  # of two of the same time, the batch is listed first
+    number: int  # the key in the store; larger ones come first
+
+    def __str__(self) -> str:
+        return f"{self.created_at}/{'batch' if self.is_batch else 'run'}/{self.number}"
+
+    @classmethod
+    def parse(cls, text: str) -> Position:
+        created_at, kind, number = text.split("/")
+        return cls(created_at, kind == "batch", int(number))
+
+    def older(self, *, batches: bool) -> tuple[str, list[Any]]:
+        """Return the condition for the rows of a table that come after this."""
+        if batches == self.is_batch:
+            return "(created_at, id) < (?, ?)", [self.created_at, self.number]
+        return f"created_at {'<=' if self.is_batch else '<'} ?", [self.created_at]
+
+
+@dataclass
+class Page:
+    """A part of the list of runs and batches, newest first."""
+
+    total: int | None  # of all that follow the position; None if it is not known
+    start: Position | None = None  # before the first of these; None if there are none
+    next: Position | None = None  # after the last of these
+    runs: list[RunRecord] = field(default_factory=list)
+    batches: list[int] = field(default_factory=list)  # their keys
 
 
 def _search(text: str) -> tuple[str, tuple[Any, ...]]:
@@ -105,14 +175,17 @@ def _search(text: str) -> tuple[str, tuple[Any, ...]]:
     It is found as it is stored, and as a form writes it: ``f06fa0`` for a colour, ``seed 11`` for
     the value of an input whose name contains ``seed``.
     """
-    # The record is JSON in ASCII, so the text is written in the same way.
-    found = [f"instr(lower({_SEARCHED}), ?)", "instr(lower(note), lower(?))"]
-    marks: list[Any] = [json.dumps(text)[1:-1].lower(), text]
+    # The record is JSON in ASCII, so the text is written in the same way. Most records are not
+    # parsed: they do not even contain the text or the value somewhere.
+    written = json.dumps(text)[1:-1].lower()
+    found = [f"instr({_WHOLE}, ?) AND instr(lower({_SEARCHED}), ?)", "instr(lower(note), lower(?))"]
+    marks: list[Any] = [max(_SEPARATED.split(written), key=len), written, text]
     stripped = text.strip()
     colour = _COLOUR.fullmatch(stripped)
     if colour is not None:
-        found.append(_VALUE.format(record=DETAILS, condition="type = 'integer' AND value = ?"))
-        marks.append(int(colour[1], 16))
+        own = _VALUE.format(record=DETAILS, condition="type = 'integer' AND value = ?")
+        found.append(f"instr(record, ?) AND {own}")
+        marks += [str(int(colour[1], 16)), int(colour[1], 16)]
     named = _NAMED.fullmatch(stripped)
     if named is not None:
         name, value = named[1].lower().replace("_", " "), named[2].lower()
@@ -120,13 +193,27 @@ def _search(text: str) -> tuple[str, tuple[Any, ...]]:
         own += " WHEN 'true' THEN ? IN ('on', 'true') WHEN 'false' THEN ? IN ('off', 'false')"
         own += " WHEN 'text' THEN instr(lower(value), ?)"
         own += " ELSE CAST(value AS TEXT) IN (?, ?) OR printf('#%06x', value) IN (?, ?) END)"
-        found.append(_VALUE.format(record=DETAILS, condition=own))
-        marks += [name, value, value, value, value, f"{value}.0", value, f"#{value}"]
+        stored = _stored_forms(value)
+        contains = " OR ".join(["instr(lower(record), ?)"] * len(stored))
+        found.append(f"({contains}) AND {_VALUE.format(record=DETAILS, condition=own)}")
+        marks += [*stored, name, value, value, value, value, f"{value}.0", value, f"#{value}"]
     if named is not None and len(value) > EXACT_DIGITS and value.isdecimal():
         # SQLite's integers have 64 bits with a sign, so the digits of a larger one are compared.
-        found.append(f"instr(lower(replace(replace({_SEARCHED}, '\"', ''), '_', ' ')), ?)")
-        marks.append(f"{name}:{value}")
+        own = f"instr(lower(replace(replace({_SEARCHED}, '\"', ''), '_', ' ')), ?)"
+        found.append(f"instr(record, ?) AND {own}")
+        marks += [value, f"{name}:{value}"]
     return f"({' OR '.join(found)})", tuple(marks)
+
+
+def _stored_forms(value: str) -> list[str]:
+    """Return the texts of which a record contains one if an input has this value, in small letters.
+
+    ``value`` is as a form writes it.
+    """
+    forms = [json.dumps(value)[1:-1].lower(), *_WORDS.get(value, ())]
+    with suppress(ValueError):  # it is no colour
+        forms.append(str(int(value.removeprefix("#"), 16)))
+    return forms
 
 
 @dataclass
@@ -220,6 +307,16 @@ class RunRecord:
         return {"prompt_id": self.prompt_id, "machine": self.machine}
 
 
+class Made(NamedTuple):
+    """What a run has made, or why it has not."""
+
+    prompt_id: str
+    machine: str
+    status: str
+    outputs: dict[str, Any]
+    error: dict[str, Any] | None
+
+
 # Columns that no update sets: SQLite would write their indexes again.
 _FIXED = ("prompt_id", "client_id", "created_at", "structure", "pool")
 _CHANGED = ("machine", "session", "status", "number", "started_at", "finished_at", "execution_time")
@@ -303,6 +400,42 @@ class RunRepository(Repository):
         return None if row is None else record_of(row)
 
     @reading
+    def statuses(self, db: sqlite3.Connection, prompt_ids: Collection[str]) -> dict[str, str]:
+        """Return the statuses of those runs that exist."""
+        rows = db.execute(
+            "SELECT prompt_id, status FROM runs"
+            " WHERE prompt_id IN (SELECT value FROM json_each(?))",
+            (json.dumps(list(prompt_ids)),),
+        )
+        return dict(rows)
+
+    @reading
+    def made(
+        self, db: sqlite3.Connection, prompt_ids: Collection[str], wanted: Collection[str]
+    ) -> list[tuple[Made, bytes | None]]:
+        """Return what runs have made, and the graphs in API format of those that are wanted."""
+        rows = db.execute(
+            f"SELECT prompt_id, machine, status, json_extract({DETAILS}, '$.outputs') AS outputs,"  # noqa: S608 - constants
+            f" json_extract({DETAILS}, '$.error') AS error, body FROM runs LEFT JOIN graphs"
+            " ON hash = prompt_hash AND prompt_id IN (SELECT value FROM json_each(?))"
+            " WHERE prompt_id IN (SELECT value FROM json_each(?))",
+            (json.dumps(list(wanted)), json.dumps(list(prompt_ids))),
+        )
+        return [
+            (
+                Made(
+                    row["prompt_id"],
+                    row["machine"],
+                    row["status"],
+                    json.loads(row["outputs"] or "{}"),
+                    json.loads(row["error"] or "null"),
+                ),
+                read_graph(row["body"]),
+            )
+            for row in rows
+        ]
+
+    @reading
     def was_deleted(self, db: sqlite3.Connection, prompt_id: str) -> bool:
         found = db.execute("SELECT 1 FROM deleted_ids WHERE prompt_id = ?", (prompt_id,))
         return found.fetchone() is not None
@@ -332,17 +465,67 @@ class RunRepository(Repository):
 
     @reading
     def page(
-        self, db: sqlite3.Connection, *, limit: int, offset: int, which: RunFilter
-    ) -> tuple[int, list[RunRecord]]:
-        """Return the number of the selected runs, and some of them, newest first."""
-        condition, values = which.where()
+        self,
+        db: sqlite3.Connection,
+        *,
+        limit: int,
+        offset: int = 0,
+        which: RunFilter,
+        cursor: Position | None = None,
+        batches: bool = False,
+        count: bool = True,
+    ) -> Page:
+        """Return some of the selected runs, newest first by the time of their creation.
+
+        They follow the cursor. With ``batches``, those of the same workflow, labels and time stand
+        between the runs.
+        """
+        tables = [("runs", *which.where())] + [("batches", *which.of_batches())] * batches
+        selects, counts, marks = list[str](), list[str](), list[Any]()
+        for table, condition, values in tables:
+            is_batch = table == "batches"
+            older, own = cursor.older(batches=is_batch) if cursor else ("TRUE", [])
+            chosen = f"FROM {table} WHERE {condition} AND {older}"
+            place = f"id + {_BATCHES}" if is_batch else "id"
+            selects.append(f"SELECT created_at, {place} AS place {chosen}")
+            counts.append(f"(SELECT count(*) {chosen})")
+            marks += [*values, *own]
+        # the indexes have the runs in this order
         rows = db.execute(
-            f"WITH found AS MATERIALIZED (SELECT id FROM runs WHERE {condition})"  # noqa: S608 - only marks are put in
-            " SELECT total, runs.* FROM (SELECT count(*) AS total FROM found) LEFT JOIN runs"
-            " ON id IN (SELECT id FROM found ORDER BY id DESC LIMIT ? OFFSET ?) ORDER BY id DESC",
-            (*values, limit, offset),
+            f"{' UNION ALL '.join(selects)} ORDER BY created_at DESC, place DESC LIMIT ? OFFSET ?",
+            (*marks, limit, offset),
         ).fetchall()
-        return rows[0]["total"], [record_of(row) for row in rows if row["prompt_id"] is not None]
+        found = Page(None)
+        if len(rows) < limit and (rows or not offset):
+            found.total = offset + len(rows)
+        elif count:
+            (found.total,) = db.execute(f"SELECT {' + '.join(counts)}", marks).fetchone()
+        listed = [Position(at, place >= _BATCHES, place % _BATCHES) for at, place in rows]
+        if listed:
+            found.start = listed[0]._replace(number=listed[0].number + 1)
+            found.next = listed[-1]
+        found.batches = [each.number for each in listed if each.is_batch]
+        ids = json.dumps([each.number for each in listed if not each.is_batch])
+        records = db.execute(
+            "SELECT * FROM runs WHERE id IN (SELECT value FROM json_each(?))"
+            " ORDER BY created_at DESC, id DESC",
+            (ids,),
+        )
+        found.runs = [*map(record_of, records)]
+        return found
+
+    @reading
+    def ended_after(self, db: sqlite3.Connection, moment: str, limit: int) -> list[RunRecord]:
+        """Return the first single runs that ended at a time or later, in the order of their ends.
+
+        Only the newest `SEARCHED_FOR_ENDS` runs are looked at.
+        """
+        rows = db.execute(
+            "SELECT * FROM runs WHERE id > (SELECT max(id) FROM runs) - ? AND finished_at >= ?"
+            " AND batch IS NULL ORDER BY finished_at, id LIMIT ?",
+            (SEARCHED_FOR_ENDS, moment, limit),
+        )
+        return [record_of(row) for row in rows]
 
     @writing
     def mark(
@@ -355,9 +538,8 @@ class RunRepository(Repository):
         ).fetchall()
         if unknown:
             names = [row[0] for row in unknown]
-            raise NotFoundError(
-                f"prompt_ids: there is no run {names[0]!r}",
-                details={"field": "prompt_ids", "prompt_ids": names},
+            raise NotFoundError.of_field(
+                "prompt_ids", f"there is no run {names[0]!r}", prompt_ids=names
             )
         columns = ", ".join(f"{name} = ?" for name in MARKS if name in marks)
         db.execute(
@@ -469,9 +651,8 @@ def add_run(
     try:
         connection.execute(f"INSERT INTO runs ({names}) VALUES ({marks})", row)  # noqa: S608 - our own column names
     except sqlite3.IntegrityError:
-        raise ConflictError(
-            f"prompt_id: a run {record.prompt_id!r} exists already",
-            details={"field": "prompt_id", "prompt_id": record.prompt_id},
+        raise ConflictError.of_field(
+            "prompt_id", f"a run {record.prompt_id!r} exists already", prompt_id=record.prompt_id
         ) from None
     if key is not None:
         _add_key(connection, key, record.prompt_id)

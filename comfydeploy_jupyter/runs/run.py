@@ -55,19 +55,18 @@ class Run(RunState):
         live = LiveStatus(record, nodes, steps, looped)
         super().__init__(record, live, state=state, events_complete=events_complete)
         self.nodes = nodes
-        self.awaited = False  # the request for it is answered at its end: it stays in memory
         self.outputs_size = 0  # characters of its outputs, as ComfyUI sent them
         self.problem = ""  # why the outputs of others that it needs are not there yet
         self.models: frozenset[str] = frozenset()  # the model files that its graph names
         self.fingerprint = b""  # the hashes of its nodes
         self.order: int | None = None  # its place in the queue of its pool
-        self.graph: tuple[bytes, bytes | None] | None = None  # as stored, if it was just read
         # The ComfyUI and the graph that it is about to be sent to and with.
         self.outgoing: tuple[ComfyUIClient, bytes, bytes | None] | None = None
         self.answered = asyncio.Event()  # set unless ComfyUI is being asked to queue it
         self.released = asyncio.Event()  # ComfyUI has finished all work on it
         self.settled = asyncio.Event()  # it has ended, or only its uploads remain
         self.ended = asyncio.Event()
+        self.unstored = ""  # why its end is not stored yet
         self.log = EventLog(record.first_id)
         self.first_sent = False  # whether the first message is in the log
         self.listener: Callable[[Run, RunEvent], None] | None = None

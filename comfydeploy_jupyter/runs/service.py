@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from ..comfyui.client import REPLY_TIMEOUT
@@ -13,7 +14,7 @@ from ..util.system import ALLOWED, FetchPolicy
 from ..util.tasks import close_each, wait_for
 from .active import ActiveRuns, EndedRuns
 from .background import Background, now
-from .chains import Chains, take_out
+from .chains import Chains
 from .creation import CREATE_TIMEOUT, Destination, RunCreator
 from .deletion import KEEP_ALL, LIMITS_AGAIN, Deleter
 from .editor import EditorRuns
@@ -21,15 +22,15 @@ from .engine import Engine, RunContext, StateSaver, ended_already, uploads
 from .estimates import DurationEstimates
 from .feed import Announcer
 from .outputs import reply, unknown_run
-from .prepare import Loader, read_stored
+from .prepare import read_stored
 from .queue import RunQueue
 from .records import ALL, FINAL
-from .shown import card, details
-from .state import describe
+from .shown import card, details, open_run
+from .state import State, describe
 from .watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Mapping
+    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
     from ..compat.comfy_account import ComfyAccount
     from ..extension import ComfyDeploy
@@ -44,8 +45,10 @@ if TYPE_CHECKING:
     from .feed import Emit
     from .inputs import PoolInputs
     from .progress import NodeName
-    from .records import RunFilter, RunRecord, RunRepository
+    from .records import Position, RunFilter, RunRecord, RunRepository
     from .run import Run
+
+MAX_MOVED = 500  # runs that are queued anew to put some before another one
 
 
 class RunService:
@@ -83,7 +86,6 @@ class RunService:
             active,
             EndedRuns(),
             StateSaver(repository, background),
-            Loader(repository, machines, active, background),
             DurationEstimates(repository, background),
             background,
             RunQueue(machines, active),
@@ -91,7 +93,7 @@ class RunService:
         )
         self._context = context
         chains = Chains(repository, machines, active, context.ended, kept_outputs, inputs)
-        self._chains = chains
+        self.chains = chains
         self._engine = engine = Engine(context, delivery, account, inputs, chains)
         self._creator = RunCreator(
             context,
@@ -115,7 +117,7 @@ class RunService:
         self.deleter = Deleter(context, deletions, keep)
         self._submitting = 0  # runs that are being queued
         active.follow(delivery.handle_event)
-        active.follow(announcer.handle_event)
+        active.follow(announcer.handle_event, "execution_start", "status")
 
     async def open(self) -> None:
         """Recover the runs that had not ended when the last server stopped, and watch all runs."""
@@ -166,7 +168,6 @@ class RunService:
         self._submitting += 1
         try:
             new = await self._creator.create(request, key=key, deadline=latest)
-            new.run.awaited = reply_at_end
             keep = not (reply_at_end or streamed)
             await self._engine.submit(request, new, keep=keep, deadline=deadline)
         finally:
@@ -183,7 +184,7 @@ class RunService:
         try:
             return await self.submit(request, key=key, streamed=streamed)
         except (ComfyUIUnavailableError, RunTimeoutError) as exc:
-            run = await self.load(str(exc.extra.get("prompt_id")))
+            run = self.find(str(exc.extra.get("prompt_id")))
             if run is None or run.record.finished:
                 raise
             return run
@@ -197,10 +198,6 @@ class RunService:
         if self._context.machines.find_pool(place) is not None:
             return max(self._context.queue.open(place) - points, 0)
         return sum(run.record.batch is None for run in self.active.on(place))
-
-    async def check_outputs(self, inputs: dict[str, Any]) -> None:
-        """Raise if an output of a run among inputs cannot be used, see `chains`."""
-        await self._chains.check(take_out(inputs, None)[1])
 
     def creation(self, prompt_id: str) -> asyncio.Future[Any] | None:
         found = self._creator.find(prompt_id)
@@ -224,7 +221,7 @@ class RunService:
             run = min(running, key=lambda run: run.record.started_at or "")
             return run.prompt_id, await self._engine.cancel(run)
         asked = None if machine_id in (None, AUTO) else place
-        found = await context.loader.load(prompt_id)
+        found = context.active.get(prompt_id)
         pending = self._creator.find(prompt_id)
         if found is None and pending is not None:
             machine, of_pool = pending.destination
@@ -243,6 +240,63 @@ class RunService:
         if record.status == "uploading":
             raise uploads(prompt_id)
         return prompt_id, await self._engine.cancel(found)
+
+    async def put(
+        self, prompt_ids: Sequence[str], *, first: bool, before: str | None = None
+    ) -> int:
+        """Let runs that have not begun be executed first, last or before another, in this order.
+
+        Return how many were put there: those that begin in the meantime stay.
+        """
+        found = [await self._waiting(prompt_id) for prompt_id in prompt_ids]
+        moved = found
+        if before is not None:
+            moved, first = self._around(found, await self._waiting(before))
+        for run in reversed(moved) if first else moved:
+            await self._engine.put(run, first=first)
+        return sum(run.record.status == "queued" for run in found)
+
+    def _around(self, found: list[Run], other: Run) -> tuple[list[Run], bool]:
+        """Return the runs that are put first, or else last, to get some before another one."""
+        queue = _queue_of(other)
+        for run in found:
+            if run is other or _queue_of(run) != queue:
+                text = f"The run {run.prompt_id!r} cannot be put before {other.prompt_id!r}"
+                why = "it is the same" if run is other else "it waits in another queue"
+                raise ConflictError(f"{text}: {why}", details={"prompt_id": run.prompt_id})
+        line = [self.active.get(run_id) for _, run_id in self._context.queue.line()]
+        here = [run for run in line if run is not None and _queue_of(run) == queue]
+        others = [run for run in here if run not in found]
+        place = others.index(other)
+        ahead, behind = [*others[:place], *found], [*found, *others[place:]]
+        # the first one of a pool still comes after those that its members have already
+        given = any(run.record.machine != queue for run in others[place:])
+        moved = behind if given else min(ahead, behind, key=len)
+        if len(moved) > MAX_MOVED:
+            raise ConflictError(
+                f"More than {MAX_MOVED} runs would have to be queued anew, whichever end of the"
+                " queue they are put to",
+                details={"prompt_id": other.prompt_id},
+            )
+        return moved, moved is ahead
+
+    async def _waiting(self, prompt_id: str) -> Run:
+        """Return a run that waits in a queue of this server."""
+        run = self.active.get(prompt_id)
+        if run is None:
+            record = await self.record(prompt_id)
+            if record.finished:
+                raise ended_already(record)
+            text = f"The run {prompt_id!r} waits in another Jupyter server; move it there"
+            raise ConflictError(text, details={"prompt_id": prompt_id})
+        await run.answered.wait()  # it may just be sent to its machine
+        if run.state not in (State.WAITING, State.QUEUED):
+            status = run.record.status
+            raise ConflictError(
+                f"The run {prompt_id!r} does not wait for its turn: it is {status}",
+                details={"prompt_id": prompt_id, "status": status},
+            )
+        return run
 
     async def _cancel_foreign(self, record: RunRecord) -> str:
         """Cancel a run of another server in ComfyUI; return its state before."""
@@ -269,9 +323,10 @@ class RunService:
         """Return a run whose events are in memory, or None."""
         return self.active.get(prompt_id) or self._context.ended.get(prompt_id)
 
-    async def load(self, prompt_id: str) -> Run | None:
-        """Return a run whose events are in memory, or that waits for a pool, or None."""
-        return await self._context.loader.load(prompt_id) or self._context.ended.get(prompt_id)
+    def unstored(self, prompt_id: str) -> str:
+        """Return why the end of a run is not stored yet; empty if it is, or has not come."""
+        run = self.find(prompt_id)
+        return "" if run is None else run.unstored
 
     async def record(self, prompt_id: str) -> RunRecord:
         # If both processes exit after a client has read the state, the run is not executed again.
@@ -281,6 +336,18 @@ class RunService:
         if record is None:
             raise unknown_run(prompt_id)
         return record
+
+    async def reread_points(self, batch_id: str) -> None:
+        """Take over from the store to which batch its runs in memory belong, and their labels."""
+        context = self._context
+        for run in (*context.active, *context.ended):
+            if run.record.batch != batch_id:
+                continue
+            stored = await context.repository.get(run.prompt_id)
+            for record in (run.record, run.outcome) if stored is not None else ():
+                if record is not None and stored is not None:
+                    record.batch, record.point = stored.batch, stored.point
+                    record.metadata = stored.metadata
 
     async def story(self, prompt_id: str) -> list[dict[str, Any]]:
         return describe((await self.record(prompt_id)).story)
@@ -293,23 +360,68 @@ class RunService:
         return [self.reply(record, position=False, whys=whys) for record in records]
 
     async def cards(
-        self, *, limit: int = 100, offset: int = 0, which: RunFilter = ALL
-    ) -> dict[str, Any]:
+        self,
+        *,
+        limit: int,
+        offset: int,
+        which: RunFilter,
+        cursor: Position | None,
+        batches: bool,
+        count: bool,
+    ) -> tuple[dict[str, Any], list[int]]:
         """Return the runs that have ended, newest first, and on the first page those that wait.
 
-        Those wait because their machine, or each of their pool, gets no runs now.
+        Those wait because their machine, or each of their pool, gets no runs now. With ``batches``,
+        the keys of the batches between them are returned, too.
         """
         repository, whys = self._context.repository, dict[str, str]()
         ended = which if which.statuses else replace(which, statuses=FINAL)
-        total, records = await repository.page(limit=limit, offset=offset, which=ended)
+        page = await repository.page(
+            limit=limit, offset=offset, which=ended, cursor=cursor, batches=batches, count=count
+        )
         waiting = []
-        if not which.statuses and not offset:
+        if not which.statuses and not offset and cursor is None:
             queued = replace(which, statuses=("not-started", "queued"))
             found = await repository.newest(limit=limit, which=queued)
             bodies = [self.reply(record, position=False, whys=whys) for record in found]
             waiting = [card(body) for body in bodies if body.get("live_status")]
-        cards = await asyncio.to_thread(lambda: [card(self._ended(record)) for record in records])
-        return {"runs": cards, "total": total, "waiting": waiting}
+        cards = await asyncio.to_thread(lambda: [card(self._ended(each)) for each in page.runs])
+        places = {
+            name: place and str(place)
+            for name, place in (("start", page.start), ("next", page.next))
+        }
+        return {"runs": cards, "total": page.total, "waiting": waiting, **places}, page.batches
+
+    def open_runs(self, first: int, count: int) -> list[dict[str, Any]]:
+        """Return some of the runs that have not ended, in the order in which they end or start.
+
+        First come those that are executed or upload their outputs, then those that wait.
+        """
+        active, places = self.active, dict[str, int | None]()
+        begun = [run.record for run in active if run.record.status in ("running", "uploading")]
+        begun.sort(key=lambda record: record.started_at or record.created_at)
+        places.update((record.prompt_id, None) for record in begun)
+        if len(places) < first + count:
+            for place, run_id in self._context.queue.line():
+                places.setdefault(run_id, place)
+            for run in active:
+                places.setdefault(run.prompt_id, None)
+        whys: dict[str, str] = {}
+        found = []
+        for run_id in islice(places, first, first + count):
+            each = active.get(run_id)
+            if each is None:
+                continue
+            record = each.record
+            live = {"live_status": self._why_waiting(record, whys) or ""}
+            if record.status in ("running", "uploading"):
+                live = each.live()
+            found.append(open_run(record, live, places[run_id]))
+        return found
+
+    async def ended_after(self, moment: str, limit: int) -> list[RunRecord]:
+        """Return the first runs that ended at a time or after it, in the order of their ends."""
+        return await self._context.repository.ended_after(moment, limit)
 
     async def details(self, prompt_id: str) -> dict[str, Any]:
         """Return everything that a page shows of a run."""
@@ -342,23 +454,31 @@ class RunService:
         that of a run that needs outputs of others says for which it waits.
         """
         body = reply(record, self.active.view_url)
-        run, machine = self.active.get(record.prompt_id), record.machine
+        run = self.active.get(record.prompt_id)
         if run is not None and record.status in ("running", "uploading"):
             body.update(run.live())
-        if record.waiting_for:
-            body["live_status"] = _waits_for(record.waiting_for)
-        elif record.waiting_for is not None:
-            problem = "" if run is None else f": {run.problem}" if run.problem else ""
-            body["live_status"] = f"Getting its inputs{problem}"
+        why = self._why_waiting(record, {} if whys is None else whys)
+        if why is not None:
+            body["live_status"] = why
+        if position and record.status == "queued" and record.prompt_id in self.active:
+            body["queue_position"] = self._context.queue.position(record)
+        return body
+
+    def _why_waiting(self, record: RunRecord, whys: dict[str, str]) -> str | None:
+        """Return why a run waits, besides for its turn; None if it does not wait here."""
         if record.status == "queued" and record.prompt_id in self.active:
-            if position:
-                body["queue_position"] = self._context.queue.position(record)
-            whys = {} if whys is None else whys
+            machine = record.machine
             if machine not in whys:
                 why = self._context.machines.why_waiting(machine)
                 whys[machine] = f"Waiting for a machine: {why}" if why else ""
-            body["live_status"] = whys[machine]
-        return body
+            return whys[machine]
+        if record.waiting_for is None:
+            return None
+        if record.waiting_for:
+            return _waits_for(record.waiting_for)
+        run = self.active.get(record.prompt_id)
+        problem = "" if run is None else f": {run.problem}" if run.problem else ""
+        return f"Getting its inputs{problem}"
 
     def queue_position(self, record: RunRecord) -> int | None:
         """Return the place of a run among the prompts that have not started, from 1, or None."""
@@ -379,3 +499,8 @@ def _waits_for(runs: list[str]) -> str:
 def _check_place(prompt_id: str, machine: str, pool: str | None, asked: str | None) -> None:
     if asked not in (None, machine, pool):
         raise unknown_run(prompt_id, f" on machine {asked!r}")
+
+
+def _queue_of(run: Run) -> str:
+    """Return the pool or the machine in whose queue a run waits."""
+    return run.record.pool or run.record.machine

@@ -19,6 +19,8 @@ from .progress import NodeName, name_in
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from .records import RunRecord
+
 PICTURES = 24  # pictures on a card
 INPUTS = 12  # changed inputs on a card
 EXCERPT = 200  # characters of a value on a card
@@ -76,6 +78,23 @@ def details(body: Mapping[str, Any], names: Mapping[str, NodeName]) -> dict[str,
             for node, output in nodes
         ],
         "times": [{**_node(node, names), "seconds": seconds} for node, seconds in times],
+    }
+
+
+def open_run(record: RunRecord, live: Mapping[str, Any], position: int | None) -> dict[str, Any]:
+    """Return what is shown of a run that has not ended; ``live``: what it does, or why it waits."""
+    same = ("prompt_id", "status", "created_at", "started_at", "machine", "metadata")
+    doing = ("progress", "current_node", "current_class", "iterations", "time_left")
+    return {
+        **{name: getattr(record, name) for name in same},
+        "workflow_id": record.workflow_id or "",
+        "batch_id": record.batch or "",
+        "point": record.point or 0,
+        "from_editor": record.from_editor,
+        "position": position,
+        "live_status": "Being cancelled" if record.cancelling else live["live_status"],
+        **{name: live.get(name) for name in doing},
+        **{name: live.get(name, 0) for name in ("step", "steps")},
     }
 
 

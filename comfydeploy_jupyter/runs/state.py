@@ -9,7 +9,6 @@ events again. ``docs/architecture.md`` shows the table.
 from __future__ import annotations
 
 import uuid
-from copy import copy
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -59,7 +58,6 @@ class Cause(str, Enum):
 
     RECEIVED = "received"
     RECOVERED = "recovered after a restart"
-    LOADED = "read from the store"
     STORED = "stored and handed to ComfyUI"
     NOT_STORED = "could not be stored"
     NOT_IN_TIME = "not queued in the time that its caller gave it"
@@ -87,6 +85,7 @@ class Cause(str, Enum):
     NO_ROOM = "no machine has room"
     ASSIGNED = "assigned to a machine"
     RETURNED = "its machine does not have it"
+    REORDERED = "put at another place in the queue"
     MOVED = "failed on a machine that fails other runs too, it is executed elsewhere"
     RETRIED = "its machine ended, it is executed again"
     CANCEL_REQUESTED = "cancellation requested"
@@ -141,6 +140,8 @@ class Do(Enum):
     SEARCH = "look for the prompt in ComfyUI's queue"
     HISTORY = "look for the prompt in ComfyUI's history"
     OUTCOME = "read the outcome from ComfyUI's history, if it is there"
+    TAKE_BACK = "delete the prompt from ComfyUI's queue, and look what became of it"
+    REORDER = "put the run at another place in the queue of its pool"
     CANCEL = "delete the prompt from ComfyUI's queue, or interrupt it"
     INTERRUPT = "interrupt the prompt"
     READ_GRAPH = "read the graph from the store, to queue the run anew"
@@ -279,7 +280,7 @@ TRANSITIONS = (
     Transition(_NOT_TAKEN, C.RETURNED, S.WAITING, AWAITED, FIRST, _FORGET, _RETURNS),
     Transition((S.RUNNING,), C.RETRIED, S.WAITING, AWAITED, sets=_UNDO, takes=_RETRIES),
     Transition((S.RUNNING,), C.MOVED, S.WAITING, AWAITED, sets=_UNDO, takes=_BACK),
-    Transition((S.WAITING,), C.LOADED, sends=FIRST, in_story=False),
+    Transition((S.WAITING, S.QUEUED), C.REORDERED, None, AWAITED, sets=_GAP, takes=("front",)),
     Transition((S.UNCONFIRMED,), C.RECOVERED, saved=AWAITED),
     Transition((S.NEEDING, S.WAITING, *_KNOWN), C.RECOVERED, None, AWAITED, FIRST),
     Transition(IN_DOUBT, C.NOT_FOUND, takes=("missed_at",)),
@@ -324,7 +325,7 @@ RECOVERED = {
 STORED = frozenset(
     {
         *("number", "node_errors", "cancelling", "session", "attempts"),
-        *("machine", "comfyui_id", "retry", *_NOT_BEGUN),
+        *("machine", "comfyui_id", "retry", "front", *_NOT_BEGUN),
         *("files", "file_hashes", "waiting_for"),
     }
 )
@@ -456,7 +457,11 @@ class RunState:
         facts = event.facts
         assert facts.keys() <= {*row.takes}, f"{row.cause.name} takes no {[*facts]}"
         record: RunRecord = facts.get("outcome") or self.outcome or self.record
-        changes = {n: copy(v) for n, v in {**row.sets, **facts}.items() if n in STORED}
+        changes: dict[str, Any] = {
+            name: value.copy() if isinstance(value, (dict, list)) else value
+            for name, value in {**row.sets, **facts}.items()
+            if name in STORED
+        }
         if row.to is State.RUNNING:
             changes["started_at"] = not_before(record.created_at, moment=event.at)
         if row.to in STATUS:
@@ -640,6 +645,20 @@ class RunState:
             effects.append(Effect(Do.GIVE_UP, prompt=(self.record.machine, before)))
         return [*effects, Effect(Do.MOVE), Effect(Do.RESTART), Effect(Do.POST)]
 
+    def _reordered(self, event: Event) -> list[Effect]:
+        """Take a run out of its queue that has not begun, and queue it again as its record says.
+
+        Without its events being complete, ComfyUI counts as having lost it: it is not withdrawn.
+        """
+        if event.stored is False:
+            return []
+        if not self._is_stored(event):
+            return self._store_first(event)
+        effects = self._make(event)
+        if self.state is State.WAITING:
+            return [*effects, Effect(Do.REORDER, event)]
+        return [*effects, Effect(Do.TAKE_BACK, self._seen(event))]
+
     def _other_id(self) -> str:
         """Return the id that its prompt gets next; the same until it is used."""
         if self._next_id[0] != self.comfyui_id:
@@ -782,11 +801,12 @@ class RunState:
             return self._fail(event, LOST)
         if record.pool is not None and not self.events_complete:
             return self._give_back(event, LOST)
-        if self.state is State.UNCONFIRMED and not record.needs:
-            reason = "ComfyUI does not have the run: Jupyter stopped while it was handed over"
-            return self._fail(event, reason, kind="NotQueued")
-        if record.status == "not-started":
-            return self._fail(event, "ComfyUI did not accept the run", kind="NotQueued")
+        if record.batch is None:  # its client has no answer, and may send it again
+            if self.state is State.UNCONFIRMED and not record.needs:
+                reason = "ComfyUI does not have the run: Jupyter stopped while it was handed over"
+                return self._fail(event, reason, kind="NotQueued")
+            if record.status == "not-started":
+                return self._fail(event, "ComfyUI did not accept the run", kind="NotQueued")
         if self.events_complete or record.cancelling:
             return self._withdraw(event)
         failure = self._why_not_again()
@@ -1053,6 +1073,7 @@ _DECISIONS: Mapping[Cause, Callable[[RunState, Event], list[Effect]]] = {
     C.NOT_STORED: RunState._drop,
     C.REFUSED: RunState._refused,
     C.QUEUED_ANEW: RunState._queue_anew,
+    C.REORDERED: RunState._reordered,
     C.EXECUTION_STARTED: RunState._started,
     C.EXECUTION_SUCCEEDED: RunState._succeeded,
     C.RELEASED: RunState._released,

@@ -140,6 +140,7 @@ class Watch:
     def machine_connected(self, machine: Machine) -> None:
         """Find out what happened to the machine's runs while no events were received."""
         self._announcer.machine(machine, up=True)
+        self._context.machines.connected()
         for run in self._context.active.of(machine):
             self._engine.tell(run, Cause.CONNECTED)
         self._context.queue.connected(machine)

@@ -13,13 +13,21 @@ import re
 import shlex
 import shutil
 import stat
+import tempfile
 from collections import deque
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import FULL, ConflictError, DockerFailedError, DockerUnavailableError, NoSpaceError
+from ..errors import (
+    FULL,
+    ConflictError,
+    DockerFailedError,
+    DockerUnavailableError,
+    NoSpaceError,
+    printable,
+)
 from ..util.child import Child, child_environment
 from ..util.secrets import holds_secret, is_secret_file
 from ..util.system import closing_fd, lock_file
@@ -28,7 +36,7 @@ from .environment import LOCAL
 from .snapshot import to_manager
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from .environment import Environment
@@ -39,6 +47,7 @@ _PYTHON = "3.12"  # used if the snapshot does not contain the version
 _HOME = "/opt/comfyui"
 _CONTEXT = "/opt/snapshot"
 _GET = f"{_CONTEXT}/get.py"
+_END = "END-OF-FILE"
 _TORCH = re.compile(
     r"torch|torchvision|torchaudio|xformers|(pytorch[-_])?triton.*|nvidia[-_].+|cuda[-_].+",
     re.IGNORECASE,
@@ -104,6 +113,31 @@ def write_context(folder: Path, name: str, environment: Environment, *, models: 
         beside.replace(target)
         shutil.rmtree(old, ignore_errors=True)
     return Written(target, dockerfile, writer.warnings)
+
+
+def single_dockerfile(environment: Environment, about: Sequence[str]) -> tuple[str, list[str]]:
+    """Return a Dockerfile that needs no file beside it, and what is not in it.
+
+    ``about`` are comments at its beginning.
+    """
+    with tempfile.TemporaryDirectory(prefix="comfydeploy-") as name:
+        folder = Path(name)
+        writer = _Writer(folder, environment, with_models=True)
+        lines = ["# syntax=docker/dockerfile:1", *map(_comment, about)]
+        for line in writer.write().splitlines():
+            copied = re.fullmatch(r"COPY (.+) \./", line)
+            if copied is None:
+                lines.append(line)
+            for file in copied[1].split() if copied else ():
+                if not file.endswith("snapshot.json"):
+                    text = (folder / file).read_text(encoding="utf-8")
+                    lines += [f'COPY <<"{_END}" ./{file}', *text.splitlines(), _END]
+    return "\n".join(lines) + "\n", writer.warnings
+
+
+def _comment(text: str) -> str:
+    line = printable(" ".join(text.split()))
+    return f"# {line.encode(errors='backslashreplace').decode()}"
 
 
 @contextmanager
@@ -220,10 +254,15 @@ class _Writer:
                 "the snapshot does not contain its ComfyUI version; the newest one is used"
             )
         self._run("python", _GET, "git", comfyui.repository, revision, _HOME)
-        if not self._snapshot.python.packages:
-            install = ("python", "-m", "pip", "install", "-r", f"{_HOME}/requirements.txt")
-            self.warnings.append("the snapshot has no packages; those of ComfyUI are installed")
-            self._run(*install)
+        python = self._snapshot.python
+        if all(_TORCH.fullmatch(package.name) for package in python.packages):
+            self.warnings.append(
+                "the versions of most packages are not known; those that ComfyUI requires are"
+                " installed"
+            )
+            indexes = [word for each in python.indexes for word in ("--extra-index-url", each)]
+            install = ("python", "-m", "pip", "install", *indexes, "-r")
+            self._run(*install, f"{_HOME}/requirements.txt")
 
     def _get_custom_nodes(self) -> None:
         copied = self._folder / "custom_nodes"
@@ -258,13 +297,20 @@ class _Writer:
             for model in models:
                 if model.source is None:
                     unknown += 1
+                    digest = model.sha256 or "unknown"
+                    self._lines += [
+                        _comment(f"models/{model.folder}/{model.name} has no known source."),
+                        _comment(
+                            f"Its SHA-256: {digest}. Put it into {_HOME}/models/{model.folder}."
+                        ),
+                    ]
                     continue
                 target = f"{_HOME}/models/{model.folder}/{model.name}"
                 words = ("python", _GET, "model", model.source, target, model.sha256 or "")
                 self._run(*filter(None, words), secrets=True)
         if unknown:
             self.warnings.append(
-                f"{unknown} of {len(models)} models have no known source; snapshot.json lists them"
+                f"{unknown} of {len(models)} models have no known source; comments name them"
             )
 
     def _end(self) -> None:

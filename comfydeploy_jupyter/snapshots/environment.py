@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
 import subprocess
 import tempfile
+from collections import defaultdict
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from ..comfyui.find import git_commit, installed_version, read_text
+from ..comfyui.find import git_commit, git_folders, installed_version, read_text
+from ..comfyui.kept import normal_name
 from ..errors import ComfyUIUnavailableError, ConflictError, ForbiddenPathError, NotFoundError
 from ..files.models import ModelListing
 from ..graphs.models import model_links
@@ -54,6 +58,12 @@ class Environment:
     node_sources: dict[str, Path] = field(default_factory=dict)  # by name of the custom nodes
     package_sources: dict[str, Path] = field(default_factory=dict)  # by requirement line
     warnings: list[str] = field(default_factory=list)  # what was left out, and the reasons
+    here: bool = True  # whether it was read from the files of this computer
+    started: float | None = None  # when the process of its ComfyUI began
+    # What `read_versions` finds out, too:
+    versions: dict[str, str] = field(default_factory=dict)  # of all Python packages, by name
+    # The Python packages that each node pack needs, and, as "", ComfyUI; None if it is not known.
+    needs: dict[str, list[str]] | None = None
 
 
 def read_environment(
@@ -64,9 +74,42 @@ def read_environment(
     node_folders: Sequence[Path],
     models: Sequence[ModelFile],
 ) -> Environment:
-    found = Environment(Snapshot(created_at=utc_now(), models=list(models)))
-    found.snapshot.comfyui = _read_comfyui(path, launch_args, found.warnings)
+    found = _read_code(path, launch_args, node_folders)
+    found.snapshot.models = list(models)
     read_packages(python, found)
+    return found
+
+
+def read_versions(
+    path: Path,
+    python: Path | None,
+    *,
+    launch_args: Sequence[str],
+    node_folders: Sequence[Path],
+    started: float | None,
+) -> Environment:
+    """Read the versions of ComfyUI, its node packs and the Python packages that they need.
+
+    ``started``: the time at which its process began, as far as it is known. It is a warning if
+    something was changed since, because the process may execute what was there before.
+    """
+    found = _read_code(path, launch_args, node_folders)
+    found.started = started
+    packages = []
+    if python is not None:
+        inner = Environment()
+        try:
+            packages = read_packages(python, inner)
+        except ComfyUIUnavailableError as error:
+            found.warnings.append(error.message)
+        found.snapshot.python = inner.snapshot.python
+    _read_needs(path, packages, found)
+    return found
+
+
+def _read_code(path: Path, launch_args: Sequence[str], node_folders: Sequence[Path]) -> Environment:
+    found = Environment(Snapshot(created_at=utc_now()))
+    found.snapshot.comfyui = _read_comfyui(path, launch_args, found.warnings)
     read_custom_nodes(node_folders, found)
     return found
 
@@ -188,7 +231,8 @@ _PACKAGE_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 _PACKAGE_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.!+_-]*")
 
 
-def read_packages(python: Path, found: Environment) -> None:
+def read_packages(python: Path, found: Environment) -> list[dict[str, Any]]:
+    """Add the packages of an interpreter; return what it says of each."""
     facts = _ask(python)
     listed = found.snapshot.python = Python(version=facts["version"], platform=facts["platform"])
     indexes = _torch_index(facts)
@@ -212,6 +256,8 @@ def read_packages(python: Path, found: Environment) -> None:
             f"their versions are pinned, because their files no longer exist: {', '.join(gone)}"
         )
     listed.indexes = sorted(indexes)
+    packages: list[dict[str, Any]] = facts["packages"]
+    return packages
 
 
 def _ask(python: Path) -> dict[str, Any]:
@@ -315,6 +361,113 @@ def _of_direct_url(
     return None
 
 
+# -- which Python packages ComfyUI and its packs need -----------------------------------------
+
+_BESIDE_CODE = frozenset(
+    {"custom_nodes", "models", "input", "output", "temp", "user", "tests", "tests-unit", "web"}
+)  # in a ComfyUI
+_ENVIRONMENTS = frozenset({"venv", "env", "site-packages", "node_modules", "__pycache__"})
+_MAX_CODE = 5000  # files of ComfyUI or of a pack
+_MAX_SOURCE = 1024 * 1024  # bytes of a file
+_IMPORTED = re.compile(r"^[ \t]*(?:import|from)[ \t]+([A-Za-z_]\w*)", re.MULTILINE)
+_REQUIRED = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[([^\]]*)\])?")
+_EXTRA = re.compile(r"\bextra\s*==\s*['\"]([^'\"]+)")
+_DEPENDENCIES = re.compile(
+    r"^[^\S\n]*dependencies\s*=\s*\[((?:[^\]\"']|\"[^\"\n]*\"|'[^'\n]*')*)\]", re.MULTILINE
+)
+_CLOCKS = 1.0  # seconds by which the start of a process is told wrongly
+Wanted = tuple[str, frozenset[str]]  # a package, and its extras
+
+
+def _read_needs(tree: Path, packages: Sequence[Mapping[str, Any]], found: Environment) -> None:
+    """Note which packages are needed: those that code imports and requirements name, and theirs."""
+    installed = {normal_name(package["name"]): package for package in packages}
+    owners = defaultdict[str, list[str]](list)
+    for name, package in installed.items():
+        for module in package["modules"]:
+            owners[module].append(name)
+    found.versions = {package["name"]: package["version"] for package in packages}
+    needs, started = {}, found.started
+    off = {node.name for node in found.snapshot.custom_nodes if node.disabled}
+    for name, root in {"": tree, **found.node_sources}.items():
+        if name in off:
+            continue
+        modules, changed = _read_sources(root, _BESIDE_CODE if name == "" else frozenset())
+        if started is not None and changed > started + _CLOCKS:
+            what = f"the node pack {name}" if name else "ComfyUI"
+            found.warnings.append(f"{what} was changed after ComfyUI had been started")
+        wanted = [(owner, frozenset[str]()) for module in modules for owner in owners[module]]
+        needs[name] = _with_theirs([*wanted, *_required(root)], installed)
+    late = [
+        package["name"]
+        for package in packages
+        if started is not None and (package["changed"] or 0) > started + _CLOCKS
+    ]
+    if late:
+        found.warnings.append(f"installed after ComfyUI had been started: {', '.join(late)}")
+    found.needs = needs if packages else None
+
+
+def _read_sources(root: Path, beside: frozenset[str]) -> tuple[set[str], float]:
+    """Return the modules that code imports, and the time of its last change."""
+    modules: set[str] = set()
+    changed = 0.0
+    for path in islice(_sources_below(root, beside), _MAX_CODE):
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            changed = max(changed, os.fstat(file.fileno()).st_mtime)
+            modules.update(_IMPORTED.findall(file.read(_MAX_SOURCE).decode(errors="replace")))
+    return modules, changed
+
+
+def _sources_below(root: Path, beside: frozenset[str]) -> Iterator[Path]:
+    if root.is_file():
+        yield root
+    for folder, folders, files in os.walk(root):
+        kept = (name for name in sorted(folders) if name not in _ENVIRONMENTS | beside)
+        folders[:] = [name for name in kept if not name.startswith(".")]
+        beside = frozenset()  # only at the top
+        if "pyvenv.cfg" in files:
+            folders[:] = []
+            continue
+        yield from (Path(folder, name) for name in sorted(files) if name.endswith(".py"))
+
+
+def _required(root: Path) -> Iterator[Wanted]:
+    """Yield the packages that the requirements of ComfyUI or of a pack name."""
+    lines = read_text(root / "requirements.txt").splitlines()
+    project = _PROJECT.search(read_text(root / "pyproject.toml"))
+    listed = _DEPENDENCIES.search(project[1]) if project else None
+    lines += re.findall(r"[\"']([^\"'\n]+)[\"']", listed[1]) if listed else []
+    for line in lines:
+        if (found := _wanted(line)) is not None:
+            yield found
+
+
+def _wanted(line: str) -> Wanted | None:
+    found = _REQUIRED.match(line)
+    if found is None:
+        return None
+    return normal_name(found[1]), frozenset(map(normal_name, re.split(r"[\s,]+", found[2] or "")))
+
+
+def _with_theirs(wanted: Iterable[Wanted], installed: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the names of installed packages, and of those that they require in turn.
+
+    Of other conditions than extras, it counts whether they are installed.
+    """
+    done, waiting = set[Wanted](), list(wanted)
+    while waiting:
+        name, extras = waiting.pop()
+        if name not in installed or (name, extras) in done:
+            continue
+        done.add((name, extras))
+        for line in installed[name]["requires"]:
+            extra = _EXTRA.search(line)
+            if (extra is None or normal_name(extra[1]) in extras) and (found := _wanted(line)):
+                waiting.append(found)
+    return sorted({installed[name]["name"] for name, _ in done}, key=str.lower)
+
+
 # -- models -----------------------------------------------------------------------------------
 
 _WORKFLOWS = 200  # the newest workflows, which are searched for links to models
@@ -416,26 +569,13 @@ def read_checkout(folder: Path) -> Checkout | None:
     """Return the checkout in a folder, or None if the folder itself is not a repository."""
     if not (folder / ".git").exists():
         return None
-    directory = _directory(folder / ".git")
+    _, directory = git_folders(folder / ".git")
     config = read_text(directory / "config")
     return Checkout(
         _public(_remote(config)),
         git_commit(folder / ".git"),
         _is_modified(folder, directory, config),
     )
-
-
-def _own_directory(git: Path) -> Path:
-    """Return the folder with ``HEAD`` and index; it is elsewhere for work trees and submodules."""
-    named = re.match(r"gitdir:\s*(.+)", read_text(git)) if git.is_file() else None
-    return git.parent / named[1].strip() if named else git
-
-
-def _directory(git: Path) -> Path:
-    """Return the folder with configuration and objects, which all work trees share."""
-    directory = _own_directory(git)
-    shared = read_text(directory / "commondir").strip()
-    return directory / shared if shared else directory
 
 
 def _remote(config: str) -> str | None:
@@ -475,7 +615,7 @@ def _is_modified(folder: Path, directory: Path, config: str) -> bool:
     commit = git_commit(folder / ".git")
     if commit is None or _FULL_COMMIT.fullmatch(commit) is None or _FILTER.search(config):
         return False  # the result of a filter is not known
-    own = _own_directory(folder / ".git")
+    own, _ = git_folders(folder / ".git")
     with tempfile.TemporaryDirectory(prefix="comfydeploy-") as name:
         (Path(name) / "refs").mkdir()
         (Path(name) / "HEAD").write_text(f"{commit}\n")

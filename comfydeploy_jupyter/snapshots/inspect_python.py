@@ -12,7 +12,7 @@ import os
 import re
 import sys
 import sysconfig
-from typing import Any
+from typing import Any, Optional
 
 
 def torch() -> dict[str, str | None] | None:
@@ -40,17 +40,48 @@ def packages() -> list[dict[str, Any]]:
             name, version = one.metadata["Name"], one.version
             direct = one.read_text("direct_url.json")
             location = os.path.abspath(str(one.locate_file("")))
+            requires = [str(line) for line in one.requires or ()]
+            names = modules(one)
         except Exception:  # broken metadata of one package must not hide the others
             continue
         if not name or not version:
             continue
         key = re.sub(r"[-_.]+", "-", name).lower()
         found.setdefault(
-            key, {"name": name, "version": version, "direct_url": direct, "location": location}
+            key,
+            {
+                "name": name,
+                "version": version,
+                "direct_url": direct,
+                "location": location,
+                "requires": requires,
+                "modules": names,
+                "changed": changed(one),
+            },
         )
     return [found[key] for key in sorted(found)]
 
 
+def modules(one: importlib.metadata.Distribution) -> list[str]:
+    """Return the names by which the modules of a package are imported."""
+    listed = one.read_text("top_level.txt")
+    if listed is not None:
+        return listed.split()
+    paths = (line.partition(",")[0] for line in (one.read_text("RECORD") or "").splitlines())
+    first = {path.partition("/")[0].partition(".py")[0] for path in paths}
+    return sorted(name for name in first if name.isidentifier())
+
+
+def changed(one: importlib.metadata.Distribution) -> Optional[float]:
+    """Return when a package was installed; None if this is not known."""
+    try:
+        return os.stat(getattr(one, "_path")).st_ctime  # noqa: B009 - of the usual class
+    except (AttributeError, OSError, TypeError):
+        return None
+
+
+if hasattr(os, "nice"):
+    os.nice(10)
 print(
     json.dumps(
         {

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from ..comfyui.find import Running, describe, find_python, running_at
 from ..comfyui.folders import Folders
+from ..comfyui.manager import Manager
 from ..compat.comfydeploy import unreadable
 from ..errors import ComfyDeployError, ComfyUIUnavailableError, ConflictError, InvalidRequestError
 from ..util.tasks import BackgroundTasks
 from .docker import build, find_engine, image_name, write_context
-from .environment import Environment, read_custom_nodes, read_environment, read_models
-from .snapshot import docker_command_steps, read_snapshot, to_manager
+from .environment import (
+    Environment,
+    read_custom_nodes,
+    read_environment,
+    read_models,
+    read_versions,
+)
+from .snapshot import docker_command_steps, from_manager, read_snapshot, to_manager
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
@@ -39,6 +47,7 @@ class _Place:
     python: Path | None
     launch_args: list[str]
     folders: Folders
+    started: float | None  # when its process began
 
     @property
     def node_folders(self) -> tuple[Path, ...]:
@@ -115,10 +124,40 @@ class Snapshots:
             "docker_command_steps": answer,
             "steps": answer["steps"],  # the field that the node's web plug-in reads
             "snapshot": environment.snapshot.model_dump(),
+            "manager_snapshot": converted,
             "warnings": [*environment.warnings, *warnings],
         }
 
     # -- the environment ---------------------------------------------------------------------
+
+    async def started(self, machine: Machine) -> float | None:
+        """Return when the process of a ComfyUI began; None if that is not known."""
+        running = await asyncio.to_thread(_running, machine)
+        return running.started if running is not None else None
+
+    async def versions(self, machine: Machine) -> Environment | None:
+        """Return what a ComfyUI executes: its version, its packs and the Python packages they need.
+
+        Of one on another computer, what its ComfyUI-Manager tells; None without it.
+        """
+        place = await self._place(machine)
+        if place is None:
+            client = machine.reachable_client()
+            with contextlib.suppress(ComfyDeployError):  # what it tells is no snapshot, for example
+                manager = await Manager.find(client) if client is not None else None
+                if manager is not None:
+                    told = await manager.snapshot()
+                    snapshot, warnings = await asyncio.to_thread(from_manager, told)
+                    return Environment(snapshot, warnings=warnings, here=False)
+            return None
+        return await asyncio.to_thread(
+            read_versions,
+            place.path,
+            place.python,
+            launch_args=place.launch_args,
+            node_folders=place.node_folders,
+            started=place.started,
+        )
 
     async def _environment(
         self, request: SnapshotRequest, report: Callable[[str], None]
@@ -188,7 +227,8 @@ class Snapshots:
         python = running.python if running is not None else None
         if python is None:
             python = machine.python or await asyncio.to_thread(find_python, path)
-        return _Place(path, python, launch_args, folders)
+        started = running.started if running is not None else None
+        return _Place(path, python, launch_args, folders, started)
 
     # -- images ------------------------------------------------------------------------------
 
@@ -216,6 +256,7 @@ def _reply(environment: Environment, written: Written) -> dict[str, Any]:
         "dockerfile": written.dockerfile,
         "docker_command_steps": steps,
         "snapshot": environment.snapshot.model_dump(),
+        "manager_snapshot": to_manager(environment.snapshot),
         "warnings": [*environment.warnings, *written.warnings, *warnings],
     }
 

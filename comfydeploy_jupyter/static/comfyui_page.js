@@ -1,19 +1,56 @@
 // Made from js/src/page/comfyui_page.ts by `make js-build`; do not edit it here.
 "use strict";
 (() => {
-  // src/editor/open_workflow.ts
-  var FIELD = "comfydeploy_workflow";
+  // src/editor/lab_theme.ts
+  var PALETTE = "Comfy.ColorPalette";
   var INTERVAL = 200;
   var READY_WITHIN = 12e4;
+  var SETTLED = 10;
+  function lab() {
+    try {
+      const { body } = window.parent.document;
+      return window.parent !== window && "jpThemeLight" in body.dataset ? body : null;
+    } catch {
+      return null;
+    }
+  }
+  function stores() {
+    const root = document.getElementById("vue-app");
+    return root?.__vue_app__?.config.globalProperties.$pinia?._s;
+  }
+  function followLab() {
+    const body = lab();
+    if (!body) return;
+    const show = () => {
+      const values = stores()?.get("setting")?.settingValues;
+      if (values) values[PALETTE] = body.dataset.jpThemeLight === "false" ? "dark" : "light";
+    };
+    let waited = 0;
+    let shown = 0;
+    const timer2 = setInterval(() => {
+      waited += INTERVAL;
+      show();
+      if (stores()?.get("workflow")?.activeWorkflow) shown += 1;
+      if (shown > SETTLED || waited > READY_WITHIN) clearInterval(timer2);
+    }, INTERVAL);
+    const observer = new MutationObserver(show);
+    observer.observe(body, { attributes: true, attributeFilter: ["data-jp-theme-light"] });
+    addEventListener("pagehide", () => observer.disconnect());
+  }
+
+  // src/editor/open_workflow.ts
+  var FIELD = "comfydeploy_workflow";
+  var INTERVAL2 = 200;
+  var READY_WITHIN2 = 12e4;
   var OFTEN = 50;
   var LATE = 5e3;
   var TEMPLATES = "global-workflow-template-selector";
-  var SETTLED = 5;
+  var SETTLED2 = 5;
   function keepTemplatesClosed() {
     const timer2 = setInterval(() => {
       const root = document.getElementById("vue-app");
-      const stores = root?.__vue_app__?.config.globalProperties.$pinia?._s;
-      const dialogs = stores?.get("dialog");
+      const stores2 = root?.__vue_app__?.config.globalProperties.$pinia?._s;
+      const dialogs = stores2?.get("dialog");
       if (dialogs?.dialogStack?.some(({ key }) => key === TEMPLATES)) {
         dialogs.closeDialog({ key: TEMPLATES });
       }
@@ -25,14 +62,14 @@
     const page = window;
     let open2;
     let same = 0;
-    for (let waited = 0; waited < READY_WITHIN; waited += INTERVAL) {
-      await pause(INTERVAL);
+    for (let waited = 0; waited < READY_WITHIN2; waited += INTERVAL2) {
+      await pause(INTERVAL2);
       const editor = page.comfyAPI?.app?.app ?? page.app;
       const store = editor?.extensionManager?.workflow;
       const path = editor?.vueAppReady === false ? void 0 : store?.activeWorkflow?.path;
       same = path !== void 0 && path === open2 ? same + 1 : 0;
       open2 = path;
-      if (editor && store && same >= SETTLED) return [editor, store];
+      if (editor && store && same >= SETTLED2) return [editor, store];
     }
     return null;
   }
@@ -62,7 +99,7 @@
   }
 
   // src/page/comfyui_page.ts
-  var INTERVAL2 = 20;
+  var INTERVAL3 = 20;
   var folder = location.pathname.slice(0, location.pathname.lastIndexOf("/") + 1);
   function inFolder(url) {
     if (!URL.canParse(url, location.href)) return String(url);
@@ -105,6 +142,7 @@
     await router.isReady();
     const { matched, query } = router.currentRoute.value;
     if (matched.length === 0) router.replace({ path: "/", query });
-  }, INTERVAL2);
+  }, INTERVAL3);
   openNamedWorkflow();
+  followLab();
 })();

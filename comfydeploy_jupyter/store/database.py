@@ -16,6 +16,7 @@ import sqlite3
 import threading
 import time
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import PurePath
 from queue import Empty, SimpleQueue
@@ -407,6 +408,7 @@ R = TypeVar("R", bound="Repository")
 BUSY_TIMEOUT = 10.0  # seconds to wait for a lock that another process holds
 LEAST_WAIT = 0.1  # seconds to wait for a lock at least, however long a write was queued
 READERS = 2  # threads
+STEPS = 100_000  # instructions of SQLite between two looks whether a result is still wanted
 TOGETHER = 32  # writes that are committed together, at most
 PORTION = 256  # pages that one transaction frees
 INCREMENTAL = 2  # SQLite's number of this auto_vacuum
@@ -420,6 +422,17 @@ class _Write(NamedTuple):
 
     work: Callable[[sqlite3.Connection], Any]
     asked: float
+
+
+@dataclass
+class _Read:
+    """The work of a requested read, and the future of its result, as soon as there is one."""
+
+    work: Callable[[sqlite3.Connection], Any]
+    future: asyncio.Future[Any] | None = None
+
+    def is_unwanted(self) -> bool:
+        return self.future is not None and self.future.cancelled()
 
 
 class Database:
@@ -484,8 +497,13 @@ class Database:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> asyncio.Future[T]:
-        """Run ``work(connection, …)`` on a connection that cannot write."""
-        return self._readers.call(lambda connection: work(connection, *args, **kwargs))
+        """Run ``work(connection, …)`` on a connection that cannot write.
+
+        If the future is cancelled, a statement that takes long ends soon.
+        """
+        read = _Read(lambda connection: work(connection, *args, **kwargs))
+        read.future = self._readers.call(read)
+        return read.future
 
     async def shrink(self) -> None:
         """Return the free pages of the file to the file system.
@@ -630,12 +648,14 @@ class Database:
             with transaction(connection):
                 return [Outcome(write.work(connection)) for write in writes]
 
-    def _read_all(self, reads: Sequence[Callable[[sqlite3.Connection], Any]]) -> list[Outcome]:
+    def _read_all(self, reads: Sequence[_Read]) -> list[Outcome]:
         outcomes = []
-        for work in reads:
+        for read in reads:
             try:
                 with self._explained(write=False):
-                    outcomes.append(Outcome(work(self._read_connection())))
+                    connection = self._read_connection()
+                    connection.set_progress_handler(read.is_unwanted, STEPS)
+                    outcomes.append(Outcome(read.work(connection)))
             except Exception as exc:
                 outcomes.append(Outcome(error=exc))
         return outcomes
@@ -669,6 +689,7 @@ class Database:
         )
         self._connections.append(made)
         made.row_factory = sqlite3.Row
+        made.text_factory = _text
         made.execute("PRAGMA foreign_keys = ON")
         return made
 
@@ -734,6 +755,11 @@ def insert(
     names = ", ".join(row)
     values = ", ".join(f":{name}" for name in row)
     connection.execute(f"INSERT INTO {table} ({names}) VALUES ({values}) {rest}", row)  # noqa: S608 - our own names
+
+
+def _text(stored: bytes) -> str:
+    """Return a text of the store; bytes that are no UTF-8 harm only this one."""
+    return stored.decode(errors="replace")
 
 
 def storable(text: str) -> str:

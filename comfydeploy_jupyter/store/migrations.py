@@ -462,6 +462,234 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "ALTER TABLE runs ADD COLUMN note TEXT NOT NULL DEFAULT ''",
         ),
     ),
+    # With what each run was made; see `proofs/records.py`.
+    (
+        "provenance",
+        (
+            """
+            CREATE TABLE environments (
+                hash TEXT PRIMARY KEY,
+                body BLOB NOT NULL
+            ) WITHOUT ROWID
+            """,
+            """
+            CREATE TABLE provenance (
+                run INTEGER PRIMARY KEY,
+                state TEXT NOT NULL DEFAULT 'wanted',
+                environment TEXT REFERENCES environments (hash),
+                body BLOB
+            )
+            """,
+            "CREATE INDEX provenance_by_state ON provenance (state, run) WHERE state <> 'complete'",
+            "CREATE INDEX provenance_by_environment ON provenance (environment)",
+            """
+            CREATE TRIGGER provenance_wanted AFTER UPDATE OF status ON runs
+            WHEN NEW.status IS NOT OLD.status
+            AND NEW.status IN ('success', 'failed', 'cancelled') BEGIN
+                INSERT OR IGNORE INTO provenance (run) VALUES (NEW.id);
+            END
+            """,
+            """
+            CREATE TRIGGER provenance_of_ended AFTER INSERT ON runs
+            WHEN NEW.status IN ('success', 'failed', 'cancelled') BEGIN
+                INSERT OR IGNORE INTO provenance (run) VALUES (NEW.id);
+            END
+            """,
+            """
+            CREATE TRIGGER provenance_deleted AFTER DELETE ON runs BEGIN
+                DELETE FROM provenance WHERE run = OLD.id;
+            END
+            """,
+            """
+            CREATE TRIGGER environment_unused AFTER DELETE ON provenance
+            WHEN OLD.environment IS NOT NULL BEGIN
+                DELETE FROM environments WHERE hash = OLD.environment
+                AND NOT EXISTS (SELECT 1 FROM provenance WHERE environment = OLD.environment);
+            END
+            """,
+        ),
+    ),
+    # A point has changed when it has ended: not when it waits again, but also without a run.
+    (
+        "ends_of_points",
+        (
+            "DROP TRIGGER point_ended",
+            """
+            CREATE TRIGGER point_ended AFTER UPDATE OF status ON runs
+            WHEN NEW.batch IS NOT NULL AND NEW.status IS NOT OLD.status
+            AND NEW.status IN ('success', 'failed', 'cancelled') BEGIN
+                UPDATE batches SET changes = changes + 1 WHERE batch_id = NEW.batch;
+                UPDATE batch_points SET status = 'waiting', changed = 0
+                WHERE run_id = NEW.prompt_id AND NEW.status = 'failed' AND EXISTS (
+                    SELECT 1 FROM batches WHERE id = batch AND attempts <= retry
+                    AND state IN ('running', 'paused')
+                );
+                UPDATE batch_points SET status = NEW.status,
+                    changed = (SELECT changes FROM batches WHERE id = batch)
+                WHERE run_id = NEW.prompt_id AND status != 'waiting';
+            END
+            """,
+            "DROP TRIGGER point_dropped",
+            """
+            CREATE TRIGGER point_dropped AFTER DELETE ON runs WHEN OLD.batch IS NOT NULL
+            AND OLD.status NOT IN ('success', 'failed', 'cancelled') BEGIN
+                UPDATE batches SET changes = changes + 1
+                WHERE batch_id = OLD.batch AND state = 'cancelled';
+                UPDATE batch_points SET run_id = NULL, attempts = attempts - 1, status = CASE
+                    WHEN (SELECT state FROM batches WHERE id = batch) = 'cancelled'
+                    THEN 'cancelled' ELSE 'waiting' END,
+                    changed = (SELECT changes FROM batches WHERE id = batch)
+                    * ((SELECT state FROM batches WHERE id = batch) = 'cancelled')
+                WHERE run_id = OLD.prompt_id AND status = OLD.status;
+            END
+            """,
+        ),
+    ),
+    # The last ``changed`` of each batch. Its row may be long, and SQLite writes a whole row again;
+    # the column ``changes`` of earlier versions is not used any more.
+    (
+        "batch_changes",
+        (
+            """
+            CREATE TABLE batch_changes (
+                batch INTEGER PRIMARY KEY REFERENCES batches (id) ON DELETE CASCADE,
+                number INTEGER NOT NULL
+            )
+            """,
+            "INSERT INTO batch_changes SELECT id, changes + 1 FROM batches",
+            """
+            CREATE TRIGGER batch_added AFTER INSERT ON batches BEGIN
+                INSERT INTO batch_changes VALUES (NEW.id, 1);
+            END
+            """,
+            "DROP TRIGGER point_ended",
+            """
+            CREATE TRIGGER point_ended AFTER UPDATE OF status ON runs
+            WHEN NEW.batch IS NOT NULL AND NEW.status IS NOT OLD.status
+            AND NEW.status IN ('success', 'failed', 'cancelled') BEGIN
+                UPDATE batch_changes SET number = number + 1
+                WHERE batch IN (SELECT batch FROM batch_points WHERE run_id = NEW.prompt_id);
+                UPDATE batch_points SET status = 'waiting', changed = 0
+                WHERE run_id = NEW.prompt_id AND NEW.status = 'failed' AND EXISTS (
+                    SELECT 1 FROM batches WHERE id = batch AND attempts <= retry
+                    AND state IN ('running', 'paused')
+                );
+                UPDATE batch_points SET status = NEW.status, changed = (
+                    SELECT number FROM batch_changes AS c WHERE c.batch = batch_points.batch
+                )
+                WHERE run_id = NEW.prompt_id AND status != 'waiting';
+            END
+            """,
+            "DROP TRIGGER point_dropped",
+            """
+            CREATE TRIGGER point_dropped AFTER DELETE ON runs WHEN OLD.batch IS NOT NULL
+            AND OLD.status NOT IN ('success', 'failed', 'cancelled') BEGIN
+                UPDATE batch_changes SET number = number + 1
+                WHERE batch = (
+                    SELECT id FROM batches WHERE batch_id = OLD.batch AND state = 'cancelled'
+                );
+                UPDATE batch_points SET run_id = NULL, attempts = attempts - 1, status = CASE
+                    WHEN (SELECT state FROM batches WHERE id = batch) = 'cancelled'
+                    THEN 'cancelled' ELSE 'waiting' END,
+                    changed = (
+                        SELECT number FROM batch_changes AS c WHERE c.batch = batch_points.batch
+                    ) * ((SELECT state FROM batches WHERE id = batch) = 'cancelled')
+                WHERE run_id = OLD.prompt_id AND status = OLD.status;
+            END
+            """,
+        ),
+    ),
+    # Whether the points of a batch were made again: a row for the newest verification of a batch
+    # (``body``: what was asked for, and the differences in words), and one for each of its points.
+    (
+        "batch_verifications",
+        (
+            """
+            CREATE TABLE batch_verifications (
+                batch INTEGER PRIMARY KEY REFERENCES batches (id) ON DELETE CASCADE,
+                session TEXT NOT NULL,
+                state TEXT NOT NULL,
+                body TEXT NOT NULL
+            )
+            """,
+            """
+            CREATE TABLE batch_verdicts (
+                batch INTEGER NOT NULL REFERENCES batch_verifications (batch) ON DELETE CASCADE,
+                point INTEGER NOT NULL,
+                run_id TEXT,
+                repetition TEXT,
+                verdict TEXT,
+                reason TEXT NOT NULL,
+                PRIMARY KEY (batch, point)
+            ) WITHOUT ROWID
+            """,
+        ),
+    ),
+    # What is typical of points: else SQLite takes a batch to have ten, and reads all of its points
+    # to find one by its key.
+    (
+        "statistics_of_points",
+        (
+            "ANALYZE batch_changes",  # makes the table
+            """
+            INSERT INTO sqlite_stat1 (tbl, idx, stat) VALUES
+            ('batch_points', 'batch_points', '100000 10000 1'),
+            ('batch_points', 'points_by_key', '100000 10000 1 1'),
+            ('batch_points', 'points_by_status', '100000 10000 3000 1 1'),
+            ('batch_points', 'points_by_run', '100000 1 1 1'),
+            ('batch_points', 'points_by_change', '100000 10000 1 1')
+            """,
+            "ANALYZE sqlite_master",  # reads it
+        ),
+    ),
+    # The list of runs and batches is ordered by the time of their creation.
+    (
+        "history",
+        (
+            """
+            CREATE INDEX ended_runs ON runs (created_at, id, batch, status)
+            WHERE +status IN ('success', 'failed', 'cancelled')
+            """,
+            """
+            CREATE INDEX ended_runs_by_structure ON runs (structure, created_at, id, batch, status)
+            WHERE +status IN ('success', 'failed', 'cancelled')
+            """,
+            "DROP INDEX runs_by_batch",
+            "CREATE INDEX runs_by_batch ON runs (batch, created_at, id) WHERE batch IS NOT NULL",
+            "CREATE INDEX batches_by_time ON batches (created_at)",
+            """
+            CREATE INDEX batches_by_structure ON batches (
+                CASE WHEN json_valid(plan) THEN json_extract(plan, '$.structure') END, created_at
+            )
+            """,
+        ),
+    ),
+    # Small copies of the pictures of points, of which the last ones are kept (``files/pictures``).
+    (
+        "run_pictures",
+        (
+            """
+            CREATE TABLE run_pictures (
+                id INTEGER PRIMARY KEY,
+                run INTEGER NOT NULL UNIQUE REFERENCES runs (id) ON DELETE CASCADE,
+                side INTEGER NOT NULL,
+                content BLOB NOT NULL
+            )
+            """,
+        ),
+    ),
+    # The axes of a batch, which may have megabytes, are read only where they are needed.
+    (
+        "batch_axes",
+        (
+            "ALTER TABLE batches ADD COLUMN axes TEXT NOT NULL DEFAULT '[]'",
+            """
+            UPDATE batches SET axes = coalesce(json_extract(plan, '$.axes'), '[]'),
+                plan = json_remove(plan, '$.axes')
+            WHERE json_valid(plan)
+            """,
+        ),
+    ),
 )
 
 

@@ -145,6 +145,17 @@ class ModelSites:
             )
         return self._civitai_file(found)
 
+    async def with_sha256(self, http: aiohttp.ClientSession, sha256: str) -> str | None:
+        """Return the address of a file with this content at Civitai; None if it has none."""
+        version = await self._ask_civitai(http, f"model-versions/by-hash/{sha256}")
+        listed = version.get("files")
+        for file in listed if isinstance(listed, list) else ():
+            match file:
+                case {"hashes": {"SHA256": str(known)}, "downloadUrl": str(url)}:
+                    if known.lower() == sha256:
+                        return self.at_mirror(url)
+        return None
+
     async def _ask_civitai(self, http: aiohttp.ClientSession, route: str) -> dict[str, Any]:
         url = f"{self.civitai_url}/api/v1/{route}"
         async with self.request(http, "GET", url, redirects=False) as response:

@@ -171,6 +171,7 @@ class TransferQueue:
         self._stall = stall
         self._slots = {way: asyncio.Semaphore(max_concurrent) for way in ("up", "down")}
         self._open: dict[str, Transfer] = {}
+        self.changes = 0  # how often transfers were started, have ended, or were given up
         self._tasks = BackgroundTasks(log)
 
     async def open(self) -> None:
@@ -250,8 +251,12 @@ class TransferQueue:
     ) -> int:
         """Cancel open transfers: of a run, a single one, of a direction, or all.
 
-        Return their number when they have all stopped.
+        A single one that has failed is given up: it cannot be started again. Return their number
+        when they have all stopped.
         """
+        if transfer_id is not None and await self._database.write(_give_up, transfer_id):
+            self.changes += 1
+            return 1
         wanted = {"prompt_id": prompt_id, "id": transfer_id, "direction": direction}
         chosen = [
             transfer
@@ -316,6 +321,7 @@ class TransferQueue:
     def _start(self, record: TransferRecord, begin: asyncio.Event | None = None) -> None:
         transfer = Transfer(record, self._database)
         self._open[record.id] = transfer
+        self.changes += 1
         transfer.work = asyncio.ensure_future(self._try(transfer, begin))
         self._tasks.start(
             self._run(transfer, transfer.work),
@@ -436,6 +442,7 @@ class TransferQueue:
             await transfer.save()
         finally:  # waiting callers must be woken; the next server retries the transfer
             del self._open[record.id]
+            self.changes += 1
             transfer.ended.set()
 
 
@@ -479,7 +486,7 @@ class Transfers:
         self._database = database
         self._machines = machines
         self._bringing = asyncio.Lock()
-        self._fetching = fetching
+        self.fetching = fetching
         self.http: aiohttp.ClientSession = new_session()
         self._public = new_session(PublicConnector(self.sites.addresses))
         presigned = PresignedUpload(self.http, machines, key_for)
@@ -643,7 +650,7 @@ class Transfers:
         if token is not None and record.direction == "up":
             record.private["token"] = token
         if record.kind == "download":
-            self._fetching.require(record.filename)
+            self.fetching.require(record.filename)
         if record.direction == "up" or record.path is None:
             return await self.queue.add_again(record)
         async with self._bringing:
@@ -653,7 +660,7 @@ class Transfers:
             return await self.queue.add_again(record)
 
     async def find(self, source: str, url: str, filename: str | None) -> RemoteFile:
-        self._fetching.require("The model")
+        self.fetching.require("The model")
         if source == "huggingface":
             return self.sites.huggingface(url, filename)
         if source == "civitai":
@@ -681,28 +688,31 @@ class Transfers:
         workflow file, must be public, and so must the targets of its redirects; the sites may have
         any address.
         """
-        self._fetching.require(target.name)
+        self.fetching.require(target.name)
         expected = sha256 or file.sha256
         async with self._bringing:
             return await self._bring(
                 "download", target, expected, {"url": file.url}, machine, untrusted=untrusted
             )
 
-    def require_fetching(self, what: str = "The model") -> None:
-        """Raise `OfflineError` unless downloads of models are enabled."""
-        self._fetching.require(what)
-
     async def linked(self, url: str) -> RemoteFile:
         if self.sites.is_page(url):
             return await self.find("civitai", url, None)
         return RemoteFile(self.sites.at_mirror(url), "")
+
+    async def link_of(self, sha256: str) -> str | None:
+        """Return where a model with this content is: here before, or at Civitai; else None."""
+        known = (await self.sources([sha256])).get(sha256)
+        if known is not None or self.fetching.offline:
+            return known
+        return await wait_for(self.sites.with_sha256(self._public, sha256), SITE_TIMEOUT)
 
     async def ask(self, url: str) -> RemoteFile:
         """Return size and SHA-256 of the file of a link, if its site sends them.
 
         The link is from a workflow file, so it must lead to a public address.
         """
-        self._fetching.require("The size of the model")
+        self.fetching.require("The size of the model")
         timeout = aiohttp.ClientTimeout(total=SITE_TIMEOUT)
         async with self.sites.request(self._public, "HEAD", url, timeout=timeout) as response:
             return RemoteFile(url, "", declared_digest(response), declared_size(response))
@@ -757,6 +767,17 @@ class Transfers:
         origins = {record.path: record.facts.get("origin") for record in found}
         return {path: origin for path, origin in origins.items() if path and origin}
 
+    async def sources(self, hashes: Collection[str]) -> dict[str, str]:
+        """Return the addresses, without secrets, of downloaded files by their SHA-256."""
+        found = await self._database.read(
+            _find,
+            "kind = 'download' AND state = 'done' AND json_extract(facts, '$.sha256') IN"
+            " (SELECT value FROM json_each(?))",
+            (json.dumps([*hashes]),),
+        )
+        pairs = {each.facts["sha256"]: str(each.facts.get("origin") or "") for each in found}
+        return {sha256: url for sha256, url in pairs.items() if url.startswith("http")}
+
     async def _resolve(self, path: str, field: str, machine: str | None = None) -> Path:
         folders = await self._machines.get(machine).folders()
         return await asyncio.to_thread(folders.resolve, path, field=field)
@@ -803,6 +824,11 @@ def _reopen(connection: sqlite3.Connection, row: dict[str, Any]) -> bool:
         return False
     _save(connection, row)
     return True
+
+
+def _give_up(connection: sqlite3.Connection, transfer_id: str) -> bool:
+    change = "UPDATE transfers SET state = 'cancelled', private = '{}' WHERE state = 'failed'"
+    return connection.execute(f"{change} AND id = ?", (transfer_id,)).rowcount > 0
 
 
 def _recover(

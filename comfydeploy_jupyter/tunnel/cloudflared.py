@@ -10,7 +10,6 @@ import os
 import platform
 import re
 import shutil
-import socket
 import sys
 import tarfile
 import tempfile
@@ -22,10 +21,9 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from ..errors import ComfyUIUnavailableError, TunnelFailedError
+from ..errors import TunnelFailedError
 from ..util.child import Child, child_environment
-from ..util.http import CheckedConnector, new_session
-from ..util.sockets import Peers
+from ..util.http import new_session
 from ..util.system import ALLOWED, FetchPolicy
 from ..util.tasks import wait_for
 from .gate import PARAMETER
@@ -301,11 +299,8 @@ def _not_fetched(message: str) -> TunnelFailedError:
     return failure("download_failed", message, hint=HINT)
 
 
-POLL_INTERVAL = 0.1  # seconds between two reads of the log and the metrics during the start
-SILENT_METRICS = (
-    3.0  # s with a known address after which missing metrics of cloudflared are ignored
-)
-NO_METRICS = aiohttp.ClientError, asyncio.TimeoutError, ComfyUIUnavailableError
+POLL_INTERVAL = 0.1  # seconds between two reads of the log during the start
+NAME_TIMEOUT = 3.0  # seconds that the configuration of a named tunnel may arrive after it is up
 ALL_LINES = 2000
 REDACTED = "<token>"
 
@@ -317,7 +312,7 @@ _QUICK_URL = re.compile(
 )
 _HOSTNAME = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)+", re.IGNORECASE)
 _SECRET = re.compile(rf"\b{PARAMETER}=[^&\s\"]+")
-_REGISTERED = "Registered tunnel connection"
+_REGISTERED = re.compile(r"Registered tunnel connection|Connection \S+ registered")
 _CONFIGURED = re.compile(r'Updated to new configuration config="((?:\\.|[^"\\])*)"')
 
 
@@ -335,10 +330,6 @@ class Cloudflared:
         self._child = Child("cloudflared", folder / f"{name}.log", grace=3.0)
         self._token: str | None = None
 
-    @property
-    def log_path(self) -> Path:
-        return self._child.log_path
-
     async def start(
         self,
         service: str,
@@ -354,10 +345,9 @@ class Cloudflared:
         """
         program = await self._binary.path(download=download)
         self._token = token
-        port = await asyncio.to_thread(self._prepare)
+        await asyncio.to_thread(self._prepare)
         command = [
             *(str(program), "tunnel", "--config", str(self._config_path), "--no-autoupdate"),
-            *("--metrics", f"127.0.0.1:{port}"),
         ]
         if self._protocol != "auto":
             command += ["--protocol", self._protocol]
@@ -372,7 +362,7 @@ class Cloudflared:
             del environment[variable]
         try:
             await self._child.start(command, cwd=self._folder, env=environment)
-            return await self._until_it_is_there(port, hostname)
+            return await self._until_it_is_there(hostname)
         except OSError as error:
             await self.end()
             raise failure("exited", f"cloudflared cannot be started: {error}") from error
@@ -427,7 +417,7 @@ class Cloudflared:
     def _token_path(self) -> Path:
         return self._folder / f"{self._name}.token"
 
-    def _prepare(self) -> int:
+    def _prepare(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         # The user's own config.yml would override the command line.
         self._config_path.write_text("", encoding="utf-8")
@@ -437,36 +427,19 @@ class Cloudflared:
             descriptor = os.open(self._token_path, flags, 0o600)
             with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123 - a descriptor has no path
                 file.write(self._token)
-        with socket.socket() as sock:
-            sock.bind(("127.0.0.1", 0))
-            return int(sock.getsockname()[1])
 
-    async def _until_it_is_there(self, port: int, hostname: str | None) -> str | None:
+    async def _until_it_is_there(self, hostname: str | None) -> str | None:
         deadline = time.monotonic() + self._timeout
         ended = asyncio.ensure_future(self._child.wait())
-        known_since: float | None = None
-        metrics = f"http://127.0.0.1:{port}"
-        url: str | None = None
-        # Another user may have taken the port first, and would name an address of his own.
-        own = CheckedConnector(Peers(child=lambda: self._child.pid))
         try:
-            async with new_session(own, total=2.0) as session:
-                while not ended.done() and time.monotonic() < deadline:
-                    log = await self.log()
-                    if self._token is None:
-                        url = url or _quick_url(log) or await _quick_hostname(session, metrics)
-                    else:
-                        url = await self._named_url(hostname)
-                    ready = any(_REGISTERED in line for line in log)
-                    ready = ready or await _is_ready(session, metrics) is True
-                    if ready and (url is not None or self._token is not None):
-                        return url or await self._late_name(ended, hostname)
-                    if url is not None:
-                        known_since = known_since or time.monotonic()
-                        trusted = time.monotonic() - known_since >= SILENT_METRICS
-                        if trusted and await _is_ready(session, metrics) is None:
-                            return url
-                    await asyncio.wait([ended], timeout=POLL_INTERVAL)
+            while not ended.done() and time.monotonic() < deadline:
+                log = await self.log()
+                if any(_REGISTERED.search(line) for line in log):
+                    if self._token is not None:
+                        return await self._named_url(ended, hostname)
+                    if (url := _quick_url(log)) is not None:
+                        return url
+                await asyncio.wait([ended], timeout=POLL_INTERVAL)
         finally:
             ended.cancel()
         if ended.done():
@@ -474,20 +447,17 @@ class Cloudflared:
         message = f"The tunnel was not reachable within {self._timeout:g} s"
         raise _by_log(await self.log(), "timed_out", message)
 
-    async def _named_url(self, hostname: str | None) -> str | None:
+    async def _named_url(self, ended: asyncio.Future[None], hostname: str | None) -> str | None:
+        """Return a named tunnel's address; its configuration may arrive a moment later."""
         if hostname is not None:
             return f"https://{hostname}"
-        names = [name for name in await self.services() or () if _HOSTNAME.fullmatch(name)]
-        return f"https://{names[0]}" if names else None
-
-    async def _late_name(self, ended: asyncio.Future[None], hostname: str | None) -> str | None:
-        """Return a named tunnel's address; its configuration may arrive a moment later."""
-        deadline = time.monotonic() + SILENT_METRICS
-        url = None
-        while url is None and not ended.done() and time.monotonic() < deadline:
+        deadline = time.monotonic() + NAME_TIMEOUT
+        while not ended.done() and time.monotonic() < deadline:
+            for name in await self.services() or ():
+                if _HOSTNAME.fullmatch(name):
+                    return f"https://{name}"
             await asyncio.wait([ended], timeout=POLL_INTERVAL)
-            url = await self._named_url(hostname)
-        return url
+        return None
 
 
 def leads_to(service: str, url: str) -> bool:
@@ -507,24 +477,6 @@ def _quick_url(log: list[str]) -> str | None:
         found = _QUICK_URL.match(line)
         if found is not None:
             return found[1]
-    return None
-
-
-async def _quick_hostname(session: aiohttp.ClientSession, metrics: str) -> str | None:
-    with contextlib.suppress(*NO_METRICS, ValueError):
-        async with session.get(f"{metrics}/quicktunnel") as response:
-            found: Any = json.loads(await response.read()) if response.status == 200 else None
-            name = found.get("hostname") if isinstance(found, dict) else None
-            if isinstance(name, str) and _HOSTNAME.fullmatch(name):
-                return f"https://{name}"
-    return None
-
-
-async def _is_ready(session: aiohttp.ClientSession, metrics: str) -> bool | None:
-    """Return whether it is connected to Cloudflare, None if its metrics are not available."""
-    with contextlib.suppress(*NO_METRICS):
-        async with session.get(f"{metrics}/ready") as response:
-            return {200: True, 503: False}.get(response.status)
     return None
 
 

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import heapq
 import json
 import math
@@ -15,7 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 THREAD_ABOVE = 64 * 1024  # bytes of JSON above which it leaves the event loop
 PROCESS_ABOVE = 1024 * 1024  # bytes of JSON above which Jupyter's process does not parse a graph
@@ -25,6 +24,7 @@ LEVELS = 12  # levels of objects and arrays that are split; Python's recursion h
 
 in_worker = False  # whether this process has no event loop: then nothing is split
 
+_SIMPLE = frozenset((str, int, float, bool, type(None)))
 _NO_NUMBERS = re.compile(r"[\[\]{}\"]")  # a character that is not part of numbers and constants
 _SPACE = re.compile(r"[ \t\n\r]*")
 
@@ -144,7 +144,12 @@ def chunks(value: Any) -> list[bytes]:
 def _parts(value: Any, encoder: json.JSONEncoder, levels: int) -> Iterator[str | RawJSON]:
     if isinstance(value, RawJSON):
         yield value
-    elif in_worker or not levels or not isinstance(value, (dict, list, tuple)) or _is_small(value):
+    elif (
+        in_worker
+        or not levels
+        or not isinstance(value, (dict, list, tuple))
+        or _count(value) <= VALUES
+    ):
         yield encoder.encode(value)
     elif isinstance(value, dict):
         keys = sorted_keys(list(value)) if encoder.sort_keys else list(value)
@@ -156,11 +161,32 @@ def _parts(value: Any, encoder: json.JSONEncoder, levels: int) -> Iterator[str |
         yield "}"
     else:
         before = "["
-        for item in value:
+        for items in _together(value):
             yield before
-            yield from _parts(item, encoder, levels - 1)
+            if isinstance(items, list):
+                yield encoder.encode(items)[1:-1]
+            else:
+                yield from _parts(items[0], encoder, levels - 1)
             before = encoder.item_separator
         yield "]"
+
+
+def _together(values: Sequence[Any]) -> Iterator[list[Any] | tuple[Any]]:
+    """Yield lists of neighbours with at most `VALUES` values together; larger ones alone."""
+    found: list[Any] = []
+    room = VALUES
+    for value in values:
+        count = _count(value)
+        if found and count > room:
+            yield found
+            found, room = [], VALUES
+        if count > VALUES:
+            yield (value,)
+        else:
+            found.append(value)
+            room -= count
+    if found:
+        yield found
 
 
 def sorted_keys(keys: list[str]) -> list[str]:
@@ -169,20 +195,22 @@ def sorted_keys(keys: list[str]) -> list[str]:
     return list(heapq.merge(*parts))
 
 
-def _is_small(value: object) -> bool:
-    """Return whether a value contains at most `VALUES` values, none of which is `RawJSON`."""
+def _count(value: object) -> int:
+    """Return how many values a value contains; more than `VALUES` if one is `RawJSON`."""
     waiting = [value]
     for part in waiting:  # grows in the loop
+        if type(part) in _SIMPLE:
+            continue
         if isinstance(part, dict):
             part = part.values()
         elif isinstance(part, RawJSON):
-            return False
+            return VALUES + 1
         elif not isinstance(part, (list, tuple)):
             continue
         if len(waiting) + len(part) > VALUES:
-            return False
+            return VALUES + 1
         waiting.extend(part)
-    return True
+    return len(waiting)
 
 
 def rough_size(value: object, limit: float = math.inf) -> int:
@@ -208,6 +236,7 @@ class _Parser:
         self._text = text
         self._decoder = decoder
         self._leaf = leaf
+        self._start, self._piece = 0, text[:PIECE]
 
     def value(self, at: int, depth: int) -> tuple[Any, int]:
         """Return the value that begins at ``at``, and the position of its end."""
@@ -220,12 +249,16 @@ class _Parser:
             return self._decoder.raw_decode(text, at)
         if leaf is None and depth == -LEVELS:
             return self._decoder.raw_decode(text, at)
-        if leaf is None:
-            piece = text[at : at + PIECE]
-            # A value that is longer than the piece is incomplete in it, so it is split.
-            with contextlib.suppress(ValueError, RecursionError):
-                value, length = self._decoder.raw_decode(piece)
-                return value, at + length
+        # A value that ends in the piece is complete in it; the next ones may end there, too.
+        while leaf is None:
+            start = self._start
+            try:
+                value, end = self._decoder.raw_decode(self._piece, at - start)
+                return value, start + end
+            except ValueError:
+                if start == at:
+                    break  # it is longer than a piece, so it is split
+            self._start, self._piece = at, text[at : at + PIECE]
         return self._object(at, depth) if kind == "{" else self._array(at, depth)
 
     def _object(self, at: int, depth: int) -> tuple[Any, int]:
@@ -248,8 +281,10 @@ class _Parser:
         items: list[Any] = []
         at = _skip(text, at + 1)
         while text[at : at + 1] != "]":
-            piece = text[at : at + PIECE].rpartition(",")[0]
-            if self._leaf is None and piece and _NO_NUMBERS.search(piece) is None:
+            piece = ""  # also at the end of a text that is cut off
+            if self._leaf is None and text[at : at + 1] not in '{["':
+                piece = text[at : at + PIECE].rpartition(",")[0]
+            if piece and _NO_NUMBERS.search(piece) is None:
                 items += self._decoder.decode(f"[{piece}]")
                 at += len(piece)
             else:
@@ -260,18 +295,21 @@ class _Parser:
 
     def _next(self, at: int, end: str) -> int:
         """Return the position of the next item, or of the end of the items."""
-        at = _skip(self._text, at)
-        if self._text[at : at + 1] == end:
+        text = self._text
+        at = _skip(text, at)
+        if text[at : at + 1] == end:
             return at
-        if self._text[at : at + 1] != ",":
+        if text[at : at + 1] != ",":
             raise ValueError(f"neither a comma nor an end at {at}")
-        at = _skip(self._text, at + 1)
-        if self._text[at : at + 1] == end:
+        at = _skip(text, at + 1)
+        if text[at : at + 1] == end:
             raise ValueError(f"a comma before an end, at {at}")
         return at
 
 
 def _skip(text: str, at: int) -> int:
+    if text[at : at + 1] > " ":
+        return at
     found = _SPACE.match(text, at)
     assert found is not None
     return found.end()

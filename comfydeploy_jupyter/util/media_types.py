@@ -29,9 +29,15 @@ _KNOWN = {
     ".opus": "audio/ogg",
     ".psb": "image/vnd.adobe.photoshop",
     ".psd": "image/vnd.adobe.photoshop",
+    ".srt": "text/plain",
     ".stl": "model/stl",
+    ".vtt": "text/vtt",
     ".webp": "image/webp",
+    ".yaml": "application/yaml",
+    ".yml": "application/yaml",
 }
+# Types of texts whose names do not begin with ``text/``.
+_TEXTS = frozenset({"application/json", "application/xml", "application/yaml", "image/svg+xml"})
 
 
 def media_type(name: str) -> str | None:
@@ -54,3 +60,8 @@ def is_picture(name: str) -> bool:
 
 def is_hdr(name: str) -> bool:
     return suffix_of(name) in HDR_PICTURES
+
+
+def is_text(name: str) -> bool:
+    kind = media_type(name) or ""
+    return kind.startswith("text/") or kind in _TEXTS

@@ -22,10 +22,42 @@ _WORDS = frozenset(
 _ENDINGS = ("token", "secret", "password", "passwd", "apikey")  # of words like MYTOKEN
 # The formats of the keys of well-known services.
 _KEYS = re.compile(
-    rb"\bhf_[A-Za-z0-9]{30,}|\bsk-(?:proj-|ant-\w+-|or-v1-)?\w{32,}|\bgh[oprsu]_[A-Za-z0-9]{36,}|"
-    rb"\bgithub_pat_\w{40,}|\bglpat-[\w-]{20,}|\bAKIA[0-9A-Z]{16}\b|\bAIza[\w-]{35}|"
-    rb"\bxox[abprs]-[\w-]{20,}|-----BEGIN [A-Z ]*PRIVATE KEY-----"
+    rb"\bhf_[A-Za-z0-9]{30,}|\bsk-(?:(?:proj|ant-\w+|svcacct|admin)-[\w-]{32,}|(?:or-v1-)?\w{32,})|"
+    rb"\bgh[oprsu]_[A-Za-z0-9]{36,}|\bgithub_pat_\w{40,}|\bglpat-[\w-]{20,}|\bAKIA[0-9A-Z]{16}\b|"
+    rb"\bAIza[\w-]{35}|\bya29\.[\w-]{20,}|\bxox[abprs]-[\w-]{20,}|\bcomfyui-[0-9a-f]{40,}|"
+    rb"\b(?:gsk|npm|r8|[rs]k_live)_[A-Za-z0-9]{24,}|\b(?:pplx|xai)-[A-Za-z0-9]{40,}|"
+    rb"\beyJ[\w-]{8,200}\.eyJ[\w-]{8,4000}\.[\w-]{10,}|-----BEGIN [A-Z ]*PRIVATE KEY-----"
 )
+_TEXT_KEYS = re.compile(_KEYS.pattern.decode(), re.ASCII)
+_ADDRESS = re.compile(r"""[a-zA-Z][a-zA-Z0-9+.-]*://[^\s"'<>`\\]+""")
+_NAMES = (
+    r"(?<![A-Za-z0-9])(?:(?:api|access|secret)[_-]?key|(?:access|auth|hf|refresh)[_-]?token"
+    r"|client[_-]?secret|passwd|password)"
+)
+# In texts: headers, and names in quotes, which are no prose.
+_CERTAIN_TEXT = re.compile(
+    rf"""(\bauthorization[\\"']*\s*[:=][\s\\"']*(?:[A-Za-z]+\s+)?|\bBasic\s+(?=[\w+/]+=)"""
+    rf"""|{_NAMES}\\?["']\s*[:=]\s*\\?["'])((?<=["'])[^"'\\\n]+|[^\s"'\\,;]{{6,}})""",
+    re.IGNORECASE,
+)
+_LIKELY_TEXT = re.compile(
+    rf"""(\bBearer\s+|{_NAMES}\s*[:=]\s*["']?)([^\s"'<>,;&{{}}()\[\]\\]{{6,}})""", re.IGNORECASE
+)
+# Last words of the names of inputs whose values are secrets, whatever they look like.
+_CERTAIN = frozenset(
+    {
+        *("apikey", "authorization", "cookie", "cookies", "credential", "credentials", "jwt"),
+        *("passphrase", "passwd", "password", "pwd", "secret", "secrets"),
+    }
+)
+_CERTAIN_PAIRS = [
+    [first, last]
+    for last in ("key", "token")
+    for first in ("access", "api", "auth", "bearer", "hf", "private", "refresh", "secret")
+]
+LEAST_SECRET = 8  # characters of a value that only a vague name makes a secret
+LEAST_PASSWORD = 6  # the same of a name that means a password
+MANY_CHARACTERS = 20  # of one that has no digit
 _USER_OF_ADDRESS = re.compile(r"://([^\s/?#]*)@")
 _WEB = ("http", "https", "HTTP", "HTTPS")
 _SECRET_FILES = re.compile(
@@ -84,6 +116,51 @@ def is_secret_value(value: str) -> bool:
         return True
     found = _USER_OF_ADDRESS.finditer(value)
     return any(":" in match[1] or value.endswith(_WEB, 0, match.start()) for match in found)
+
+
+def is_secret_input(name: str, value: str) -> bool:
+    """Return whether the value of a node's input is a secret, judging by the name of the input.
+
+    What a name like ``token_normalization`` is about is no secret, and what a word like ``key``
+    names only if it looks like one.
+    """
+    spaced = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", name)
+    words = [word for word in re.split(r"[^a-z0-9]+", spaced.lower()) if word]
+    if not words or not value:
+        return False
+    if words[-1] in _CERTAIN or words[-2:] in _CERTAIN_PAIRS:
+        return True
+    if not (words[-1] in _WORDS or words[-1].endswith(_ENDINGS)):
+        return False
+    is_token = words[-1].endswith(("token", "tokens"))
+    least = LEAST_PASSWORD if words[-1] in ("auth", "pass") else LEAST_SECRET
+    return is_key(value) and len(value) >= least and (is_token or _is_likely(value))
+
+
+def _is_likely(value: str) -> bool:
+    return len(value) >= MANY_CHARACTERS or re.search(r"\d", value) is not None
+
+
+def without_secrets(text: str, mask: str = MASK) -> str:
+    """Return a text without keys of known services, and without the secrets in its addresses."""
+    if "://" in text:
+        text = _ADDRESS.sub(lambda found: clean_url(found[0]) or mask, text)
+    text = _CERTAIN_TEXT.sub(lambda found: f"{found[1]}{mask}", text)
+    text = _LIKELY_TEXT.sub(lambda f: f"{f[1]}{mask}" if _is_likely(f[2]) else f[0], text)
+    if holds_secret(text.encode(errors="replace")):
+        text = _TEXT_KEYS.sub(mask, text)
+    return text
+
+
+def secrets_in(text: str) -> list[str]:
+    """Return what `without_secrets` hides but for known keys; of addresses, the whole ones."""
+    addresses = _ADDRESS.findall(text) if "://" in text else []
+    likely = (value for _, value in _LIKELY_TEXT.findall(text) if _is_likely(value))
+    return [
+        *(address for address in addresses if clean_url(address) != address),
+        *(value for _, value in _CERTAIN_TEXT.findall(text)),
+        *likely,
+    ]
 
 
 def is_secret_variable(name: str, value: str) -> bool:
@@ -147,7 +224,10 @@ def clean_url(url: str) -> str:
     pairs = parse_qsl(query, keep_blank_values=True)
     if any(_is_secret_parameter(name) for name, _ in pairs):
         query = urlencode([(n, v) for n, v in pairs if not _is_secret_parameter(n)])
-    return urlunsplit((parts.scheme, host, parts.path, query, parts.fragment))
+    fragment = parts.fragment
+    if any(_is_secret_parameter(name) for name, _ in parse_qsl(fragment)):
+        fragment = ""
+    return urlunsplit((parts.scheme, host, parts.path, query, fragment))
 
 
 def clean_arguments(arguments: Sequence[str]) -> list[str]:

@@ -342,12 +342,17 @@ def _tree(pid: int) -> Iterator[psutil.Process]:
         yield from process.children(recursive=True)
 
 
+def connections_of(process: psutil.Process) -> list[Any]:
+    """Return the TCP connections of a process."""
+    # Before psutil 6 the method had another name.
+    listed = getattr(process, "net_connections", None) or process.connections
+    return list(listed(kind="tcp"))
+
+
 def _has_end(process: psutil.Process, local: End, remote: End) -> bool:
     """Return whether a process has the other end of a connection, or listens there."""
     try:
-        # psutil before version 6 has only `connections`.
-        list_all = getattr(process, "net_connections", None) or process.connections
-        connections = list_all("tcp")
+        connections = connections_of(process)
     except psutil.Error:
         return False
     for found in connections:

@@ -13,6 +13,7 @@ import errno
 import os
 import stat
 import sys
+import tempfile
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,34 @@ def closing_fd(descriptor: int) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def read_regular(path: Path, limit: int) -> bytes:
+    """Return the content of a regular file; OSError if it is something else, or longer.
+
+    The file is opened without blocking: to open a pipe could block until another process writes.
+    """
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise OSError(errno.EFBIG, f"it is longer than {limit} bytes")
+    return content
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file of this user alone; a crash leaves the old content, or the new one complete."""
+    descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+        Path(beside).replace(path)
+    except BaseException:
+        Path(beside).unlink(missing_ok=True)
+        raise
 
 
 def user_name(uid: int) -> str | None:

@@ -1,20 +1,23 @@
 """Work on JSON and graphs: small on the event loop, larger in a thread, large in a worker process.
 
 In a thread, work on a large graph would block the event loop: all threads of a process share the
-interpreter lock and the garbage collector. A worker process is started for one call: it reads a
-pickled function with its arguments from its standard input, writes the pickled result to its
-standard output, and ends. If it is killed, only this call fails.
+interpreter lock and the garbage collector. A worker process reads a pickled function with its
+arguments from its standard input, and writes the pickled result to its standard output. Then it
+waits some minutes for the next call, unless it has needed much memory. If it is killed, only its
+call fails.
 """
 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import gc
 import json
 import os
 import pickle
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -30,6 +33,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 AT_ONCE = 2  # processes at the same time; each may need several hundred megabytes
+KEPT = 300.0  # seconds for which a process waits for the next call
+KEPT_BELOW = 256 * 1024  # KiB of memory; a process that has needed more ends after its call
+READY_ABOVE = 256 * 1024  # bytes of JSON that a waiting process reads sooner than a thread
 
 # Fields that may contain large graphs or node definitions.
 GRAPHS = frozenset(
@@ -56,23 +62,41 @@ async def call(function: Callable[..., T], *args: Any) -> T:
     """
     loop = asyncio.get_running_loop()
     found, error = await loop.run_in_executor(_threads, _call, function, args)
+    loop.call_later(KEPT, _threads.submit, _end_unused)
     if error is not None:
         raise error
     return found  # type: ignore[no-any-return]  # pickles have no types
 
 
-async def run(function: Callable[..., T], *args: Any) -> T:
-    """Call a function in a thread, or in a worker process if one of its arguments is large.
+async def prepare(*needed: Any) -> None:
+    """Let a process wait for calls with these functions and arguments, which it has read then."""
+    if not any(process.read == needed for process in _waiting):
+        with suppress(ComfyDeployError):
+            await call(_nothing, *needed)
 
-    Large are `RawJSON`, and text of more than `PROCESS_ABOVE` bytes.
+
+def _nothing(*_: Any) -> None:
+    """Do nothing; what is needed has been unpickled."""
+
+
+async def run(function: Callable[..., T], *args: Any) -> T:
+    """Call a function in a thread, or in a worker process if its arguments are large.
+
+    Large are `RawJSON` and text of more than `PROCESS_ABOVE` bytes, or of more than `READY_ABOVE`
+    while a process waits. The function gets `RawJSON` parsed.
     """
-    if any(isinstance(one, RawJSON) or _length(one) > PROCESS_ABOVE for one in args):
+    if sum(map(_length, args)) > (READY_ABOVE if _waiting else PROCESS_ABOVE):
         return await call(function, *args)
-    return await asyncio.to_thread(function, *args)
+    return await asyncio.to_thread(_run, function, args)
+
+
+def _run(function: Callable[..., T], args: tuple[Any, ...]) -> T:
+    return function(*(loads(one.text) if isinstance(one, RawJSON) else one for one in args))
 
 
 def _length(value: Any) -> int:
-    return len(value) if isinstance(value, (bytes, str)) else 0
+    text = value.text if isinstance(value, RawJSON) else value
+    return len(text) if isinstance(text, (bytes, str)) else 0
 
 
 async def parse(text: bytes | str) -> Any:
@@ -94,14 +118,15 @@ def load_body(text: bytes | str, *, unique: bool = False) -> dict[str, Any]:
 
 
 async def parse_body(
-    text: bytes | str, *, unique: bool = False, graphs: bool = False
+    text: bytes | str, *, unique: bool = False, graphs: bool = False, only_read: bool = False
 ) -> dict[str, Any]:
     """Return what `load_body` returns.
 
-    With ``graphs``, `GRAPHS` in it may be text with JSON, and large ones are `RawJSON`.
+    With ``graphs``, `GRAPHS` in it may be text with JSON, and large ones are `RawJSON`; those that
+    are only given to `run` may be less large.
     """
-    if graphs and len(text) > PROCESS_ABOVE:
-        return await call(_body_with_raw, text, unique)
+    if graphs and len(text) > (READY_ABOVE if only_read and _waiting else PROCESS_ABOVE):
+        return await call(_body_with_raw, text, unique, only_read)
     load = _body_with_graphs if graphs else load_body
     if len(text) > THREAD_ABOVE:
         return await asyncio.to_thread(load, text, unique=unique)
@@ -119,15 +144,27 @@ def _body_with_graphs(text: bytes | str, *, unique: bool) -> dict[str, Any]:
     """Return a body whose `GRAPHS` are parsed if they are text; what is no JSON stays text."""
     body = load_body(text, unique=unique)
     for key in GRAPHS & body.keys():
-        if isinstance(body[key], str):
-            with suppress(ValueError, RecursionError):
-                body[key] = loads(body[key], decoder=decoder(unique=unique))
+        body[key] = _parsed(body[key], unique)
     return body
 
 
-def _body_with_raw(text: bytes | str, unique: bool) -> dict[str, Any]:
-    body = _body_with_graphs(text, unique=unique)
-    return {key: packed(value) if key in GRAPHS else value for key, value in body.items()}
+def _parsed(graph: Any, unique: bool) -> Any:
+    if isinstance(graph, str):
+        with suppress(ValueError, RecursionError):
+            return loads(graph, decoder=decoder(unique=unique))
+    return graph
+
+
+def _body_with_raw(text: bytes | str, unique: bool, only_read: bool) -> dict[str, Any]:
+    body = load_body(text, unique=unique)
+    for key in GRAPHS & body.keys():
+        given = body[key]
+        graph = _parsed(given, unique)
+        # nobody stores it, so it may keep its spaces
+        stays = only_read and isinstance(given, str) and isinstance(graph, dict)
+        stays = stays and given.isascii() and len(given) > THREAD_ABOVE
+        body[key] = RawJSON(given.encode()) if stays else packed(graph)
+    return body
 
 
 def _reply_with_raw(text: bytes) -> Any:
@@ -164,50 +201,136 @@ class _Pickler(pickle.Pickler):
         return NotImplemented
 
 
-def _call(function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, Exception | None]:
-    """Start a process, send it the call, and wait for the result. Call it in a thread."""
-    try:
-        with subprocess.Popen(
+class _Process:
+    """A worker process."""
+
+    def __init__(self) -> None:
+        self.used_at = time.monotonic()
+        self.read: tuple[Any, ...] = ()  # for what it was prepared
+        self._process = subprocess.Popen(
             [sys.executable, "-m", __name__],
             cwd=Path(__file__).parents[2],  # only the folder with this package
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C must not reach the process: Jupyter handles it
-        ) as process:
-            assert process.stdin is not None
-            assert process.stdout is not None
-            # The pipes are read and written without copies, and without the interpreter lock.
-            _Pickler(process.stdin, pickle.HIGHEST_PROTOCOL).dump((function, args))
-            process.stdin.close()
-            found: tuple[Any, Exception | None] = pickle.load(process.stdout)  # noqa: S301 - ours
-            return found
+        )
+
+    @property
+    def is_there(self) -> bool:
+        return self._process.poll() is None
+
+    def call(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        """Return the result, the error and whether the process waits for another call."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        # The pipes are read and written without copies, and without the interpreter lock.
+        _Pickler(self._process.stdin, pickle.HIGHEST_PROTOCOL).dump((function, args))
+        self._process.stdin.flush()
+        found = pickle.load(self._process.stdout)  # noqa: S301 - ours
+        self.used_at = time.monotonic()
+        return found
+
+    def end(self) -> int:
+        """End the process, which waits or has ended; return its exit code."""
+        with suppress(BrokenPipeError), self._process:
+            assert self._process.stdin is not None
+            self._process.stdin.close()
+        return self._process.wait()
+
+
+_waiting: list[_Process] = []  # those that wait for a call
+
+
+@atexit.register
+def _end_all() -> None:
+    while _waiting:
+        _waiting.pop().end()
+
+
+def _end_unused() -> None:
+    """End the processes that have waited for long."""
+    for process in [*_waiting]:
+        if time.monotonic() - process.used_at >= KEPT:
+            with suppress(ValueError):  # it is used at this moment
+                _waiting.remove(process)
+                process.end()
+
+
+def _call(function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, Exception | None]:
+    """Call a function in a process, and wait for the result. Call it in a thread."""
+    process = None
+    try:
+        process = _idle() or _Process()
+        found, error, stays = process.call(function, args)
     except (OSError, EOFError, pickle.UnpicklingError) as error:
-        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
-            reason = f"could not be started: {error.strerror}"
+        if process is None:
+            reason = f"could not be started: {getattr(error, 'strerror', error)}"
         else:
-            reason = f"ended before it was done: {_how_ended(process.returncode)}"
+            reason = f"ended before it was done: {_how_ended(process.end())}"
+    except BaseException:  # such as arguments that cannot be pickled
+        if process is not None:
+            process.end()
+        raise
+    else:
+        if function is _nothing:
+            process.read = args
+        if stays:
+            _waiting.append(process)
+        else:
+            process.end()
+        return found, error
     raise ComfyDeployError(
         f"The process for a large workflow {reason}. Perhaps there is not enough memory"
     )
+
+
+def _idle() -> _Process | None:
+    """Return a process that waits for a call."""
+    with suppress(IndexError):
+        while True:
+            process = _waiting.pop()
+            if process.is_there:
+                return process
+            process.end()
+    return None
 
 
 def _how_ended(code: int) -> str:
     return f"signal {-code}" if code < 0 else f"exit code {code}"
 
 
+def _most_memory() -> int:
+    """Return the most memory, in KiB, that this process has needed."""
+    with suppress(OSError, IndexError, ValueError):
+        return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+    import resource  # not on Windows; on Linux it also counts the process that started this one
+
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used // 1024 if sys.platform == "darwin" else used
+
+
 def main(source: BinaryIO, target: BinaryIO) -> None:
-    gc.disable()  # there is no garbage to collect before the end
+    gc.disable()  # what a call makes is freed without it
     jsons.in_worker = True
-    sys.stdout = sys.stderr  # only the result is written to the standard output
-    function, args = pickle.load(source)  # noqa: S301 - of the process that started this one
-    response: tuple[Any, Exception | None]
-    try:
-        response = function(*args), None
-    except Exception as error:
-        response = None, error
-    pickle.dump(response, target, pickle.HIGHEST_PROTOCOL)
-    target.flush()
-    os._exit(0)  # freeing the objects of the graph would take as long as creating them
+    sys.stdout = sys.stderr  # only results are written to the standard output
+    stays = True
+    while stays:
+        try:
+            function, args = pickle.load(source)  # noqa: S301 - of the process that started this one
+        except EOFError:
+            break
+        response: tuple[Any, Exception | None]
+        try:
+            response = function(*args), None
+        except Exception as error:
+            response = None, error
+        stays = _most_memory() < KEPT_BELOW
+        pickle.dump((*response, stays), target, pickle.HIGHEST_PROTOCOL)
+        target.flush()
+        if stays:
+            del function, args, response
+            gc.collect(0)  # of what is new since the last time
+    os._exit(0)  # freeing the objects of a large graph would take as long as creating them
 
 
 if __name__ == "__main__":

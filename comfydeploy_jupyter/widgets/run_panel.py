@@ -82,6 +82,7 @@ class RunPanel(Panel):
     # the workflow that is shown: {"title", "source", "warnings", "key"}; None for none. Its graphs
     # are text, because a browser rounds large integers
     shown_workflow: Any = t.Dict(default_value=None, allow_none=True).tag(sync=True)
+    opening = t.Bool().tag(sync=True)  # whether `show` has not found it yet
     # the inputs that differ from it: numbers may be texts, None removes an input
     values = t.Dict().tag(sync=True)
     # the seeds that every run keeps; None for those that the workflow says
@@ -188,6 +189,7 @@ class RunPanel(Panel):
     def show(self, workflow: GivenWorkflow, version: int | None = None) -> None:
         """Show another workflow, in any form that the panel accepts; do not wait for it."""
         self.clear_error()
+        self.opening = True
         self._opened.clear()
         self._request += 1
         self.start(self._open, workflow, version, self._request)
@@ -297,7 +299,7 @@ class RunPanel(Panel):
             shown, values = self._resolved(given, version)
         except Exception as error:
             if request == self._request:
-                self.shown_workflow = None
+                self.shown_workflow, self.opening = None, False
                 self.show_error(error)
                 self._opened.set()
             return
@@ -305,7 +307,7 @@ class RunPanel(Panel):
             with self.hold_sync():
                 self.values, self.locked, self.result = values, None, None
                 self.varied, self.batch = {}, ""
-                self.shown_workflow = shown
+                self.shown_workflow, self.opening = shown, False
             self._opened.set()
 
     def _resolved(

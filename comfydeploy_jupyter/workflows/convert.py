@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from ..errors import InvalidRequestError
 from ..graphs.definitions import NodeDefinitions
@@ -15,7 +15,6 @@ from ..graphs.export import notebook, python_script
 from ..graphs.form import (
     FormField,
     choose_inputs,
-    input_form,
     page_value,
     with_rows,
     workflow_form,
@@ -26,15 +25,21 @@ from ..graphs.layout import api_to_ui, picture_of
 from ..graphs.outline import graph_rows
 from ..graphs.shown_form import RunValues, read_value, shown_form
 from ..graphs.ui import SavedWorkflow, check_integrity, name_conflicts
-from ..graphs.ui_to_api import ui_to_api
+from ..graphs.ui_to_api import NO_CLASS, ui_to_api
 from ..util import jsons, worker
 from ..util.jsons import THREAD_ABOVE, RawJSON, decoder
 from ..util.worker import packed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..comfyui.definitions import DefinitionSet
     from ..machines.machine import Machine
     from ..request_models import ConvertRequest
+
+T = TypeVar("T")
+Graphs: TypeAlias = "tuple[dict[str, Any] | None, dict[str, Any] | None]"
+"""A workflow in API format and in that of the editor, as far as it was given."""
 
 API, UI, NOTEBOOK, PYTHON = "api", "ui", "notebook", "python"
 NAMES = {API: "workflow_api", UI: "workflow", NOTEBOOK: "notebook", PYTHON: "python"}
@@ -44,25 +49,31 @@ MAX_LENGTH = 20_000  # characters of one of them
 FILES_MAX_AGE = 30.0  # seconds, of the lists of files that a form offers
 
 
+async def with_definitions(machine: Machine, make: Callable[..., T], *args: Any) -> T:
+    """Call a function with the node definitions of a machine: live ones, else the last known."""
+    return await worker.run(make, await machine.definitions(), *args)
+
+
 async def convert(
-    request: ConvertRequest,
-    machine: Machine,
-    *,
-    workflow_api: dict[str, Any] | None,
-    workflow: dict[str, Any] | None,
-    title: str,
+    request: ConvertRequest, machine: Machine, graphs: Graphs, title: str
 ) -> dict[str, Any]:
     """Return the reply to a request to convert a workflow, by default to the other graph format.
 
     The node definitions are those of the request, else those of the machine. ``inputs`` are set
     first.
     """
-    definitions = None if request.object_info is not None else await machine.definitions()
+    if request.form and (request.inputs is not None or request.object_info is not None):
+        problem = "cannot be made with `inputs` or `object_info`; use `workflow/form`"
+        raise InvalidRequestError.of_field("form", problem)
+    max_age = FILES_MAX_AGE if request.form else None
+    definitions = (
+        None if request.object_info is not None else await machine.definitions(max_age=max_age)
+    )
     front = None if request.front is None else {each.key: each.label for each in request.front}
     if front is not None and request.to != UI:
         raise InvalidRequestError.of_field("front", "needs `to: ui`, the format that keeps it")
-    way = _Way(request.to, title, request.inputs, front, text=request.text)
-    return await worker.run(_convert, workflow_api, workflow, way, request.object_info, definitions)
+    way = _Way(request.to, title, request.inputs, front, text=request.text, form=request.form)
+    return await worker.run(_convert, *graphs, way, request.object_info, definitions)
 
 
 def to_api(workflow: dict[str, Any], definitions: DefinitionSet) -> Any:
@@ -87,6 +98,7 @@ class _Way:
     inputs: dict[str, Any] | None
     front: dict[str, str | None] | None
     text: bool
+    form: bool = False
 
 
 def _convert(
@@ -106,8 +118,13 @@ def _convert(
     other = {API: ui, UI: api}.get(target)
     if way.text and other is not None and not way.inputs:
         made[NAMES[UI if target == API else API]] = other
-    shown = _text if way.text else packed
-    made = {name: shown(value) for name, value in made.items()}
+    indent = None if way.form else 2
+    made = {name: _text(v, indent) if way.text else packed(v) for name, v in made.items()}
+    if way.form:
+        assert definitions is not None
+        graph = check_api_graph(result) if target == API else as_api(api, ui, nodes)[0]
+        form = _form(definitions, graph, ui, None, None, True)
+        made["form"] = {"success": True, "title": way.title, **form}
     return {"from": source, "to": target, "title": way.title, **made, "warnings": packed(warnings)}
 
 
@@ -122,11 +139,12 @@ def _by_format(
     return api, ui
 
 
-def _text(graph: dict[str, Any] | str) -> Any:
+def _text(graph: dict[str, Any] | str, indent: int | None) -> Any:
     """Return a graph as the text of a file; a large one as `RawJSON` with that text."""
     text = graph
     if not isinstance(graph, str):
-        text = json.dumps(graph, indent=1 if "nbformat" in graph else 2, ensure_ascii=False) + "\n"
+        indent = 1 if "nbformat" in graph else indent
+        text = json.dumps(graph, indent=indent, ensure_ascii=False) + "\n"
     return RawJSON(json.dumps(text).encode()) if len(text) > THREAD_ABOVE else text
 
 
@@ -170,8 +188,11 @@ def _with_inputs(
     """Return a graph with inputs in the form of forms, and which of these are not valid."""
     applied = apply_inputs(graph, inputs, definitions=nodes).graph
     # Fields of options that are chosen now have what was given as their value.
-    made = [replace(field, value=None, default=None) for field in input_form(applied, nodes, None)]
-    made += input_form(graph, nodes, None)
+    made = [
+        replace(field, value=None, default=None)
+        for field in workflow_form(applied, nodes, None).fields
+    ]
+    made += workflow_form(graph, nodes, None).fields
     fields = {key: field for field in made for key in field.keys}
 
     def reading(key: str, value: Any) -> Any:
@@ -193,22 +214,15 @@ def _with_inputs(
 
 
 async def read_graphs(*given: Any) -> tuple[Any, Any]:
-    """Call `graphs_of` without blocking the event loop; large graphs become `RawJSON`."""
-    return await worker.run(_packed_graphs_of, *given)
-
-
-def _packed_graphs_of(*given: Any) -> tuple[Any, Any]:
-    ui, api = graphs_of(*given)
-    return packed(ui), packed(api)
-
-
-def graphs_of(
-    workflow: Any, workflow_json: Any, workflow_api: Any
-) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
     """Return the graphs of a request in UI and in API format, from JSON or from text with JSON.
 
-    The first two fields have the same meaning; a graph in API format in one of them is accepted.
+    The fields are ``workflow``, ``workflow_json``, which has the same meaning, and
+    ``workflow_api``; a graph in API format in one of the first two is accepted.
     """
+    return await worker.run(_graphs_of, *given)
+
+
+def _graphs_of(workflow: Any, workflow_json: Any, workflow_api: Any) -> tuple[Any, Any]:
     graphs = {
         field: _parsed(value, field)
         for field, value in (("workflow", workflow), ("workflow_json", workflow_json))
@@ -218,25 +232,24 @@ def graphs_of(
     ui = graphs.get(field)
     if len(graphs) == 2 and graphs["workflow_json"] != ui:
         raise InvalidRequestError.of_field("workflow_json", "differs from workflow")
-    api = None if workflow_api is None else _parsed(workflow_api, "workflow_api")
+    api_field = "workflow_api"
+    api = None if workflow_api is None else _parsed(workflow_api, api_field)
     if ui is not None and detect_format(ui, field=field) is GraphFormat.API:
         if api is not None:
             raise InvalidRequestError.of_field(
                 field, "is in API format, and workflow_api is given too; send one of them"
             )
-        check_api_graph(ui, field=field)
-        check_integrity(ui, field=field)
-        return None, ui
+        ui, api, api_field = None, ui, field
     if ui is not None:
         check_integrity(ui, field=field)
     if api is not None:
-        check_api_graph(api)
-        check_integrity(api, field="workflow_api")
+        check_api_graph(api, field=api_field)
+        check_integrity(api, field=api_field)
     elif ui is None:
         raise InvalidRequestError.of_field(
             "workflow", "no graph: one of workflow, workflow_json, workflow_api is needed"
         )
-    return ui, api
+    return packed(ui), packed(api)
 
 
 def _parsed(value: Any, field: str) -> dict[str, Any]:
@@ -248,22 +261,6 @@ def _parsed(value: Any, field: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InvalidRequestError.of_field(field, "must be a workflow, a JSON object")
     return value
-
-
-async def read_contract(
-    machine: Machine, *, workflow_api: dict[str, Any] | None, workflow: dict[str, Any] | None
-) -> dict[str, Any]:
-    """Return ``inputs``, ``outputs``, ``warnings``, ``definitions`` of a workflow.
-
-    Of a workflow in both formats, the one in UI format has the choices of its author. The node
-    definitions of the machine are live ones, else the last known ones.
-    """
-    if workflow_api is None and workflow is None:
-        raise InvalidRequestError.of_field(
-            "workflow", "is needed: send the graph as workflow or workflow_api, or workflow_id"
-        )
-    definitions = await machine.definitions()
-    return await worker.run(_contract, definitions, workflow_api, workflow)
 
 
 def as_api(
@@ -279,32 +276,25 @@ def as_api(
     return converted.graph, ui, converted.warnings
 
 
-def _contract(
+def contract(
     definitions: DefinitionSet, api: dict[str, Any] | None, ui: dict[str, Any] | None
 ) -> dict[str, Any]:
+    """Return ``inputs``, ``outputs``, ``warnings``, ``definitions`` of a workflow.
+
+    Of a workflow in both formats, the one in UI format has the choices of its author.
+    """
     api, ui, warnings = as_api(api, ui, definitions.nodes)
-    contract = contract_of(check_api_graph(api), definitions.nodes, ui)
+    found = contract_of(check_api_graph(api), definitions.nodes, ui)
     return {
-        "inputs": packed(contract["inputs"]),
-        "outputs": packed(contract["outputs"]),
-        "warnings": packed([*(warnings or ()), *contract["warnings"]]),
+        "inputs": packed(found["inputs"]),
+        "outputs": packed(found["outputs"]),
+        "warnings": packed([*(warnings or ()), *found["warnings"]]),
         "definitions": definitions.origin(),
     }
 
 
-async def read_values(machine: Machine, graph: bytes) -> list[dict[str, Any]]:
+def values(definitions: DefinitionSet, graph: bytes) -> list[dict[str, Any]]:
     """Return the values of a graph as JSON, as its form shows them."""
-    definitions = await machine.definitions()
-    return await worker.run(_values, definitions, graph)
-
-
-async def read_differences(machine: Machine, first: bytes, second: bytes) -> list[dict[str, Any]]:
-    """Return what differs between two graphs as JSON: the names and values are those of forms."""
-    definitions = await machine.definitions()
-    return await worker.run(_differences, definitions, first, second)
-
-
-def _values(definitions: DefinitionSet, graph: bytes) -> list[dict[str, Any]]:
     fields = workflow_form(jsons.loads(graph), definitions.nodes, None).fields
     return [
         {
@@ -318,7 +308,8 @@ def _values(definitions: DefinitionSet, graph: bytes) -> list[dict[str, Any]]:
     ]
 
 
-def _differences(definitions: DefinitionSet, first: bytes, second: bytes) -> list[dict[str, Any]]:
+def differences(definitions: DefinitionSet, first: bytes, second: bytes) -> list[dict[str, Any]]:
+    """Return what differs between two graphs as JSON: the names and values are those of forms."""
     old, new = jsons.loads(first), jsons.loads(second)
     made = workflow_form(new, definitions.nodes, None).fields
     fields = {(field.node_id, field.input_name): field for field in made}
@@ -351,17 +342,10 @@ def written_value(field: FormField | None, value: Any) -> str:
     return text[:MAX_LENGTH]
 
 
-async def read_outline(
-    machine: Machine, *, workflow_api: dict[str, Any] | None, workflow: dict[str, Any] | None
-) -> dict[str, Any]:
-    """Return ``structure``, ``nodes``, ``picture`` and ``warnings`` of a workflow."""
-    definitions = await machine.definitions()
-    return await worker.run(_outline, definitions, workflow_api, workflow)
-
-
-def _outline(
+def outline(
     definitions: DefinitionSet, api: dict[str, Any] | None, ui: dict[str, Any] | None
 ) -> dict[str, Any]:
+    """Return ``structure``, ``nodes``, ``picture`` and ``warnings`` of a workflow."""
     api, ui, warnings = as_api(api, ui, definitions.nodes)
     graph = check_api_graph(api)
     nodes = [
@@ -398,12 +382,12 @@ def _diff(*graphs: dict[str, Any] | None) -> dict[str, Any]:
 
 async def read_form(
     machine: Machine,
-    *,
-    workflow_api: dict[str, Any] | None,
-    workflow: dict[str, Any] | None,
+    graphs: Graphs,
     inputs: dict[str, Any] | None,
+    run: tuple[bytes, dict[str, Any], dict[str, int]] | None,
+    *,
     fresh: bool,
-    run: tuple[bytes, dict[str, Any], dict[str, int]] | None = None,
+    brief: bool,
 ) -> dict[str, Any]:
     """Return the form of a workflow with these inputs, or those of a run, see `shown_form`.
 
@@ -412,7 +396,12 @@ async def read_form(
     Without live node definitions of the machine, the last known ones are used.
     """
     definitions = await machine.definitions(max_age=0 if fresh else FILES_MAX_AGE)
-    return await worker.run(_form, definitions, workflow_api, workflow, inputs, run)
+    return await worker.run(_form, definitions, *graphs, inputs, run, brief)
+
+
+async def prepare(machine: Machine) -> None:
+    """Be ready for a large form after another one."""
+    await worker.prepare(_form, await machine.definitions())
 
 
 def _form(
@@ -421,11 +410,13 @@ def _form(
     ui: dict[str, Any] | None,
     inputs: dict[str, Any] | None,
     run: tuple[bytes, dict[str, Any], dict[str, int]] | None,
+    brief: bool,
 ) -> dict[str, Any]:
     api, ui, warnings = as_api(api, ui, definitions.nodes)
     graph = check_api_graph(api)
     values = None if run is None else RunValues(jsons.loads(run[0]), *run[1:])
-    form = shown_form(graph, definitions.nodes, ui, inputs, values)
+    saved = None if ui is None else SavedWorkflow(ui)
+    form = shown_form(graph, definitions.nodes, saved, inputs, values, brief=brief)
     if definitions.source == "bundled":  # its lists of files are empty
         for row in form["rows"]:
             number = row.get("choices")
@@ -438,11 +429,16 @@ def _form(
             form.pop("warnings"),
         ),
     }
-    if ui is not None:
-        conflicts = name_conflicts(SavedWorkflow(ui), definitions.nodes)
+    if saved is not None:
+        conflicts = name_conflicts(saved, definitions.nodes)
         told["names"] = ("Some values are saved differently by position and by name", conflicts)
     # A conversion also tells the values that do not fit.
-    inexact = [text for text in warnings or () if text not in told["types"][1]]
+    # What is missing is said by itself, with what can be done about it.
+    inexact = [
+        text
+        for text in warnings or ()
+        if text not in told["types"][1] and not text.endswith(NO_CLASS)
+    ]
     told["conversion"] = ("The conversion from the editor's format is not exact", inexact)
     return {
         "defined": definitions.source == "live",

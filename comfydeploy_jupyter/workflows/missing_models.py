@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from ..comfyui.folders import LEGACY_NAMES
+from ..comfyui.manager import Manager
 from ..errors import (
     ComfyDeployError,
     ConflictError,
@@ -35,12 +37,12 @@ if TYPE_CHECKING:
     from ..graphs.models import ListedModel
     from ..machines.machine import Machine
     from ..transfers.queue import TransferRecord, Transfers
+    from .convert import Graphs
 
 MAX_MODELS = 1000  # models of one workflow
 MAX_NAME = 255  # bytes; the limit of common file systems
 MAX_URL = 8192
 MAX_CONCURRENT = 8  # links whose sizes are requested at the same time
-_HASH_TYPES = frozenset({"", "sha256", "sha-256"})
 
 
 @dataclass
@@ -97,18 +99,16 @@ class Plan:
 async def plan(
     machine: Machine,
     transfers: Transfers,
+    graphs: Graphs,
     present: Mapping[str, Collection[str]],
-    *,
-    workflow_api: dict[str, Any] | None,
-    workflow: dict[str, Any] | None,
 ) -> Plan:
     """Find out which model files a workflow needs, and which of them can be downloaded.
 
     Nothing is downloaded, and requests are sent to ComfyUI only.
     """
-    validation = await validate_workflow(machine, workflow_api=workflow_api, workflow=workflow)
+    validation = await validate_workflow(machine, graphs)
     folders = await machine.folders()
-    listed, chosen = await worker.run(_named, workflow_api, workflow)
+    listed, chosen = await worker.run(_named, *graphs)
     models = await asyncio.to_thread(
         _examine,
         listed,
@@ -123,12 +123,39 @@ async def plan(
         warnings.append(
             f"The workflow names {len(models)} models; only the first {MAX_MODELS} are examined."
         )
-    if folders.base is None:
+    if folders.base is None and any(model.state in ("missing", "no_link") for model in models):
         warnings.append(
             "The folders of this ComfyUI are not known here, so nothing can be downloaded into"
             " them; set comfyui_path if it is on this machine."
         )
     return Plan(models[:MAX_MODELS], validation["missing_nodes"], warnings)
+
+
+async def find_links(found: Plan, transfers: Transfers, machine: Machine) -> None:
+    """Look where models are whose links are not known, but whose contents are, by their SHA-256."""
+    lacking = [model for model in found.models if model.state == "no_link" and model.sha256]
+    if not lacking:
+        return
+    slots = asyncio.Semaphore(MAX_CONCURRENT)
+
+    async def look(model: ModelFile) -> None:
+        async with slots:
+            with suppress(TransferError, ComfyDeployError, OSError, asyncio.TimeoutError):
+                model.url = await transfers.link_of(model.sha256 or "")
+
+    await asyncio.gather(*map(look, lacking))
+    if any(model.url is None for model in lacking):
+        with suppress(ComfyDeployError):
+            manager = await Manager.find(await machine.ready())
+            links = await manager.model_links() if manager is not None else {}
+            for model in lacking:
+                model.url = model.url or links.get(_base(model.name))
+    for model in lacking:
+        problem = None if model.url is None else _link_problem(model.url, transfers.sites.addresses)
+        if problem is not None:
+            model.refuse(problem)
+        elif model.url is not None:
+            model.state = "missing"
 
 
 async def ask_sizes(found: Plan, transfers: Transfers) -> None:
@@ -155,7 +182,7 @@ async def fetch(found: Plan, transfers: Transfers, machine: Machine) -> None:
     """Queue the downloads of missing models, except those that are queued already."""
     if not found.wanted:
         return
-    transfers.require_fetching()
+    transfers.fetching.require("The model")
     folders = await machine.folders()
     if folders.base is None:
         raise NotFoundError(
@@ -181,10 +208,8 @@ def only(found: Plan, names: Iterable[str]) -> None:
     chosen = set(names)
     known = {model.name for model in found.models}
     for name in chosen - known:
-        raise InvalidRequestError(
-            f"models: the workflow has no model {name!r}",
-            details={"field": "models", "candidates": sorted(known)},
-        )
+        text = f"the workflow has no model {name!r}"
+        raise InvalidRequestError.of_field("models", text, candidates=sorted(known))
     found.models = [model for model in found.models if model.name in chosen]
     for model in found.models:
         if model.state == "unused":
@@ -274,14 +299,14 @@ def _check(
         problem = f"this ComfyUI has no model folder {model.folder.split('/')[0]!r}"
     elif listed.url is not None:
         problem = _link_problem(listed.url, sites)
-    is_sha256 = (listed.hash_type or "").lower() in _HASH_TYPES
-    checked = listed.hash if listed.url is not None and is_sha256 else None
-    if problem is None and checked and not re.fullmatch("[0-9a-fA-F]{64}", checked):
+    sha256 = listed.sha256
+    is_hash = sha256 is not None and re.fullmatch("[0-9a-f]{64}", sha256) is not None
+    if problem is None and sha256 and listed.url is not None and not is_hash:
         problem = "its hash is not a SHA-256 in hexadecimal"
     if problem is not None:
         model.refuse(problem)
-    elif listed.hash and is_sha256:
-        model.sha256 = listed.hash.lower()
+    elif is_hash:
+        model.sha256 = sha256
     elif listed.hash:
         model.problem = f"its hash is of the type {listed.hash_type}, which is not supported"
 

@@ -8,26 +8,35 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
+import subprocess
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ..comfyui.find import git_commit
 from ..comfyui.manager import Manager, Pack, pack_of
 from ..errors import ComfyDeployError, ConflictError, InvalidRequestError, NotFoundError
 from ..graphs.models import CORE_PACK
+from ..util.child import plain_environment
 from ..util.tasks import BackgroundTasks, wait_for
 from ..util.times import utc_now
 from .validate import validate_workflow
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
+    from pathlib import Path
 
     from ..machines.machine import Machine
+    from .convert import Graphs
 
 log = logging.getLogger(__name__)
 
 INSTALL_TIMEOUT = 3600.0  # seconds; packages such as torch take long
 NOT_LOADED = "It is installed, but ComfyUI could not load it"
+GIT_TIMEOUT = 60.0  # seconds
+_COMMIT = re.compile(r"[0-9a-f]{40,64}")
 
 
 @dataclass
@@ -64,8 +73,10 @@ class Plan:
 class Installation:
     pack: Pack
     asked_at: str
+    version: str | None  # or a commit; None: the newest one
     state: str = "waiting"
     problem: str | None = None
+    progress: str | None = None  # the last line of ComfyUI's log while it is being installed
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def describe(self) -> dict[str, Any]:
@@ -74,6 +85,7 @@ class Installation:
             "title": self.pack.title,
             "state": self.state,
             "problem": self.problem,
+            "progress": self.progress,
             "asked_at": self.asked_at,
         }
 
@@ -97,15 +109,9 @@ class NodePacks:
         """Return the installations on a machine, in the order in which they were asked for."""
         return list(self._asked.get(machine.id, {}).values())
 
-    async def plan(
-        self,
-        machine: Machine,
-        *,
-        workflow_api: dict[str, Any] | None,
-        workflow: dict[str, Any] | None,
-    ) -> Plan:
+    async def plan(self, machine: Machine, graphs: Graphs) -> Plan:
         """Find out in which packs the missing node classes of a workflow are."""
-        found = await validate_workflow(machine, workflow_api=workflow_api, workflow=workflow)
+        found = await validate_workflow(machine, graphs)
         missing = list(found["missing_nodes"])
         client = await machine.ready() if missing else None
         manager = None if client is None else await Manager.find(client)
@@ -149,29 +155,35 @@ class NodePacks:
                 wanted.problem = f"{NOT_LOADED}{f': {why}' if why else ', or lacks this class'}"
             elif known is not None:
                 wanted.state = "installed"
+                wanted.problem = asked.problem if asked is not None else None
             elif asked is not None and asked.state == "failed":
                 wanted.state, wanted.problem = "failed", asked.problem
 
-    def install(self, machine: Machine, plan: Plan, only: Collection[str] | None) -> None:
-        """Have the missing packs of a plan installed."""
+    def install(
+        self,
+        machine: Machine,
+        plan: Plan,
+        only: Collection[str] | None,
+        versions: Mapping[str, str],
+    ) -> None:
+        """Have the missing packs of a plan installed, in these versions if they are to be had."""
         if plan.manager is None and plan.packs:
             raise ConflictError(
                 "This ComfyUI has no ComfyUI-Manager of version 3 or 4, which installs node packs",
                 extra={"hint": "Install the packs by hand: clone them into custom_nodes."},
             )
         ids = [wanted.pack.id for wanted in plan.packs]
-        for name in only or ():
-            if name not in ids:
-                raise InvalidRequestError(
-                    f"packs: the workflow lacks no pack {name!r}",
-                    details={"field": "packs", "candidates": ids},
-                )
+        for field_, names in (("packs", only or ()), ("versions", versions)):
+            if unknown := [name for name in names if name not in ids]:
+                text = f"the workflow lacks no pack {unknown[0]!r}"
+                raise InvalidRequestError.of_field(field_, text, candidates=ids)
         asked = self._asked.setdefault(machine.id, {})
         for wanted in plan.packs:
             can = wanted.state in ("missing", "failed")
             if can and (only is None or wanted.pack.id in only):
                 asked.pop(wanted.pack.id, None)  # the order is that of the requests
-                asked[wanted.pack.id] = Installation(wanted.pack, utc_now())
+                version = versions.get(wanted.pack.id)
+                asked[wanted.pack.id] = Installation(wanted.pack, utc_now(), version)
                 wanted.state, wanted.problem = "waiting", None
         waits = any(one.state == "waiting" for one in asked.values())
         if waits and machine.id not in self._working:
@@ -207,12 +219,45 @@ class NodePacks:
                 one.state, one.problem = "failed", error.message
             except asyncio.TimeoutError:
                 one.state, one.problem = "failed", "It takes more than an hour"
+            one.progress = None
 
     async def _install(self, machine: Machine, one: Installation) -> None:
         manager = await Manager.find(await machine.ready())
         if manager is None:
             raise ConflictError("This ComfyUI has no ComfyUI-Manager any more")
-        await manager.install(one.pack, one.id)
+
+        def tell(line: str) -> None:
+            one.progress = line
+
+        version, why = one.version or "latest", ""
+        is_commit = _COMMIT.fullmatch(version) is not None
+        try:
+            wanted = "nightly" if is_commit else version
+            await manager.install(one.pack, one.id, tell, wanted)
+        except ConflictError as error:
+            if one.version is None or not one.pack.in_registry:
+                raise
+            why = f" ({error.message})"
+            await manager.install(one.pack, uuid.uuid4().hex, tell)
+        if one.version is not None:
+            found = await self._version(machine, manager, one.pack, version if is_commit else "")
+            if found != version:
+                one.problem = f"{found} is installed instead of {version}, which cannot be had{why}"
+
+    async def _version(self, machine: Machine, manager: Manager, pack: Pack, commit: str) -> str:
+        """Return the version or commit of a pack after checking out a commit, if one is wanted.
+
+        Only what its clone has is checked out: a server may also give commits of forks, which
+        ComfyUI-Manager has not allowed.
+        """
+        there = await manager.installed()
+        known = pack.is_in(there) or {}
+        folders = await machine.folders()
+        name = next((name for name, each in there.items() if each is known), "")
+        for path in folders.model_folder("custom_nodes").paths if folders.base is not None else ():
+            if commit and (path / name / ".git").is_dir():
+                return await asyncio.to_thread(_check_out, path / name, commit) or "another one"
+        return str(known.get("ver") or "an unknown one")
 
     def _stopped(self, machine_id: str) -> None:
         """End what an unexpected error has left unfinished."""
@@ -236,3 +281,21 @@ def _choose(entry: dict[str, Any], known: list[Pack]) -> Pack | None:
     # Manager knows a repository by the id that it has in the registry, if it has one
     same = [pack for pack in known if named is not None and pack.id == named.id]
     return next(iter([*same, *known]), named)
+
+
+def _check_out(folder: Path, commit: str) -> str | None:
+    """Check out a commit of a clone, if it has it; return the one that is checked out then."""
+    settings = ("core.hooksPath=/dev/null", "core.fsmonitor=false", "advice.detachedHead=false")
+    options = [word for each in settings for word in ("-c", each)]
+    command = ["git", *options, "checkout", "-q", "--detach", "--recurse-submodules", commit]
+    env = {**plain_environment(), "GIT_TERMINAL_PROMPT": "0"}
+    with suppress(OSError, subprocess.TimeoutExpired):
+        subprocess.run(
+            command,
+            cwd=folder,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=GIT_TIMEOUT,
+        )
+    return git_commit(folder / ".git")

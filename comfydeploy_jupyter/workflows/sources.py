@@ -151,7 +151,7 @@ def write_file(folders: Folders, name: str, text: str, *, replace: bool) -> Path
         raise ForbiddenPathError("This server has no folder for files.")
     path = folders.resolve(str(root / name), must_exist=False, field="path")
     if not path.is_relative_to(os.path.realpath(root)):
-        raise ForbiddenPathError("path: must be below Jupyter's root", details={"field": "path"})
+        raise ForbiddenPathError.of_field("path", "must be below Jupyter's root")
     if path.suffix.lower() not in WRITTEN:
         raise InvalidRequestError.of_field("path", f"must end with {', '.join(WRITTEN)}")
     part = f".{uuid.uuid4().hex}.part"
@@ -167,8 +167,8 @@ def write_file(folders: Folders, name: str, text: str, *, replace: bool) -> Path
             else:
                 rename_without_replacing(part, folder, path.name, folder, target=path)
         except FileExistsError:
-            text = f"path: {path.name} exists already; choose another name, or replace it"
-            raise ConflictError(text, details={"field": "path"}) from None
+            text = f"{path.name} exists already; choose another name, or replace it"
+            raise ConflictError.of_field("path", text) from None
         finally:
             with suppress(OSError):
                 os.unlink(part, dir_fd=folder)

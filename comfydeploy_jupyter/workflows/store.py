@@ -226,12 +226,26 @@ class LocalWorkflows(Repository):
     def name(self, db: sqlite3.Connection, workflow_id: str) -> str:
         return str(workflow_row(db, workflow_id)["name"])
 
-    async def versions(
-        self, workflow_id: str, *, search: str = "", limit: int = 100, offset: int = 0
+    @reading
+    def versions(
+        self,
+        db: sqlite3.Connection,
+        workflow_id: str,
+        *,
+        search: str = "",
+        limit: int = 100,
+        offset: int = 0,
     ) -> list[dict[str, Any]]:
         """Return versions without their graphs, newest first; ``search`` is in their comments."""
-        found = await self._database.read(newest_versions, workflow_id, search, limit, offset)
-        return [record.shown() for record in found]
+        row = workflow_row(db, workflow_id)
+        db.create_function("fold", 1, _fold, deterministic=True)
+        rows = db.execute(
+            "SELECT version, comment, created_at FROM workflow_versions"
+            " WHERE workflow = :id AND (:words = '' OR instr(fold(comment), :words))"
+            " ORDER BY version DESC LIMIT :limit OFFSET :offset",
+            {"id": row["id"], "words": _fold(search), "limit": limit, "offset": offset},
+        )
+        return [VersionRecord(workflow_id, *found).shown() for found in rows]
 
     async def version(self, workflow_id: str, number: int | None = None) -> dict[str, Any]:
         """Return one version with its graphs, by default the latest."""
@@ -255,10 +269,8 @@ class LocalWorkflows(Repository):
             (deployment_id,),
         ).fetchone()
         if found is None:
-            raise NotFoundError(
-                f"deployment_id: there is no workflow or version {deployment_id!r}",
-                details={"field": "deployment_id", "deployment_id": deployment_id},
-            )
+            text = f"there is no workflow or version {deployment_id!r}"
+            raise NotFoundError.of_field("deployment_id", text, deployment_id=deployment_id)
         return found[0], found[1]
 
     @writing
@@ -307,10 +319,8 @@ class LocalWorkflows(Repository):
             (workflow_id,),
         ).rowcount
         if not changed:
-            raise NotFoundError(
-                f"workflow_id: there is no deleted workflow {workflow_id!r}",
-                details={"field": "workflow_id", "workflow_id": workflow_id},
-            )
+            text = f"there is no deleted workflow {workflow_id!r}"
+            raise NotFoundError.of_field("workflow_id", text, workflow_id=workflow_id)
         return _get(db, workflow_id).shown()
 
     @reading
@@ -370,10 +380,7 @@ class LocalWorkflows(Repository):
         workflow = workflow_row(db, workflow_id)["id"]
         stored = _find_preset(db, workflow, name)
         if stored is None:
-            raise NotFoundError(
-                f"name: the workflow has no preset {name!r}",
-                details={"field": "name", "name": name},
-            )
+            raise NotFoundError.of_field("name", f"the workflow has no preset {name!r}", name=name)
         _check_revision(name, stored, revision)
         db.execute(
             "DELETE FROM workflow_presets WHERE workflow = ? AND name_key = ?",
@@ -520,24 +527,6 @@ def _get(connection: sqlite3.Connection, workflow_id: str) -> WorkflowRecord:
     return _workflow_record(workflow_row(connection, workflow_id))
 
 
-def newest_versions(
-    connection: sqlite3.Connection,
-    workflow_id: str,
-    search: str = "",
-    limit: int = 100,
-    offset: int = 0,
-) -> list[VersionRecord]:
-    row = workflow_row(connection, workflow_id)
-    connection.create_function("fold", 1, _fold, deterministic=True)
-    rows = connection.execute(
-        "SELECT version, comment, created_at FROM workflow_versions"
-        " WHERE workflow = :id AND (:words = '' OR instr(fold(comment), :words))"
-        " ORDER BY version DESC LIMIT :limit OFFSET :offset",
-        {"id": row["id"], "words": _fold(search), "limit": limit, "offset": offset},
-    )
-    return [VersionRecord(workflow_id, *found) for found in rows]
-
-
 def read_version(
     connection: sqlite3.Connection, workflow_id: str, number: int | None = None
 ) -> tuple[WorkflowRecord, VersionRecord]:
@@ -554,14 +543,12 @@ def _version(connection: sqlite3.Connection, row: sqlite3.Row, number: int) -> V
         (row["id"], min(number, row["latest_version"] + 1)),
     ).fetchone()
     if found is None:
-        raise NotFoundError(
-            f"version: the workflow {row['name']!r} has no version {number}",
-            details={
-                "field": "version",
-                "version": number,
-                "latest_version": row["latest_version"],
-            },
+        text, latest = (
+            f"the workflow {row['name']!r} has no version {number}",
+            row["latest_version"],
         )
+        latest = row["latest_version"]
+        raise NotFoundError.of_field("version", text, version=number, latest_version=latest)
     graphs = read_graph(found["workflow"]), read_graph(found["workflow_api"])
     if graphs.count(None) > (found["workflow"], found["workflow_api"]).count(None):
         raise StoreUnavailableError(
@@ -579,10 +566,8 @@ def workflow_row(connection: sqlite3.Connection, workflow_id: str) -> sqlite3.Ro
         "SELECT * FROM workflows WHERE workflow_id = ? AND deleted_at IS NULL", (workflow_id,)
     ).fetchone()
     if row is None:
-        raise NotFoundError(
-            f"workflow_id: there is no workflow {workflow_id!r}",
-            details={"field": "workflow_id", "workflow_id": workflow_id},
-        )
+        text = f"there is no workflow {workflow_id!r}"
+        raise NotFoundError.of_field("workflow_id", text, workflow_id=workflow_id)
     return row
 
 
@@ -613,10 +598,8 @@ def _check_revision(name: str, stored: Preset | None, revision: str | None) -> N
     if revision is None or revision == known:
         return
     happened = "has been deleted" if stored is None else "has changed"
-    raise ConflictError(
-        f"revision: the preset {name!r} {happened} in the meantime",
-        details={"field": "revision", "preset": None if stored is None else vars(stored)},
-    )
+    text, preset = f"the preset {name!r} {happened} in the meantime", stored and vars(stored)
+    raise ConflictError.of_field("revision", text, preset=preset)
 
 
 def _find_preset(connection: sqlite3.Connection, workflow: int, name: str) -> Preset | None:
@@ -709,9 +692,7 @@ class CloudWorkflows:
             row = await self._account.get("workflow", workflow_id, "version", number)
             versions = [await _cloud_version(found) for found in _rows([row], "version")]
         if not versions:
-            raise NotFoundError(
-                "version: the workflow has no such version", details={"field": "version"}
-            )
+            raise NotFoundError.of_field("version", "the workflow has no such version")
         return versions[0]
 
     async def _create(self, draft: Draft) -> dict[str, Any]:

@@ -21,14 +21,13 @@ if TYPE_CHECKING:
     from ..comfyui.definitions import DefinitionSet
     from ..comfyui.folders import Folders
     from ..machines.machine import Machine
+    from .convert import Graphs
 
 FINDINGS = ("node_errors", "further_errors", "outputs", "missing_nodes", "missing_models")
 MODELS_MAX_AGE = 3.0  # seconds; short, so that a model file that was just added is found
 
 
-async def validate_workflow(
-    machine: Machine, *, workflow_api: dict[str, Any] | None, workflow: dict[str, Any] | None
-) -> dict[str, Any]:
+async def validate_workflow(machine: Machine, graphs: Graphs) -> dict[str, Any]:
     """Return the result that ``POST /prompt`` of a machine's ComfyUI would have for a graph.
 
     Live node definitions are used, else the last known ones. If both formats are given, the one in
@@ -36,7 +35,7 @@ async def validate_workflow(
     """
     definitions = await machine.definitions(max_age=MODELS_MAX_AGE)
     folders = await machine.folders() if machine.path is not None else None
-    return await worker.run(_validate, definitions, folders, workflow_api, workflow)
+    return await worker.run(_validate, definitions, folders, *graphs)
 
 
 def _validate(

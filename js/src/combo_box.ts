@@ -66,7 +66,7 @@ export function comboBox(settings: {
   });
   const list = h("ul", { id: listId, role: "listbox", className: "cd-list", "aria-label": label });
   list.setAttribute("popover", "manual");
-  const root = h("div", { className: "cd-combo" }, input, icon("caret-down"), list);
+  const root = h("div", { className: "cd-combo-box" }, input, icon("caret-down"), list);
   let found: Option[] = [];
   let rows: HTMLElement[] = []; // of the options
   const pictures = new Pictures(list);

@@ -87,16 +87,16 @@ export function iconButton(
   );
 }
 
-/** Return a button that opens the browser's file dialog, and the hidden input, which takes one file. */
+/** Return a button that opens the browser's file dialog, and the hidden input that takes the files. */
 export function fileButton(
   label: string,
   accept: string,
-  take: (file: File) => void,
+  take: (files: File[]) => void,
   more: Properties<HTMLButtonElement> = {},
 ): [HTMLButtonElement, HTMLInputElement] {
   const input = h("input", { type: "file", accept, hidden: true, tabIndex: -1 });
   input.addEventListener("change", () => {
-    for (const file of input.files ?? []) take(file);
+    take([...(input.files ?? [])]);
     input.value = "";
   });
   const button = h(

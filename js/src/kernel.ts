@@ -2,6 +2,14 @@
 
 import { type Model, Subscriptions } from "./model.ts";
 
+/** What a page says that reaches the server only through a kernel that is busy. */
+export const SILENT =
+  "The kernel does not answer: the panel waits until it is free. If it has ended, run this cell again.";
+/** The same while the kernel waits for a batch. */
+export const NO_PICTURES =
+  "This page reaches the server only through the kernel, which is busy: the sheet appears as soon as it is free." +
+  " With comfy.sweep(…, wait=False) it appears as results arrive.";
+
 const GONE = new Set(["restarting", "autorestarting", "terminating", "dead"]);
 
 type Slot = { connect(slot: () => void): void; disconnect(slot: () => void): void };

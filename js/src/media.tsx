@@ -9,7 +9,7 @@ import { pictureSize } from "./picture_size.ts";
 import { saveUrl } from "./save_file.ts";
 import { pageHeaders } from "./server.ts";
 import { describe, nameOf, type ShownFile, sizeText } from "./shown_runs.ts";
-import { RouteError, type Transport } from "./transport.ts";
+import { RouteError, type Transport, untilAnswered } from "./transport.ts";
 
 const SMALL = 768; // pixels of the largest copies that the page keeps; larger ones are like whole files
 const KEPT = 200; // small copies that the page keeps
@@ -27,13 +27,16 @@ const TURNABLE = /\.(glb|gltf|ply)$/i;
 export class Media {
   /** Small copies by their query; the last one used is the last. */
   private readonly small = new Map<string, Promise<string>>();
+  /** While the server, or the login, is away. */
+  private away: Promise<unknown> | null = null;
 
   constructor(readonly transport: Transport) {}
 
   /** Return the address of a file if the page reaches it; else null. */
   address(query: string): string | null {
     const { base } = this.transport;
-    return base === null ? null : `${base}comfyui-deploy/view?${query}`;
+    const [route, fields] = routeOf(query);
+    return base === null ? null : `${base}comfyui-deploy/${route}?${fields}`;
   }
 
   /**
@@ -74,13 +77,28 @@ export class Media {
 
   /** Return the content of a file. */
   read(query: string, signal?: AbortSignal): Promise<Blob> {
-    const fields = Object.fromEntries(new URLSearchParams(query));
-    return this.transport.content("view", { query: fields, ...(signal && { signal }) });
+    const [route, fields] = routeOf(query);
+    return this.transport.content(route, { query: fieldsOf(fields), ...(signal && { signal }) });
   }
 
   /** Return the size of a file in bytes; -1 if the server does not say it. */
   size(query: string): Promise<number> {
-    return this.transport.size("view", Object.fromEntries(new URLSearchParams(query)));
+    const [route, fields] = routeOf(query);
+    return this.transport.size(route, fieldsOf(fields));
+  }
+
+  /** Wait until the server answers, if a file could not be shown because it does not. */
+  async isBack(query: string): Promise<boolean> {
+    const error = await this.size(query).catch((why) => why);
+    if (!isPassing(error)) return false;
+    const ask = () => this.transport.get("check-status");
+    this.away ??= untilAnswered(ask, new AbortController().signal, () => {})
+      .catch(() => {})
+      .finally(() => {
+        this.away = null;
+      });
+    await this.away;
+    return true;
   }
 
   /** Have the browser save a file. */
@@ -90,6 +108,20 @@ export class Media {
     const xsrf = url.startsWith("blob:") ? null : pageHeaders()["X-XSRFToken"];
     saveUrl(file.name, xsrf ? `${url}&_xsrf=${encodeURIComponent(xsrf)}` : url);
   }
+}
+
+function isPassing(error: unknown): boolean {
+  return error instanceof RouteError && error.isPassing;
+}
+
+/** Return the route that has a file, and its query: `view`, unless the query begins with another. */
+function routeOf(query: string): [string, string] {
+  const [route, fields] = query.split("?");
+  return fields === undefined ? ["view", query] : [route as string, fields];
+}
+
+function fieldsOf(query: string): Record<string, string> {
+  return Object.fromEntries(new URLSearchParams(query));
 }
 
 /** A picture is larger than it may be. */
@@ -142,13 +174,26 @@ export function useSeen(ref: RefObject<Element | null>): boolean {
   return isSeen;
 }
 
-/** Return the URL of a file once it is wanted; `failed` is called if there is none. */
+/**
+ * Return the URL of a file once it is wanted, and a key for the element that shows it, which calls
+ * `missed` if it cannot. What was missed while the server is away is tried again; else `failed` is
+ * called.
+ */
 function useUrl(
-  { media, query, side = 0, pixels = 0, failed }: Source & { failed: (error: unknown) => void },
+  { media, query, side = 0, pixels = 0, failed }: Source & { failed: (error?: unknown) => void },
   isWanted: boolean,
-): string {
-  const [found, setFound] = useState({ asked: "", url: "" });
-  const asked = `${side} ${query}`;
+): { url: string; key: string; missed: (error?: unknown) => void } {
+  const [found, setFound] = useState({ key: "", url: "" });
+  const [turn, setTurn] = useState(0);
+  const key = `${turn} ${side} ${query}`;
+  const present = useRef(key);
+  present.current = key;
+  const missed = async (error?: unknown) => {
+    const isAgain = (!error || isPassing(error)) && (await media.isBack(query));
+    if (present.current !== key) return;
+    if (isAgain) setTurn(turn + 1);
+    else failed(error);
+  };
   useEffect(() => {
     if (!isWanted) return;
     const stop = new AbortController();
@@ -160,18 +205,18 @@ function useUrl(
       (url) => {
         if (stop.signal.aborted) return media.free(url, side);
         mine = url;
-        setFound({ asked, url });
+        setFound({ key, url });
       },
       (error) => {
-        if (!stop.signal.aborted) failed(error);
+        if (!stop.signal.aborted) missed(error);
       },
     );
     return () => {
       stop.abort();
       media.free(mine, side);
     };
-  }, [media, asked, isWanted]);
-  return found.asked === asked ? found.url : "";
+  }, [media, key, isWanted]);
+  return { url: found.key === key ? found.url : "", key, missed };
 }
 
 // -- elements --------------------------------------------------------------------------------------
@@ -200,9 +245,10 @@ type PictureProps = Source & {
 export function Picture(props: PictureProps) {
   const { media, alt, failed = () => {}, loaded, dragged, style } = props;
   const ref = useRef<HTMLImageElement>(null);
-  const url = useUrl({ ...props, failed }, useSeen(ref));
+  const { url, key, missed } = useUrl({ ...props, failed }, useSeen(ref));
   return (
     <img
+      key={key}
       ref={ref}
       class={props.class}
       style={style}
@@ -211,7 +257,7 @@ export function Picture(props: PictureProps) {
       {...(url && { src: url })}
       draggable={Boolean(dragged)}
       onDragStart={(event) => dragged && drag(event, media, dragged)}
-      onError={url ? () => failed() : undefined}
+      onError={url ? () => missed() : undefined}
       onLoad={(event) => loaded?.(event.currentTarget)}
     />
   );
@@ -219,6 +265,7 @@ export function Picture(props: PictureProps) {
 
 /** Let a picture be dropped into a notebook or another page: as an image with its address. */
 function drag(event: DragEvent, media: Media, file: ShownFile): void {
+  attachOnDrop(media, file);
   const path = media.address(file.query);
   if (!path || !event.dataTransfer) return; // the browser drags what it shows
   const address = new URL(path, location.href).href;
@@ -230,6 +277,27 @@ function drag(event: DragEvent, media: Media, file: ShownFile): void {
   event.dataTransfer.setData("text/plain", address);
 }
 
+/** Give a Markdown cell the picture as an attachment: those of JupyterLab take nothing but files. */
+function attachOnDrop(media: Media, file: ShownFile): void {
+  const stop = new AbortController();
+  const listen = { capture: true, signal: stop.signal };
+  const onDrop = async (event: DragEvent) => {
+    const { target } = event;
+    if (!(target instanceof Element) || !target.closest(".jp-MarkdownCell")) return;
+    stop.abort();
+    event.preventDefault();
+    event.stopPropagation();
+    const content = await media.read(file.query);
+    const dataTransfer = new DataTransfer();
+    dataTransfer.items.add(new File([content], nameOf(file), { type: content.type }));
+    target.dispatchEvent(
+      new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true, composed: true }),
+    );
+  };
+  document.addEventListener("drop", onDrop, listen);
+  document.addEventListener("dragend", () => stop.abort(), listen);
+}
+
 type FileProps = { media: Media; file: ShownFile };
 
 /** A video or a sound with the browser's controls; a tile if it cannot be played. */
@@ -237,7 +305,7 @@ export function Player({ media, file }: FileProps) {
   const ref = useRef<HTMLMediaElement>(null);
   const [isGone, setGone] = useState(false);
   const failed = () => setGone(true);
-  const url = useUrl({ media, query: file.query, failed }, useSeen(ref));
+  const { url, key, missed } = useUrl({ media, query: file.query, failed }, useSeen(ref));
   if (isGone) return <Tile media={media} file={file} />;
   const facts = {
     controls: true,
@@ -245,15 +313,20 @@ export function Player({ media, file }: FileProps) {
     title: describe(file),
     "aria-label": nameOf(file),
     ...(url && { src: url }),
-    onError: url ? failed : undefined,
+    onError: url ? () => missed() : undefined,
   };
   const ratio = file.width && file.height ? `${file.width} / ${file.height}` : undefined;
   return (
     <figure>
       {file.kind === "video" ? (
-        <video ref={ref as RefObject<HTMLVideoElement>} {...facts} style={{ aspectRatio: ratio }} />
+        <video
+          key={key}
+          ref={ref as RefObject<HTMLVideoElement>}
+          {...facts}
+          style={{ aspectRatio: ratio }}
+        />
       ) : (
-        <audio ref={ref as RefObject<HTMLAudioElement>} {...facts} />
+        <audio key={key} ref={ref as RefObject<HTMLAudioElement>} {...facts} />
       )}
       <figcaption>
         <Download media={media} file={file} />
@@ -320,7 +393,7 @@ export function Tile({ media, file, children }: FileProps & { children?: Compone
     if (!isSeen) return;
     media.size(file.query).then(
       (size) => setBytes(size < 0 ? "" : formatBytes(size)),
-      () => setBytes("gone"),
+      (error) => setBytes(isPassing(error) ? "" : "gone"),
     );
   }, [media, file.query, isSeen]);
   if (isOpen) {

@@ -5,7 +5,14 @@ import { parseJson } from "./format.ts";
 const REACH_TIMEOUT = 5000; // ms
 const RETRY = 1000; // ms until a server that did not answer is asked again
 
-type PageConfig = { baseUrl?: string; token?: string; serverRoot?: string };
+type PageConfig = {
+  baseUrl?: string;
+  wsUrl?: string;
+  token?: string;
+  serverRoot?: string;
+  appName?: string;
+  appVersion?: string;
+};
 
 /** The server that the kernel uses: its base URL, the path of that, and its id. Empty until known. */
 export type ServerFacts = { url?: string; base?: string; instance?: string };

@@ -5,7 +5,7 @@ export type ShownFile = {
   name: string;
   /** "hdr" is a picture that browsers cannot show. */
   kind: "image" | "hdr" | "video" | "audio" | "3d" | "file";
-  /** The query of the route `view`. */
+  /** The query of the route `view`; of another one with its path before it and a `?`. */
   query: string;
   /** False if the server makes no small copy of the picture. */
   small: boolean;
@@ -14,6 +14,21 @@ export type ShownFile = {
   /** Pixels, if they are known. */
   width: number | null;
   height: number | null;
+};
+
+/** The reply of `batch/{batch_id}`, as far as it is used; `batches` has it without some fields. */
+export type Batch = {
+  batch_id: string;
+  state: "running" | "paused" | "cancelled" | "done";
+  why: string;
+  title: string;
+  created_at: string;
+  finished_at: string | null;
+  total: number;
+  counts: Record<string, number>;
+  fraction: number;
+  time_left?: number | null;
+  notes?: string[];
 };
 
 /** What lists and pages show of a run. */
@@ -48,7 +63,17 @@ export type RunCard = ShownRun & {
 };
 
 /** The reply of `runs/cards`. */
-export type RunCards = { runs: RunCard[]; total: number; waiting: RunCard[] };
+export type RunCards = {
+  runs: RunCard[];
+  /** Those that stand between the runs. */
+  batches?: Batch[];
+  /** Of all that follow the cursor; null if they were not counted. */
+  total: number | null;
+  waiting: RunCard[];
+  /** The cursors before the first entry and after the last one. */
+  start?: string | null;
+  next?: string | null;
+};
 
 type NodeName = { node: string; title: string; class_type: string | null };
 
@@ -82,6 +107,9 @@ export type Difference = {
   second: string | null;
   kind: string;
 };
+
+/** The type of the id of a run that is dragged. */
+export const RUN_DRAG = "application/x-comfydeploy-run";
 
 /** The size of a picture of which the server makes small copies: it is shown only by these. */
 export const LARGEST_COPY = 1024;

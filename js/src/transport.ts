@@ -48,9 +48,64 @@ export class RouteError extends Error {
     super(message);
   }
 
-  /** Whether the server did not answer, and may do so later. */
+  /** Whether the server did not answer. */
   get isUnreachable(): boolean {
     return this.status === 0;
+  }
+
+  /** Whether the server may answer the same request later: it, or the login, is away. */
+  get isPassing(): boolean {
+    if (this.code === "signed_out") return true;
+    // a proxy before the server has no code
+    return this.status ? !this.code && GATEWAY.includes(this.status) : this.code !== "no_kernel";
+  }
+}
+
+const GATEWAY = [502, 503, 504];
+const PAUSES = [300, 1000, 2000, 5000]; // ms until a request that was not answered is sent again
+
+/** Wait: less long if the browser is online again, and longer while the page is hidden. */
+function pause(duration: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const over = new AbortController();
+    const once = { signal: over.signal };
+    const end = () => {
+      clearTimeout(timer);
+      over.abort();
+      resolve();
+    };
+    const timer = setTimeout(() => {
+      if (!document.hidden) end();
+      else document.addEventListener("visibilitychange", end, once);
+    }, duration);
+    addEventListener("online", end, once);
+    signal.addEventListener("abort", end, once);
+  });
+}
+
+/**
+ * Do something again until the server answers, which may be away for some time. `lost` gets why it
+ * does not, and an empty text in the end.
+ */
+export async function untilAnswered<Result>(
+  action: () => Promise<Result>,
+  signal: AbortSignal,
+  lost: (why: string) => void,
+): Promise<Result> {
+  try {
+    for (let tries = 0; ; tries += 1) {
+      try {
+        return await action();
+      } catch (error) {
+        signal.throwIfAborted();
+        if (!(error instanceof RouteError) || !error.isPassing) throw error;
+        lost(error.message);
+      }
+      await pause(PAUSES[Math.min(tries, PAUSES.length - 1)] ?? 0, signal);
+      signal.throwIfAborted();
+    }
+  } finally {
+    lost("");
   }
 }
 
@@ -80,7 +135,7 @@ function lost(error: unknown): RouteError {
 /** Return a list of a reply; a server of another version may answer something else. */
 export function listOf<Entry>(found: Entry[] | undefined): Entry[] {
   if (Array.isArray(found)) return found;
-  throw new RouteError(0, MISSING, "no_list");
+  throw new RouteError(200, MISSING, "no_list");
 }
 
 export function toQuery(query: Query = {}): string {
@@ -129,7 +184,8 @@ export abstract class Transport {
     const { code, details: own, ...more } = reply ?? {};
     const details = { ...more, ...own };
     const isRefused = status === 401 || status === 403;
-    if (isRefused && (!code || details?.reason === "login")) {
+    // a page that is signed in has renewed its XSRF token
+    if (isRefused && (!code || ["login", "xsrf"].includes(String(details?.reason)))) {
       return new RouteError(status, this.signedOut, "signed_out");
     }
     if (code && message) {
@@ -223,7 +279,9 @@ export class Straight extends Transport {
   /** Renew the XSRF token if a reply says that it was missing or wrong; return whether it did. */
   private async isRenewed(refusal: string): Promise<boolean> {
     if (parseJson<ErrorReply>(refusal)?.details?.reason !== "xsrf") return false;
-    await fetch(`${this.base}login`); // leads to a page, with which the server sets the cookie
+    // leads to a page, with which the server sets the cookie; a server of JupyterHub has no such page
+    const { ok } = await fetch(`${this.base}login`);
+    if (!ok) await fetch(this.base);
     return true;
   }
 
@@ -339,8 +397,9 @@ export class ThroughKernel extends Transport {
     this.messages.end();
   }
 
+  /** A message has come; those of streams that go on do not say whether the kernel listens. */
   private heard(id: string): void {
-    this.unanswered.delete(id);
+    if (!this.unanswered.delete(id)) return;
     this.silent.value = false;
     clearTimeout(this.timer);
     if (this.unanswered.size) this.timer = setTimeout(() => this.doubt(), LATE);

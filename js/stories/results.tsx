@@ -6,10 +6,20 @@ import { Gallery } from "../src/components/gallery.tsx";
 import { History } from "../src/components/history.tsx";
 import { MaskPainter } from "../src/components/mask_painter.tsx";
 import { Preview } from "../src/components/preview.tsx";
+import { Proof } from "../src/components/proof.tsx";
 import { BatchPanel } from "../src/panels/batch.tsx";
 import { type RunDetails, sizeText } from "../src/shown_runs.ts";
 import { localTraits } from "../src/state/traits.ts";
-import { batchServer, card, details, file, output, Recorded, serverOf } from "../test/recorded.ts";
+import {
+  batchServer,
+  card,
+  details,
+  file,
+  output,
+  RECORD,
+  Recorded,
+  serverOf,
+} from "../test/recorded.ts";
 import { picture, sized } from "./pictures.ts";
 
 const runs = Array.from({ length: 100_000 }, (_, number) =>
@@ -55,6 +65,25 @@ const gallery = (more: Partial<RunDetails>, rest = {}) =>
     );
   };
 const many = Array.from({ length: 60 }, (_, number) => sized(`iteration ${number} 512x512.png`));
+
+const DIFFERS = {
+  state: "done",
+  prompt_id: "r",
+  verdict: "differs",
+  differences: ["torch 2.13.0+cpu instead of 2.12.0+cpu"],
+  outputs: [
+    {
+      node_id: "9",
+      filename: "fox 640x480.png",
+      verdict: "differs",
+      reason: "",
+      share: 0.25,
+      before: sized("fox 640x480.png"),
+      after: sized("fox again 640x480.png"),
+    },
+  ],
+  notes: [],
+};
 
 export const results: Record<string, ComponentType> = {
   "one picture": gallery({ outputs: [output("9", { files: [sized("fox 1024x768.png")] })] }),
@@ -150,6 +179,42 @@ export const results: Record<string, ComponentType> = {
       transport={new Recorded({ ...batchServer(), view: picture })}
       traits={localTraits({ batch: "b", summary: "", status: "" })}
       kernel={signal("none")}
+    />
+  ),
+  "a batch that is made again": () => (
+    <BatchPanel
+      transport={
+        new Recorded({
+          ...batchServer({ state: "done", finished_at: "2026-11-29T10:00:00.000Z" }),
+          view: picture,
+          "batch/b/verify": ({ query }) => ({
+            state: "running",
+            why: "Waiting until gpus executes nothing",
+            total: 4,
+            counts: { identical: 2, differs: 1, cannot: 0 },
+            differences: ["torch 2.13.0+cpu instead of 2.12.0+cpu"],
+            points: query.verdict
+              ? [{ point: 2, verdict: "differs", reason: "a.png differs: 2.00% of the pixels" }]
+              : [],
+          }),
+        })
+      }
+      traits={localTraits({ batch: "b", summary: "", status: "" })}
+      kernel={signal("none")}
+    />
+  ),
+  "a run that differs": () => (
+    <Proof
+      transport={
+        new Recorded({
+          view: picture,
+          "runs/p/record": () => RECORD,
+          "runs/p/verify": () => DIFFERS,
+          "runs/p/verify/difference": () =>
+            picture({ method: "GET", path: "", body: null, query: { filename: "white 640x480" } }),
+        })
+      }
+      promptId="p"
     />
   ),
   history: () => (

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import { mountAlone } from "../src/panels/index.tsx";
 import { find, named, scrollEverywhere, until } from "./page.ts";
-import { Recorded } from "./recorded.ts";
+import { type Answer, details, Recorded } from "./recorded.ts";
 
 const FORM = {
   ...{ title: "Fox", rows: [], values: {}, choices: [], unlocked: [], outputs: [], problems: {} },
@@ -83,3 +83,74 @@ for (const half of HALVES) {
     assert.equal(named(el, "Run").disabled, false);
   });
 }
+
+test("a result is an earlier one until that of the run that has ended is there", async (t) => {
+  let answer = (_: unknown) => {};
+  const server = new Recorded({
+    ...{ workflows: () => [], "workflow/form": () => FORM, "runs/cards": () => ({ runs: [] }) },
+    "check-status": () => ({ prompt_id: "new", status: "success", finished_at: "2026-01-02" }),
+    "runs/details": ({ query: { prompt_id } }) =>
+      prompt_id === "old"
+        ? details({ prompt_id })
+        : new Promise((resolve) => {
+            answer = resolve;
+          }),
+  });
+  const el = document.createElement("main");
+  document.body.replaceChildren(el);
+  const result = { prompt_id: "old", status: "success" };
+  const shown = { shown_workflow: WORKFLOW, result };
+  const { traits, end } = mountAlone("RunPanel", el, server, shown);
+  t.after(end);
+  const title = () => el.querySelector(".cd-status")?.textContent;
+  await until(() => title() === "Success");
+  traits.set({ queued: ["new"] });
+  await until(() => (traits.result?.value as typeof result | undefined)?.prompt_id === "new");
+  await until(() => title() === "Earlier run");
+  await tick();
+  assert.equal(title(), "Earlier run");
+  answer(details({ prompt_id: "new" }));
+  await until(() => title() === "Success");
+});
+
+test("values and the machine that code sets while a form is opening are not lost", async (t) => {
+  const field = {
+    key: "1.text",
+    label: "Text",
+    kind: "text",
+    original: "",
+    node: "1",
+    input: "text",
+  };
+  let release = () => {};
+  const gate = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  const form: Answer = async ({ body }) => {
+    await gate;
+    const given = (body as { inputs: object }).inputs;
+    return { ...FORM, rows: [field], values: { "1.text": "", ...given }, given };
+  };
+  const answers = { workflows: () => [], "workflow/form": form, batches: () => ({ batches: [] }) };
+  const server = new Recorded(answers, "/");
+  const el = document.createElement("main");
+  document.body.replaceChildren(el);
+  const common = { directory: "", values: {}, locked: null, machine: null, varied: {}, batch: "" };
+  const lists = { queued: [], runs: [], result: null };
+  const shown = { ...common, ...lists, shown_workflow: WORKFLOW };
+  const { traits, end } = mountAlone("RunPanel", el, server, shown);
+  t.after(end);
+  const asked = () => server.asked.filter(({ path }) => path === "workflow/form");
+  await until(() => asked().length === 1);
+  traits.set({ machine: "other" });
+  await until(() => asked().length === 2);
+  traits.set({ values: { "1.text": "of Python" } });
+  release();
+  await until(
+    () =>
+      el.querySelector<HTMLInputElement>(".comfydeploy-form .cd-text input")?.value === "of Python",
+  );
+  const last = { ...(asked().at(-1)?.body as Record<string, unknown>) };
+  assert.deepEqual([last.machine, last.inputs], ["other", { "1.text": "of Python" }]);
+  assert.deepEqual(traits.values?.value, { "1.text": "of Python" });
+});

@@ -44,26 +44,37 @@ test("the values are headings, texts are no HTML, and Python gets the state", as
 });
 
 test("a star is shown at once, sent with the run of its point, and taken back if refused", async (t) => {
-  let refuses = true;
   const refusal = { status: 507, code: "no_space", message: "No space is left" };
-  const { el, server, tick } = await open(t, {
-    "runs/update": async () => {
-      await new Promise((resolve) => setTimeout(resolve, 100));
-      return refuses ? refusal : { success: true };
+  let answer: (reply: unknown) => void = () => {};
+  const { el, server, tick } = await open(
+    t,
+    {
+      "runs/update": () =>
+        new Promise((resolve) => {
+          answer = resolve;
+        }),
     },
-  });
+    { state: "done", finished_at: "2026-01-01" }, // whose table is asked for again and again
+  );
   assert.deepEqual(pressed(el), [true, false, true, false]);
   const [first] = all(el, ".cd-picture-button");
   first?.focus();
   press(first as HTMLElement, "s");
   await tick(() => !pressed(el)[0]);
+  server.take("batch/b/table");
+  dispatchEvent(new Event("online")); // the table comes before the star is stored
+  await tick(() => server.take("batch/b/table").length > 0);
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  assert.deepEqual(pressed(el), [false, false, true, false]);
+  answer(refusal);
   await tick(() => Boolean(el.querySelector(".comfydeploy-error")));
   assert.equal(el.querySelector(".comfydeploy-error")?.textContent, "No space is left");
   assert.deepEqual(pressed(el), [true, false, true, false]);
-  refuses = false;
   all(el, ".cd-star")[3]?.click();
   await tick(() => server.take("runs/update").some(({ body }) => "starred" in (body as object)));
   assert.equal(el.querySelector(".comfydeploy-error"), null);
+  assert.deepEqual(pressed(el), [true, false, true, true]);
+  answer({ success: true });
 });
 
 test("only points with a star are shown, and one whose star is removed stays", async (t) => {

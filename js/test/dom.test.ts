@@ -46,7 +46,9 @@ test("files are accepted by media type, its first half, or the ending of the nam
 
 test("a file button takes the same file twice", () => {
   const taken: string[] = [];
-  const [button, input] = fileButton("Open", ".json", (file) => taken.push(file.name));
+  const [button, input] = fileButton("Open", ".json", (files) =>
+    taken.push(...files.map(({ name }) => name)),
+  );
   document.body.replaceChildren(button, input);
   for (const _ of [1, 2]) {
     const files = [new File([""], "a.json")];

@@ -10,7 +10,7 @@ test("a ComfyUI that is down is told with its cause until it answers", async (t)
   document.body.replaceChildren(root);
   let comfyui: object | null = { reachable: false };
   let fails = false;
-  let answers = 0;
+  const answers: boolean[] = [];
   const transport = {
     get: async () => {
       if (fails) throw new Error("The server is away");
@@ -19,9 +19,7 @@ test("a ComfyUI that is down is told with its cause until it answers", async (t)
   } as unknown as Transport;
   const panel = createRef<HTMLDivElement>();
   const show = (machine: string, isNeeded = false) => {
-    const onReachable = () => {
-      answers += 1;
-    };
+    const onReachable = (isBack: boolean) => answers.push(isBack);
     render(
       <div ref={panel}>
         <Down {...{ transport, root: panel, machine, isNeeded, onReachable }} />
@@ -52,10 +50,20 @@ test("a ComfyUI that is down is told with its cause until it answers", async (t)
   await says("ComfyUI is being started");
   comfyui = { reachable: false, state: "failed", error: "<b>no torch", hint: "Install it." };
   show("f");
-  await says("ComfyUI does not start: <b>no torch: Install it.");
-  assert.equal(answers, 0);
+  await says("ComfyUI does not start: <b>no torch. Install it.");
+  comfyui = {
+    reachable: false,
+    error: "ComfyUI at x does not answer: no route",
+    hint: "Start it.",
+  };
+  show("f2");
+  await says("ComfyUI at x does not answer: no route. Start it.");
+  assert.deepEqual(answers, []);
   comfyui = { reachable: true };
   show("g");
   await says("");
-  assert.ok(answers > 0);
+  assert.equal(answers[0], true);
+  show("h");
+  await until(() => answers.length > 1);
+  assert.equal(answers[1], false);
 });

@@ -94,7 +94,7 @@ test("choices keep their type; a long list can be searched", async (t) => {
   assert.deepEqual(state.changed.value, { a: 1 });
   const many = Array.from({ length: 11 }, (_, number) => `model ${number}`);
   const long = await showForm(t, [field("a", "combo", "model 1", { options: many })]);
-  assert.ok(long.el.querySelector(".cd-combo"));
+  assert.ok(long.el.querySelector(".cd-combo-box"));
 });
 
 test("models are chosen by folder, with their sizes and pictures", async (t) => {
@@ -142,6 +142,33 @@ test("models are chosen by folder, with their sizes and pictures", async (t) => 
   assert.deepEqual(lines(), ["sdxl", "a.safetensors2.0 KiB"]);
   press(input, "Enter");
   assert.equal(state.values.value["1.lora"], filename);
+});
+
+test("a model that came after the form is in the list when that is opened", async (t) => {
+  const lora = (...options: string[]) =>
+    field("1.lora", "combo", "a", { options, models: "loras" });
+  const entries = ["a", "new", "not offered"].map((name) => ({ name, size: null, preview: false }));
+  const { el, state, server, now } = await showForm(t, [lora("a", "b")], {
+    answers: { models: () => entries },
+  });
+  const input = find<HTMLInputElement>(el, "[role=combobox]");
+  state.change("1.lora", "b");
+  server.take("workflow/form");
+  now.fields = [lora("a", "new")];
+  input.click();
+  await settled();
+  const forms = () => server.take("workflow/form").map(({ body }) => body);
+  const inputs = { "1.lora": "b" };
+  assert.deepEqual(forms(), [
+    { workflow_id: "w", machine: null, inputs, brief: true, fresh: true },
+  ]);
+  const lines = () => [...el.querySelectorAll("[role=option]")].map((row) => row.textContent);
+  assert.deepEqual(lines(), ["b", "a", "new"], "the present value stays");
+  assert.ok(input.getAttribute("aria-expanded") === "true");
+  input.click();
+  input.click();
+  await settled();
+  assert.deepEqual(forms(), [], "once for each model that is new");
 });
 
 test("choices can be searched from eight on", async (t) => {

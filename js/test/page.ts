@@ -130,6 +130,12 @@ export function named(root: ParentNode, name: string): HTMLButtonElement {
   return found;
 }
 
+/** Open what is folded. */
+export function unfold(details: HTMLDetailsElement): void {
+  details.open = true;
+  details.dispatchEvent(new Event("toggle"));
+}
+
 /** Type a text into a field. */
 export function type(input: HTMLInputElement | HTMLTextAreaElement, text: string): void {
   input.value = text;
@@ -142,11 +148,11 @@ export function press(element: HTMLElement, key: string, more: object = {}): voi
   element.dispatchEvent(Object.assign(event, { key, ...more }));
 }
 
-/** Wait until a condition holds, for 10 s at most. */
+/** Wait until a condition holds, for 30 s at most. */
 export async function until(condition: () => boolean): Promise<void> {
-  const end = Date.now() + 10_000;
+  const end = Date.now() + 30_000;
   while (!condition()) {
-    if (Date.now() > end) throw new Error(`not true after 10 s: ${condition}`);
+    if (Date.now() > end) throw new Error(`not true after 30 s: ${condition}`);
     await new Promise((resolve) => setImmediate(resolve));
   }
 }

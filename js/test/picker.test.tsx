@@ -48,7 +48,7 @@ async function show(t: TestContext, replies?: Record<string, unknown>) {
   root.className = "comfydeploy-panel";
   document.body.replaceChildren(root);
   function Page({ shown }: { shown: Opened | null }) {
-    const choices = useChoices(transport, "/home/me");
+    const choices = useChoices(transport, "/home/me", true);
     const onOpen = (one: Opened) => {
       opened.push(one);
       draw();
@@ -98,7 +98,7 @@ test("stored workflows, files and those of the editor are chosen by their names"
   await tick();
   assert.deepEqual(asked.at(-1), {
     path: "workflow/convert",
-    given: { filename: "/home/me/deep/sky.png", type: "file", to: "api", text: true },
+    given: { filename: "/home/me/deep/sky.png", type: "file", to: "api", text: true, form: true },
   });
   assert.deepEqual(opened.at(-1)?.source, { workflow_api: TEXT }, "exact, as text");
   assert.equal(input().value, "deep/sky.png");

@@ -87,6 +87,10 @@ test("presets are chosen, saved under a new name, and deleted", async (t) => {
   await click("Save");
   assert.deepEqual(kept.get("Hard")?.inputs, { "1.text": "mine" });
   assert.equal(said(), "Saved as Hard");
+  form.lock("1.text", true);
+  await tick();
+  assert.equal(said(), "The values were changed since.");
+  form.lock("1.text", false);
   form.change("1.text", "other");
   await tick();
   assert.equal(said(), "The values were changed since.");
@@ -149,7 +153,15 @@ test("a preset that another panel has changed offers both values", async (t) => 
   await click("Save");
   await click("Replace them with mine");
   assert.deepEqual(kept.get("Soft")?.inputs, { "1.text": "mine" });
+  keep("Soft", { "1.text": "theirs" });
+  await click("Save");
+  assert.match(said(), /Another panel has changed/);
+  type(input, "Another"); // the question is about a preset with the other name
+  await tick();
+  assert.equal(said(), "");
+  type(input, "Soft");
   kept.delete("Soft");
+  await tick();
   await click("Delete this preset");
   assert.match(said(), /Another panel has deleted/);
 });

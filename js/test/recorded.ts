@@ -1,6 +1,7 @@
 /** A server that answers with what a test or a story says, and runs to show. */
 
-import type { RunCard, RunDetails, ShownFile } from "../src/shown_runs.ts";
+import type { Batch, RunCard, RunDetails, ShownFile } from "../src/shown_runs.ts";
+import { isBatch } from "../src/state/run_list.ts";
 import { type Options, type Query, Transport } from "../src/transport.ts";
 
 type Asked = { method: string; path: string; query: Query; body: unknown };
@@ -107,19 +108,38 @@ export function card(number: number, more: Partial<RunCard> = {}): RunCard {
   return { ...FACTS, ...own, pictures: [picture], medium: "", inputs: [], workflow: "", ...more };
 }
 
-/** The answers of a server with so many runs. */
-export function serverOf(runs: RunCard[]): Record<string, Answer> {
+/** The answers of a server with so many runs and batches. */
+export function serverOf(runs: RunCard[], batches: Batch[] = []): Record<string, Answer> {
   return {
     "runs/cards": ({ query }) => {
-      const shown = runs.filter(
-        (run) =>
-          (!query.starred || run.starred) &&
-          (!query.status || run.status === query.status) &&
-          (!query.search || JSON.stringify(run).includes(String(query.search))),
-      );
-      const offset = Number(query.offset ?? 0);
-      const page = shown.slice(offset, offset + Number(query.limit));
-      return { runs: page, total: shown.length, waiting: [] };
+      const { starred, status, search } = query;
+      let found: (RunCard | Batch)[] = runs;
+      if (starred || status || search) {
+        found = runs.filter(
+          (run) =>
+            (!starred || run.starred) &&
+            (!status || run.status === status) &&
+            (!search || JSON.stringify(run).includes(String(search))),
+        );
+      } else if (query.batches && batches.length) {
+        found = [...runs, ...batches];
+        found.sort((a, b) => b.created_at.localeCompare(a.created_at));
+      }
+      // a cursor is the time of the entry before it, or of the one after it
+      const cursor = String(query.cursor ?? "~");
+      const place = found.findIndex(({ created_at }) => `${created_at}!` < cursor);
+      const begin = place < 0 ? found.length : place;
+      const offset = begin + Number(query.offset ?? 0);
+      const page = found.slice(offset, offset + Number(query.limit));
+      const [first, last] = [page[0], page.at(-1)];
+      return {
+        runs: page.filter((entry) => !isBatch(entry)),
+        batches: page.filter(isBatch),
+        total: query.count === false ? null : found.length - begin,
+        waiting: [],
+        start: first ? `${first.created_at}~` : null,
+        next: last?.created_at ?? null,
+      };
     },
     "runs/update": ({ body }) => {
       const { prompt_ids, ...marks } = body as { prompt_ids: string[] } & Partial<RunCard>;
@@ -215,3 +235,14 @@ export function batchServer(more: object = {}): Record<string, Answer> {
     "runs/update": () => ({ success: true }),
   };
 }
+
+/** The record of a run, with the name of a model that looks like HTML. */
+export const RECORD = {
+  complete: true,
+  pending: [],
+  environment: { comfyui: { version: "0.33.0", commit: "a".repeat(40) }, torch: "2.12.0" },
+  node_packs: [{ name: "A pack", version: "1.0" }],
+  models: [{ name: "<b>.safetensors", sha256: "0123456789abcdef" }],
+  inputs: [],
+  notes: [],
+};

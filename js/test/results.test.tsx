@@ -3,8 +3,9 @@ import test, { type TestContext } from "node:test";
 import { crc32, inflateSync } from "node:zlib";
 import { signal } from "@preact/signals";
 import { type ComponentChildren, render } from "preact";
+import type { Batch } from "../src/shown_runs.ts";
 import type { Query } from "../src/transport.ts";
-import { blobUrls, find, press, scrollEverywhere, type, until } from "./page.ts";
+import { blobUrls, find, press, scrollEverywhere, type, unfold, until } from "./page.ts";
 import { card, details, file, output, Recorded, serverOf } from "./recorded.ts";
 
 const { Gallery } = await import("../src/components/gallery.tsx");
@@ -88,16 +89,35 @@ test("a failed run says why, with traceback and log, and one of before is grey",
   assert.equal(el.querySelector("[role=alert]")?.textContent, "node <b>");
   await press("Free ComfyUI's memory");
   assert.match(el.textContent, /1\.0 MiB of GPU memory/);
-  for (const details of el.querySelectorAll("details")) {
-    details.open = true;
-    details.dispatchEvent(new Event("toggle"));
-  }
+  for (const details of el.querySelectorAll("details")) unfold(details);
   await settle();
   assert.match(el.textContent, /one\ntwo/);
   assert.match(el.textContent, /Trace/);
   await draw(<Gallery transport={transport} run={run} isEarlier />);
   assert.equal(el.querySelector("[role=alert]"), null);
   assert.match(el.textContent, /Earlier run/);
+});
+
+test("a picture that could not be loaded while signed out appears after the login", async (t) => {
+  let isOut = true;
+  const out = { status: 401, details: { reason: "login" }, message: "sign in" };
+  const { view = () => {}, ...answers } = serverOf([]);
+  const transport = new Recorded({
+    ...answers,
+    view: (asked) => (isOut ? out : view(asked)),
+    "check-status": () => (isOut ? out : {}),
+  });
+  const run = details({ outputs: [output("2", { files: [file("a.png"), file("gone.png")] })] });
+  const { el } = await show(t, <Gallery transport={transport} run={run} />);
+  assert.equal(el.querySelectorAll(".cd-picture-button img").length, 2, "it is waited for");
+  assert.equal(transport.take("check-status").length, 1, "once for all pictures");
+  transport.answers.view = (asked) =>
+    asked.query.filename === "gone.png" ? { status: 404, code: "not_found" } : view(asked);
+  isOut = false;
+  dispatchEvent(new Event("online"));
+  await until(() => Boolean(el.querySelector<HTMLImageElement>("img")?.src.startsWith("blob:")));
+  await until(() => Boolean(el.querySelector(".cd-tile")));
+  assert.equal(el.querySelectorAll("img").length, 1);
 });
 
 test("pictures through the kernel are blobs: small ones are kept, whole ones freed", async (t) => {
@@ -135,7 +155,8 @@ test("a picture that is gone is a tile that says why", async (t) => {
   };
   const run = details({ outputs: [output("2", { files: [file("a.png")] })] });
   const { el } = await show(t, <Gallery transport={new Recorded(answers)} run={run} />);
-  assert.match(el.querySelector(".cd-tile")?.textContent ?? "", /a\.png.*gone.*not here/);
+  const tile = () => el.querySelector(".cd-tile")?.textContent ?? "";
+  await until(() => /a\.png.*gone.*not here/.test(tile()));
 });
 
 test("a picture with very many pixels is shown as a copy until all are wanted", async (t) => {
@@ -151,33 +172,59 @@ test("a picture with very many pixels is shown as a copy until all are wanted", 
     ["1024"],
   );
   assert.match(el.textContent, /108 million pixels/);
+  const whole = [...el.querySelectorAll("button")].find((each) =>
+    /Show all/.test(each.textContent),
+  );
+  whole?.focus();
   await press("Show all pixels");
+  assert.equal(document.activeElement?.tagName, "DIALOG", "its keys go on without that button");
   assert.deepEqual(
     transport.take("view").map(({ query }) => query.thumbnail),
     [undefined],
   );
 });
 
-/** Return the offsets of requests for whole pages; others only look for changes. */
-function loadedPages(asked: { query: Query }[]): unknown[] {
-  return asked.filter(({ query }) => Number(query.limit) > 10).map(({ query }) => query.offset);
+/** Return the requests for whole pages; others only look for changes. */
+function loadedPages(asked: { query: Query }[]): Query[] {
+  return asked.map(({ query }) => query).filter(({ limit }) => Number(limit) > 10);
 }
 
 test("of 100,000 runs only those that are visible are loaded and in the page", async (t) => {
   const runs = Array.from({ length: 100_000 }, (_, number) => card(100_000 - number));
-  const transport = new Recorded(serverOf(runs));
+  const transport = new Recorded(serverOf(runs), "/");
   const { el } = await show(t, <History transport={transport} structure="s" />);
   assert.match(el.textContent, /History \(100,000\)/);
   assert.ok(el.querySelectorAll(".cd-run").length < 40);
-  assert.deepEqual(loadedPages(transport.take("runs/cards")), [0]);
+  const [first, ...others] = loadedPages(transport.take("runs/cards"));
+  assert.deepEqual([first?.offset, first?.cursor, others.length], [0, undefined, 0]);
   const wall = el.querySelector<HTMLElement>(".cd-wall");
   assert.ok(wall);
-  wall.scrollTop = 50_000 * 204; // one column, as the page of the tests has no width
-  wall.dispatchEvent(new Event("scroll"));
-  await settle();
-  assert.match(el.querySelector(".cd-when")?.textContent ?? "", /\d/);
-  assert.deepEqual(loadedPages(transport.take("runs/cards")), [49_980]);
+  const scrollTo = async (top: number) => {
+    wall.scrollTop = top;
+    wall.dispatchEvent(new Event("scroll"));
+    await settle();
+  };
+  const places = () =>
+    [...el.querySelectorAll<HTMLElement>("li")].map((item) => {
+      const picture = item.querySelector("img")?.getAttribute("src") ?? "";
+      return [Number(item.dataset.place), Number(/picture(?:%20|\+| )(\d+)/.exec(picture)?.[1])];
+    });
+  // The list is taller than an element can be, so a pixel is several of the list.
+  const height = Number.parseInt(find<HTMLElement>(wall, "ul").style.height, 10);
+  assert.ok(height < 16_000_000 && height > 10_000_000);
+  await scrollTo(height / 2);
+  const [jump] = loadedPages(transport.take("runs/cards"));
+  assert.ok(Number(jump?.offset) > 40_000 && jump?.cursor, "from where the list begins");
+  runs.unshift(card(100_001), card(100_002)); // others run something
+  await scrollTo(height / 2 + 6000);
+  const further = loadedPages(transport.take("runs/cards"));
+  assert.ok(further.length > 0 && further.every(({ cursor }) => cursor));
+  const shown = places().filter(([place]) => Number(place) > 0);
+  assert.ok(shown.length > 3);
+  for (const [place, number] of shown) assert.equal(number, 100_000 - Number(place));
   assert.ok(el.querySelectorAll(".cd-run").length < 40);
+  await scrollTo(height);
+  assert.equal(places().at(-1)?.[0], 99_999, "the last one is reached");
 });
 
 test("runs are searched, selected, compared, pinned and deleted", async (t) => {
@@ -339,41 +386,46 @@ test("what is typed into one filter soon after another is used, too", async (t) 
   assert.equal(asked?.query?.after, undefined, "dates that contradict each other are not used");
 });
 
-test("a batch is one row, which opens to its sheet and can be deleted", async (t) => {
-  const batch = (number: number, more: object = {}) => ({
+test("a batch stands among the runs by its time, opens to its sheet and can be deleted", async (t) => {
+  const batch = (number: number, more: object = {}): Batch => ({
     batch_id: `b${number}`,
     state: "done",
     why: "",
     title: "<i>Fox</i>",
-    created_at: "2026-01-01T00:00:00Z",
-    finished_at: "2026-01-01T01:00:00Z",
+    created_at: card(number).created_at.replace(":00.", ":30."), // after the run of this number
+    finished_at: "2026-01-02T01:00:00Z",
     total: 6,
     counts: { success: 5, failed: 1 },
     fraction: 1,
     ...more,
   });
-  const all = Array.from({ length: 7 }, (_, number) => batch(number));
-  all[0] = batch(0, { state: "running", finished_at: null, counts: { success: 1, waiting: 5 } });
+  const running = { state: "running", finished_at: null, counts: { success: 1, waiting: 5 } };
+  const all = [batch(2, running), batch(1)];
   const heads = { row_title: "", rows: [], column_title: "", columns: [] };
   const deleted = { runs: 6, files: 6, bytes: 9, kept: [], kept_count: 0 };
+  const remove = () => {
+    all.pop();
+    return deleted;
+  };
   const transport = new Recorded({
-    ...serverOf([]),
-    batches: ({ query }) => ({ batches: all.slice(0, Number(query.limit)), total: all.length }),
-    "batch/b1": ({ method }) => (method === "DELETE" ? deleted : { ...batch(1), notes: [] }),
+    ...serverOf([card(3), card(2), card(1)], all),
+    "batch/b1": ({ method }) => (method === "DELETE" ? remove() : { ...batch(1), notes: [] }),
     "batch/b1/table": () => ({ labels: [], heads, points: [] }),
+    "batch/b2": () => ({ ...all[0], counts: { success: 2, waiting: 4 } }),
   });
   const { el, press } = await show(t, <History transport={transport} structure="s" />);
-  await until(() => el.querySelectorAll(".cd-batch").length === 5);
-  const [first, second] = el.querySelectorAll<HTMLDetailsElement>(".cd-batch");
-  assert.match(first?.textContent ?? "", /Running: 1 of 6 points · <i>Fox<\/i>/);
-  assert.equal(transport.take("batches")[0]?.query.structure, "s");
-  const cards = transport.take("runs/cards").map(({ query }) => query);
-  assert.equal(cards.find(({ batch_id }) => !batch_id)?.single, true);
-  assert.equal(cards.filter(({ batch_id }) => batch_id === "b1").length, 1);
+  assert.match(find(el, "summary").textContent ?? "", /History \(5\)/);
+  const kinds = () =>
+    [...el.querySelectorAll(".cd-main")].map((each) => each.classList.contains("cd-batch"));
+  assert.deepEqual(kinds(), [false, true, false, true, false]);
+  const [first, second] = el.querySelectorAll<HTMLElement>(".cd-batch");
+  assert.match(first?.textContent ?? "", /Running: 2 of 6 points/, "it is followed");
   assert.ok(first && second);
-  second.open = true;
-  second.dispatchEvent(new Event("toggle"));
-  await until(() => second.querySelector(".comfydeploy-sheet") !== null);
+  assert.match(second.title, /<i>Fox<\/i>/);
+  second.click();
+  await settle();
+  assert.match(find(el, ".cd-opened .comfydeploy-sheet").textContent ?? "", /Done: 6 of 6/);
+  assert.equal(second.getAttribute("aria-expanded"), "true");
   await press("Delete the batch …");
   const [runs, files] = el.querySelectorAll<HTMLInputElement>("dialog input[type=checkbox]");
   assert.deepEqual([runs?.checked, files?.checked], [true, false]);
@@ -383,8 +435,10 @@ test("a batch is one row, which opens to its sheet and can be deleted", async (t
   await until(() => /6 runs and 6 files/.test(el.textContent ?? ""));
   const [asked] = transport.take("batch/b1").filter(({ method }) => method === "DELETE");
   assert.deepEqual(asked?.query, { runs: true, files: true });
-  await press("Show more batches (2)");
-  await until(() => el.querySelectorAll(".cd-batch").length === 7);
+  await until(() => kinds().length === 4);
+  assert.equal(el.querySelector(".cd-opened"), null);
+  type(find<HTMLInputElement>(el, "input[type=search]"), "p");
+  await until(() => kinds().length === 3); // a search finds points one by one
 });
 
 test("keys move in the list, and a new run of others appears", async (t) => {
@@ -395,15 +449,20 @@ test("keys move in the list, and a new run of others appears", async (t) => {
   const tabs = () => entries().map(({ tabIndex }) => tabIndex);
   assert.deepEqual(tabs(), [0, -1, -1]);
   entries()[0]?.focus();
-  const first = entries()[0];
-  assert.ok(first);
-  press(first, "ArrowRight");
-  await settle();
-  assert.deepEqual(tabs(), [-1, 0, -1]);
-  assert.match(document.activeElement?.textContent ?? "", /run of/);
   runs.unshift(card(4));
   await draw(<History transport={transport} revision={2} />);
-  assert.deepEqual(tabs(), [-1, -1, 0, -1], "it stays with its run");
+  assert.deepEqual(tabs(), [-1, 0, -1, -1], "it stays with its run");
+  const second = entries()[1];
+  assert.ok(second);
+  press(second, "ArrowRight");
+  await settle();
+  assert.deepEqual(tabs(), [-1, -1, 0, -1]);
+  assert.match(document.activeElement?.textContent ?? "", /run of/);
+  runs.unshift(card(5)); // the list has been scrolled, so what is seen keeps its place
+  await until(() => el.querySelector(".cd-newer") !== null);
+  assert.deepEqual(tabs(), [-1, -1, 0, -1]);
+  find<HTMLElement>(el, ".cd-newer button").click();
+  await until(() => entries().length === 5);
 });
 
 test("the size of a picture is read from the beginning of its file", async () => {

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import { toJson } from "../src/exact.ts";
 import { drawSeed, FormState, readNumber } from "../src/state/form.ts";
-import { createOnce, RunQueue } from "../src/state/runs.ts";
+import { RunQueue } from "../src/state/runs.ts";
 import { RouteError, type ServerEvent, Straight, Transport } from "../src/transport.ts";
 import "./page.ts";
 
@@ -298,25 +298,57 @@ test("a run that needs an output of another one says so until it is queued", asy
   );
 });
 
-test("a run whose acceptance is lost is found by its id, and a refused one is told", async (t) => {
-  let isLost = true;
-  const routes = new Routes((_, path) => {
-    if (path !== "run") return { status: "success" };
-    if (isLost) return new RouteError(0, "lost");
-    return new RouteError(400, "width: too small", "invalid_input", {
-      invalid: { "1.width": "no" },
-    });
-  });
+test("a run whose reply is lost is sent again and made once, and a refused one is told", async (t) => {
+  const replies: unknown[] = [
+    new RouteError(0, "The browser is offline", "unreachable"),
+    new RouteError(502, "Bad gateway"),
+    new RouteError(401, "Sign in", "signed_out"),
+    new RouteError(409, "it exists already", "conflict", { field: "prompt_id" }),
+    new RouteError(400, "width: too small", "invalid_input"),
+  ];
+  const routes = new Routes((_, path) =>
+    path === "run" ? replies.shift() : { status: "success" },
+  );
   const { runs, told } = queueOn(routes);
   t.after(() => runs.end());
+  const lost: string[] = [];
+  t.after(runs.lost.subscribe((why) => lost.push(why)));
+  const online = setInterval(() => dispatchEvent(new Event("online")), 1); // no pause is waited for
+  t.after(() => clearInterval(online));
   await runs.submit({ workflow_id: "w" }, [{}], null);
   await tick();
   assert.deepEqual(told, ["accepted 36", "ended success"]);
-  isLost = false;
+  assert.deepEqual(lost, ["", "The browser is offline", "Bad gateway", "Sign in", ""]);
+  const sent = routes.asked.filter(([path]) => path === "run").map(([, body]) => body.prompt_id);
+  assert.deepEqual([sent.length, new Set(sent).size], [4, 1]);
   await runs.submit({ workflow_id: "w" }, [{}, {}], null);
   assert.deepEqual(told.slice(2), ["refused width: too small"], "the second one is not sent");
   assert.equal(runs.error.value, "width: too small");
   assert.equal(runs.submitting.value, 0);
+});
+
+test("what is given up while the server is away is cancelled once it is back", async (t) => {
+  let isAway = true;
+  const away = () => new RouteError(0, "away", "unreachable");
+  const routes = new Routes(() => (isAway ? away() : new RouteError(404, "no run", "not_found")));
+  const { runs, told } = queueOn(routes);
+  t.after(() => runs.end());
+  const submitted = runs.submit({ workflow_id: "w" }, [{}, {}], null);
+  await tick();
+  await runs.cancel();
+  await tick();
+  assert.equal(runs.lost.value, "away");
+  isAway = false;
+  dispatchEvent(new Event("online"));
+  await submitted;
+  const [first, ...others] = routes.asked;
+  const prompt_id = first?.[1].prompt_id;
+  assert.deepEqual([...new Set(others.map(([path]) => path))], ["interrupt"], "not sent again");
+  assert.deepEqual(others.at(-1), ["interrupt", { prompt_id }]);
+  assert.deepEqual(
+    [runs.isBusy.value, runs.isCancelling.value, runs.error.value, told],
+    [...[false, false, ""], []],
+  );
 });
 
 test("a broken stream is joined again until the run has ended", async (t) => {
@@ -354,18 +386,22 @@ test("a refused run marks the fields that ComfyUI names", async (t) => {
   assert.deepEqual(form.problems.value, { "1.ckpt_name": "is not here" });
 });
 
-test("a batch whose reply was lost is not made twice", async () => {
+test("a batch whose reply was lost is not made twice", async (t) => {
   const replies: unknown[] = [
     new RouteError(0, "lost", "unreachable"),
     new RouteError(409, "it exists already", "conflict", { field: "batch_id" }),
     new RouteError(409, "the machine is being removed", "conflict"),
   ];
   const routes = new Routes(() => replies.shift());
+  const { runs, told } = queueOn(routes);
+  t.after(() => runs.end());
   const body = { batch_id: "mine", points: [] };
-  await createOnce(routes, body);
+  assert.equal(await runs.create(body), true);
   assert.deepEqual(routes.asked, [
     ["batch", body],
     ["batch", body],
   ]);
-  await assert.rejects(createOnce(routes, body), /is being removed/);
+  assert.equal(await runs.create(body), false);
+  assert.deepEqual(told, ["refused the machine is being removed"]);
+  assert.equal(runs.error.value, "the machine is being removed");
 });

@@ -28,6 +28,7 @@ async function show(t: TestContext, more: object = {}) {
   };
   const facts = {
     isReady: true,
+    lost: "",
     state: "Ready",
     error: "",
     problem: "",

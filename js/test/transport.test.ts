@@ -58,6 +58,7 @@ test("a page that is no reply is taken for a login page, a missing route for ano
   for (const [status, content, code] of [
     [200, "<html>Sign in</html>", "signed_out"],
     [403, "<html>", "signed_out"],
+    [403, '{"code": "unauthorized", "details": {"reason": "xsrf"}}', "signed_out"],
     [404, "<html>", "no_route"],
   ]) {
     const reply = transport.get("runs");

@@ -398,9 +398,9 @@ test("models of another machine cannot be changed", async (t) => {
 
 test("a server of another version, and half an answer, are told and change nothing", async (t) => {
   const { el, show, routes } = await open(t, { models: {}, "upload-queue-status": { more: 1 } });
-  assert.match(el.textContent, /its comfydeploy_jupyter has another version/);
+  await until(() => el.textContent.includes("its comfydeploy_jupyter has another version"));
   await show("Models");
-  assert.match(find(el, ".cd-models").textContent, /another version/);
+  await until(() => find(el, ".cd-models").textContent.includes("another version"));
   routes["upload-queue-status"] = { uploads: [] };
 });
 
@@ -411,8 +411,9 @@ test("the machine is chosen where there are several", async (t) => {
     { id: "cloud", name: "ComfyDeploy", kind: "cloud" },
   ];
   const { el, model, asked, choose, messages } = await open(t, { machines }, { machine: "There" });
-  const select = el.querySelector<HTMLSelectElement>(".cd-rows > .cd-labelled > select");
-  assert.ok(select);
+  const find = () => el.querySelector<HTMLSelectElement>(".cd-rows > .cd-labelled > select");
+  await until(() => find() !== null);
+  const select = find() as HTMLSelectElement;
   assert.deepEqual(
     [...select.options].map(({ value }) => value),
     ["local", "gpu"],

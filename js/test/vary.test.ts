@@ -2,9 +2,10 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import { toJson } from "../src/exact.ts";
 import { range } from "../src/form/vary.ts";
-import { asCurl, wantedOf } from "../src/state/snippets.ts";
+import { asCurl, asPython, wantedOf } from "../src/state/snippets.ts";
 import { RouteError } from "../src/transport.ts";
 import { find, named, press, until } from "./page.ts";
+import type { Answer } from "./recorded.ts";
 import { field, settled, showForm } from "./shown_form.ts";
 
 const FIELDS = [
@@ -146,29 +147,127 @@ test("several values are written by keyboard, and those of lists added", async (
 
   several("1.sampler").click();
   named(el, "1.sampler: add all choices").click();
-  assert.equal(state.varied.value["1.sampler"], "euler\neuler\nddim\n7");
+  assert.equal(state.varied.value["1.sampler"]?.text, "euler\neuler\nddim\n7");
   several("1.text").click();
-  assert.equal(state.varied.value["1.text"], "a b");
+  assert.equal(state.varied.value["1.text"]?.text, "a b");
   several("1.on").click();
-  assert.equal(state.varied.value["1.on"], "true\nfalse");
+  assert.equal(state.varied.value["1.on"]?.text, "true\nfalse");
 });
 
 test("several files are sent one after the other", async (t) => {
   let sent = 0;
-  const upload = () => {
+  const names: string[] = [];
+  const upload: Answer = ({ body }) => {
     sent += 1;
+    names.push((body as File).name);
     return { name: `sent ${sent}.png` };
   };
-  const { el, state } = await showForm(t, FIELDS, { answers: { "upload-file": upload } });
+  const shown = await showForm(t, FIELDS, { answers: { "upload-file": upload } });
+  const { el, state } = shown;
+  named(el, "1.steps: several values, each of which runs").click();
+  const from = find<HTMLInputElement>(el, '[aria-label="1.steps: from"]');
+  from.value = "5";
   named(el, "1.photo: several values, each of which runs").click();
-  const input = find<HTMLInputElement>(el, ".cd-several input[type=file]");
+  const [input] = el.querySelectorAll<HTMLInputElement>(".cd-several input[type=file]");
+  assert.ok(input);
   const files = ["x.png", "y.png", "notes.txt"].map(
     (name) => new File(["1"], name, { type: name.endsWith("png") ? "image/png" : "text/plain" }),
   );
   Object.defineProperty(input, "files", { value: files });
   input.dispatchEvent(new Event("change"));
+  // the form is made again meanwhile, with the new file in the list and another field
+  const options = ["a.png", "b.png", "sent 1.png"];
+  const now = FIELDS.map((each) => (each.key === "1.photo" ? { ...each, options } : each));
+  await shown.remake([...now, field("2.new", "image", "a.png", { options })]);
+  assert.ok(el.contains(from), "what was typed beside a field stays");
+  assert.equal(state.row("2.new")?.options, state.row("1.photo")?.options, "one list of files");
   await until(() => sent === 2);
   await settled();
-  assert.equal(state.varied.value["1.photo"], "a.png\nsent 1.png\nsent 2.png");
+  assert.equal(state.varied.value["1.photo"]?.text, "a.png\nsent 1.png\nsent 2.png");
   assert.match(el.textContent ?? "", /notes.txt was not uploaded: it is not a picture/);
+
+  // a folder that is dropped: in the order of names, without what is no picture
+  const drop = new Event("drop", { cancelable: true, bubbles: true });
+  const dropped = ["p10.png", "p9.png", ".DS_Store", "b.md"].map((name) => ({
+    kind: "file",
+    getAsFile: () => new File(["1"], name, { type: name.endsWith("png") ? "image/png" : "" }),
+  }));
+  Object.assign(drop, { dataTransfer: { types: ["Files"], items: dropped } });
+  names.length = 0;
+  find(el, ".cd-image .cd-several").dispatchEvent(drop);
+  await until(() => names.length === 2 && /no pictures/.test(el.textContent ?? ""));
+  assert.deepEqual(names, ["p9.png", "p10.png"]);
+  assert.match(
+    el.textContent ?? "",
+    /.DS_Store and 1 more were not uploaded: they are no pictures/,
+  );
+});
+
+test("inputs change line by line with another one", async (t) => {
+  const { el, state } = await showForm(t, FIELDS);
+  state.locked.value = ["1.seed"];
+  state.vary("1.text", "a\nb\nc");
+  state.vary("1.on", "true\nfalse");
+  const choice = () =>
+    find<HTMLSelectElement>(el, '[aria-label="1.sampler: how its values are combined"]');
+  named(el, "1.sampler: several values, each of which runs").click();
+  assert.deepEqual(
+    [...choice().options].map(({ text }) => text),
+    ["with every other value", "line by line with 1.on", "line by line with 1.text"],
+  );
+  choice().value = "1.text";
+  choice().dispatchEvent(new Event("change"));
+  assert.equal(state.inputs(), null);
+  assert.deepEqual(state.problems.value, {
+    "1.sampler": "has 1 value, but “1.text”, with which it changes, has 3",
+  });
+  state.vary("1.sampler", "euler\nddim\n7");
+  assert.deepEqual(state.problems.value, {});
+  // who changes with one that changes with another one changes with that one, too
+  state.vary("1.steps", "1\n2\n3");
+  state.varyAlong("1.text", "1.steps");
+  assert.deepEqual(
+    state.axes.value.map(({ leader, members, count }) => [
+      leader,
+      members.map(({ key }) => key).join(),
+      count,
+    ]),
+    [
+      ["1.steps", "1.steps,1.sampler,1.text", 3],
+      ["1.on", "1.on", 2],
+    ],
+  );
+  const inputs = JSON.parse(toJson(state.inputs()));
+  assert.deepEqual(inputs["1.sampler"], { $vary: ["euler", "ddim", 7], $with: "1.steps" });
+  assert.deepEqual(inputs["2.steps"], { $vary: [1, 2, 3], $with: "1.steps" });
+  // the line of a value at a point
+  const wrong = { point: 3, field: "inputs.1.sampler", problem: "inputs.x: is not there" };
+  assert.equal(state.mark(new RouteError(400, "", "invalid", { points: [wrong] })), true);
+  assert.deepEqual(state.problems.value, { "1.sampler": "line 2: is not there" });
+  const workflow = { title: "W", source: { workflow_id: "w", version: 2 }, warnings: [] };
+  const wanted = wantedOf(state, workflow, null, 1);
+  assert.ok(wanted);
+  assert.equal(
+    asPython(wanted, "http://h/").split("\n\n")[1],
+    `comfy = connect()  # elsewhere: connect("http://h/", token)
+sweep = comfy.sweep(
+  comfy.workflows.version("w", 2).load(),
+  {
+    ("1.steps", "2.steps", "1.sampler", "1.text"): [
+      (1, 1, "euler", "a"),
+      (2, 2, "ddim", "b"),
+      (3, 3, 7, "c"),
+    ],
+    "1.on": [
+      True,
+      False,
+    ],
+  },
+)
+sweep
+`,
+  );
+  // the leader takes only one value now: the others are combined with each other
+  state.vary("1.steps", null);
+  assert.equal(state.axes.value.length, 3);
 });

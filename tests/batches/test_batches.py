@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import io
 import json
+import re
 import time
 import uuid
 from contextlib import suppress
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import PIL.Image
 import pytest
 from aiohttp import web
 
+from comfydeploy_jupyter.batches import records
+from comfydeploy_jupyter.files import pictures
 from comfydeploy_jupyter.graphs.dependencies import structure_of
+from comfydeploy_jupyter.runs.deletion import KeepRuns
 from tests.helpers.comfyui import free_port
+from tests.helpers.disks import files_limited_to
 from tests.helpers.graphs import node
 from tests.helpers.instant_comfyui import InstantComfyUI
 from tests.helpers.waiting import until_async
@@ -68,6 +76,26 @@ async def points(api, batch_id: str, **query: str) -> list[dict[str, Any]]:
     return list(reply["points"])
 
 
+@pytest.mark.parametrize("count", [2, 60])
+async def test_a_batch_says_that_the_disk_is_full(api, extension, instant, count):
+    """Also if all of its points are at work, and only their ends cannot be stored."""
+
+    async def shown() -> dict[str, Any]:
+        return (await api.get(f"batch/{batch_id}"))[1]
+
+    instant.released.clear()
+    batch_id = await create(api, inputs={"text": {"$vary": [*map(str, range(count))]}})
+    await until_async(shown, lambda found: found["counts"].get("queued"))
+    with files_limited_to(0):
+        instant.released.set()
+        for _ in range(3):
+            found = await until_async(shown, lambda found: found["why"])
+            assert str(extension.services.database.path) in found["why"]
+            await asyncio.sleep(1)
+    found = await ended(api, batch_id)
+    assert (found["counts"], found["why"]) == ({"success": count}, "")
+
+
 async def test_a_repeated_request_makes_no_second_batch(api):
     body = {"workflow_api": graph(), "points": [{}], "batch_id": "mine"}
     code, _ = await api.post("batch", body)
@@ -84,6 +112,8 @@ async def test_each_combination_runs_once(api):
     assert (batch["state"], batch["counts"]) == ("done", {"success": 6})
     assert (batch["fraction"], batch["time_left"]) == (1.0, 0.0)
     assert batch["axes"][0] == {"names": ["text"], "values": [["a"], ["b"]]}
+    without = (await api.get(f"batch/{batch_id}", axes="false"))[1]
+    assert without == {**batch, "axes": []}
     found = await points(api, batch_id)
     combinations = [(each["values"]["text"], each["values"]["token"]) for each in found]
     assert combinations == [(a, b) for a in "ab" for b in "123"]
@@ -98,6 +128,20 @@ async def test_each_combination_runs_once(api):
     assert [run["prompt_id"] for run in (await api.get("runs", single="true"))[1]] == [
         single["prompt_id"]
     ]
+    which = {"batches": "true", "structure": structure_of(graph())}
+    shown = (await api.get("runs/cards", **which))[1]
+    assert shown["total"] == 2
+    assert [run["prompt_id"] for run in shown["runs"]] == [single["prompt_id"]]
+    assert shown["batches"] == [{**(await api.get("batches"))[1]["batches"][0]}]
+    rest = (await api.get("runs/cards", **which, limit=1))[1]
+    assert rest["batches"] == []
+    rest = (await api.get("runs/cards", **which, cursor=rest["next"], count="false"))[1]
+    assert [each["batch_id"] for each in rest["batches"]] == [batch_id]
+    assert (rest["runs"], rest["total"]) == ([], 1)
+    for wrong, field in (({"status": "failed"}, "batches"), ({"cursor": "1/run"}, "cursor")):
+        code, error = await api.get("runs/cards", batches="true", **wrong)
+        assert code == 400
+        assert field in error["message"]
     listed = (await api.get("batches", **{"labels[client]": "acme"}))[1]
     assert (listed["total"], listed["batches"][0]["title"]) == (1, "Six")
     assert (await api.get("batches", state="running"))[1]["batches"] == []
@@ -134,13 +178,19 @@ async def test_equal_points_run_once_and_are_taken_over_by_their_key(api):
     await ended(api, first)
     ids = {each["prompt_id"] for each in await points(api, first)}
     assert len(ids) == 1
-    body = {"workflow_api": graph(), "inputs": {"text": {"$vary": ["a", "b"]}}}
-    code, reply = await api.post("batch", {**body, "key": "k"})
+    body = {"workflow_api": graph(), "inputs": {"text": {"$vary": ["b", "a"]}}}
+    code, reply = await api.post("batch", {**body, "key": "k", "paused": True})
     assert (code, reply["taken_over"]) == (200, 1)
+    path = f"batch/{reply['batch_id']}"
+    _, taken = await api.get(f"{path}/points", after="0-0")
+    assert [each["point"] for each in taken["points"]] == [1]
+    await api.post(f"{path}/resume")
     await ended(api, reply["batch_id"])
     found = await points(api, reply["batch_id"])
-    assert {found[0]["prompt_id"]} == ids
-    assert found[1]["run"]["batch_id"] == reply["batch_id"]
+    assert {found[1]["prompt_id"]} == ids
+    assert found[0]["run"]["batch_id"] == reply["batch_id"]
+    _, later = await api.get(f"{path}/points", after=taken["mark"])
+    assert [each["point"] for each in later["points"]] == [0], "a reader misses no end"
     for other in ({"key": "other"}, {"key": "k", "fresh": True}, {}):
         assert (await api.post("batch", {**body, **other}))[1]["taken_over"] == 0
 
@@ -173,6 +223,15 @@ async def test_points_by_value_and_status(api, instant):
         ({"points": []}, "points", "empty"),
         ({"points": [{"text": "a"}, "b"]}, "points[1]", "must be an object"),
         ({"points": [{"text": {"$vary": [1]}}]}, "points[0].text", "$vary"),
+        (
+            {"points": [{"text": [{"$vary": [1]}]}]},
+            None,
+            "point 0: inputs.text: has '$vary' inside",
+        ),
+        ({"inputs": {"text": {"$vary": ["a", {"$each": []}]}}}, None, "point 1: inputs.text: has"),
+        ({"points": [{"text": {"$output": {"run": "\ud83d"}}}]}, "inputs.text", "id of a run"),
+        ({"inputs": {"text": {"$each": {"run": "\ud83d"}}}}, "inputs.text", "$each lists"),
+        ({"points": [{}], "key": "\ud83d"}, "key", "unicode"),
         ({"points": [{}], "prompts": [graph()]}, "workflow_api", "prompts"),
         ({"points": [{}], "at_once": 0}, "at_once", "1"),
         ({"points": [{}], "machine": "nowhere"}, "machine", "nowhere"),
@@ -182,9 +241,37 @@ async def test_points_by_value_and_status(api, instant):
 async def test_bad_requests_name_the_field(api, fields, field, text):
     code, reply = await api.post("batch", {"workflow_api": graph(), **fields})
     assert code in (400, 404)
-    assert reply["details"]["field"] == field, reply
+    assert field in (None, reply["details"]["field"]), reply
     assert text in reply["error"]
     assert (await api.get("batches"))[1]["total"] == 0
+
+
+async def test_a_value_may_be_half_an_emoji(api):
+    half = ["half \ud83d", "a\x00b", "ü 😀"]
+    ways = (
+        {"inputs": {"text": {"$vary": half}}},
+        {"prompts": [{"1": node("TestText", text=text, token="7")} for text in half]},
+    )
+    for fields in ways:
+        batch_id = await create(api, **fields)
+        assert (await ended(api, batch_id))["counts"] == {"success": 3}
+        found = await points(api, batch_id)
+        assert [each["run"]["outputs"]["1"]["text"] for each in found] == [[t] for t in half]
+        (name,) = found[0]["values"]
+        (found,) = await points(api, batch_id, **{f"values[{name}]": half[2]})
+        assert found["values"][name] == half[2]
+        assert (await api.raw("GET", f"batch/{batch_id}/table")).code == 200
+
+
+async def test_a_batch_that_cannot_be_read_holds_no_other_one_up(api, extension):
+    damaged = await create(api, points=[{"text": "a"}], paused=True)
+    sql = "UPDATE batch_points SET inputs = '{'"
+    await extension.services.database.write(lambda db: db.execute(sql))
+    assert (await api.post(f"batch/{damaged}/resume"))[0] == 200
+    other = await create(api, points=[{"text": "b"}])
+    assert (await ended(api, other))["counts"] == {"success": 1}
+    assert "Expecting" in (await api.get(f"batch/{damaged}"))[1]["why"]
+    assert (await api.post(f"batch/{damaged}/cancel"))[0] == 200
 
 
 async def test_a_grid_that_is_too_large_is_refused_with_its_number(api):
@@ -302,17 +389,93 @@ async def test_a_point_that_cannot_run_fails_alone(api, instant):
     assert [(each["attempts"], each["error"]) for each in found] == [(2, "no kernel image")] * 2
 
 
+async def test_points_are_read_in_blocks(api, instant, monkeypatch):
+    monkeypatch.setattr(records, "BLOCK", 3)
+    texts = [str(number // 2) for number in range(40)]
+    batch_id = await create(api, points=[{"text": text} for text in texts], retry=1)
+    assert (await ended(api, batch_id))["counts"] == {"success": 40}
+    found = await points(api, batch_id)
+    assert [each["run"]["outputs"]["1"]["text"] for each in found] == [[text] for text in texts]
+    assert len({each["prompt_id"] for each in found}) == len({*texts})
+    assert {each["attempts"] for each in found} == {1}
+    assert instant.number == 20, "no point was sent twice"
+
+
+async def test_a_sheet_has_the_pictures_of_a_machine_elsewhere(api, instant, monkeypatch):
+    """Each is requested once; one that is gone or damaged is left out."""
+    monkeypatch.setattr(pictures, "PORTION", 2)
+    content = io.BytesIO()
+    PIL.Image.new("RGB", (64, 32), "#ff0000").save(content, "PNG")
+    names = [f"{number}.png" for number in range(5)]
+    instant.files = dict.fromkeys(names[:3], content.getvalue()) | {names[3]: b"no picture"}
+    picture = {"1": node("TestPicture", text="", token="")}
+    batch_id = await create(api, workflow_api=picture, points=[{"1.text": name} for name in names])
+    await ended(api, batch_id)
+    for _ in range(2):
+        found = await api.raw("GET", f"batch/{batch_id}/sheet", params={"format": "html"})
+        assert (found.code, found.body.count(b"data:image/jpeg")) == (200, 3)
+        instant.files = {}
+    sheet = await api.raw("GET", f"batch/{batch_id}/sheet")
+    with PIL.Image.open(io.BytesIO(sheet.body)) as image:
+        colours = {colour for _, colour in image.convert("RGB").getcolors(1 << 24)}
+    assert any(red > 230 and green < 30 and blue < 30 for red, green, blue in colours)
+
+
+async def test_small_copies_are_made_when_the_record_of_a_point_is(api, instant):
+    """So the first sheet reads no picture again."""
+    content = io.BytesIO()
+    PIL.Image.new("RGBA", (400, 200), "#ff000080").save(content, "PNG")
+    instant.files = {"glass.png": content.getvalue()}
+    picture = {"1": node("TestPicture", text="glass.png", token="")}
+    batch_id = await create(api, workflow_api=picture, points=[{}])
+    await ended(api, batch_id)
+    (point,) = await points(api, batch_id)
+    record = f"runs/{point['prompt_id']}/record"
+    await until_async(lambda: api.get(record), lambda found: found[1]["complete"])
+    instant.files = {}
+    found = await api.raw("GET", f"batch/{batch_id}/sheet", params={"format": "html"})
+    (copy,) = re.findall(rb"data:image/webp;base64,([^\"]+)", found.body)
+    with PIL.Image.open(io.BytesIO(base64.b64decode(copy))) as image:
+        assert (image.size, image.mode) == ((192, 96), "RGBA")
+
+
+async def test_the_last_small_copies_are_stored_with_their_runs(api, extension, monkeypatch):
+    monkeypatch.setattr(pictures, "KEPT", 2)
+    batch_id = await create(api, points=[{"text": text} for text in "abc"])
+    await ended(api, batch_id)
+    ids = [each["prompt_id"] for each in await points(api, batch_id)]
+    kept = extension.services.pictures
+    for side, content, of in ((64, b"small", ids), (192, b"large", ids), (32, b"less", ids[1:])):
+        await kept.keep(dict.fromkeys([*of, "unknown"], content), side)
+    assert await kept._kept([*ids, "unknown"], 64) == dict.fromkeys(ids[1:], b"large")
+    assert await kept._kept(ids, 193) == {}
+    await api.call("DELETE", f"batch/{batch_id}", params={"runs": "true"})
+    rows = "SELECT * FROM run_pictures"
+    assert await extension.services.database.read(lambda db: [*db.execute(rows)]) == []
+
+
+async def test_a_clock_that_is_set_back_ends_no_batch_before_its_start(api, monkeypatch):
+    monkeypatch.setattr(records, "utc_now", lambda: "2000-01-01T00:00:00.000Z")
+    batch_id = await create(api, points=[{"text": "a"}, {"text": "b"}])
+    batch = await ended(api, batch_id)
+    assert batch["counts"] == {"success": 2}
+    assert batch["finished_at"] == batch["created_at"]
+
+
 async def test_too_many_failures_pause_a_batch(api, instant):
+    many = {"$vary": [*map(str, range(60))]}
     instant.fails = True
-    many = {"$vary": list("abcdefgh")}
-    batch_id = await create(api, inputs={"text": many}, stop_after=2, at_once=1)
+    batch_id = await create(api, inputs={"text": many}, stop_after=3, at_once=16)
 
     async def batch() -> dict[str, Any]:
         return (await api.get(f"batch/{batch_id}"))[1]
 
     found = await until_async(batch, lambda found: found["state"] == "paused")
-    assert found["why"] == "2 points have failed"
-    assert found["counts"] == {"failed": 2, "waiting": 6}
+    assert found["why"] == "3 points have failed"
+    assert found["counts"] == {"failed": 3, "waiting": 57}
+    assert (await api.post(f"batch/{batch_id}/resume"))[0] == 200
+    found = await until_async(batch, lambda found: found["state"] == "paused")
+    assert found["counts"] == {"failed": 6, "waiting": 54}
 
 
 async def test_pause_and_resume(api, instant):
@@ -369,7 +532,13 @@ async def test_labels_can_be_changed(api):
         "PATCH", f"batch/{batch_id}", body=json.dumps({"labels": {"project": "ü"}})
     )
     assert (code, batch["labels"]) == (200, {"project": "ü"})
-    assert (await points(api, batch_id))[0]["run"]["metadata"] == {"project": "ü"}
+    run = (await points(api, batch_id))[0]["run"]
+    assert run["metadata"] == {"project": "ü"}
+    known = (await api.get("check-status", prompt_id=run["prompt_id"]))[1]
+    assert (known["metadata"], known["batch_id"]) == ({"project": "ü"}, batch_id)
+    await api.call("DELETE", f"batch/{batch_id}")
+    known = (await api.get("check-status", prompt_id=run["prompt_id"]))[1]
+    assert known.get("batch_id") is None
     assert (await api.get("batches", **{"labels[client]": "acme"}))[1]["total"] == 0
 
 
@@ -388,6 +557,70 @@ async def test_delete(api, instant):
     code, reply = await api.call("DELETE", f"batch/{batch_id}", params={"files": "true"})
     assert (code, reply["runs"]) == (200, 2)
     assert len((await api.get("runs"))[1]) == 2
+
+
+async def test_runs_that_a_later_batch_has_taken_over_stay(api):
+    """They belong to the first one of the batches that are left."""
+    listed = [{"text": "a"}, {"text": "b"}]
+    first = await create(api, points=[*listed, {"text": "c"}], key="k")
+    await ended(api, first)
+    second = await create(api, points=listed, key="k")
+    third = await create(api, points=[{"text": "b"}, {"text": "d"}], key="k")
+    for each in (second, third):
+        await ended(api, each)
+    ids = [each["prompt_id"] for each in await points(api, second)]
+    for batch_id, runs, left in ((first, 1, second), (second, 1, third)):
+        code, reply = await api.call("DELETE", f"batch/{batch_id}", params={"files": "true"})
+        assert (code, reply["runs"]) == (200, runs)
+        owned = (await api.get("runs", batch_id=left))[1]
+        assert {run["prompt_id"] for run in owned} >= {
+            each["prompt_id"] for each in await points(api, left) if each["prompt_id"] in ids
+        }
+    found = await points(api, third)
+    assert [each["run"]["outputs"]["1"]["text"] for each in found] == [["b"], ["d"]]
+    known = (await api.get("check-status", prompt_id=ids[1]))[1]
+    assert (known["batch_id"], known["point"]) == (third, 0)
+    code, reply = await api.call("DELETE", f"batch/{third}", params={"runs": "true"})
+    assert (code, reply["runs"], (await api.get("runs"))[1]) == (200, 2, [])
+
+
+async def test_a_point_that_waits_again_has_not_ended(api, instant):
+    instant.fails = True
+    batch_id = await create(api, points=[{"text": "a"}, {"text": "b"}], retry=2)
+    await ended(api, batch_id)
+    body = (await api.raw("GET", f"batch/{batch_id}/events")).body
+    told = [data["data"] for _, data in parse_stream_text(body) if data["event"] == "point"]
+    assert [(each["point"], each["status"], each["attempts"]) for each in told] == [
+        (0, "failed", 3),
+        (1, "failed", 3),
+    ]
+
+
+async def test_limits_spare_runs_whose_outputs_points_need(api, extension, instant):
+    """Also those of a batch whose points go into the points of another one."""
+    run_id = await api.start(graph(), inputs={"text": "kept"})
+    await api.until(run_id, "success")
+    source = await create(api, points=[{"text": "x"}])
+    await ended(api, source)
+    other, newest = [await api.start(graph(), inputs={"text": text}) for text in ("old", "new")]
+    await api.until(newest, "success")
+    instant.released.clear()
+    blocking = await api.start(graph())
+    made = {"$output": {"run": run_id, "file": "texts[0]"}}
+    paused = await create(api, points=[{"text": made}], paused=True)
+    over = {"text": {"$each": [{"batch": source}, {"run": blocking, "file": "texts"}]}}
+    waits = await create(api, inputs=over)
+    deleter = extension.services.runs.deleter
+    deleter._keep = KeepRuns(number=1)
+    await deleter.apply_limits()
+    left = {run["prompt_id"] for run in (await api.get("runs"))[1]}
+    assert {run_id, newest} < left
+    assert other not in left
+    instant.released.set()
+    batch = await ended(api, waits)
+    assert batch["counts"] == {"success": 2}
+    await api.post(f"batch/{paused}/resume")
+    assert (await ended(api, paused))["counts"] == {"success": 1}
 
 
 async def test_a_webhook_gets_the_end(api, endpoint):

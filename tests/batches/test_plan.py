@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from comfydeploy_jupyter.batches.plan import Order, plan, run_order
+from comfydeploy_jupyter.batches.plan import OpenValues, Order, plan, run_order
 from comfydeploy_jupyter.comfyui.definitions import DefinitionSet
 from comfydeploy_jupyter.errors import InvalidRequestError, UnknownInputError
 from comfydeploy_jupyter.graphs.formats import inputs_of, is_link
@@ -201,6 +201,46 @@ def test_the_check_of_one_value_depends_on_others():
     assert wrong(graph, points) == [1, 3, 4]
 
 
+def test_values_that_change_together():
+    """With `OpenValues`, of which there may be more, a batch is checked before they are known."""
+    graph = {"1": node("Number", value=1, mode="a"), "2": node("Number", value=1, mode="a"), **OUT}
+    each, along = {"$each": ["a", "b"]}, {"$vary": [1, 2], "$with": "1.mode"}
+    some = {"$each": OpenValues(["a"])}
+
+    def values(*given: Any) -> list[list[Any]]:
+        inputs = dict(zip(("1.mode", "1.value", "2.value"), given, strict=False))
+        request = BatchRequest.model_construct(workflow_api=graph, inputs=inputs)
+        rows = sorted(json.loads(plan(request, None).points))
+        return [[*json.loads(row[4]).values()] for row in rows]
+
+    assert values(each, along) == [["a", 1], ["b", 2]]
+    assert values(each, along, {"$vary": [5, 6]}) == [
+        ["a", 1, 5],
+        ["a", 1, 6],
+        ["b", 2, 5],
+        ["b", 2, 6],
+    ]
+    assert values({**each, "$with": "1.value"}, {"$vary": [1, 2]}) == [["a", 1], ["b", 2]]
+    assert values(some, along) == [["a", 1], ["a", 2]]
+    assert values(some, {**along, "$vary": [1]}, {**along, "$vary": [5]}) == [["a", 1, 5]]
+    assert values(some, {**some, "$with": "1.mode"}) == [["a", "a"]]
+    assert values({"$each": []}, {"$each": [], "$with": "1.mode"}) == []
+    several = {"$each": OpenValues("abc")}
+    wrong_ones: list[tuple[list[Any], str]] = [
+        ([each, {**along, "$vary": [1]}], r"inputs\.1\.value: has 1 value, and '1\.mode', .* 2"),
+        ([each, {**along, "$vary": [1] * 3}], r"inputs\.1\.value: has 3 values"),
+        ([several, {**along, "$vary": [1]}], r"inputs\.1\.mode: has at least 2 values"),
+        ([{"$each": []}, along], r"inputs\.1\.value: has 2 values, .* has 0"),
+        ([some, along, {**along, "$vary": [1]}], r"inputs\.2\.value: has 1 value"),
+        ([each, {**along, "$with": "1.value"}], r"inputs\.1\.value: \$with must name another"),
+        ([each, {**along, "$with": ["1.mode"]}], r"inputs\.1\.value: \$with must name another"),
+        (["a", along], r"inputs\.1\.value: \$with must name another"),
+    ]
+    for given_values, message in wrong_ones:
+        with pytest.raises(InvalidRequestError, match=message):
+            values(*given_values)
+
+
 def test_rows_are_values():
     graph = {"1": node("LoRA"), **OUT}
     ways = [[{"strength": 1}], [{"strength": 1}, {"strength": 2}], [], [{"strength": 1}]]
@@ -226,7 +266,10 @@ def test_points_that_run_the_same_are_equal():
 def test_an_output_of_another_run_is_a_value():
     link = {"$output": {"run": "x", "file": "2.images[0]"}}
     graph = {"1": node("Number", value=1, mode="a"), **OUT}
-    assert len(asked(graph, points=[{"value": link}, {"value": 2}, {"value": link}])) == 3
+    assert len(asked(graph, points=[{"mode": link}, {"mode": "a"}, {"mode": link}])) == 3
+    with pytest.raises(InvalidRequestError, match="takes a whole number, not an output") as caught:
+        asked(graph, points=[{"value": 2}, {"value": link}, {"value": 3}, {"value": link}])
+    assert [each["point"] for each in caught.value.details["points"]] == [1, 3]
 
 
 def test_seed_is_every_seed_unless_one_input_has_this_name():

@@ -16,6 +16,7 @@ import pytest
 from comfydeploy_jupyter.batches import sheet as sheets
 from comfydeploy_jupyter.batches.plan import Axis
 from comfydeploy_jupyter.graphs.definitions import NodeDefinitions
+from comfydeploy_jupyter.util.jsons import RawJSON
 from tests.batches.test_batches import create, ended, points
 from tests.helpers.graphs import node, paper, shown
 
@@ -75,7 +76,7 @@ async def test_headings_are_those_of_the_form(api):
     assert "&lt;b&gt;Sky&lt;/b&gt;: width" in page
     assert "<b>" not in page
     assert "1.color" not in page
-    assert page.count("data:image/webp") == 2
+    assert page.count("data:image/jpeg") == 2
     assert "Skies: 2 of 2 points, done" in page
 
 
@@ -145,10 +146,10 @@ def test_a_sheet_of_many_points_stays_small():
         sheets.ShownPoint(n, {"1.width": n}, "waiting", "", "", None, [], [], False)
         for n in range(10_000)
     ]
-    shown_of = sheets.Shown(found, [], json.dumps(graph()).encode(), None, {}, [], "")
+    shown_of = sheets.Shown([], [], RawJSON(b"[]"), json.dumps(graph()).encode(), None, {}, [], "")
     known = NodeDefinitions({})
     axes = [Axis(("seed",), [(n,) for n in range(1000)]), Axis(("x",), [(n,) for n in range(10)])]
-    drawn = sheets.ContactSheet(found, axes, sheets.Words(shown_of, known))
+    drawn = sheets.ContactSheet(found, axes, sheets.Words(found, shown_of, known))
     picture = drawn.image()
     assert picture.width * picture.height <= 40_000_000
     assert PIL.Image.open(io.BytesIO(drawn.encoded("WEBP"))).height <= 16_383
@@ -190,7 +191,7 @@ def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
 
 
 def forget_fonts() -> None:
-    sheets._others.cache_clear()
+    sheets._fonts.cache_clear()
     sheets._has.cache_clear()
 
 

@@ -23,7 +23,7 @@ from tests.browser import axe
 from tests.browser.looks import Looks, check, is_compared
 from tests.browser.panels import PANEL
 from tests.helpers.cloudflared import FakeCloudflared
-from tests.helpers.graphs import SUNSET_PATH
+from tests.helpers.graphs import SUNSET_PATH, node, paper
 from tests.helpers.processes import REPOSITORY
 from tests.helpers.transfer_service import Service, running
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import BrowserContext, FloatRect, Locator
 
+    from tests.helpers.comfyui import ComfyUIServer
     from tests.helpers.jupyter import JupyterProcess
 
 expect.set_options(timeout=30_000)
@@ -203,7 +204,8 @@ class LabPage:
     @property
     def panel(self) -> Locator:
         """The panel in the notebook."""
-        return self.page.locator(".comfydeploy-panel")
+        # not that in JupyterLab's sidebar, which a test may have opened in the same page
+        return self.page.locator(".comfydeploy-panel:not(#comfydeploy-sidebar *)")
 
     def save(self) -> dict[str, Any]:
         """Save the notebook as a user does; return the content of the file."""
@@ -293,8 +295,9 @@ class Pages:
         )
         where = "notebooks" if app == "notebook" else "lab/tree"
         reset = "&reset" if app == "lab" else ""
+        page.goto(f"{self._lab.url}api?token={self._lab.token}")
+        page.evaluate(FORGET)  # here, as JupyterLab loads its page twice for `reset`
         page.goto(f"{self._lab.url}{where}/{path.name}?token={self._lab.token}{reset}")
-        page.evaluate(FORGET)
         opened = LabPage(page, path)
         opened.run_first_cell()
         return opened
@@ -384,6 +387,18 @@ def open_notebook(
 
 
 @pytest.fixture
+def lab_page(browser: BrowserContext, lab: JupyterProcess) -> Iterator[Page]:
+    """JupyterLab without a notebook, in an empty workspace."""
+    page = browser.new_page()
+    page.set_default_timeout(60_000)
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.goto(f"{lab.url}lab?token={lab.token}&reset")
+    expect(page.locator(".jp-Launcher")).to_be_visible(timeout=60_000)
+    yield page
+    page.close()
+
+
+@pytest.fixture
 def open_run_panel(open_notebook: Any, lab: JupyterProcess) -> Any:
     """A function that opens a RunPanel of a graph, whose file is beside the notebook."""
 
@@ -418,12 +433,16 @@ def empty_server(start_shared_jupyter, comfyui, tmp_path_factory) -> JupyterProc
 
 
 @pytest.fixture
-def empty(empty_server: JupyterProcess) -> Comfy:
-    """A client of a server without workflows and runs."""
+def empty(empty_server: JupyterProcess, comfyui: ComfyUIServer) -> Comfy:
+    """A client of a server without workflows, runs and cached nodes."""
     comfy = Comfy(empty_server.url, empty_server.token)
+    for path in (comfyui.base_dir / "user/default/workflows").glob("*.json"):
+        path.unlink()
     for found in comfy.workflows.list():
         found.delete()
-    runs = comfy.runs()
+    comfy.free()  # results show how many nodes were cached; it is done before the run after next
+    comfy.run({"1": paper(color=1), "2": node("PreviewImage", images=["1", 0])})
+    runs = comfy.runs(limit=1000)
     comfy.runs.pin(runs, False)
     comfy.runs.delete(runs)
     return comfy

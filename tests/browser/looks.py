@@ -78,6 +78,7 @@ STEADY = r"""() => {
                     if (bar.style.width !== width) bar.style.width = width;
                 }
             }
+            for (const video of panel.querySelectorAll("video")) video.controls = false;
             for (const code of panel.querySelectorAll(".comfydeploy-link img")) {
                 if (!code.style.filter) code.style.filter = "contrast(0)";
             }
@@ -91,7 +92,7 @@ STEADY = r"""() => {
     }
 }"""
 """Replaces what differs each time (times, addresses, progress, the load of this machine, numbers of
-files) or with each ComfyUI, and blanks the QR code."""
+files) or with each ComfyUI, blanks the QR code, and hides that a video is being loaded."""
 
 
 def is_compared(name: str) -> bool:
@@ -184,7 +185,8 @@ class Looks:
                 notebook = page.locator(".jp-WindowedPanel-outer").first
                 notebook.evaluate("all => all.scrollTo(0, 0)")  # clicks may have scrolled it
                 if part is not None:
-                    part.scroll_into_view_if_needed()
+                    # at once: a list draws its rows anew while the window changes
+                    part.evaluate("part => part.scrollIntoViewIfNeeded()")
                 if focused is not None:
                     focused.evaluate("control => control.focus({ preventScroll: true })")
                 self.opened.wait_for_pictures()

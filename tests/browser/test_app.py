@@ -83,8 +83,12 @@ def test_an_address_of_a_run_and_one_of_nothing(lab: JupyterProcess, colleague: 
     stored = comfy.workflows.save(SUNSET, "For colleagues")
     done = comfy.run(workflow_id=stored.id, inputs={"Width.value": 352})
     page = f"{lab.url}comfyui-deploy/app"
-    panel = sign_in(colleague, lab, f"{page}?run_id={done.prompt_id}")
+    refused: list[str] = []
+    colleague.on("response", lambda reply: refused.extend([reply.url] * (reply.status > 399)))
+    colleague.goto(f"{page}?run_id={done.prompt_id}&token={lab.token}")
+    panel = colleague.locator(".comfydeploy-panel")
     expect(panel.get_by_text("Ready · the last run is done")).to_be_visible()
+    assert (colleague.url, refused) == (f"{page}?run_id={done.prompt_id}", [])
     expect(panel.get_by_text("1 changed")).to_be_visible()
     expect(field(panel, "Width")).to_have_value("352")
     expect(panel.locator(".comfydeploy-gallery .cd-pictures img")).to_be_visible()

@@ -13,7 +13,7 @@ from playwright.sync_api import expect
 
 from comfydeploy_jupyter.client import Comfy
 from tests.browser.accessibility import assert_accessible
-from tests.browser.panels import assert_neat, field
+from tests.browser.panels import assert_neat, field, press
 from tests.helpers.graphs import node, saved
 
 if TYPE_CHECKING:
@@ -34,6 +34,28 @@ def act(panel: Locator, name: str) -> None:
 
 def labels(panel: Locator) -> Locator:
     return panel.locator(".comfydeploy-form > .cd-rows .cd-field > label")
+
+
+def copied(panel: Locator, name: str) -> str:
+    """Return what an action of the menu copies."""
+    page = panel.page
+    page.evaluate(
+        "() => { navigator.clipboard.writeText = async (text) => { window.copied = text; }; }"
+    )
+    act(panel, name)
+    expect(panel.get_by_role("status").filter(has_text="Copied")).to_be_visible()
+    return str(page.evaluate("() => window.copied"))
+
+
+def execute(command: list[str], lab: JupyterProcess) -> str:
+    """Run a program with the address of the server; return its output."""
+    given = {"JUPYTER_TOKEN": lab.token, "COMFYDEPLOY_JUPYTER_TOKEN": lab.token}
+    environment = {**os.environ, **given, "COMFYDEPLOY_JUPYTER_URL": lab.url}
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=120, cwd=lab.root
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def text_node(number: int, title: str) -> dict[str, Any]:
@@ -83,6 +105,19 @@ def test_the_author_chooses_the_inputs_in_front(open_run_panel: Any, lab: Jupyte
     # another choice is the next one, and the form chooses by itself if there is none
     act(panel, "Choose inputs")
     expect(front).to_have_count(2)
+    names = front.get_by_role("textbox")
+    order = [HOSTILE, "B: text"]
+    for _ in range(2):  # down, and up again
+        grip = dialog.locator(".cd-grip").nth(order.index(HOSTILE))
+        grip.hover()
+        page.mouse.down()
+        box = grip.bounding_box()
+        assert box is not None
+        page.mouse.move(box["x"] + 5, box["y"] + (60 if order[0] == HOSTILE else -40), steps=5)
+        page.mouse.up()
+        order.reverse()
+        for place, name in enumerate(order):
+            expect(names.nth(place)).to_have_value(name)
     for _ in range(2):
         front.first.get_by_role("checkbox").click()
     dialog.get_by_role("button", name="Save", exact=True).click()
@@ -130,42 +165,40 @@ def test_copied_code_runs_with_the_present_values(
         given = "copied it's.json"
         (lab.root / given).write_text(json.dumps(graph))
     opened = open_notebook(f"from comfydeploy_jupyter import RunPanel\nRunPanel({given!r})")
-    panel, page = opened.panel, opened.page
+    panel = opened.panel
     field(panel, "Say: text").fill(HOSTILE)
     panel.get_by_label("times").fill("2")
-    page.evaluate(
-        "() => { navigator.clipboard.writeText = async (text) => { window.copied = text; }; }"
-    )
-
-    def copied(name: str) -> str:
-        act(panel, name)
-        expect(panel.get_by_role("status").filter(has_text="Copied")).to_be_visible()
-        return str(page.evaluate("() => window.copied"))
-
-    python, curl = copied("Copy as Python"), copied("Copy as curl")
+    python, curl = copied(panel, "Copy as Python"), copied(panel, "Copy as curl")
     assert lab.token not in python + curl
     assert lab.url in python
     assert ("Twice" in python) == (kind == "graph")
     before = {run.prompt_id for run in comfy.runs(limit=1000)}
-    environment = {**os.environ, "JUPYTER_TOKEN": lab.token}
-    done = subprocess.run(
-        ["bash", "-eu", "-c", curl], env=environment, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count('"success"') >= 2, done.stdout
-    environment |= {"COMFYDEPLOY_JUPYTER_URL": lab.url, "COMFYDEPLOY_JUPYTER_TOKEN": lab.token}
-    code = f"{python}\nassert len(results) == 2"
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        cwd=lab.root,
-    )
-    assert done.returncode == 0, done.stderr
+    assert execute(["bash", "-eu", "-c", curl], lab).count('"success"') >= 2
+    execute([sys.executable, "-W", "error", "-c", f"{python}\nassert len(results) == 2"], lab)
     new = [run for run in comfy.runs(limit=1000) if run.prompt_id not in before]
     assert len(new) == 4
     for run in new:
         assert run.record["inputs"] == {"1.text": HOSTILE}
         assert sorted(run.wait(60).texts) == sorted([HOSTILE, "b"])
+
+
+def test_copied_code_of_several_values_is_a_batch(open_run_panel: Any, lab: JupyterProcess) -> None:
+    graph = {"1": node("TestText", "Say", text="a", token="t")}
+    panel = open_run_panel(graph, "copied several.json").panel
+    panel.get_by_text("More inputs (1)").click()
+    values = {"text": ["x", HOSTILE.replace("\n", " "), "y"], "token": ["1", "2", "3"]}
+    for name, each in values.items():
+        field(panel, f"Say: {name}").focus()
+        press(panel, f"Say: {name}: several values, each of which runs")
+        field(panel, f"Say: {name}").fill("\n".join(each))
+    expect(panel.get_by_text("9 runs: ")).to_be_visible()
+    together = panel.get_by_label("Say: token: how its values are combined")
+    together.select_option("line by line with Say: text")
+    expect(panel.get_by_text("3 runs: 3 of “Say: text” with “Say: token”.")).to_be_visible()
+    python = copied(panel, "Copy as Python")
+    check = f"assert [p.result.texts[0] for p in sweep] == {values['text']!r}"
+    execute([sys.executable, "-W", "error", "-c", f"{python}\n{check}"], lab)
+    made = json.loads(execute(["bash", "-eu", "-c", copied(panel, "Copy as curl")], lab))
+    assert made["total"] == 3
+    # another panel of an equal workflow would show it while it runs
+    assert Comfy(lab.url, lab.token).batches.get(made["batch_id"]).wait(60).status == "done"

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
-import itertools
 import json
-import math
 import re
 import shutil
-import struct
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,8 +16,7 @@ from playwright.sync_api import expect
 
 from tests.browser.accessibility import assert_accessible
 from tests.browser.panels import assert_neat, field, press, run
-from tests.helpers.graphs import node, saved
-from tests.helpers.processes import REPOSITORY
+from tests.helpers.graphs import GOLDEN, node, saved, shown
 from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
@@ -32,7 +28,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.timeout(300)
 
-GOLDEN_MEDIA = REPOSITORY / "tests" / "golden" / "media"
+GOLDEN_MEDIA = GOLDEN / "media"
+MODELS = GOLDEN / "models"  # a cube with coloured corners, and points on a helix
 EVIL = "<img src=x onerror=alert(1)>\u202e.glb"
 
 
@@ -266,52 +263,6 @@ def test_outputs_of_all_kinds_are_shown(open_run_panel: Any) -> None:
     assert re.search(r"alert\(1\)", gallery.inner_text()), "shown as text, not executed"
 
 
-def glb(change: str = "") -> bytes:
-    """Return a cube whose corners have colours, in one buffer of a GLB file."""
-    corners = list(itertools.product((0.0, 1.0), repeat=3))
-    faces = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
-    triangles = [n for a, b, c, d in faces for n in (a, b, c, a, c, d)]
-    points = struct.pack("<24f", *(value for corner in corners for value in corner))
-    data = points + points + struct.pack("<36H", *triangles)
-    values = {"bufferView": 0, "componentType": 5126, "count": 8, "type": "VEC3"}
-    described = {
-        "asset": {"version": "2.0"},
-        "scene": 0,
-        "scenes": [{"nodes": [0]}],
-        "nodes": [{"mesh": 0}],
-        "meshes": [{"primitives": [{"attributes": {"POSITION": 0, "COLOR_0": 1}, "indices": 2}]}],
-        "buffers": [{"byteLength": len(data)}],
-        "bufferViews": [
-            {"buffer": 0, "byteOffset": start, "byteLength": size}
-            for start, size in ((0, 96), (96, 96), (192, 72))
-        ],
-        "accessors": [
-            {**values, "min": [0, 0, 0], "max": [1, 1, 1]},
-            {**values, "bufferView": 1},
-            {"bufferView": 2, "componentType": 5123, "count": 36, "type": "SCALAR"},
-        ],
-    }
-    if change:
-        described["accessors"][0]["count"] = 4_000_000_000
-    text = json.dumps(described).encode()
-    text += b" " * (-len(text) % 4)
-    parts = struct.pack("<I4s", len(text), b"JSON") + text
-    parts += struct.pack("<I4s", len(data), b"BIN\0") + data
-    return b"glTF" + struct.pack("<II", 2, 12 + len(parts)) + parts
-
-
-def ply() -> bytes:
-    """Return a cloud of points on a helix, each with a colour."""
-    head = "ply\nformat ascii 1.0\nelement vertex 2000\n"
-    head += "".join(f"property float {name}\n" for name in "xyz")
-    head += "".join(f"property uchar {name}\n" for name in ("red", "green", "blue"))
-    lines = [
-        f"{math.cos(n / 50):.3f} {n / 1000 - 1:.3f} {math.sin(n / 50):.3f} 255 {n // 8} 0"
-        for n in range(2000)
-    ]
-    return f"{head}end_header\n{chr(10).join(lines)}\n".encode()
-
-
 NO_WEBGL = """() => {
     const { prototype } = HTMLCanvasElement;
     const { getContext } = prototype;
@@ -321,10 +272,13 @@ NO_WEBGL = """() => {
 
 
 def test_3d_models_can_be_rotated(open_run_panel: Any) -> None:
+    cube, helix = ((MODELS / name).read_bytes() for name in ("cube.glb", "helix.ply"))
+    lies = cube.replace(b'"count":          8', b'"count": 4000000000')
+    assert lies != cube
     files = {
-        "cube.glb": encoded(glb()),
-        "cloud.ply": encoded(ply()),
-        "lies.glb": encoded(glb("count")),
+        "cube.glb": encoded(cube),
+        "cloud.ply": encoded(helix),
+        "lies.glb": encoded(lies),
         "text.ply": encoded(b"no model"),
         "points.spz": encoded(b"x"),
     }
@@ -426,3 +380,70 @@ def test_models_are_chosen_by_their_folder_size_and_picture(
         for name in names:
             (folder / name).unlink()
             (folder / name).with_suffix(".preview.png").unlink(missing_ok=True)
+
+
+def test_what_is_painted_and_cropped_is_what_comfyui_gets(
+    open_run_panel: Any, comfyui: ComfyUIServer
+) -> None:
+    photo = Image.linear_gradient("L").resize((200, 100)).convert("RGB")
+    photo.save(comfyui.input_dir / "painted.png")
+    graph = {
+        "1": node("LoadImage", "Photo", image="painted.png"),
+        "2": node("MaskToImage", mask=["1", 1]),
+        "3": node("SaveImage", images=["1", 0], filename_prefix="painted/photo"),
+        "4": node("SaveImage", images=["2", 0], filename_prefix="painted/mask"),
+    }
+    opened = open_run_panel(graph, "painted.json")
+    page, panel = opened.page, opened.panel
+    dialog = panel.get_by_role("dialog", name=re.compile("^Mask of"))
+
+    def saved(*steps: Any) -> tuple[Image.Image, Image.Image]:
+        panel.get_by_role("button", name="Photo: image: paint a mask, or crop it").click()
+        canvas = dialog.get_by_role("img", name=re.compile("^painted|^clipspace"))
+        expect(canvas).to_be_visible()
+        box = canvas.bounding_box()
+        assert box is not None
+        for key, x, y in steps:
+            page.keyboard.press(key)
+            page.mouse.click(box["x"] + x * box["width"], box["y"] + y * box["height"])
+        if steps[0][0] == "c":
+            for name, value in (("Left", 80), ("Top", 30), ("Width", 60), ("Height", 50)):
+                dialog.get_by_label(name, exact=True).fill(str(value))
+                page.keyboard.press("Tab")
+        press(dialog, "Save")
+        expect(dialog).to_be_hidden()
+        pictures = len([*folder.glob("*.png")])
+        press(panel, "Run")
+        until(lambda: len([*folder.glob("*.png")]) == pictures + 2, timeout=120)
+        expect(panel.locator("b", has_text="Success")).to_be_visible()
+        photos, masks = (sorted(folder.glob(f"{name}*")) for name in ("photo", "mask"))
+        return Image.open(photos[-1]).convert("RGB"), Image.open(masks[-1]).convert("L")
+
+    folder = comfyui.output_dir / "painted"
+    colours, mask = saved(("b", 0.25, 0.5), ("b", 0.5, 0.5), ("e", 0.5, 0.5))
+    assert colours.tobytes() == photo.tobytes()
+    assert [mask.getpixel(at) for at in ((50, 50), (100, 50), (180, 50))] == [255, 0, 0]
+    colours, mask = saved(("c", 0.5, 0.5))
+    assert colours.tobytes() == photo.crop((80, 30, 140, 80)).tobytes()
+    assert mask.size == (60, 50)
+
+
+def test_a_result_is_dragged_into_a_markdown_cell(open_run_panel: Any) -> None:
+    graph = {"1": node("EmptyImage", width=64, height=64, batch_size=1, color=1), "2": shown("1")}
+    opened = open_run_panel(graph, "dragged.json")
+    page, panel = opened.page, opened.panel
+    run(panel)
+    for command in ("insert-cell-below", "change-cell-to-markdown", "enter-edit-mode"):
+        page.evaluate(f"() => window.jupyterapp.commands.execute('notebook:{command}')")
+    cell = page.locator(".jp-MarkdownCell .cm-content")
+    page.set_viewport_size({"width": 1280, "height": 1400})
+    cell.scroll_into_view_if_needed()
+    picture = panel.locator(".comfydeploy-gallery .cd-pictures img")
+    expect(picture).to_be_in_viewport()
+    picture.hover()
+    page.mouse.down()
+    box = cell.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 30, box["y"] + box["height"] / 2, steps=6)
+    page.mouse.up()
+    expect(cell).to_have_text(re.compile(r"!\[\S+\.png\]\(attachment:\S+\.png\)"))

@@ -236,6 +236,11 @@ def test_runs_of_the_editor_are_shown_and_used_again(
     about = history.locator(".cd-about")
     expect(about).to_contain_text("ComfyUI's editor")
     expect(about.locator(".cd-prompt").first).to_have_text("painted in the editor")
+    about.get_by_text("Made with", exact=True).click()
+    expect(about.locator("dl").filter(has_text="torch")).to_contain_text("ComfyUI")
+    about.get_by_role("button", name="Make it again").click()
+    expect(about.get_by_text("It was made again: identical.")).to_be_visible(timeout=60_000)
+    assert violations(about) == []
     about.get_by_role("button", name="Use these values").click()
     expect(words).to_have_value("painted in the editor")
     comfy.runs.delete(of=workflow, files=True)

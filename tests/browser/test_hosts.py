@@ -1,4 +1,4 @@
-"""A panel in each kind of page that shows widgets: marimo, Notebook 7, and one like Colab."""
+"""A panel in each kind of page that shows widgets: marimo, and one like Colab."""
 
 from __future__ import annotations
 
@@ -8,19 +8,26 @@ import queue
 import re
 import statistics
 import sys
+import threading
+import uuid
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+import PIL.Image
 import pytest
 import requests
 from playwright.sync_api import expect
 
-from comfydeploy_jupyter import TunnelPanel
+from comfydeploy_jupyter import RunPanel, TunnelPanel
 from comfydeploy_jupyter.client import Comfy
+from comfydeploy_jupyter.display import Live
+from comfydeploy_jupyter.display.sweeps import SweepPanel
 from tests.browser import axe
 from tests.browser.accessibility import DIM
-from tests.browser.panels import field, run
+from tests.browser.panels import field, press, run, slow
 from tests.helpers.comfyui import free_port
+from tests.helpers.graphs import node, paper, shown
+from tests.helpers.jupyter import chain
 from tests.helpers.processes import PYTHONPATH, Reaped
 from tests.helpers.waiting import until
 
@@ -37,25 +44,6 @@ pytestmark = pytest.mark.timeout(300)
 
 HOST = "http://host.test/"
 PANEL = "import comfydeploy_jupyter as cd\ncd.TunnelPanel()"
-
-NOTEBOOK = """\
-import marimo
-app = marimo.App()
-
-@app.cell
-def _():
-    import marimo as mo
-    import comfydeploy_jupyter as cd
-    panel = mo.ui.anywidget(cd.TunnelPanel(comfy=cd.connect({url!r}, token={token!r})))
-    panel
-    return mo, panel
-
-@app.cell
-def _(mo, panel):
-    mo.md(f"Python has: {{panel.value['target']}}, {{panel.value['summary']}}")
-    return
-"""
-
 
 ALL_PANELS = """\
 import marimo
@@ -284,12 +272,90 @@ def test_a_kernel_that_is_silent(host: tuple[Host, Page, list[str]]) -> None:
     expect(panel.get_by_text("Running")).to_be_visible()
 
 
-def test_notebook_7(open_notebook: Any, comfy: Comfy) -> None:
-    panel = open_notebook(
-        "import comfydeploy_jupyter as cd\ncd.TunnelPanel()", app="notebook"
-    ).panel
-    start_and_stop(panel, comfy)
-    assert axe.violations(panel) == []
+def test_a_run_panel_in_a_page_with_the_model_only(
+    new_page: Any, lab: JupyterProcess, comfy: Comfy, tmp_path: Path
+) -> None:
+    picture = tmp_path / f"{uuid.uuid4().hex}.png"
+    PIL.Image.effect_noise((700, 500), 90).save(picture)
+    graph = {
+        "1": node("LoadImage", "Load", image="absent.png"),
+        "2": shown("1"),
+        **slow(900, 0.1, "Slow"),
+    }
+    kernel = Host(RunPanel(graph, comfy))
+    page, asked = new_page("about:blank")
+    kernel.show(page)
+    panel = page.locator(".comfydeploy-panel")
+    with page.expect_file_chooser() as chooser:
+        press(panel, "Upload the picture")
+    chooser.value.set_files(picture)
+    name = panel.get_by_role("combobox", name="Load: image")
+    expect(name).to_have_value(picture.name)
+    press(panel, "Run")
+    bar = panel.locator(".comfydeploy-progress")
+    expect(bar).to_contain_text(re.compile(r"Slow .* \d+/900"))
+    expect(panel.locator(".comfydeploy-preview img").first).to_be_visible()
+    # the kernel is busy: what is shown stays, and a click counts later
+    kernel.listens = False
+    silent = panel.get_by_text("The kernel does not answer: the panel waits until it is free")
+    expect(silent).to_be_visible()
+    expect(bar).to_contain_text("Slow")
+    press(panel, "Cancel")
+    kernel.listen()
+    expect(panel.locator("b", has_text="Cancelled")).to_be_visible()
+    expect(silent).to_have_count(0)
+    field(panel, "Slow: steps").fill("2")
+    run(panel)
+    result = panel.locator(".comfydeploy-gallery .cd-picture-button").first
+    result.click()
+    full = page.get_by_role("dialog").locator("img")
+    expect(full).to_have_js_property("naturalWidth", 700)
+    page.keyboard.press("Escape")
+    press(panel, "Use these values again")
+    expect(panel.get_by_text("The values and seeds of this run are in the form")).to_be_visible()
+    assert kernel.widget.result.status == "success"
+    assert kernel.widget.inputs["1.image"] == picture.name
+    assert not [url for url in asked if url.startswith(lab.url)]
+    kernel.widget.close()
+
+
+@pytest.mark.parametrize("is_loaded", [False, True], ids=["empty page", "page with panels"])
+def test_a_sweep_for_which_the_kernel_waits(
+    new_page: Any, comfy: Comfy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_loaded: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where the sweep is saved
+    panels: queue.Queue[SweepPanel] = queue.Queue()
+
+    def display(progress: Any) -> Live[Any]:
+        panel = SweepPanel(progress.sweep)
+        panels.put(panel)
+        return Live(progress, panel)
+
+    graph = {**chain(("TestSleep", {"seconds": 3})), "8": paper(), "9": shown("8")}
+    values = {"1.seconds": [4.0 + number / 10 for number in range(6)]}
+    cell = threading.Thread(target=comfy.sweep, args=(graph, values), kwargs={"progress": display})
+    cell.start()
+    kernel = Host(panels.get(timeout=30))
+    kernel.listens = is_loaded
+    page, _ = new_page("about:blank")
+    kernel.show(page)
+    panel = page.locator(".comfydeploy-panel")
+    if is_loaded:
+        expect(panel.get_by_text(re.compile("^Running: . of 6 points")).last).to_be_visible()
+        kernel.listens = False
+    only = panel.get_by_text("only through the kernel, which is busy: the sheet appears as soon as")
+    expect(only).to_be_visible()
+    expect(panel.get_by_role("button", name="Stop")).to_have_count(0)
+    for number in (3, 4):
+        counts = re.compile(rf"{number} of 6 points · about \d+ s left")
+        expect(panel.get_by_text(counts)).to_be_visible()
+    cell.join()
+    expect(panel.get_by_text(re.compile("Done after .* s: 6 of 6 points"))).to_be_visible()
+    kernel.listen()
+    expect(panel.get_by_text("Done: 6 of 6 points").last).to_be_visible()
+    expect(only).to_have_count(0)
+    expect(panel.locator("img")).to_have_count(6)
+    kernel.widget.close()
 
 
 FIRST_PAINT = """async () => {
@@ -314,16 +380,6 @@ def test_a_panel_appears_at_once(open_notebook: Any) -> None:
     expect(opened.panel.get_by_text("Stopped")).to_be_visible()
     times = [opened.page.evaluate(FIRST_PAINT) for _ in range(5)]
     assert statistics.median(first for first, _ in times) <= 300, times
-
-
-def test_marimo(new_page: Any, lab: JupyterProcess, comfy: Comfy, tmp_path: Path) -> None:
-    with marimo(tmp_path, NOTEBOOK.format(url=lab.url, token=lab.token)) as url:
-        page, asked = new_page(url)
-        panel = page.locator(".comfydeploy-panel")
-        start_and_stop(panel, comfy)
-        panel.get_by_label("Make reachable").select_option("jupyter")
-        expect(page.get_by_text("Python has: jupyter")).to_be_visible()
-        assert not [url for url in asked if url.startswith(lab.url)]
 
 
 def test_all_panels_in_marimo(new_page: Any, lab: JupyterProcess, tmp_path: Path) -> None:

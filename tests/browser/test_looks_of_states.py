@@ -129,7 +129,6 @@ def test_a_run_panel_in_each_state(looks: Looks, lab: JupyterProcess, empty: Com
     show("new")
     looks.take("run")
 
-    empty.free()  # the results show how many nodes were cached
     show("held")
     press("Keys (?)")
     looks.take("run-keys")

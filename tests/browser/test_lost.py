@@ -14,10 +14,10 @@ from playwright.sync_api import expect
 from comfydeploy_jupyter.client import Comfy
 from tests.browser.accessibility import assert_accessible
 from tests.browser.conftest import LabPage, Pages
-from tests.browser.panels import press
-from tests.browser.test_reload import KILL, SHUT_DOWN
+from tests.browser.panels import field, press
+from tests.browser.test_reload import SHUT_DOWN
 from tests.handlers.test_node_packs import with_manager
-from tests.helpers.graphs import node, shown
+from tests.helpers.graphs import node, paper, shown
 from tests.machines.conftest import managed  # noqa: F401 - a fixture
 
 if TYPE_CHECKING:
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(300)
 
 PANEL = "import comfydeploy_jupyter as cd\ncd.TunnelPanel('jupyter')"
+KILL = """async () => {
+    const { session } = window.jupyterapp.shell.currentWidget.sessionContext;
+    session.kernel.requestExecute({ code: "import os; os.kill(os.getpid(), 9)" });
+}"""
 ADD_BUSY_CELL = """() => {
     const { content } = window.jupyterapp.shell.currentWidget;
     const cell = { cell_type: "code", source: "import time; time.sleep(60)" };
@@ -181,7 +185,69 @@ def test_a_login_that_is_lost(opened: LabPage, server: JupyterProcess) -> None:
     expect(signed_out).to_be_visible()
     expect(state(panel, "Running")).to_be_visible()
     sign_in = panel.get_by_role("link", name="Sign in")
-    expect(sign_in).to_have_attribute("href", re.compile("/a%40b/login$"))
+    expect(sign_in).to_have_attribute("href", re.compile("/a%40b/$"))
     page.unroute("**/comfyui-deploy/**")
     expect(signed_out).to_be_hidden()
     toggle(panel, "Stop", "Stopped")
+
+
+def test_runs_that_are_wanted_while_the_server_is_away(
+    open_run_panel: Any, lab: JupyterProcess
+) -> None:
+    opened = open_run_panel({"1": paper(color=2), "2": shown("1")}, "away.json", fresh=True)
+    page, panel = opened.page, opened.panel
+    expect(panel.get_by_text("Ready")).to_be_visible()
+    comfy = Comfy(lab.url, lab.token)
+    before = len(comfy.runs(limit=1000))
+    wanted = 0
+
+    def assert_made_once(why: str) -> None:
+        """Check that the run of the last press of *Run* was made, and what was said is gone."""
+        nonlocal wanted
+        wanted += 1
+        expect(panel.get_by_text("Ready · the last run is done")).to_be_visible()
+        expect(panel.get_by_text(why)).to_have_count(0)
+        expect(panel.get_by_role("alert")).to_have_count(0)
+        assert len(comfy.runs(limit=1000)) == before + wanted
+
+    color = field(panel, "Paper: color")
+    color.fill("#000102")
+    page.context.set_offline(True)
+    press(panel, "Run")
+    press(panel, "Reset all")
+    offline = "The browser is offline. The panel continues by itself once this is over."
+    expect(panel.get_by_text(f"Queueing … {offline}")).to_be_visible()
+    page.context.set_offline(False)
+    assert_made_once(offline)
+    expect(color).to_have_value("#000002")
+
+    def lose_reply(route: Route) -> None:
+        route.fetch()
+        route.abort()
+
+    page.route("**/comfyui-deploy/run", lose_reply, times=1)
+    press(panel, "Run")
+    assert_made_once("does not answer")
+
+    page.evaluate(WITHOUT_TOKEN)
+    page.evaluate("() => { document.cookie = '_xsrf=of+another+tab; path=/a%40b/'; }")
+    press(panel, "Run")
+    assert_made_once("XSRF")
+
+    page.route("**/comfyui-deploy/**", lambda route: route.fulfill(status=401, body="{}"))
+    press(panel, "Run")
+    signed_out = "You are signed out of Jupyter: sign in again in another tab"
+    expect(panel.get_by_text(f"Queueing … {signed_out}")).to_be_visible()
+    assert len(comfy.runs(limit=1000)) == before + wanted
+    page.unroute("**/comfyui-deploy/**")
+    assert_made_once(signed_out)
+
+    page.context.set_offline(True)
+    press(panel, "Run")
+    expect(panel.get_by_text(offline)).to_be_visible()
+    # under the dialog with which JupyterLab says the same
+    panel.get_by_role("button", name="Cancel", exact=True).dispatch_event("click")
+    page.context.set_offline(False)
+    expect(panel.get_by_text(offline)).to_have_count(0)
+    expect(panel.get_by_text("Ready · the last run is done")).to_be_visible()
+    assert len(comfy.runs(limit=1000)) == before + wanted, "it was given up before it was sent"

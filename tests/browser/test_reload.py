@@ -26,10 +26,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(300)
 
 DEAF = "The kernel has ended: the panel goes on, but Python does not learn of it."
-KILL = """async () => {
-    const { session } = window.jupyterapp.shell.currentWidget.sessionContext;
-    session.kernel.requestExecute({ code: "import os; os.kill(os.getpid(), 9)" });
-}"""
 SHUT_DOWN = "async () => { await window.jupyterapp.shell.currentWidget.sessionContext.shutdown(); }"
 
 
@@ -90,38 +86,6 @@ def test_a_reload_and_a_restart_of_the_kernel_during_a_run_and_an_upload(
     expect(preview).to_be_hidden()
     (found,) = comfy.runs(of=comfy.load(graph), after=began)
     assert found.status == "cancelled"
-
-
-def test_a_run_panel_goes_on_after_its_kernel_was_killed_and_after_it_was_shut_down(
-    open_notebook: Any, lab: JupyterProcess
-) -> None:
-    (lab.root / "long.json").write_text(json.dumps(slow(100_000, 0.05, "Long sampler")))
-    opened = open_notebook(PANEL.format("long.json"), fresh=True)
-    page, panel = opened.page, opened.panel
-    preview = panel.get_by_alt_text("Preview of the sampler")
-    deaf = panel.get_by_text(DEAF)
-
-    def goes_on() -> None:
-        press(panel, "Run")
-        expect(preview).to_be_visible()
-        press(panel, "Cancel")
-        expect(preview).to_be_hidden()
-        expect(panel.locator("b", has_text="Cancelled")).to_be_visible()
-
-    goes_on()
-    page.evaluate(KILL)
-    expect(deaf).to_be_visible()
-    page.get_by_role("dialog", name="Kernel Restarting").get_by_role("button").click()
-    goes_on()
-    opened.run_first_cell()
-    expect(deaf).to_be_hidden()
-    expect(panel.get_by_role("button", name="Run", exact=True)).to_be_enabled()
-    page.evaluate(SHUT_DOWN)
-    expect(deaf).to_be_visible()
-    goes_on()
-    opened.save()
-    page.reload()
-    expect(page.get_by_text("RunPanel: run this cell to use it.")).to_be_visible()
 
 
 @pytest.fixture

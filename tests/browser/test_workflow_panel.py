@@ -41,25 +41,28 @@ def test_find_open_compare_change_run_save_and_export(
     comfy = Comfy(lab.url, lab.token)
     for name in ("Portrait", "Landscape at night", "Upscale"):
         comfy.workflows.save(SUNSET, name, comment="first light")
-    name = f"Sunset {uuid.uuid4().hex[:6]}"
+    own = uuid.uuid4().hex[:6]
+    name = f"Sunset {own}"
     first = comfy.workflows.save(SUNSET, name, comment="as it came")
     graph = json.loads(json.dumps(SUNSET))
     graph["1"]["inputs"]["value"] = 320
     comfy.workflows.save(graph, workflow_id=first.id, comment="smaller")
     graph["99"] = shown("30")
     graph["3"]["inputs"]["color"] = 0x102030
-    comfy.workflows.save(graph, workflow_id=first.id, comment="another sky, and a preview")
+    comfy.workflows.save(graph, workflow_id=first.id, comment=f"another sky {own}, and a preview")
     opened = open_notebook(PANEL.format(""))
     page = opened.page
     panel = panel_in(page)
     workflows = panel.get_by_label("Workflows", exact=True)
     expect(workflows.get_by_role("option")).not_to_have_count(0)
-    panel.get_by_label("Search").fill("another SKY")
+    panel.get_by_label("Search").fill(f"another SKY {own}")
     expect(workflows.get_by_role("option")).to_have_count(1)
     workflows.get_by_role("option").first.click()
     versions = panel.get_by_label("Versions", exact=True)
     expect(versions.get_by_role("option")).to_have_count(3)
-    expect(versions.get_by_role("option").first).to_contain_text("another sky, and a preview")
+    expect(versions.get_by_role("option").first).to_contain_text(
+        f"another sky {own}, and a preview"
+    )
     expect(panel.get_by_text("version 3 of 3")).to_be_visible()
     panel.get_by_role("button", name="Validate").click()
     expect(panel.locator(".comfydeploy-verdict")).to_be_visible()

@@ -1,7 +1,5 @@
 """Outputs of runs as inputs of others, in Python, with a real Jupyter server and ComfyUI."""
 
-from __future__ import annotations
-
 import pytest
 
 from comfydeploy_jupyter.client import Comfy, RunOutput
@@ -15,7 +13,7 @@ SMALL = {"Width.value": 64, "Height.value": 32}
 
 
 @pytest.fixture
-def comfy(jupyter) -> Comfy:
+def comfy(jupyter):
     return Comfy(jupyter.url, jupyter.token)
 
 
@@ -63,24 +61,67 @@ def test_each_picture_of_runs_sweeps_and_folders_goes_into_the_next_workflow(com
     }
     first, second = comfy.submit(two), comfy.submit(SUNSET, SMALL)
     options = {"input": "image", "labels": {"part": "map"}}
-    runs = comfy.map(ENLARGE, [first, [second.wait(60)]], inputs={"scale_by": 3}, **options)
-    sizes = [run.wait(60).images[0].size for run in runs]
+    points = comfy.map(ENLARGE, [first, [second.wait(60)]], inputs={"scale_by": 3}, **options)
+    sizes = [point.wait(60).images[0].size for point in points]
     assert sizes == [(24, 12), (24, 12), (192, 96)]
-    assert runs[0].record["metadata"] == {"part": "map"}
+    assert points[0].run.record["metadata"] == {"part": "map"}
     first.result.save(tmp_path)
     (tmp_path / "note.txt").write_text("no picture")
     assert len(comfy.map(ENLARGE, tmp_path, input="Picture.image")) == 4  # with two previews
-    assert comfy.map(ENLARGE, [], input="image") == []
+    empty = comfy.map(ENLARGE, [], input="image").wait(30)
+    assert (empty.status, list(empty), empty.counts) == ("done", [], {"total": 0})
     values = {"Width.value": [48, 96], "Height.value": [32]}
     sweep = comfy.sweep(SUNSET, values, wait=False, save=False)
-    runs = comfy.map(ENLARGE, sweep, input="Picture.image")
-    assert [run.wait(60).images[0].size for run in runs] == [(96, 64), (192, 64)]
+    points = comfy.map(ENLARGE, sweep, input="Picture.image")
+    assert [point.wait(60).images[0].size for point in points] == [(96, 64), (192, 64)]
+    again = comfy.map(ENLARGE, [sweep[1], sweep[0].result.files[0]], input="Picture.image")
+    assert [point.wait(60).images[0].size for point in again] == [(192, 64), (96, 64)]
+    pairs = {"Picture.image": sweep, "scale_by": [1, 0.5]}
+    points = comfy.map(ENLARGE, pairs)
+    assert [point.wait(60).images[0].size for point in points] == [(48, 32), (48, 16)]
+    scales = {"scale_by": {"$vary": [1, 0.5]}}
+    points = comfy.map(ENLARGE, sweep[1], input="Picture.image", inputs=scales)
+    assert [point.wait(60).images[0].size for point in points] == [(96, 32), (48, 16)]
+    short = comfy.map(ENLARGE, {"image": sweep, "scale_by": [1]}).wait(30)
+    text = "has 1 value, and 'image', with which it changes, has 2"
+    assert short.record["why"] == f"Its points cannot be made: inputs.scale_by: {text}"
+    for over, options in ((sweep, {}), (pairs, {"input": "image"}), (pairs, {"inputs": scales})):
+        with pytest.raises(InvalidRequestError, match=r"is needed unless|is given twice"):
+            comfy.map(ENLARGE, over, **options)
     with pytest.raises(InvalidRequestError, match="over: must be runs"):
         comfy.map(ENLARGE, 7, input="image")
-    failing = {"1": {"class_type": "TestFail", "inputs": {"message": "no"}}, "2": two["2"]}
-    failing["2"]["inputs"]["images"] = ["1", 0]
-    with pytest.raises(RunFailedError):
-        comfy.map(ENLARGE, comfy.submit(failing), input="image")
+    with pytest.raises(TypeError, match="a sweep has no option 'front'"):
+        comfy.map(ENLARGE, sweep, input="image", front=True)
+
+
+def test_nothing_is_waited_for_until_it_is_needed(comfy):
+    nap = comfy.submit(slow(30))
+    text = {"1": {"class_type": "TestText", "inputs": {"text": "?"}}}
+    over = comfy.map(text, nap.texts, input="text")
+    further = comfy.map(text, over, input="1.text", cancel_with=True)
+    assert (over.status, over.record["waiting_for"]) == ("running", [nap.prompt_id])
+    assert further.record["waiting_for"] == [over.id]
+    assert f"Waiting for outputs of {nap.prompt_id}" in repr(over)
+    assert (over.counts, over.progress.fraction, over.progress.time_left) == ({"total": 0}, 0, None)
+    waiting = comfy.sweep(slow(30), {"2.text": list("abc")}, save=False, wait=False)
+    with pytest.raises(InvalidRequestError, match=r"over: .* has no run yet"):
+        comfy.map(text, waiting[2], input="text")
+    waiting.stop()
+    stored = comfy.workflows.save(text, "Say").id
+    listed = [nap.texts, "plain"]
+    mixed = comfy.map(None, listed, input="text", workflow_id=stored, labels={"by": "map"})
+    assert (mixed.record["workflow_id"], mixed.labels) == (stored, {"by": "map"})
+    nap.cancel()
+    assert mixed[1].wait(60).texts == ["plain"]
+    assert mixed.wait(60).counts == {"total": 2, "success": 1, "failed": 1}
+    with pytest.raises(RunFailedError, match=f"the run '{nap.prompt_id}' was cancelled"):
+        over[0].wait(30)
+    assert further.wait(30).counts == {"total": 0}
+    failing = {"1": {"class_type": "TestFail", "inputs": {"message": "no"}}, "2": text["1"]}
+    failing["2"] = {**text["1"], "inputs": {"text": "?", "anything": ["1", 0]}}
+    # refused, if it has failed by then
+    with pytest.raises((RunFailedError, InvalidRequestError), match="failed: TestFail: no"):
+        comfy.map(text, comfy.submit(failing), input="text")[0].wait(30)
 
 
 def test_outputs_of_a_run_are_counted_from_zero(comfy):

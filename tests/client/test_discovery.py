@@ -1,14 +1,11 @@
 """``connect()``: which server it finds, and which one it starts."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess
 import sys
 import textwrap
 import time
-from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
@@ -19,17 +16,12 @@ from comfydeploy_jupyter.errors import NotFoundError, ServerUnreachableError, Un
 from tests.helpers.processes import PYTHONPATH
 from tests.helpers.waiting import until
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-
 NAMED = ("COMFYDEPLOY_JUPYTER_URL", "COMFYDEPLOY_JUPYTER_TOKEN", "JPY_PARENT_PID")
 IMPORT = "from comfydeploy_jupyter import connect\n"
 
 
 @pytest.fixture
-def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def runtime(tmp_path, monkeypatch):
     """The folder in which servers announce themselves; the environment names none."""
     for name in list(os.environ):
         if name in NAMED or name.startswith("JUPYTERHUB_"):
@@ -47,9 +39,9 @@ def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     discovery._running.clear()
 
 
-def announce(runtime: Path, pid: int, **info: Any) -> None:
+def announce(runtime, pid, **info):
     """Write the file with which a Jupyter server announces itself."""
-    known = {"url": "http://127.0.0.1:9/", "token": "", "pid": pid, "sock": ""}
+    known = {"url": "http://127.0.0.1:9/", "base_url": "/", "token": "", "pid": pid, "sock": ""}
     (runtime / f"jpserver-{pid}.json").write_text(json.dumps({**known, **info}))
 
 
@@ -62,7 +54,7 @@ def test_a_kernel_finds_the_server_that_started_it(jupyter, runtime, monkeypatch
         other_process.kill()
 
 
-def wait_for_ready(client: Any) -> None:
+def wait_for_ready(client):
     """Wait for a kernel; on a busy machine, a late heartbeat may count as its end for a moment."""
     deadline = time.monotonic() + 60
     while True:
@@ -88,7 +80,7 @@ def test_a_real_kernel_of_jupyter_finds_it(jupyter):
         client.load_connection_file(str(jupyter.runtime_dir / f"kernel-{kernel['id']}.json"))
         client.start_channels()
         wait_for_ready(client)
-        outputs: list[str] = []
+        outputs = []
         client.execute_interactive(
             f"{IMPORT}print(connect(start=False).url)",
             timeout=60,
@@ -132,6 +124,8 @@ def test_stale_and_broken_files_are_skipped(runtime):
     announce(runtime, gone.pid)
     (runtime / "jpserver-1234.json").write_text('{"url": ')
     (runtime / "jpserver-1235.json").write_text("[]")
+    other = {"url": "http://localhost:3001/mcp", "pid": os.getppid()}  # of an MCP server
+    (runtime / f"jpserver-mcp-{os.getppid()}.json").write_text(json.dumps(other))
     announce(runtime, os.getppid(), url="http://0.0.0.0:8888/x/", token="t")
     (found,) = candidates()
     assert (found.url, found.token, found.mine) == ("http://127.0.0.1:8888/x/", "t", True)
@@ -173,7 +167,6 @@ def test_without_a_server_one_is_started_and_ends_with_its_client(runtime):
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
-        assert process.stdout is not None
         url, again, token, status = json.loads(process.stdout.readline())
         assert url == again
         assert url.startswith("http://127.0.0.1:")

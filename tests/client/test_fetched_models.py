@@ -1,41 +1,33 @@
 """What `comfy.fetch_models` returns."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
-
 import pytest
 
 from comfydeploy_jupyter.client import Comfy, FetchedModels
 from comfydeploy_jupyter.errors import OfflineError, RunTimeoutError
 
-if TYPE_CHECKING:
-    from tests.client.small_server import Reply, Request
+GRAPH = {"nodes": [], "links": [], "version": 0.4}
 
 
-GRAPH: dict[str, Any] = {"nodes": [], "links": [], "version": 0.4}
-
-
-def model(name: str, state: str, **more: Any) -> dict[str, Any]:
+def model(name, state, **more):
     source = {"name": name, "folder": "vae", "path": f"models/vae/{name}", "url": "https://x/y"}
     rest = {"size": None, "sha256": None, "pickle": False, "problem": None, "transfer": None}
     return {**source, **rest, "nodes": [], "state": state, **more}
 
 
-def answer(*models: dict[str, Any], **more: Any) -> dict[str, Any]:
+def answer(*models, **more):
     body = {"success": True, "dry_run": False, "offline": False, "models": list(models)}
     return {**body, "transfers": [], "missing_nodes": [], "warnings": [], **more}
 
 
-def transfer(state: str, sent: int, error: str | None = None) -> dict[str, Any]:
+def transfer(state, sent, error=None):
     return {"id": "t1", "state": state, "sent": sent, "size": 2048, "error": error}
 
 
 def test_downloads_are_waited_for(small_server):
     looks = iter([transfer("active", 1024), transfer("done", 2048)])
-    requests: list[Any] = []
+    requests = []
 
-    def routes(request: Request, reply: Reply) -> None:
+    def routes(request, reply):
         if request.path.endswith("fetch-models"):
             requests.append(request.body)
             reply.json(answer(model("a.pt", "fetching", pickle=True, transfer="t1")))
@@ -52,13 +44,54 @@ def test_downloads_are_waited_for(small_server):
     assert repr(found) == "vae/a.pt  2.0 KiB  is downloaded"
 
 
+def test_node_packs_are_waited_for_and_cancelled(small_server):
+    looks = iter(["installing", "installed"])
+    one = {
+        "pack": "kj",
+        "title": "KJ",
+        "url": "https://x",
+        "classes": ["A", "B"],
+        "problem": None,
+    }
+    two = {**one, "pack": "https://github.com/x/y", "title": "Y", "classes": ["C"]}
+    requests = []
+
+    def routes(request, reply):
+        if request.path.endswith("install-packs"):
+            requests.append(request.body)
+            packs = [{**each, "state": "waiting"} for each in (one, two)]
+            others = [{"class_type": "D", "needs": "ComfyUI 99"}]
+            reply.json({"machine": "gpu", "manager": "3.39", "packs": packs, "others": others})
+        elif request.path.endswith("cancel-node-packs"):
+            requests.append(request.body)
+            reply.json({**two, "state": "cancelled"})
+        else:
+            assert request.query == {"machine": "gpu"}
+            state = next(looks)
+            now = {"state": state, "problem": None, "progress": "Collecting kornia"}
+            reply.json(
+                [{**one, **now}, {**two, "state": "waiting", "problem": None, "progress": None}]
+            )
+
+    found = Comfy(small_server(routes).url).install_packs(GRAPH, packs=("kj",), machine="gpu")
+    sent = {"workflow": GRAPH, "dry_run": False, "packs": ["kj"], "machine": "gpu"}
+    assert not found.done
+    found.cancel()
+    assert requests == [sent, {"pack": two["pack"], "machine": "gpu"}]
+    said = "KJ  A, B  is being installed: Collecting kornia\nY  C  is cancelled"
+    assert repr(found) == f"{said}\n?  D  ComfyUI 99"
+    with pytest.raises(RunTimeoutError):
+        found.wait(0)
+    assert (found.manager, len(found), found.done) == ("3.39", 2, False)
+
+
 def test_wait_ends_with_failures_and_with_the_time(small_server):
     looks = [
         transfer("active", 1),
         transfer("failed", 1, "Hugging Face answered 401: set HF_TOKEN"),
     ]
 
-    def routes(request: Request, reply: Reply) -> None:
+    def routes(request, reply):
         if request.path.endswith("fetch-models"):
             reply.json(answer(model("a.safetensors", "fetching", transfer="t1")))
         else:

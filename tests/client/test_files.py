@@ -1,7 +1,5 @@
 """Files and models from the notebook, on a real Jupyter and a real ComfyUI."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import uuid
@@ -20,7 +18,7 @@ def comfy(jupyter):
     return Comfy(jupyter.url, jupyter.token)
 
 
-def scaled(image: str) -> dict:
+def scaled(image):
     return {
         "1": {"class_type": "LoadImage", "inputs": {"image": image}},
         "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import json
 
 import pytest
@@ -36,7 +34,7 @@ def test_refuses_values_that_are_not_workflows(tmp_path):
     with pytest.raises(InvalidRequestError, match="not a JSON object"):
         Source(tmp_path / "list.json")
     with pytest.raises(InvalidRequestError, match="not a list"):
-        Source([])  # type: ignore[arg-type] - what users do
+        Source([])
     with pytest.raises(FileNotFoundError):
         Source(tmp_path / "missing.json")
 

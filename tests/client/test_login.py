@@ -1,12 +1,9 @@
 """Signing in from Python: a real Jupyter server in front of a small ComfyDeploy."""
 
-from __future__ import annotations
-
 import _thread
 import re
 import threading
 import time
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,19 +12,16 @@ from comfydeploy_jupyter.client.account import SignInLink
 from comfydeploy_jupyter.errors import CloudError, InvalidRequestError, RunTimeoutError
 from tests.helpers.fake_comfydeploy import KEY, FakeComfyDeploy
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
 
 @pytest.fixture(scope="module")
-def cloud() -> Iterator[FakeComfyDeploy]:
+def cloud():
     service = FakeComfyDeploy()
     yield service
     service.close()
 
 
 @pytest.fixture(scope="module")
-def comfy(start_jupyter, cloud, tmp_path_factory) -> Comfy:
+def comfy(start_jupyter, cloud, tmp_path_factory):
     server = start_jupyter(
         ComfyDeploy={
             "comfyui_url": "http://127.0.0.1:9",
@@ -42,13 +36,13 @@ def comfy(start_jupyter, cloud, tmp_path_factory) -> Comfy:
 
 
 @pytest.fixture
-def meanwhile(cloud) -> Iterator[Callable[[Callable[[str], None]], None]]:
+def meanwhile(cloud):
     """A function that calls its argument with the id of the sign-in, once one was requested."""
     cloud.seen.clear()
-    threads: list[threading.Thread] = []
+    threads = []
 
-    def start(act: Callable[[str], None]) -> None:
-        def wait() -> None:
+    def start(act):
+        def wait():
             while not cloud.seen:
                 threading.Event().wait(0.01)
             act(cloud.seen[0].query["request_id"])
@@ -80,7 +74,7 @@ def test_an_expired_sign_in(comfy, cloud, meanwhile):
 
 
 def test_errors_of_the_service_are_retried(comfy, cloud, meanwhile):
-    def act(request_id: str) -> None:
+    def act(request_id):
         cloud.fail(503, times=4)
         cloud.approve(request_id)
 
@@ -95,7 +89,7 @@ def test_a_sign_in_that_is_not_approved_times_out(comfy, cloud):
 
 
 def test_interrupting_ends_the_wait(comfy, meanwhile):
-    def interrupt(_: str) -> None:
+    def interrupt(_):
         time.sleep(1)  # the request has ended: Python drops an interruption of a finalizer
         _thread.interrupt_main()
 

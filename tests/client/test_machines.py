@@ -1,26 +1,19 @@
 """``comfy.machines`` with a real Jupyter server."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import pytest
 
-from comfydeploy_jupyter.client import Comfy, Machine
+from comfydeploy_jupyter.client import Comfy
 from comfydeploy_jupyter.errors import ConflictError, InvalidRequestError, NotFoundError
 from tests.helpers.comfyui import free_port
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 
 @pytest.fixture
-def comfy(jupyter) -> Comfy:
+def comfy(jupyter):
     return Comfy(jupyter.url, jupyter.token)
 
 
 @pytest.fixture
-def unreachable(comfy) -> Iterator[Machine]:
+def unreachable(comfy):
     """A machine whose ComfyUI does not run."""
     made = comfy.machines.create("far away", comfyui_url=f"http://127.0.0.1:{free_port()}")
     yield made

@@ -1,7 +1,5 @@
 """The client with a real Jupyter server and a real ComfyUI."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -10,11 +8,10 @@ import subprocess
 import sys
 import time
 import uuid
-from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from comfydeploy_jupyter.client import Comfy, Run, Workflow
+from comfydeploy_jupyter.client import Comfy, Workflow
 from comfydeploy_jupyter.errors import (
     ConflictError,
     InvalidInputError,
@@ -31,13 +28,10 @@ from tests.helpers.comfyui import comfyui_version
 from tests.helpers.processes import REPOSITORY
 from tests.helpers.waiting import until
 
-if TYPE_CHECKING:
-    from tests.helpers.jupyter import JupyterProcess
-
 SUNSET = REPOSITORY / "notebooks" / "sunset.json"
 
 
-def slow(seconds: float = 30) -> dict[str, Any]:
+def slow(seconds=30):
     return {
         "1": {
             "class_type": "TestSleep",
@@ -48,7 +42,7 @@ def slow(seconds: float = 30) -> dict[str, Any]:
     }
 
 
-def stepping(steps: int, delay: float) -> dict[str, Any]:
+def stepping(steps, delay):
     return {
         "1": {
             "class_type": "TestPreview",
@@ -60,7 +54,7 @@ def stepping(steps: int, delay: float) -> dict[str, Any]:
 
 
 @pytest.fixture
-def comfy(jupyter: JupyterProcess) -> Comfy:
+def comfy(jupyter):
     return Comfy(jupyter.url, jupyter.token)
 
 
@@ -205,7 +199,6 @@ def test_a_failing_node_is_named(comfy):
     message = str(caught.value)
     assert '"Painter" (TestFail)' in message
     found = comfy.get(caught.value.result.prompt_id).result
-    assert found is not None
     assert found.failure == message, "also without the graph"
     assert "ValueError: no more <blue>" in message
     assert "no more &lt;blue&gt;" in caught.value.result._repr_html_()
@@ -332,7 +325,7 @@ def test_interrupting_the_kernel_cancels_the_run(jupyter, comfy):
         stderr=subprocess.PIPE,
     ) as process:
         until(lambda: any(run.prompt_id == prompt_id for run in comfy.runs(limit=3)))
-        run: Run = comfy.get(prompt_id)
+        run = comfy.get(prompt_id)
         until(lambda: run.status == "running")
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=20)
@@ -341,7 +334,7 @@ def test_interrupting_the_kernel_cancels_the_run(jupyter, comfy):
         run.wait(10)
 
 
-def test_the_facts_of_assets_stay_with_a_run(comfy: Comfy) -> None:
+def test_the_facts_of_assets_stay_with_a_run(comfy):
     place = {"filename": "none.png", "subfolder": "", "type": "output"}
     facts = {"kind": "image", "width": 640, "height": 480}
     asset = {**place, "id": "a1", "preview_id": "b2", "metadata": facts}

@@ -1,9 +1,6 @@
-from __future__ import annotations
-
 import base64
 import io
 import re
-from typing import TYPE_CHECKING, Any
 
 import pytest
 from PIL import Image
@@ -14,20 +11,16 @@ from comfydeploy_jupyter.client.results import INLINE_BYTES, INLINE_IMAGES, resu
 from comfydeploy_jupyter.client.server import Server
 from comfydeploy_jupyter.errors import ComfyDeployError
 
-if TYPE_CHECKING:
-    from tests.client.small_server import Reply, Request
-
-
 EVIL = "<script>alert(1)</script>"
 
 
-def png(colour: str = "red", size: tuple[int, int] = (4, 3)) -> bytes:
+def png(colour="red", size=(4, 3)):
     file = io.BytesIO()
     Image.new("RGB", size, colour).save(file, "PNG")
     return file.getvalue()
 
 
-def files(request: Request, reply: Reply) -> None:
+def files(request, reply):
     name = request.query["filename"]
     if name == "gone.png":
         reply.json({"error": "no such file", "code": "not_found"}, 404)
@@ -37,11 +30,11 @@ def files(request: Request, reply: Reply) -> None:
         reply.raw(png("blue" if "b" in name else "red"), content_type="image/png")
 
 
-def reply_with(outputs: dict[str, object], **more: object) -> dict[str, object]:
+def reply_with(outputs, **more):
     return {"prompt_id": "p", "status": "success", "outputs": outputs, **more}
 
 
-def image(name: str, **more: str) -> dict[str, object]:
+def image(name, **more):
     return {"images": [{"filename": name, "subfolder": "", "type": "output", **more}]}
 
 
@@ -142,7 +135,7 @@ def test_names_cannot_leave_the_folder(small_server, tmp_path):
         Result(server, reply_with({"1": image("..")})).save(tmp_path)
 
 
-KINDS: dict[str, object] = {
+KINDS = {
     "1": {"a_images": [{"filename": "a.png"}], "b_images": [{"filename": "b.png"}]},
     "2": {"3d": [{"filename": "m.glb", "subfolder": "3d", "type": "output"}]},
     "3": {"result": ["sub/deep/cloud.PLY", {"position": [1]}, "temp/bg_1.png"]},
@@ -181,7 +174,7 @@ def test_files_texts_and_pairs_of_all_kinds():
     assert [f.filename for f in result.files if f.is_hdr] == ["scene.exr", "sky.hdr"]
 
 
-def of_asset(**more: Any) -> dict[str, Any]:
+def of_asset(**more):
     asset = {"id": "fdeba978-22c6-4702-afed-50c51ca0b0cd", "preview_id": "b0cd"}
     size = {"kind": "image", "width": 640, "height": 480}
     return {"filename": "a.png", **asset, "metadata": size, **more}
@@ -228,7 +221,7 @@ def test_ids_that_cannot_be_of_assets_are_ignored():
 
 
 def test_showing_any_output_raises_no_error(small_server):
-    def broken_files(request: Request, reply: Reply) -> None:
+    def broken_files(request, reply):
         if request.query.get("thumbnail"):
             reply.json({"error": "not a picture", "code": "invalid_request"}, 400)
         else:

@@ -1,21 +1,11 @@
 """Groups of rows in Python: files in them are uploaded, and sweeps vary them."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
-
 import numpy as np
 import pytest
 from PIL import Image
 
 from comfydeploy_jupyter.client import Comfy
 from tests.helpers.graphs import declared, node, rows
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from tests.client.small_server import Reply, Request, SmallServer
 
 STRENGTH = ["FLOAT", {"default": 1.0}]
 INNER = rows(0, 2, picture=["COMBO", {"options": ["x.png"], "image_upload": True}])
@@ -29,10 +19,10 @@ BATCH = {"batch_id": "b", "state": "done", "finished_at": "now", "counts": {}, "
 
 
 @pytest.fixture
-def server(small_server: Callable[..., SmallServer]) -> SmallServer:
+def server(small_server):
     uploads = iter(range(99))
 
-    def answer(request: Request, reply: Reply) -> None:
+    def answer(request, reply):
         route = request.path.rpartition("comfyui-deploy/")[2]
         if route == "object_info":
             reply.json(DEFINITIONS)
@@ -54,11 +44,11 @@ def server(small_server: Callable[..., SmallServer]) -> SmallServer:
 
 
 @pytest.fixture
-def comfy(server: SmallServer) -> Comfy:
+def comfy(server):
     return Comfy(server.url, "sesame")
 
 
-def inputs(server: SmallServer) -> list[Any]:
+def inputs(server):
     return [
         request.body.get("inputs")
         for request in server.requests
@@ -66,9 +56,7 @@ def inputs(server: SmallServer) -> list[Any]:
     ]
 
 
-def test_files_in_rows_are_uploaded_once_each(
-    comfy: Comfy, server: SmallServer, tmp_path: Path
-) -> None:
+def test_files_in_rows_are_uploaded_once_each(comfy, server, tmp_path):
     path, picture = tmp_path / "a.png", Image.new("RGB", (2, 2))
     path.write_bytes(b"a picture")
     given = [
@@ -85,9 +73,7 @@ def test_files_in_rows_are_uploaded_once_each(
     assert inputs(server) == [{"LoRA.rows": sent}]
 
 
-def test_files_in_rows_of_a_workflow_are_uploaded_by_each_run(
-    comfy: Comfy, server: SmallServer
-) -> None:
+def test_files_in_rows_of_a_workflow_are_uploaded_by_each_run(comfy, server):
     first, second = Image.new("RGB", (2, 2)), Image.new("RGB", (3, 3))
     workflow = comfy.load(GRAPH)
     workflow.set({"LoRA.rows": [{"image": first}, {"inner": [{"picture": second}]}]})
@@ -107,7 +93,7 @@ def test_files_in_rows_of_a_workflow_are_uploaded_by_each_run(
     assert inputs(server)[1] is None
 
 
-def test_files_in_rows_of_a_sweep_are_uploaded_once_each(comfy: Comfy, server: SmallServer) -> None:
+def test_files_in_rows_of_a_sweep_are_uploaded_once_each(comfy, server):
     picture = Image.new("RGB", (2, 2))
     ways = [[{"image": picture}], [{"image": picture}, {"strength": 3}], []]
     sweep = comfy.sweep(GRAPH, {"LoRA.rows": ways}, save=False, progress=False)

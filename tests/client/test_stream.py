@@ -1,11 +1,8 @@
-from __future__ import annotations
-
 import base64
 import itertools
 import threading
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import example, given
@@ -23,12 +20,6 @@ from comfydeploy_jupyter.errors import (
     ServerUnreachableError,
 )
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from tests.client.small_server import Reply, Request, SmallServer
-
-
 GRAPH = {
     "1": {"class_type": "EmptyImage", "inputs": {"width": 8}, "_meta": {"title": "Sky"}},
     "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0]}},
@@ -39,11 +30,11 @@ CUT = "the connection is closed"
 NO_RUN = {"success": False, "error": "no such run", "code": "not_found"}
 
 
-def record(status: str = "success", **more: object) -> dict[str, object]:
+def record(status="success", **more):
     return {"prompt_id": "x", "status": status, "outputs": {}, "error": None, **more}
 
 
-def event(name: str, **data: object) -> dict[str, object]:
+def event(name, **data):
     return {"event": name, "data": data}
 
 
@@ -52,19 +43,17 @@ EXECUTING = event("executing", node="1")
 
 
 @pytest.fixture
-def serve(small_server: Any) -> Callable[..., SmallServer]:
+def serve(small_server):
     """A function that starts a server with replies for the run, for who joins it, and its states.
 
     A stream is a list of events, of bytes, and of functions to call; a state without a record is
     one of a run that the server does not know. The last state holds from then on.
     """
 
-    def start(
-        post: Sequence[Any], join: Sequence[Any] = (), states: Sequence[str | None] = ("running",)
-    ) -> SmallServer:
+    def start(post, join=(), states=("running",)):
         left = list(states)
 
-        def stream(prompt_id: str, reply: Reply, content: Sequence[Any]) -> None:
+        def stream(prompt_id, reply, content):
             if content and content[0] == CUT:
                 reply.cut()
                 return
@@ -82,7 +71,7 @@ def serve(small_server: Any) -> Callable[..., SmallServer]:
                     reply.event(number, first if each == FIRST else each)
             reply.end_stream()
 
-        def answer(request: Request, reply: Reply) -> None:
+        def answer(request, reply):
             if request.method == "POST":
                 stream(request.body["prompt_id"], reply, post)
                 return
@@ -101,7 +90,7 @@ def serve(small_server: Any) -> Callable[..., SmallServer]:
 
 
 @pytest.fixture
-def over() -> Iterator[threading.Event]:
+def over():
     """Set at the end of the test, for replies that wait until then."""
     ended = threading.Event()
     yield ended
@@ -113,7 +102,7 @@ def test_events_arrive_without_delay(small_server, chunked):
     go_on = threading.Event()
     picture = base64.b64encode(b"picture").decode()
 
-    def answer(request: Request, reply: Reply) -> None:
+    def answer(request, reply):
         reply.start_stream(chunked=chunked)
         reply.event(1, {"prompt_id": request.body["prompt_id"], "number": 1})
         assert go_on.wait(10)
@@ -175,7 +164,7 @@ def test_the_end_is_read_from_the_record_if_streams_are_blocked(serve):
 
 
 def test_ends_with_the_run_id_in_the_error_if_the_server_stays_unreachable(small_server):
-    def answer(request: Request, reply: Reply) -> None:
+    def answer(request, reply):
         if request.method == "POST":
             reply.start_stream()
             reply.event(1, {"prompt_id": "p1"})
@@ -209,10 +198,10 @@ REFUSAL = {
 CANCELLED = {"code": "conflict", "error": "was cancelled", "details": {"status": "cancelled"}}
 
 
-def refusing(refusal: dict[str, Any], code: int, begun: bool) -> Callable[[Request, Reply], None]:
+def refusing(refusal, code, begun):
     """Return replies that refuse a run: at once, or after ComfyUI had to be started."""
 
-    def answer(request: Request, reply: Reply) -> None:
+    def answer(request, reply):
         if not begun:
             reply.json(refusal, code)
             return

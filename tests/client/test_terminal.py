@@ -1,7 +1,5 @@
 """Output for terminals, which pipes, files and dumb terminals do not get."""
 
-from __future__ import annotations
-
 import base64
 import io
 import re
@@ -36,19 +34,19 @@ comfydeploy_jupyter.connect(start=False).run(graph)
 
 
 class Stream(io.StringIO):
-    def __init__(self, encoding: str = "utf-8", *, tty: bool = True) -> None:
+    def __init__(self, encoding="utf-8", *, tty=True):
         super().__init__()
         self._encoding, self._tty = encoding, tty
 
     @property
-    def encoding(self) -> str:  # type: ignore[override]  # that of a file of text
+    def encoding(self):
         return self._encoding
 
-    def isatty(self) -> bool:
+    def isatty(self):
         return self._tty
 
 
-def terminal(encoding: str = "utf-8", **environ: str) -> Terminal:
+def terminal(encoding="utf-8", **environ):
     return Terminal(Stream(encoding), environ)
 
 
@@ -96,7 +94,6 @@ def test_half_blocks_show_two_pixels_each():
     image = PIL.Image.new("RGBA", (1, 40), (0, 0, 0, 0))
     image.paste((255, 255, 255, 255), (0, 0, 1, 1))
     shown = terminal(TERM="xterm", COLORTERM="truecolor").picture(image)
-    assert shown is not None
     lines = shown.splitlines()
     assert len(lines) == 20
     assert lines[0] == "\x1b[38;2;255;255;255;48;2;0;0;0m▀\x1b[0m"
@@ -141,9 +138,9 @@ def test_columns_and_durations():
 def test_a_result_in_ipython_shows_its_picture_and_names_its_file(jupyter, tmp_path):
     name = uuid.uuid4().hex
 
-    def shown(**environ: str) -> str:
+    def shown(**environ):
         given = {"jupyter": jupyter, "folder": tmp_path, "whole": True, **environ}
-        return run_in_terminal(SHOW, name, **given)[1]  # type: ignore[arg-type]  # two kinds
+        return run_in_terminal(SHOW, name, **given)[1]
 
     rich = shown(TERM="xterm-256color", VTE_VERSION="6800")
     assert re.search(r"█{20} 100% +\d+\.\d s  Success: .*red\w+_00001_\.png.*\n", rich)

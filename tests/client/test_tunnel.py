@@ -1,7 +1,5 @@
 """``comfy.tunnel`` with the real routes and a replacement for cloudflared."""
 
-from __future__ import annotations
-
 import pytest
 
 from comfydeploy_jupyter.client import Comfy
@@ -10,7 +8,7 @@ from comfydeploy_jupyter.errors import InvalidRequestError, TunnelFailedError
 
 
 @pytest.fixture
-def comfy(serve, cloudflared) -> Comfy:
+def comfy(serve, cloudflared):
     # nothing listens there; the tunnel starts nevertheless
     server = serve(
         comfyui_url="http://127.0.0.1:9", autostart=False, cloudflared_path=str(cloudflared.path)

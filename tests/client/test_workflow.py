@@ -1,12 +1,9 @@
 """Workflows in Python code; the test server replies as the specification of the routes says."""
 
-from __future__ import annotations
-
 import copy
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import nbformat
 import numpy as np
@@ -21,12 +18,7 @@ from comfydeploy_jupyter.graphs.dependencies import nodes_behind
 from comfydeploy_jupyter.graphs.outline import inputs_text, run_order
 from tests.golden.record_media import MEDIA, WORKFLOW, prompt_of
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from tests.client.small_server import Reply, Request, SmallServer
-
-API: dict[str, Any] = {
+API = {
     "3": {
         "class_type": "KSampler",
         "inputs": {"seed": 1, "steps": 20, "model": ["4", 0], "positive": ["6", 0]},
@@ -37,7 +29,7 @@ API: dict[str, Any] = {
     "7": {"class_type": "CLIPTextEncode", "inputs": {"text": "dog", "clip": ["4", 1]}},
     "9": {"class_type": "SaveImage", "inputs": {"images": ["3", 0], "filename_prefix": "x"}},
 }
-UI: dict[str, Any] = {
+UI = {
     "nodes": [{"id": int(key), "type": node["class_type"]} for key, node in API.items()],
     "links": [],
 }
@@ -55,7 +47,7 @@ DEFINITIONS = {
 NOWHERE = Server("http://127.0.0.1:1/")
 
 
-def answer(request: Request, reply: Reply) -> None:
+def answer(request, reply):
     route = request.path.rpartition("comfyui-deploy/")[2]
     if route == "object_info":
         reply.json(DEFINITIONS)
@@ -96,17 +88,17 @@ def answer(request: Request, reply: Reply) -> None:
 
 
 @pytest.fixture
-def server(small_server: Callable[..., SmallServer]) -> SmallServer:
+def server(small_server):
     return small_server(answer)
 
 
 @pytest.fixture
-def comfy(server: SmallServer) -> Comfy:
+def comfy(server):
     return Comfy(server.url)
 
 
 @pytest.fixture
-def workflow(comfy: Comfy) -> Workflow:
+def workflow(comfy):
     return comfy.load(API)
 
 
@@ -209,7 +201,7 @@ def test_inputs_are_a_mapping_that_can_be_set(workflow):
 
 
 def test_inputs_are_read_and_set_by_titles_and_labels():
-    def number(title: str) -> dict[str, Any]:
+    def number(title):
         return {"class_type": "PrimitiveInt", "inputs": {"value": 64}, "_meta": {"title": title}}
 
     workflow = Workflow(NOWHERE, {**API, "1": number("Width"), "2": number("A"), "5": number("A")})
@@ -265,7 +257,7 @@ def test_files_without_a_workflow_are_refused(comfy, tmp_path):
         comfy.load({})
 
 
-def sent(server: SmallServer) -> dict[str, Any]:
+def sent(server):
     body = dict(server.requests[-1].body)
     return {key: body.get(key) for key in ("workflow_api", "workflow", "inputs")}
 

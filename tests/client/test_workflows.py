@@ -1,9 +1,6 @@
 """``comfy.workflows`` with a real Jupyter server."""
 
-from __future__ import annotations
-
 import json
-from typing import Any
 
 import pytest
 
@@ -11,17 +8,17 @@ from comfydeploy_jupyter.client import Comfy
 from comfydeploy_jupyter.errors import InvalidRequestError, NoAPIKeyError, NotFoundError
 
 
-def api(steps: int = 20) -> dict[str, Any]:
+def api(steps=20):
     return {"3": {"class_type": "MySampler", "inputs": {"steps": steps}}}
 
 
-def ui(steps: int = 20) -> dict[str, Any]:
+def ui(steps=20):
     """Return a workflow that cannot be converted to the API format: no ComfyUI has such a node."""
     return {"nodes": [{"id": 3, "type": "MySampler", "widgets_values": [steps]}], "links": []}
 
 
 @pytest.fixture(scope="module")
-def comfy(start_jupyter, tmp_path_factory) -> Comfy:
+def comfy(start_jupyter, tmp_path_factory):
     server = start_jupyter(
         ComfyDeploy={
             "comfyui_url": "http://127.0.0.1:9",

@@ -6,7 +6,6 @@ import asyncio
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from distributed import LocalCluster
@@ -24,11 +23,11 @@ from comfydeploy_jupyter.machines.dask import DaskKind
 from tests.helpers.clusters import make_certificates
 
 
-def configured(**clusters: Any) -> DaskKind:
+def configured(**clusters):
     return DaskKind(ComfyDeploy(clusters=clusters))
 
 
-def local_cluster() -> LocalCluster:
+def local_cluster():
     security = Security.temporary()
     return LocalCluster(n_workers=0, processes=False, security=security, dashboard_address=":0")
 
@@ -37,7 +36,6 @@ def test_an_address_and_its_certificates(tmp_path):
     files = make_certificates(tmp_path)
     far = configured(far={"scheduler": "tls://10.0.0.5:8786", **files}).target("far")
     assert far.address == "tls://10.0.0.5:8786"
-    assert far.certificates is not None
     assert far.certificates.cert == (tmp_path / "tls_client_cert.pem").read_text()
     assert far.client_context() is not None
     assert "PRIVATE" not in repr(far)
@@ -59,9 +57,9 @@ def test_a_scheduler_without_tls_is_used_only_if_the_setting_allows_it():
 
 
 def test_a_callable_is_called_once_and_its_cluster_is_closed():
-    made: list[LocalCluster] = []
+    made = []
 
-    def make() -> LocalCluster:
+    def make():
         made.append(local_cluster())
         return made[-1]
 
@@ -87,7 +85,7 @@ class ClusterOnKubernetes:
 
     numbers: tuple[int | None, int | None] | None = None
 
-    def adapt(self, minimum: int | None = None, maximum: int | None = None) -> None:
+    def adapt(self, minimum=None, maximum=None):
         self.numbers = (minimum, maximum)
 
 
@@ -109,7 +107,7 @@ def test_pools_of_one_cluster_share_its_workers():
     assert cluster.numbers == (0, 3), "no worker is kept for a deleted pool"
 
 
-def broken() -> None:
+def broken():
     raise RuntimeError("no queue")
 
 

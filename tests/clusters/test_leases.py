@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import aiohttp
 import psutil
@@ -32,19 +32,18 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from comfydeploy_jupyter.machines.dask_leases import DaskProvider
-    from tests.helpers.clusters import DaskProcess
 
     Provide = Callable[..., Awaitable[tuple[DaskProvider, RecordedMembers]]]
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 
-def processes_of(worker: DaskProcess) -> list[psutil.Process]:
+def processes_of(worker):
     """Return all processes that a worker has started."""
     return psutil.Process(worker.pid).children(recursive=True)
 
 
-def comfyui_of(worker: DaskProcess) -> psutil.Process:
+def comfyui_of(worker):
     """Return the ComfyUI of a worker."""
     return next(p for p in processes_of(worker) if "main.py" in p.cmdline()[1:3])
 
@@ -68,7 +67,7 @@ async def test_a_lease_starts_serves_and_ends_when_idle(start_cluster, provide):
         session.ws_connect(f"{member.url}/ws", ssl=member.tls) as socket,
     ):
         assert (await socket.receive_json())["type"] == "status"
-        history: Any = await until_async(
+        history = await until_async(
             lambda: ask(member, f"/history/{reply['prompt_id']}"), timeout=60
         )
     assert history[reply["prompt_id"]]["status"]["status_str"] == "success"
@@ -194,7 +193,6 @@ async def test_the_next_server_finds_a_lease_whose_proxy_admits_only_clients_of_
     [member] = await pool.until(1, what=cluster.log)
     assert member.url.startswith("https://")
     other = certificates_of(make_certificates(tmp_path), field="security")
-    assert other is not None
     anyone = ssl.create_default_context()
     anyone.check_hostname, anyone.verify_mode = False, ssl.CERT_NONE
     of_other_cluster = other.client_context()
@@ -229,8 +227,8 @@ async def test_a_lease_that_killed_three_workers_is_replaced(start_cluster, prov
     cluster = start_cluster(1)
     provider, pool = await provide(cluster)
     provider.wanted(1)
-    deaths: list[str] = []
-    leases: set[str] = set()
+    deaths = []
+    leases = set()
     for _ in range(4):
         await until_async(
             lambda: (

@@ -1,23 +1,20 @@
 """The events of a lease, as a scheduler sends them, and which leases are kept while idle."""
 
-from __future__ import annotations
-
 import asyncio
 from types import SimpleNamespace
-from typing import Any
 
 from comfydeploy_jupyter.machines.dask_leases import Grant, LeaseManager, _Lease
 from comfydeploy_jupyter.machines.dask_worker import LeaseRequest
 
 
-def manager(listener: Any = None, *, least: int = 0) -> LeaseManager:
+def manager(listener=None, *, least=0):
     request = LeaseRequest("", "", "", "/opt/ComfyUI")
     return LeaseManager("t", object, request, least=least, most=9, provider=listener)
 
 
 def test_events_count_although_the_clock_of_the_scheduler_was_set_back():
     """Each may arrive twice, as after a new connection; then it is handled once."""
-    seen: list[tuple[str, str]] = []
+    seen = []
     listener = SimpleNamespace(
         grant_serves=lambda grant: seen.append(("serves", grant.id)),
         grant_ended=lambda grant, reason: seen.append(("ended", grant.id)),
@@ -37,10 +34,10 @@ def test_events_count_although_the_clock_of_the_scheduler_was_set_back():
 
 async def test_the_same_leases_are_kept_in_any_order():
     """After a reconnection they come in another order; the kept one has models in its memory."""
-    renewed: list[list[str]] = []
+    renewed = []
     leases = manager(least=2)
 
-    async def run(_: object, ids: list[str], **_options: Any) -> None:
+    async def run(_, ids, **_options):
         renewed.append(ids)
 
     for serving, expected in (

@@ -1,11 +1,8 @@
 """A cluster that belongs to Jupyter: the setting `clusters` has a function that starts it."""
 
-from __future__ import annotations
-
 import time
 import uuid
 from collections import Counter
-from typing import TYPE_CHECKING
 
 import psutil
 import pytest
@@ -14,10 +11,6 @@ from comfydeploy_jupyter.runs.records import FINAL
 from tests.clusters.test_pools import picture
 from tests.helpers.jupyter import RestartableJupyter
 from tests.helpers.waiting import until
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
 
@@ -43,7 +36,7 @@ c.ComfyDeploy.clusters = {{"own": own}}
 
 
 @pytest.fixture
-def jupyter(tmp_path: Path) -> Iterator[RestartableJupyter]:
+def jupyter(tmp_path):
     server = RestartableJupyter(tmp_path / "jupyter", {"autostart": False})
     config = server.folder / "config" / "jupyter_config.py"
     config.parent.mkdir()
@@ -53,7 +46,7 @@ def jupyter(tmp_path: Path) -> Iterator[RestartableJupyter]:
     server.kill()
 
 
-def submit(jupyter: RestartableJupyter) -> str:
+def submit(jupyter):
     """Submit a run of a second that saves one picture, whose name begins with the run's id."""
     prompt_id = str(uuid.uuid4())
     graph = picture(prompt_id, 1.0)
@@ -64,7 +57,7 @@ def submit(jupyter: RestartableJupyter) -> str:
     return prompt_id
 
 
-def started_by(jupyter: RestartableJupyter) -> list[psutil.Process]:
+def started_by(jupyter):
     """Return all processes that a server has started: workers, ComfyUIs and their proxies."""
     [server] = [
         process
@@ -83,7 +76,7 @@ def test_a_killed_jupyter_loses_no_run_of_its_own_cluster(jupyter, lease_setting
     code, reply = jupyter.post("machine/create", {**body, **lease_settings})
     assert code == 200, reply
 
-    def executing() -> int:
+    def executing():
         members = jupyter.get("machine", machine_id="hpc")[1]["members"]
         return sum(member["run"] is not None for member in members)
 

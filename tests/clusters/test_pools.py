@@ -1,10 +1,7 @@
 """Pools on a Dask cluster, through the routes of a real Jupyter server."""
 
-from __future__ import annotations
-
 import os
 import signal
-from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
@@ -20,16 +17,10 @@ from tests.helpers.processes import alive
 from tests.helpers.selection import few
 from tests.helpers.waiting import until
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
-
-    from tests.helpers.clusters import DaskCluster, DaskProcess
-
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
 
 
-def picture(token: str, seconds: float = 0.0) -> dict[str, Any]:
+def picture(token, seconds=0.0):
     """Return a graph that waits and then saves a picture."""
     return {
         "1": {
@@ -44,10 +35,10 @@ def picture(token: str, seconds: float = 0.0) -> dict[str, Any]:
     }
 
 
-def comfyui_of(worker: DaskProcess) -> int:
+def comfyui_of(worker):
     """Return the process id of the ComfyUI of a worker."""
 
-    def commands() -> dict[int, list[str]]:
+    def commands():
         children = psutil.Process(worker.pid).children(recursive=True)
         return {process.pid: process.cmdline() for process in children}
 
@@ -59,7 +50,7 @@ def comfyui_of(worker: DaskProcess) -> int:
 
 
 @pytest.fixture
-def jupyter(tmp_path: Path) -> Iterator[RestartableJupyter]:
+def jupyter(tmp_path):
     server = RestartableJupyter(
         tmp_path / "jupyter", {"autostart": False, "comfyui_lost_after": 20.0}
     )
@@ -69,12 +60,10 @@ def jupyter(tmp_path: Path) -> Iterator[RestartableJupyter]:
 
 
 @pytest.fixture
-def create(
-    jupyter: RestartableJupyter, lease_settings: dict[str, Any]
-) -> Callable[..., tuple[int, Any]]:
+def create(jupyter, lease_settings):
     """A function that creates a pool on a cluster."""
 
-    def create(at: DaskCluster, **fields: Any) -> tuple[int, Any]:
+    def create(at, **fields):
         body = {
             "name": "hpc",
             "kind": "dask",
@@ -89,7 +78,7 @@ def create(
     return create
 
 
-def run(jupyter: RestartableJupyter, token: str, seconds: float = 0.0, **fields: Any) -> str:
+def run(jupyter, token, seconds=0.0, **fields):
     """Submit a run of the pool, and return its id."""
     body = {"workflow_api": picture(token, seconds), "machine": "hpc", "wait": False, **fields}
     status, reply = jupyter.post("run", body)
@@ -97,7 +86,7 @@ def run(jupyter: RestartableJupyter, token: str, seconds: float = 0.0, **fields:
     return str(reply["prompt_id"])
 
 
-def view(jupyter: RestartableJupyter, record: dict[str, Any]) -> bytes:
+def view(jupyter, record):
     """Return the picture of a run."""
     [image] = record["outputs"]["3"]["images"]
     reply = requests.get(
@@ -277,7 +266,7 @@ def test_errors_of_a_cluster_are_told_while_runs_wait(start_cluster, jupyter, cr
     assert create(cluster, comfyui_path="/nowhere/<ComfyUI>")[0] == 200
     prompt_id = run(jupyter, "waiting")
 
-    def error() -> str:
+    def error():
         return jupyter.get("machine", machine_id="hpc")[1]["error"] or ""
 
     cluster.add_worker()
@@ -309,14 +298,14 @@ def test_python_makes_a_pool_of_a_cluster_object(jupyter, lease_settings, tmp_pa
 
 @pytest.mark.thorough
 def test_python_changes_the_limits_of_a_cluster_object(jupyter, shared_scheduler):
-    limits: list[tuple[int, int]] = []
+    limits = []
     scheduler = shared_scheduler
 
     class Cluster:
         scheduler_address = scheduler.address
         security = Security(**scheduler.security, require_encryption=True)
 
-        def adapt(self, *, minimum: int, maximum: int, **_: object) -> None:
+        def adapt(self, *, minimum, maximum, **_):
             limits.append((minimum, maximum))
 
     cluster = Cluster()
@@ -335,7 +324,7 @@ def test_python_changes_the_limits_of_a_cluster_object(jupyter, shared_scheduler
     assert limits[4:] == [(0, 8)], "no worker is kept for a deleted pool"
 
     class Closed(Cluster):
-        def adapt(self, *, minimum: int, maximum: int, **_: object) -> None:
+        def adapt(self, *, minimum, maximum, **_):
             if not minimum:
                 raise RuntimeError("is closed")
 
@@ -345,7 +334,7 @@ def test_python_changes_the_limits_of_a_cluster_object(jupyter, shared_scheduler
         comfy.machines.delete("old")
 
     class Fixed(Cluster):
-        def adapt(self, **_: object) -> None:
+        def adapt(self, **_):
             raise NotImplementedError
 
     with pytest.raises(NotImplementedError):
@@ -358,7 +347,7 @@ def test_python_changes_the_limits_of_a_cluster_object(jupyter, shared_scheduler
     assert made.update(security=Cluster.security, retry=1).config["retry"] == 1
 
 
-BAD_INPUT: list[tuple[dict[str, Any], int, str, str]] = [
+BAD_INPUT = [
     ({"workers": [8, 0]}, 400, "workers", "not a valid range"),
     ({"workers": [1]}, 400, "workers", "two numbers"),
     ({"cluster": "none", "scheduler": None}, 404, "cluster", "has no 'none'"),
@@ -397,7 +386,7 @@ def test_a_pool_gets_a_named_cluster_instead_of_an_address(shared_scheduler, tmp
         pool = {"name": "hpc", "kind": "dask", "comfyui_path": "/opt/ComfyUI"}
         body = {**pool, "scheduler": cluster.address, "security": cluster.security}
         assert server.post("machine/create", body)[0] == 200
-        named: dict[str, Any] = {"cluster": "lab"}
+        named = {"cluster": "lab"}
         address = {"scheduler": cluster.address, "security": cluster.security}
         for fields in (named, address, named):
             code, reply = server.post("machine/update", {"machine_id": "hpc", **fields})
@@ -453,7 +442,7 @@ def test_a_pool_without_tls_pauses_unless_the_setting_allows_it(
 
 def test_bad_input(shared_scheduler, jupyter, create, tmp_path):
     port = jupyter.url.split(":")[2].split("/")[0]
-    unreachable: list[tuple[dict[str, Any], int, str, str]] = [
+    unreachable = [
         ({"security": make_certificates(tmp_path)}, 400, "scheduler", "certificate"),
         # Jupyter's own port
         ({"scheduler": f"tls://127.0.0.1:{port}"}, 400, "scheduler", "cannot"),

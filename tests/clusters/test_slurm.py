@@ -1,7 +1,5 @@
 """A pool on a real Slurm, with dask-jobqueue, as a user of a notebook makes it."""
 
-from __future__ import annotations
-
 import os
 import secrets
 import shutil
@@ -10,7 +8,6 @@ import socket
 import subprocess
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -21,10 +18,6 @@ from tests.helpers.comfyui import free_port
 from tests.helpers.jupyter import RestartableJupyter
 from tests.helpers.processes import Reaped
 from tests.helpers.waiting import until
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 
 _handler = signal.getsignal(signal.SIGINT)
 from dask_jobqueue import SLURMCluster  # noqa: E402 - it replaces the handler of SIGINT
@@ -73,12 +66,12 @@ PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 class Slurm:
     """Slurm's daemons and the daemon that authenticates its messages, with their own folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder):
         self.folder = folder
         self.env = {"SLURM_CONF": str(folder / "slurm.conf")}
-        self._daemons: list[Reaped] = []
+        self._daemons = []
 
-    def start(self) -> None:
+    def start(self):
         """Start the daemons, and wait until the node can be used."""
         for name in ("state", "spool"):
             (self.folder / name).mkdir(mode=0o700)
@@ -101,14 +94,14 @@ class Slurm:
         self._run("slurmd", "-D", "-f", str(config), "-N", host)
         until(lambda: "idle" in self.call("sinfo", "-h", "-o", "%T"), what=self.log)
 
-    def call(self, *command: str) -> str:
+    def call(self, *command):
         env = {**os.environ, **self.env}
         return subprocess.run(command, env=env, capture_output=True, text=True, timeout=30).stdout
 
-    def jobs(self) -> list[str]:
+    def jobs(self):
         return self.call("squeue", "-h", "-o", "%i").split()
 
-    def close(self) -> None:
+    def close(self):
         self.call("scancel", "--user=root")
         begin = time.monotonic()
         while self.jobs() and time.monotonic() - begin < 20:
@@ -116,17 +109,17 @@ class Slurm:
         for daemon in reversed(self._daemons):
             daemon.close()
 
-    def log(self) -> str:
+    def log(self):
         return "\n".join(path.read_text(errors="replace") for path in self.folder.glob("*.log"))
 
-    def _run(self, program: str, *arguments: str) -> None:
+    def _run(self, program, *arguments):
         log = self.folder / f"{program}.out.log"
         daemon = Reaped(program, *arguments, log=log, cwd=self.folder, env=self.env)
         self._daemons.append(daemon)
 
 
 @pytest.fixture
-def slurm(monkeypatch: pytest.MonkeyPatch) -> Iterator[Slurm]:
+def slurm(monkeypatch):
     """A Slurm that the commands in this process use; the test is skipped where there is none."""
     if not all(shutil.which(program) for program in PROGRAMS):
         pytest.skip("needs Slurm (apt-get install slurm-wlm)")
@@ -142,7 +135,7 @@ def slurm(monkeypatch: pytest.MonkeyPatch) -> Iterator[Slurm]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def make_cluster(folder: Path) -> SLURMCluster:
+def make_cluster(folder):
     """Return a cluster whose workers are jobs."""
     from distributed.security import Security
 

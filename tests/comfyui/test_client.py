@@ -1,7 +1,5 @@
 """The HTTP client with a real ComfyUI: the conditions before it sends a prompt to ComfyUI."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import uuid
@@ -22,27 +20,15 @@ def client(comfyui, jp_asyncio_loop):
     jp_asyncio_loop.run_until_complete(client.close())
 
 
-async def knows(client: ComfyUIClient, prompt_id: str) -> bool:
+async def knows(client, prompt_id):
     running, pending = await client.queue()
     return prompt_id in (*running, *pending) or await client.history(prompt_id) is not None
 
 
-def post(client: ComfyUIClient, prompt_id: str, after: asyncio.Future[None]):
+def post(client, prompt_id, after):
     graph = json.dumps(chain()).encode()
     posting = client.post_prompt(graph, prompt_id=prompt_id, client_id="nobody", after=after)
     return asyncio.ensure_future(posting)
-
-
-async def test_a_prompt_is_sent_after_the_step_before_it(client):
-    prompt_id = str(uuid.uuid4())
-    before = asyncio.get_running_loop().create_future()
-    posting = post(client, prompt_id, before)
-    await asyncio.sleep(0.3)
-    assert not posting.done()
-    assert not await knows(client, prompt_id)
-    before.set_result(None)
-    assert (await posting)["prompt_id"] == prompt_id
-    assert await knows(client, prompt_id)
 
 
 @pytest.mark.parametrize("pause", [0, 0.3], ids=["at-once", "later"])

@@ -4,8 +4,6 @@ The test makes a network namespace of its own, which needs no root, and turns it
 off and on. The kernel sends lost bytes again, also after a connection was closed.
 """
 
-from __future__ import annotations
-
 import asyncio
 import fcntl
 import signal
@@ -13,7 +11,6 @@ import socket
 import struct
 import subprocess
 import sys
-from typing import Any
 
 import pytest
 from aiohttp import web
@@ -35,23 +32,23 @@ pytestmark = [
 ]
 
 
-def switch(on: bool) -> None:
+def switch(on):
     """Turn the loopback device on or off."""
     flags = UP | RUNNING if on else RUNNING
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         fcntl.ioctl(sock, SET_FLAGS, struct.pack("16sh14x", b"lo", flags))
 
 
-async def serve_and_cut(how: str, size: int) -> int:
+async def serve_and_cut(how, size):
     """Return the number of prompts that a server has got after the cut, which has a new network."""
     switch(True)
-    posts: list[Any] = []
+    posts = []
 
-    async def prompt(request: web.Request) -> web.Response:
+    async def prompt(request):
         posts.append(await request.json())
         return web.json_response({})
 
-    async def remaining(_: web.Request) -> web.Response:
+    async def remaining(_):
         return web.json_response({"exec_info": {"queue_remaining": 0}})
 
     app = web.Application()
@@ -66,7 +63,6 @@ async def serve_and_cut(how: str, size: int) -> int:
         stdout=subprocess.PIPE,
     )
     assert client.stdin is not None
-    assert client.stdout is not None
     assert await client.stdout.readline() == b"connected\n"
     switch(False)
     client.stdin.write(b"\n")
@@ -84,10 +80,10 @@ async def serve_and_cut(how: str, size: int) -> int:
     return len(posts)
 
 
-def post(size: int) -> None:
+def post(size):
     """Send a prompt over a connection that is open already, when there is a line to read."""
 
-    async def send() -> None:
+    async def send():
         client = ComfyUIClient(f"http://127.0.0.1:{PORT}", timeout=1.0)
         await client.queue_remaining()
         print("connected", flush=True)

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import json
@@ -8,7 +6,6 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import web
@@ -19,12 +16,10 @@ from comfydeploy_jupyter.errors import ComfyUIUnavailableError
 from tests.helpers.comfyui import free_port
 from tests.helpers.processes import REPOSITORY, git
 from tests.helpers.selection import few
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+from tests.helpers.servers import serving
 
 
-def make_tree(path: Path, *, venv: str | None = "venv") -> Path:
+def make_tree(path, *, venv="venv"):
     (path / "comfy").mkdir(parents=True)
     (path / "main.py").write_text("")
     if venv is not None:
@@ -35,24 +30,19 @@ def make_tree(path: Path, *, venv: str | None = "venv") -> Path:
 
 
 @contextlib.asynccontextmanager
-async def answering(body: Any, *, status: int = 200, delay: float = 0.0) -> AsyncIterator[int]:
+async def answering(body, *, status=200, delay=0.0):
     """A server on a port of 127.0.0.1 whose ``/system_stats`` answers so."""
 
-    async def stats(_: web.Request) -> web.Response:
+    async def stats(_):
         await asyncio.sleep(delay)
         text = body if isinstance(body, str) else json.dumps(body)
         return web.Response(text=text, status=status, content_type="application/json")
 
     app = web.Application()
     app.router.add_get("/system_stats", stats)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
     port = free_port()
-    await web.TCPSite(runner, "127.0.0.1", port).start()
-    try:
+    async with serving(app, port):
         yield port
-    finally:
-        await runner.cleanup()
 
 
 STATS = {"system": {"comfyui_version": "0.3.75"}, "devices": []}
@@ -69,7 +59,7 @@ async def test_the_order_in_which_a_comfyui_is_found(comfyui, tmp_path, monkeypa
     (tmp_path / "empty").mkdir()
     make_tree(tmp_path / "later")
     places = [str(tmp_path / "empty"), "/no/such/place", "~/ComfyUI", str(tmp_path / "later")]
-    folder: dict[str, Any] = {"comfyui_path": str(mine), "places": places}
+    folder = {"comfyui_path": str(mine), "places": places}
     address = "http://10.255.255.1:1"
     found = await discover(comfyui_url=f"{address}/", port=comfyui.port, **folder)
     assert found == Found("url", url=address, path=mine)
@@ -100,7 +90,7 @@ async def test_other_servers_on_the_port_are_not_comfyui(tmp_path):
     async with answering(STATS, delay=5.0) as port:
         assert not await find.answers(f"http://127.0.0.1:{port}", timeout=0.2)
 
-    async def garbage(reader, writer) -> None:
+    async def garbage(reader, writer):
         await reader.readuntil(b"\r\n\r\n")  # else the connection is reset over what is unread
         writer.write(b"SSH-2.0-OpenSSH_9.6\r\n\r\n")
         await writer.drain()
@@ -122,14 +112,14 @@ def test_interpreter_of_a_folder(tmp_path):
 NOBODY = 65534
 
 
-def cases(commands: dict[str, str]) -> list[Any]:
+def cases(commands):
     return [
         pytest.param(command, id=name, marks=[pytest.mark.root] if "NOBODY" in command else [])
         for name, command in commands.items()
     ]
 
 
-def plant(command: str, folder: Path) -> None:
+def plant(command, folder):
     command = command.replace("NOBODY", str(NOBODY))
     subprocess.run(["sh", "-ec", command], cwd=folder, check=True)
 
@@ -166,7 +156,7 @@ PLANTED = {
 
 
 @pytest.fixture
-def other_user() -> Iterator[None]:
+def other_user():
     """Another user can act on this machine: for root, a process of nobody."""
     if os.getuid() != 0:
         yield
@@ -176,7 +166,7 @@ def other_user() -> Iterator[None]:
         process.kill()
 
 
-def make_tree_with_packs(path: Path) -> Path:
+def make_tree_with_packs(path):
     tree = make_tree(path)
     for folder in ("custom_nodes/pack", "user", ".git"):
         (tree / folder).mkdir(parents=True)
@@ -291,7 +281,7 @@ print(objection_to_tree(Path(sys.argv[1])))
 ' "$FOLDER/open/ComfyUI"
 """
 AS_USER = "setpriv --reuid 1000 --clear-groups"
-PREPARED: dict[str, tuple[str, str, bool]] = {
+PREPARED = {
     "nobody else": ("", "", True),
     "a user with a shell": ("echo me:x:1000:1000::/:/bin/bash >>passwd", "", False),
     "a user with the default shell": ("echo me:x:1000:1000::/: >>passwd", "", False),
@@ -353,7 +343,7 @@ def test_running_interpreter_counts_only_with_torch(tmp_path):
     (tmp_path / "site" / "torch").mkdir(parents=True)
     (tmp_path / "site" / "torch" / "__init__.py").write_text("raise SystemExit('imported')")
 
-    def run(path: str) -> str:
+    def run(path):
         done = subprocess.run(
             [sys.executable, "-c", script, str(tree)],
             env={"PYTHONPATH": f"{Path(__file__).parents[2]}:{path}"},
@@ -417,6 +407,5 @@ def test_torch_of_an_interpreter_is_read_not_imported(
     (torch / "version.py").write_text(version_file)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     build = find.torch_build(sys.executable)
-    assert build is not None
     assert (build.accelerated, build.site) == (accelerated, tmp_path)
     assert build.version.startswith("2.9.1+")

@@ -1,7 +1,5 @@
 """Which folders a ComfyUI has, and which paths may be read or written."""
 
-from __future__ import annotations
-
 import os
 import socket
 import threading
@@ -32,14 +30,14 @@ from tests.helpers.selection import examples
 Forbidden, Invalid, Missing = ForbiddenPathError, InvalidRequestError, NotFoundError
 
 
-def write(path: Path, content: str = "content") -> Path:
+def write(path, content="content"):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(content)
     return path
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def world(tmp_path_factory):
     """A ComfyUI, a Jupyter root, files outside both, and links between them."""
     top = tmp_path_factory.mktemp("world").resolve()
     write(top / "secret/passwd", "secret")
@@ -90,7 +88,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def folders(world: Path) -> Folders:
+def folders(world):
     return Folders(world / "comfy", jupyter_root=world / "jupyter", extra_roots=[world / "shared"])
 
 
@@ -135,7 +133,7 @@ OK = {
     "jupyter/in": ["in"],
 }
 
-REFUSED: dict[type[ComfyDeployError], list[str]] = {
+REFUSED = {
     Forbidden: [
         # upwards
         *("../secret/passwd", "../secret/none", "..", "../", "../../../../../../../etc/passwd"),
@@ -281,7 +279,7 @@ def test_unreadable_files_are_refused(folders, world):
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> tuple[Path, Folders]:
+def small(tmp_path):
     top = tmp_path.resolve()
     write(top / "secret/a", "secret")
     write(top / "root/d/a", "fine")
@@ -315,7 +313,7 @@ def test_swapping_all_the_time_never_escapes(small):
     (top / "root/link").symlink_to(top / "secret/a")
     write(top / "root/plain", "fine")
 
-    def swap() -> None:
+    def swap():
         while not stop.is_set():
             for source in ("link", "plain"):
                 os.link(top / "root" / source, top / "root/next", follow_symlinks=False)
@@ -351,7 +349,7 @@ def test_only_checked_paths_can_be_opened(small):
         folders.open_directory(top / "root/d/a/b", create=True)
 
 
-def open_descriptors() -> int:
+def open_descriptors():
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
@@ -368,7 +366,7 @@ def test_no_descriptor_is_left_open(small):
 
 
 @pytest.fixture
-def comfy(tmp_path: Path) -> Path:
+def comfy(tmp_path):
     """The folder of a ComfyUI without the source that names its model folders."""
     return write(tmp_path.resolve() / "comfy/main.py").parent
 

@@ -1,7 +1,5 @@
 """The installer with replacements: small wheels instead of an index, a local git repository."""
 
-from __future__ import annotations
-
 import ensurepip
 import os
 import signal
@@ -10,15 +8,11 @@ import sys
 import time
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from comfydeploy_jupyter.comfyui.install import GIT_URL, INDEX_VERSION
 from tests.helpers.processes import REPOSITORY, git
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="torch stand-ins are Linux ones"),
@@ -35,7 +29,7 @@ TREE = {
 }
 
 
-def make_wheel(folder: Path, name: str, version: str, files: dict[str, str]) -> None:
+def make_wheel(folder, name, version, files):
     info = f"{name}-{version}.dist-info"
     metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
     with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as wheel:
@@ -46,7 +40,7 @@ def make_wheel(folder: Path, name: str, version: str, files: dict[str, str]) -> 
         wheel.writestr(f"{info}/RECORD", "")
 
 
-def torch_files(version: str, cuda: str | None = None) -> dict[str, str]:
+def torch_files(version, cuda=None):
     return {
         "torch/__init__.py": "",
         "torch/version.py": TORCH_VERSION.format(version=version, cuda=cuda),
@@ -54,7 +48,7 @@ def torch_files(version: str, cuda: str | None = None) -> dict[str, str]:
 
 
 @pytest.fixture
-def index(tmp_path: Path) -> Path:
+def index(tmp_path):
     """A folder of wheels: the only packages that pip can install."""
     folder = tmp_path / "index"
     folder.mkdir()
@@ -72,10 +66,10 @@ def index(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def run(tmp_path: Path, index: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+def run(tmp_path, index):
     """A function that runs the installer; git's source is ``tmp_path / repository``."""
 
-    def install(*arguments: str) -> subprocess.CompletedProcess[str]:
+    def install(*arguments):
         with start_installer(tmp_path, index, *arguments) as process:
             output, _ = process.communicate(timeout=60)
         return subprocess.CompletedProcess(process.args, process.returncode, output)
@@ -83,7 +77,7 @@ def run(tmp_path: Path, index: Path) -> Callable[..., subprocess.CompletedProces
     return install
 
 
-def start_installer(tmp_path: Path, index: Path, *arguments: str) -> subprocess.Popen[str]:
+def start_installer(tmp_path, index, *arguments):
     env = {key: value for key, value in os.environ.items() if not key.startswith("PIP_")}
     env |= {
         "PIP_CONFIG_FILE": os.devnull,
@@ -103,7 +97,7 @@ def start_installer(tmp_path: Path, index: Path, *arguments: str) -> subprocess.
     )
 
 
-def make_repository(tmp_path: Path) -> str:
+def make_repository(tmp_path):
     """Make a repository with several tags, v0.33.10 the newest; return the commit of v0.3.76."""
     work = tmp_path / "repository"
     write_tree(work)
@@ -120,20 +114,20 @@ def make_repository(tmp_path: Path) -> str:
     return git(work, "rev-parse", "v0.3.76")
 
 
-def write_tree(folder: Path) -> None:
+def write_tree(folder):
     for path, content in TREE.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(content)
 
 
-def runs(tree: Path) -> bool:
+def runs(tree):
     done = subprocess.run(
         [str(tree / "venv/bin/python"), "main.py"], cwd=tree, capture_output=True, text=True
     )
     return done.stdout == "runs\n"
 
 
-def names(folder: Path) -> set[str]:
+def names(folder):
     return {path.name for path in folder.iterdir()}
 
 
@@ -244,7 +238,7 @@ def test_from_git_at_a_tag_over_another_version(run, tmp_path, index):
     assert (target / ".git/HEAD").read_text().strip() == commit
 
     # a user updates it by git; the next run brings the new requirements in
-    def site_packages() -> set[str]:
+    def site_packages():
         return names(next(target.glob("venv/lib/python*/site-packages")))
 
     (target / "requirements.txt").write_text(TREE["requirements.txt"] + "extra-thing\ntorchaudio")
@@ -316,9 +310,8 @@ def test_torchaudio_whose_libraries_do_not_load_is_used_without_them(run, tmp_pa
 def test_an_interrupted_installation_is_restarted_or_resumed(tmp_path, index, run):
     target = tmp_path / "ComfyUI"
 
-    def kill_at(line_start: str) -> list[str]:
+    def kill_at(line_start):
         with start_installer(tmp_path, index, "--path", str(target)) as process:
-            assert process.stdout is not None
             lines = []
             for line in process.stdout:
                 lines.append(line)

@@ -1,7 +1,5 @@
 """How errors of nodes and the end of ComfyUI show that memory ran out."""
 
-from __future__ import annotations
-
 import pytest
 
 from comfydeploy_jupyter.comfyui.memory import count_oom_kills, is_out_of_memory, why_killed

@@ -1,21 +1,17 @@
 """Which process answers at an address: its interpreter and its folder."""
 
-from __future__ import annotations
-
 import os
 import socket
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from comfydeploy_jupyter.comfyui.find import Running, nothing_listens_at, running_at
 from tests.helpers.comfyui import free_port
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
 
@@ -28,7 +24,7 @@ with socket.create_server(("127.0.0.1", 0)) as listener:
 
 
 @pytest.fixture
-def tree(tmp_path: Path) -> Path:
+def tree(tmp_path):
     path = tmp_path / "ComfyUI"
     (path / "comfy").mkdir(parents=True)
     (path / "main.py").write_text(LISTENS)
@@ -38,15 +34,14 @@ def tree(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def start(tree: Path) -> Iterator[Callable[..., tuple[str, int]]]:
+def start(tree):
     """A function that starts a program; returns its address and its process id."""
-    started: list[subprocess.Popen[str]] = []
+    started = []
 
-    def run(*command: str, cwd: Path) -> tuple[str, int]:
+    def run(*command, cwd):
         env = {**os.environ, "PATH": f"{tree.parent / 'bin'}:{os.environ['PATH']}"}
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         started.append(subprocess.Popen(command, cwd=cwd, env=env, text=True, **pipes))
-        assert started[-1].stdout is not None
         return f"http://127.0.0.1:{int(started[-1].stdout.readline())}", started[-1].pid
 
     yield run
@@ -57,11 +52,12 @@ def start(tree: Path) -> Iterator[Callable[..., tuple[str, int]]]:
 def test_a_comfyui_started_by_path_or_by_name_is_found(tree, start):
     python = tree.parent / "bin/python3"
     url, pid = start(str(python), str(tree / "main.py"), "--cpu", cwd=tree.parent)
-    assert running_at(url) == Running(pid, python, tree, ("--cpu",), tree.parent)
+    found = running_at(url)
+    assert found.started == pytest.approx(time.time(), abs=60)
+    assert replace(found, started=None) == Running(pid, python, tree, ("--cpu",), tree.parent)
     # env looks the name up, as a shell does
     url, pid = start("env", "python3", "-u", "main.py", cwd=tree)
     found = running_at(url)
-    assert found is not None
     assert (found.pid, found.python, found.path) == (pid, python, tree)
     assert (found.arguments, found.folder) == ((), tree)
 
@@ -69,7 +65,9 @@ def test_a_comfyui_started_by_path_or_by_name_is_found(tree, start):
 def test_another_program_listens(tree, start):
     (tree.parent / "other.py").write_text(LISTENS)
     url, pid = start(sys.executable, "other.py", cwd=tree.parent)
-    assert running_at(url) == Running(pid, Path(sys.executable), None, None, tree.parent)
+    found = running_at(url)
+    expected = Running(pid, Path(sys.executable), None, None, tree.parent, found.started)
+    assert found == expected
 
 
 @pytest.mark.parametrize("url", ["http://192.0.2.1:8188", "http://example.org", "http://x:y", ""])
@@ -96,7 +94,6 @@ async def test_https_has_another_default_port():
     with listener:
         assert not await nothing_listens_at(f"https://{host}")
         found = running_at(f"https://{host}/comfyui")
-        assert found is not None
         assert found.pid == os.getpid()
 
 

@@ -1,7 +1,5 @@
 """The tokens of a Comfy account; tests/runs/test_comfy_sign_in.py has the routes and the runs."""
 
-from __future__ import annotations
-
 import pytest
 
 from comfydeploy_jupyter.compat import comfy_account

@@ -1,7 +1,5 @@
 """The client of the ComfyDeploy API, against a small ComfyDeploy."""
 
-from __future__ import annotations
-
 import json
 import logging
 import socket
@@ -104,7 +102,7 @@ async def test_the_key_is_never_shown(client, account, comfydeploy, caplog):
 
 @pytest.mark.parametrize("fault", ["fail", "cut"])
 async def test_which_requests_are_repeated(account, comfydeploy, fault):
-    def fail(times: int = 1) -> None:
+    def fail(times=1):
         comfydeploy.seen.clear()
         if fault == "fail":
             comfydeploy.fail(500, times=times)

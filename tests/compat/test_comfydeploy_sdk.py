@@ -1,14 +1,11 @@
 """comfydeploy, the published SDK of the ComfyDeploy service, with a real Jupyter and ComfyUI."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import threading
 import time
 import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -22,25 +19,19 @@ from tests.client.test_real import slow, stepping
 from tests.helpers import bodies
 from tests.helpers.waiting import until
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from tests.helpers.jupyter import JupyterProcess
-
 
 class Receiver:
     """A server for webhooks; it accepts messages, refuses them, or does not answer at all."""
 
-    def __init__(self) -> None:
-        self.messages: list[dict[str, Any]] = []  # those that it has accepted
+    def __init__(self):
+        self.messages = []  # those that it has accepted
         self.refused = self.unanswered = 0  # the number of other messages
         self.accepts = self.answers = True
         self._closing = threading.Event()
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
+            def do_POST(self):
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 assert "Authorization" not in self.headers
                 if not outer.answers:
@@ -54,27 +45,27 @@ class Receiver:
                 self.send_response(200 if outer.accepts else 503)
                 self.end_headers()
 
-            def log_message(self, *_: Any) -> None:
+            def log_message(self, *_):
                 """Print nothing."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}/hook"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
-    def close(self) -> None:
+    def close(self):
         self._closing.set()
         self._server.shutdown()
         self._server.server_close()
 
 
 @pytest.fixture
-def receiver() -> Iterator[Receiver]:
+def receiver():
     receiver = Receiver()
     yield receiver
     receiver.close()
 
 
-def sdk_of(server: JupyterProcess) -> ComfyDeploy:
+def sdk_of(server):
     # Closing an asynchronous client of its own, it may block the thread in which it is collected.
     return ComfyDeploy(
         bearer=server.token,
@@ -84,37 +75,37 @@ def sdk_of(server: JupyterProcess) -> ComfyDeploy:
 
 
 @pytest.fixture
-def sdk(jupyter: JupyterProcess) -> ComfyDeploy:
+def sdk(jupyter):
     return sdk_of(jupyter)
 
 
-def picture() -> dict[str, Any]:
+def picture():
     text = {"class_type": "TestText", "inputs": {"text": "a text", "token": uuid.uuid4().hex}}
     return {**bodies.picture(f"sdk_{uuid.uuid4().hex}"), "3": text}
 
 
-def start(sdk: ComfyDeploy, stored: Any, **fields: Any) -> str:
+def start(sdk, stored, **fields):
     """Run a deployment; return the id of its run."""
     queued = sdk.run.deployment.queue(request={"deployment_id": stored.id, **fields})
     return str(queued.create_run_response.run_id)
 
 
-def keep(server: JupyterProcess, graph: dict[str, Any]) -> Any:
+def keep(server, graph):
     return connect(server.url, server.token).workflows.save(graph, f"Deployed {uuid.uuid4().hex}")
 
 
-def classes(outputs: list[dict[str, Any]]) -> dict[str, Any]:
+def classes(outputs):
     return {output["node_id"]: output["node_meta"]["node_class"] for output in outputs}
 
 
-def ended(sdk: ComfyDeploy, run_id: str) -> Any:
-    def read() -> Any:
+def ended(sdk, run_id):
+    def read():
         return sdk.run.get(run_id=run_id).workflow_run_model
 
     return until(read, lambda run: run.status in ("success", "failed", "cancelled"))
 
 
-def test_a_deployment_is_run(sdk: ComfyDeploy, jupyter: JupyterProcess) -> None:
+def test_a_deployment_is_run(sdk, jupyter):
     stored = keep(jupyter, picture())
     queued = sdk.run.deployment.queue(
         request=DeploymentRunRequest(
@@ -137,9 +128,7 @@ def test_a_deployment_is_run(sdk: ComfyDeploy, jupyter: JupyterProcess) -> None:
     assert known.known["workflow_id"] == stored.id
 
 
-def test_one_version_of_a_workflow_is_a_deployment(
-    sdk: ComfyDeploy, jupyter: JupyterProcess
-) -> None:
+def test_one_version_of_a_workflow_is_a_deployment(sdk, jupyter):
     graph = picture()
     stored = keep(jupyter, graph)
     graph["3"]["inputs"]["text"] = "second"
@@ -156,7 +145,7 @@ def test_one_version_of_a_workflow_is_a_deployment(
         assert run.workflow_version_id == version_id
 
 
-def test_a_run_is_cancelled(sdk: ComfyDeploy, jupyter: JupyterProcess) -> None:
+def test_a_run_is_cancelled(sdk, jupyter):
     run_id = start(sdk, keep(jupyter, slow(60)))
     until(lambda: sdk.run.get(run_id=run_id).workflow_run_model.status == "running")
     running = sdk.run.get(run_id=run_id).workflow_run_model
@@ -167,7 +156,7 @@ def test_a_run_is_cancelled(sdk: ComfyDeploy, jupyter: JupyterProcess) -> None:
         assert ended(sdk, run_id).status == "cancelled"
 
 
-def test_errors_have_the_form_of_the_service(sdk: ComfyDeploy, jupyter: JupyterProcess) -> None:
+def test_errors_have_the_form_of_the_service(sdk, jupyter):
     stored = keep(jupyter, {key: node for key, node in picture().items() if key != "3"})
     for inputs, loc, kind in (
         ({"1.width": 0}, ["body", "inputs", "1.width"], "invalid_input"),
@@ -198,9 +187,7 @@ def test_errors_have_the_form_of_the_service(sdk: ComfyDeploy, jupyter: JupyterP
     assert unknown.value.status_code == 403
 
 
-def test_a_webhook_receives_the_end_of_a_run(
-    sdk: ComfyDeploy, jupyter: JupyterProcess, receiver: Receiver
-) -> None:
+def test_a_webhook_receives_the_end_of_a_run(sdk, jupyter, receiver):
     stored = keep(jupyter, picture())
     run_id = start(sdk, stored, webhook=receiver.url)
     until(lambda: receiver.messages)
@@ -214,13 +201,11 @@ def test_a_webhook_receives_the_end_of_a_run(
     assert told_of_webhook(sdk, start(sdk, stored)) is None
 
 
-def told_of_webhook(sdk: ComfyDeploy, run_id: str) -> str | None:
+def told_of_webhook(sdk, run_id):
     return sdk.run.get(run_id=run_id).workflow_run_model.webhook_status
 
 
-def test_outputs_of_any_form_are_reported(
-    sdk: ComfyDeploy, jupyter: JupyterProcess, receiver: Receiver
-) -> None:
+def test_outputs_of_any_form_are_reported(sdk, jupyter, receiver):
     links = [{"url": "https://a.test"}, {"filename": 7, "url": "b"}]
     shown = {"links": links, "number": [1.5], "text": ["half \ud83d"]}
     inputs = {"files": "{}", "output": json.dumps(shown), "anything": None, "token": ""}
@@ -235,9 +220,7 @@ def test_outputs_of_any_form_are_reported(
     assert run.outputs[0].data["text"] == body.outputs[0].data["text"] == ["half ?"]
 
 
-def test_a_webhook_receives_each_state_if_requested(
-    sdk: ComfyDeploy, jupyter: JupyterProcess, receiver: Receiver
-) -> None:
+def test_a_webhook_receives_each_state_if_requested(sdk, jupyter, receiver):
     stored = keep(jupyter, stepping(4, 0.2))
     start(sdk, stored, webhook=receiver.url, webhook_intermediate_status=True)
     until(lambda: receiver.messages and receiver.messages[-1]["status"] == "success")
@@ -250,9 +233,7 @@ def test_a_webhook_receives_each_state_if_requested(
     assert any(message["live_status"] for message in receiver.messages)
 
 
-def test_a_webhook_is_kept_until_it_is_delivered(
-    start_jupyter: Any, comfyui: Any, receiver: Receiver, tmp_path: Path
-) -> None:
+def test_a_webhook_is_kept_until_it_is_delivered(start_jupyter, comfyui, receiver, tmp_path):
     """A receiver that never replies delays no run, and no end of the server."""
     settings = {"comfyui_url": comfyui.url, "data_dir": str(tmp_path)}
     first = start_jupyter(ComfyDeploy=settings)
@@ -289,10 +270,10 @@ def test_a_webhook_is_kept_until_it_is_delivered(
     second.stop()
 
 
-def test_the_asynchronous_client(jupyter: JupyterProcess) -> None:
+def test_the_asynchronous_client(jupyter):
     stored = keep(jupyter, picture())
 
-    async def use() -> None:
+    async def use():
         async with sdk_of(jupyter) as sdk, sdk.sdk_configuration.async_client:
             queued = await sdk.run.deployment.queue_async(request={"deployment_id": stored.id})
             run_id = queued.create_run_response.run_id

@@ -1,9 +1,5 @@
 """Jobs, also of a ComfyUI that does not answer."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
-
 import pytest
 
 from comfydeploy_jupyter.compat.comfy_assets import Assets
@@ -12,24 +8,21 @@ from comfydeploy_jupyter.request_models import JobRequest
 from comfydeploy_jupyter.runs.records import RunRecord
 from tests.runs.world import GRAPH, World
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 PATIENCE_OF_CLIENT = 30.0  # seconds that comfy-sdk waits for a reply
 
 
 @pytest.fixture
-def world() -> Iterator[World]:
+def world():
     found = World()
     yield found
     found.close()
 
 
 @pytest.mark.parametrize("answer", ["slow", "late", "ignored"])
-def test_a_job_is_returned_before_its_client_stops_waiting(world: World, answer: str) -> None:
+def test_a_job_is_returned_before_its_client_stops_waiting(world, answer):
     world.comfyui.answer, world.comfyui.patience = answer, 30.0
-    unused: Any = None
-    store: Any = world.store
+    unused = None
+    store = world.store
     assets = Assets(unused, world.registry, unused, unused)
     jobs = Jobs(world.service, store, unused, world.registry, assets)
     began = world.loop.time()

@@ -1,7 +1,5 @@
 """References to assets in workflows, and signed cursors: pure functions."""
 
-from __future__ import annotations
-
 import pytest
 
 from comfydeploy_jupyter.compat.comfy_api import (
@@ -15,7 +13,7 @@ from comfydeploy_jupyter.errors import InvalidRequestError
 from comfydeploy_jupyter.files.uploads import split_path
 
 
-def reference(asset_id: object) -> dict[str, object]:
+def reference(asset_id):
     return {"__type": "core/ASSET", "info": {"id": asset_id, "file_path": "a.png"}}
 
 

@@ -1,13 +1,10 @@
 """The routes of the Comfy API with requests that its published client does not send."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import sqlite3
 import uuid
 from contextlib import closing
-from typing import Any
 
 import pytest
 
@@ -27,18 +24,18 @@ def extension_config(config_with_folders):
     return config_with_folders
 
 
-async def create(api, body: Any, key: str | None = None) -> tuple[int, Any]:
+async def create(api, body, key=None):
     headers = {} if key is None else {"Idempotency-Key": key}
     code, reply = await api.post("api/v2/jobs", body, headers=headers)
     return code, reply["id"] if code == 201 else reply["error"]
 
 
-async def refusal(api, body: Any, key: str | None = None) -> tuple[int, str]:
+async def refusal(api, body, key=None):
     code, error = await create(api, body, key)
     return code, error["code"]
 
 
-def store_of(extension) -> sqlite3.Connection:
+def store_of(extension):
     return sqlite3.connect(extension.services.database.path, isolation_level=None)
 
 
@@ -47,7 +44,7 @@ UNKNOWN_NODE = {"workflow": {**IMAGE, "1": {"class_type": "NoSuchNode", "inputs"
 REUSED = (422, "idempotency_key_reuse")
 
 
-async def listed(api) -> list[str]:
+async def listed(api):
     code, page = await api.get("api/v2/jobs")
     assert code == 200
     return [job["id"] for job in page["jobs"]]
@@ -127,7 +124,7 @@ async def test_a_job_without_outputs_yet_sends_its_state_alone(api, chain):
     assert "keep awake" not in events
 
 
-def with_asset(**info: str) -> dict[str, Any]:
+def with_asset(**info):
     """Return a body with a reference to an asset."""
     reference = {"__type": "core/ASSET", "info": info}
     return {"workflow": {"1": {"class_type": "LoadImage", "inputs": {"image": reference}}}}
@@ -222,14 +219,14 @@ async def test_unusual_ids_are_not_found(api):
             assert (code, reply["error"]["code"]) == (404, "not_found"), name
 
 
-def form(content: bytes, **fields: str) -> dict[str, Any]:
+def form(content, **fields):
     """Return a request with a file and fields."""
     parts = [(name, None, value.encode()) for name, value in fields.items()]
     body, headers = bodies.form(*parts, ("file", "f.bin", content))
     return {"body": body, "headers": headers}
 
 
-async def upload(api, content: bytes | None = None, **fields: str) -> dict[str, Any]:
+async def upload(api, content=None, **fields):
     request = form(content or uuid.uuid4().bytes, **fields)
     code, asset = await api.call("POST", "api/v2/assets", **request)
     assert (code, asset["created_new"]) == (201, True), asset

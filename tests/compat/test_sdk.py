@@ -1,14 +1,10 @@
 """comfy-sdk, the published client of the Comfy API, with a real Jupyter and a real ComfyUI."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import uuid
-from typing import TYPE_CHECKING, Any
 
 import pytest
-import requests
 from comfy_low.models import Asset, JobWorkflowResponse, Output, Progress
 from comfy_sdk import AsyncComfy, Comfy
 from comfy_sdk import events as kinds
@@ -19,42 +15,31 @@ from tests.client.test_real import slow, stepping
 from tests.helpers import bodies
 from tests.helpers.waiting import until
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from tests.helpers.jupyter import JupyterProcess
-
 
 @pytest.fixture(autouse=True)
-def environment(jupyter: JupyterProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+def environment(jupyter, monkeypatch):
     monkeypatch.setenv("COMFY_BASE_URL", f"{jupyter.url}comfyui-deploy")
     monkeypatch.setenv("COMFY_API_KEY", jupyter.token)
 
 
 @pytest.fixture
-def client() -> Iterator[Comfy]:
+def client():
     with Comfy() as client:
         yield client
 
 
-def picture() -> dict[str, Any]:
+def picture():
     """A graph that is not in ComfyUI's cache, and saves a picture and a text."""
     text = {"class_type": "TestText", "inputs": {"text": "a text", "token": uuid.uuid4().hex}}
     return {**bodies.picture(f"job_{uuid.uuid4().hex}"), "3": text}
 
 
-def size_of(path: Path) -> tuple[int, int]:
+def size_of(path):
     with Image.open(path) as image:
         return image.size
 
 
-def get(jupyter: JupyterProcess, route: str) -> Any:
-    headers = {"Authorization": f"token {jupyter.token}"}
-    return requests.get(f"{jupyter.url}comfyui-deploy/{route}", headers=headers, timeout=30).json()
-
-
-def test_a_job_runs_and_its_outputs_can_be_read(client: Comfy, tmp_path: Path) -> None:
+def test_a_job_runs_and_its_outputs_can_be_read(client, tmp_path):
     graph = picture()
     job = client.run(client.workflows.from_json(graph))
     image, text = sorted(job.outputs, key=lambda output: output.node_id)
@@ -71,7 +56,7 @@ def test_a_job_runs_and_its_outputs_can_be_read(client: Comfy, tmp_path: Path) -
     assert (found.format, found.graph) == ("api", graph)
 
 
-def test_events_are_complete_and_outputs_come_before_the_end(client: Comfy) -> None:
+def test_events_are_complete_and_outputs_come_before_the_end(client):
     graph = {**stepping(6, 0.15), "3": picture()["3"]}
     job = client.submit(client.workflows.from_json(graph))
     events = list(job.events())
@@ -98,7 +83,7 @@ def test_events_are_complete_and_outputs_come_before_the_end(client: Comfy) -> N
     assert [type(event) for event in job.events()][-1] is kinds.StatusChange
 
 
-def test_a_stream_begins_with_the_present_state(client: Comfy) -> None:
+def test_a_stream_begins_with_the_present_state(client):
     graph = {**slow(60), "3": picture()["3"]}
     graph["1"]["inputs"]["anything"] = ["3", 0]  # the text is there while the other node sleeps
     job = client.submit(client.workflows.from_json(graph))
@@ -106,7 +91,7 @@ def test_a_stream_begins_with_the_present_state(client: Comfy) -> None:
         until(lambda: job.refresh().outputs)
         streams = [job.events() for _ in range(3)]
         for stream in streams:
-            seen: list[Any] = []
+            seen = []
             while not any(isinstance(event, kinds.OutputReady) for event in seen):
                 seen.append(next(stream))
             assert seen[0] == kinds.StatusChange("running")
@@ -120,7 +105,7 @@ def test_a_stream_begins_with_the_present_state(client: Comfy) -> None:
     assert job.cancel().status == "canceled"
 
 
-def test_readers_see_that_a_job_is_being_cancelled(client: Comfy) -> None:
+def test_readers_see_that_a_job_is_being_cancelled(client):
     job = client.submit(client.workflows.from_json(slow(60)))
     statuses = []
     for event in job.events():
@@ -132,7 +117,7 @@ def test_readers_see_that_a_job_is_being_cancelled(client: Comfy) -> None:
     assert [*dict.fromkeys(statuses)][-3:] == ["running", "canceling", "canceled"]
 
 
-def test_jobs_wait_in_order_and_can_be_cancelled_in_the_queue(client: Comfy) -> None:
+def test_jobs_wait_in_order_and_can_be_cancelled_in_the_queue(client):
     first = client.submit(client.workflows.from_json(slow(60)))
     try:
         second, third = (client.submit(client.workflows.from_json(picture())) for _ in range(2))
@@ -149,7 +134,7 @@ def test_jobs_wait_in_order_and_can_be_cancelled_in_the_queue(client: Comfy) -> 
     assert third.wait(timeout=30).status == "succeeded"
 
 
-def test_a_failed_node_is_named(client: Comfy) -> None:
+def test_a_failed_node_is_named(client):
     failing = {"class_type": "TestFail", "inputs": {"message": "failed on purpose"}}
     graph = {"1": failing, "2": picture()["3"]}
     graph["2"]["inputs"]["anything"] = ["1", 0]
@@ -170,7 +155,7 @@ def test_a_failed_node_is_named(client: Comfy) -> None:
     assert "raise ValueError(message)" in (error.traceback or "")
 
 
-def test_jobs_are_listed_by_their_labels(client: Comfy, jupyter: JupyterProcess) -> None:
+def test_jobs_are_listed_by_their_labels(client, jupyter):
     label = uuid.uuid4().hex
     jobs = [
         client.submit(
@@ -188,7 +173,7 @@ def test_jobs_are_listed_by_their_labels(client: Comfy, jupyter: JupyterProcess)
     (one,) = client.list_jobs(metadata={"set": label, "shot": "3"})
     assert one.id == jobs[3].id
     assert jobs[3].metadata == {"set": label, "shot": "3"}
-    known = {run["prompt_id"]: run for run in get(jupyter, "runs")}
+    known = {run["prompt_id"]: run for run in jupyter.get("runs")[1]}
     assert known[jobs[3].id]["metadata"] == jobs[3].metadata
     many = {f"n{n}": "" for n in range(17)}
     with pytest.raises(ComfyError) as refused:
@@ -199,7 +184,22 @@ def test_jobs_are_listed_by_their_labels(client: Comfy, jupyter: JupyterProcess)
     assert refused.value.code == "invalid_metadata_filter"
 
 
-def test_assets(client: Comfy, tmp_path: Path, comfyui: Any) -> None:
+def test_jobs_of_a_batch_have_its_labels(client, jupyter):
+    label, body = uuid.uuid4().hex, {"workflow_api": picture()}
+    body |= {"labels": {"set": label}, "inputs": {"3.text": {"$vary": ["a", "b", "c"]}}}
+    batch_id = jupyter.post("batch", body)[1]["batch_id"]
+    until(lambda: jupyter.get(f"batch/{batch_id}")[1]["finished_at"])
+    runs = [point["prompt_id"] for point in jupyter.get(f"batch/{batch_id}/points")[1]["points"]]
+    jobs = list(client.list_jobs(metadata={"set": label}))
+    assert {item.id for item in jobs} == {*runs}
+    assert [item.metadata for item in jobs] == [{"set": label}] * 3
+    labels = {"labels": {"set": f"{label}-2"}}
+    assert jupyter.call("PATCH", f"batch/{batch_id}", json=labels)[0] == 200
+    assert list(client.list_jobs(metadata={"set": label})) == []
+    assert len(list(client.list_jobs(metadata={"set": f"{label}-2"}))) == 3
+
+
+def test_assets(client, tmp_path, comfyui):
     path = tmp_path / f"{uuid.uuid4().hex}.png"  # ComfyUI may have files of other tests
     Image.new("RGB", (24, 16), (int.from_bytes(os.urandom(1)), 9, 9)).save(path)
     asset = client.assets.from_file(path)
@@ -225,7 +225,7 @@ def test_assets(client: Comfy, tmp_path: Path, comfyui: Any) -> None:
     assert not list(comfyui.input_dir.glob(f"{path.stem}*"))
 
 
-def test_a_wrong_key_is_refused(client: Comfy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_key_is_refused(client, monkeypatch):
     with Comfy(api_key="wrong") as unauthorized, pytest.raises(ComfyError) as refused:
         unauthorized.jobs.get(str(uuid.uuid4()))
     assert (refused.value.code, refused.value.http_status) == ("unauthorized", 401)
@@ -233,10 +233,10 @@ def test_a_wrong_key_is_refused(client: Comfy, monkeypatch: pytest.MonkeyPatch) 
         client.jobs.get(str(uuid.uuid4()))
 
 
-def test_the_asynchronous_client(tmp_path: Path) -> None:
+def test_the_asynchronous_client(tmp_path):
     label = uuid.uuid4().hex
 
-    async def use() -> None:
+    async def use():
         async with AsyncComfy() as client:
             asset = client.assets.from_bytes(os.urandom(300_000), filename="noise.bin")
             assert await asset.commit()
@@ -258,11 +258,9 @@ def test_the_asynchronous_client(tmp_path: Path) -> None:
     asyncio.run(use())
 
 
-def test_the_specification_and_the_clients_models_have_the_same_fields(
-    client: Comfy, jupyter: JupyterProcess
-) -> None:
+def test_the_specification_and_the_clients_models_have_the_same_fields(client, jupyter):
     """The specification of this server and that of the client name the same fields."""
-    schemas = get(jupyter, "openapi.json")["components"]["schemas"]
+    schemas = jupyter.get("openapi.json")[1]["components"]["schemas"]
     for name, model in (
         ("AssetReply", Asset),
         ("JobOutput", Output),

@@ -1,7 +1,5 @@
 """How the names of uploaded files are changed."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,7 +1,5 @@
 """A Jupyter server that is killed while it receives a file, and the next server."""
 
-from __future__ import annotations
-
 import threading
 
 import requests

@@ -1,14 +1,8 @@
 """Small copies of pictures of all kinds, also of damaged ones."""
 
-from __future__ import annotations
-
-import asyncio
 import io
-import itertools
 import struct
-import time
 import zlib
-from typing import TYPE_CHECKING, Any
 
 import pytest
 from PIL import Image
@@ -17,21 +11,18 @@ from comfydeploy_jupyter.errors import InvalidRequestError
 from comfydeploy_jupyter.files import thumbnails
 from comfydeploy_jupyter.files.thumbnails import thumbnail
 
-if TYPE_CHECKING:
-    from pathlib import Path
 
-
-def encoded(image: Image.Image, file_format: str, **options: Any) -> bytes:
+def encoded(image, file_format, **options):
     file = io.BytesIO()
     image.save(file, file_format, **options)
     return file.getvalue()
 
 
-def small(content: bytes, side: int = 64) -> Image.Image:
+def small(content, side=64):
     return Image.open(io.BytesIO(thumbnail(io.BytesIO(content), side)))
 
 
-def exr(path: Path, **channels: Any) -> bytes:
+def exr(path, **channels):
     openexr = pytest.importorskip("OpenEXR", reason="wheels of OpenEXR are not there for all")
     header = {"compression": openexr.ZIP_COMPRESSION, "type": openexr.scanlineimage}
     with openexr.File(header, channels) as file:
@@ -72,10 +63,10 @@ def test_an_exr_file_needs_its_package(monkeypatch):
         thumbnail(io.BytesIO(thumbnails.EXR_MAGIC + b"x"), 64)
 
 
-def png_of(width: int, height: int) -> bytes:
+def png_of(width, height):
     """Return a small file whose header claims very many pixels."""
 
-    def chunk(kind: bytes, data: bytes) -> bytes:
+    def chunk(kind, data):
         body = kind + data
         return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
 
@@ -123,19 +114,3 @@ def test_numbers_beyond_eight_bits_are_scaled():
     real = Image.new("F", (40, 40), 0.5)
     for content in (encoded(deep, "PNG"), encoded(deep, "TIFF"), encoded(real, "TIFF")):
         assert abs(small(content).convert("L").getpixel((5, 5)) - 128) < 4
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-async def test_a_picture_of_many_megapixels_leaves_the_event_loop_free():
-    source = io.BytesIO(encoded(Image.new("RGB", (6_000, 6_000), "teal"), "PNG", compress_level=1))
-    begun = time.perf_counter()
-    work = asyncio.create_task(thumbnails.Thumbnails().make(source, 256))
-    times = [begun]
-    while not work.done():
-        await asyncio.sleep(0.001)
-        times.append(time.perf_counter())
-    with Image.open(io.BytesIO(await work)) as made:
-        assert made.size == (256, 256)
-    longest = max(after - before for before, after in itertools.pairwise(times))
-    assert longest < (times[-1] - begun) / 2

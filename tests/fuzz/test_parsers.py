@@ -1,7 +1,5 @@
 """Each parser of external data accepts or rejects any bytes, the latter with our own error."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import io
@@ -9,7 +7,6 @@ import json
 import struct
 import zipfile
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import example, given
@@ -22,19 +19,20 @@ from comfydeploy_jupyter.compat.comfydeploy import iso_utc
 from comfydeploy_jupyter.errors import ComfyDeployError
 from comfydeploy_jupyter.files.uploads import STAGING_PREFIX, Uploads, UploadTarget
 from comfydeploy_jupyter.graphs.definitions import NodeDefinitions, type_mismatches
+from comfydeploy_jupyter.graphs.diff import diff_graphs
+from comfydeploy_jupyter.graphs.form import workflow_form
 from comfydeploy_jupyter.graphs.formats import check_api_graph, detect_format
+from comfydeploy_jupyter.graphs.layout import picture_of
 from comfydeploy_jupyter.graphs.metadata import embedded_workflow
+from comfydeploy_jupyter.graphs.seeds import SeedMode, apply_seeds
+from comfydeploy_jupyter.graphs.ui import SavedWorkflow, check_integrity, name_conflicts
 from comfydeploy_jupyter.graphs.ui_to_api import ui_to_api
 from comfydeploy_jupyter.graphs.validation import validate_prompt
 from comfydeploy_jupyter.runs import inputs
 from comfydeploy_jupyter.snapshots.snapshot import from_manager, is_manager_snapshot
 from comfydeploy_jupyter.tunnel.cloudflared import _ingress, _quick_url, leads_to
-from comfydeploy_jupyter.util import jsons
 from tests.fuzz.damage import ODD, files_like, fuzz, json_like, within_time
 from tests.helpers.graphs import GOLDEN, probe_definitions, recorded
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 MEDIA = [path.read_bytes() for path in sorted((GOLDEN / "media").iterdir()) if path.is_file()]
 _TEXT = b'{"prompt": {"1": {"class_type": "A", "inputs": {}}}}'
@@ -50,22 +48,19 @@ MEDIA += [
 refused = contextlib.suppress(ComfyDeployError)
 
 
-OBJECT_INFO: dict[str, Any] = recorded("validate_today.object_info.json.gz")
+OBJECT_INFO = recorded("validate_today.object_info.json.gz")
 PROMPTS = [
     line["prompt"]
     for line in recorded("validate_today.jsonl.gz")
     if line.get("valid") and "#" not in line["name"]
 ]
 PROBES = probe_definitions()
-UI_GRAPHS = [line["ui"] for line in recorded("ui_to_api.jsonl.gz")[::8]]
+UI_GRAPHS = [line["ui"] for line in recorded("ui_to_api.jsonl.gz")[::8] if "api_new" in line]
+CHOSEN = {"inputs": [["1", "steps"], [2, "text", {}]], "outputs": [1, "2"]}
+UI_GRAPHS += [{**each, "extra": {"linearData": CHOSEN}} for each in UI_GRAPHS[::4]]
 
 
-@pytest.mark.parametrize("data", MEDIA, ids=lambda data: repr(data[:8]))
-def test_the_files_to_be_damaged_have_a_workflow(data: bytes) -> None:
-    assert embedded_workflow(data)
-
-
-def test_a_picture_with_thousands_of_references_to_one_text() -> None:
+def test_a_picture_with_thousands_of_references_to_one_text():
     text = b"prompt:" + b'{"1": {"class_type": "' + b"A" * 20_000 + b'", "inputs": {}}'
     count = 3000
     entries = struct.pack("<HHII", 270, 2, len(text), 14 + 12 * count) * count
@@ -77,7 +72,7 @@ def test_a_picture_with_thousands_of_references_to_one_text() -> None:
 
 @fuzz
 @given(data=files_like(MEDIA))
-def test_pictures_videos_and_sounds(data: bytes) -> None:
+def test_pictures_videos_and_sounds(data):
     with within_time(), refused:
         found = embedded_workflow(data)
         json.dumps(found)
@@ -94,7 +89,7 @@ FRAMES = [
 
 @fuzz
 @given(frame=files_like(FRAMES))
-def test_frames_of_comfyuis_websocket(frame: bytes) -> None:
+def test_frames_of_comfyuis_websocket(frame):
     with within_time():
         decode_binary(frame)
         event = decode_text(frame.decode("utf-8", "replace"))
@@ -110,7 +105,7 @@ STREAM = [
 
 @fuzz
 @given(data=files_like(STREAM), cuts=st.lists(st.integers(1, 40), min_size=1, max_size=9))
-def test_event_streams_are_the_same_however_they_are_cut(data: bytes, cuts: list[int]) -> None:
+def test_event_streams_are_the_same_however_they_are_cut(data, cuts):
     with within_time():
         whole = SSEParser().feed(data)
         parser, found, at = SSEParser(), [], 0
@@ -121,23 +116,8 @@ def test_event_streams_are_the_same_however_they_are_cut(data: bytes, cuts: list
 
 
 @fuzz
-@given(
-    data=files_like([json.dumps(PROMPTS[0]).encode(), b'{"a": [1.5e3, -0, "\\u00e9", null, true]}'])
-)
-def test_json_decoded_in_pieces_equals_json(data: bytes) -> None:
-    def read(depth: int) -> Any:
-        try:
-            return repr(jsons.loads(data, depth))
-        except ValueError:
-            return ValueError
-
-    with within_time():
-        assert len({read(0), read(1), read(3)}) == 1
-
-
-@fuzz
 @given(definitions=json_like(OBJECT_INFO), prompt=st.sampled_from(PROMPTS).flatmap(json_like))
-def test_node_definitions_and_prompts(definitions: Any, prompt: Any) -> None:
+def test_node_definitions_and_prompts(definitions, prompt):
     if not isinstance(definitions, dict):
         return
     with within_time():
@@ -148,7 +128,7 @@ def test_node_definitions_and_prompts(definitions: Any, prompt: Any) -> None:
             type_mismatches(graph, NodeDefinitions(definitions))
 
 
-def _archive(compression: int, *, comment: bytes = b"", more: int = 0) -> bytes:
+def _archive(compression, *, comment=b"", more=0):
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w", compression) as archive:
         archive.comment = comment
@@ -165,7 +145,7 @@ ARCHIVES = [
 ]
 
 
-def _from_before_its_beginning() -> bytes:
+def _from_before_its_beginning():
     whole = _archive(zipfile.ZIP_STORED)
     offset = int.from_bytes(whole[-6:-2], "little") + 3
     return whole[:-6] + offset.to_bytes(4, "little") + whole[-2:]
@@ -174,13 +154,13 @@ def _from_before_its_beginning() -> bytes:
 @fuzz
 @given(data=files_like(ARCHIVES))
 @example(data=_from_before_its_beginning())
-def test_archives_of_pictures(data: bytes) -> None:
+def test_archives_of_pictures(data):
     """For zipfile, too, the list of contents of each accepted archive is not too long."""
     with within_time(), refused, io.BytesIO(data) as file:
         if not zipfile.is_zipfile(file):
             return
         with inputs.open_archive(file, "images") as archive:
-            found: Any = zipfile._EndRecData(file)  # type: ignore[attr-defined]  # it has no other name
+            found = zipfile._EndRecData(file)
             assert found[5] <= inputs.MAX_DIRECTORY
             for item in inputs.pictures(archive, "images"):
                 with io.BytesIO() as picture:
@@ -189,14 +169,28 @@ def test_archives_of_pictures(data: bytes) -> None:
 
 
 @fuzz
-@given(workflow=st.sampled_from(UI_GRAPHS).flatmap(json_like))
-def test_workflow_files(workflow: Any) -> None:
-    with within_time(), refused:
-        detect_format(workflow, field="workflow")
-        ui_to_api(workflow, PROBES)
+@given(pair=st.sampled_from(UI_GRAPHS).flatmap(lambda ui: st.tuples(st.just(ui), json_like(ui))))
+def test_workflow_files(pair):
+    sound, workflow = pair
+    with within_time():
+        with refused:
+            detect_format(workflow, field="workflow")
+            json.dumps(ui_to_api(workflow, PROBES).graph, allow_nan=False)
+        with refused:
+            detect_format(workflow, field="workflow")
+            check_integrity(workflow, field="workflow")
+        if not isinstance(workflow, dict):
+            return
+        json.dumps(picture_of(workflow), allow_nan=False)
+        name_conflicts(SavedWorkflow(workflow), PROBES)
+        with refused:
+            str(diff_graphs(sound, workflow))
+        graph = ui_to_api(sound, PROBES).graph
+        workflow_form(graph, PROBES, workflow)
+        apply_seeds(graph, SeedMode.AUTO, ui=workflow, definitions=PROBES)
 
 
-REPLACEMENT: dict[str, Any] = {
+REPLACEMENT = {
     "new_node_id": "PreviewImage",
     "input_mapping": [{"new_id": "images", "old_id": "a"}, {"new_id": "x", "set_value": 1}],
     "output_mapping": [{"old_idx": 0, "new_idx": 1}],
@@ -205,7 +199,7 @@ REPLACEMENT: dict[str, Any] = {
 
 @fuzz
 @given(replacements=json_like({"Gone": [REPLACEMENT]}))
-def test_node_replacements(replacements: Any) -> None:
+def test_node_replacements(replacements):
     old = {"class_type": "Gone", "inputs": {"a": ["1", 0]}, "_meta": {}}
     prompt = {**PROMPTS[0], "gone": old, "after": {**old, "inputs": {"a": ["gone", 0]}}}
     with within_time():
@@ -218,7 +212,7 @@ def test_node_replacements(replacements: Any) -> None:
     value=files_like([b"2026-03-01T10:00:00.123Z", b"2026-03-01 10:00:00.5+00Z"])
     | st.sampled_from(ODD)
 )
-def test_dates(value: Any) -> None:
+def test_dates(value):
     text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
     with within_time():
         found = iso_utc(text)
@@ -250,7 +244,7 @@ PATHS = [
 
 
 @pytest.fixture(scope="module")
-def comfy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def comfy(tmp_path_factory):
     home = tmp_path_factory.mktemp("comfy").resolve()
     (home / "input").mkdir()
     (home / "main.py").touch()
@@ -258,7 +252,7 @@ def comfy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("text", PATHS)
-def test_malformed_extra_model_paths(text: bytes, comfy: Path) -> None:
+def test_malformed_extra_model_paths(text, comfy):
     (comfy / "extra_model_paths.yaml").write_bytes(text)
     with within_time(), refused:
         Folders(comfy)
@@ -266,7 +260,7 @@ def test_malformed_extra_model_paths(text: bytes, comfy: Path) -> None:
 
 @fuzz
 @given(text=files_like(PATHS[:1]))
-def test_extra_model_paths(text: bytes, comfy: Path) -> None:
+def test_extra_model_paths(text, comfy):
     (comfy / "extra_model_paths.yaml").write_bytes(text)
     with within_time(), refused:
         Folders(comfy)
@@ -281,8 +275,8 @@ BODY = (
 
 @fuzz
 @given(data=files_like([BODY]), header=files_like([b"multipart/form-data; boundary=b"]))
-def test_multipart_forms(data: bytes, header: bytes, comfy: Path) -> None:
-    async def receive(content_type: str) -> None:
+def test_multipart_forms(data, header, comfy):
+    async def receive(content_type):
         uploads = Uploads()
         try:
             with refused:
@@ -301,7 +295,7 @@ def test_multipart_forms(data: bytes, header: bytes, comfy: Path) -> None:
         assert not path.name.startswith(STAGING_PREFIX), "something was left over"
 
 
-MANAGER: dict[str, Any] = {
+MANAGER = {
     "comfyui": "0123456789012345678901234567890123456789",
     "git_custom_nodes": {"https://github.com/a/b": {"hash": "0" * 40, "disabled": False}},
     "cnr_custom_nodes": {"pack": "1.0.0"},
@@ -312,7 +306,7 @@ MANAGER: dict[str, Any] = {
 
 @fuzz
 @given(given_=json_like(MANAGER))
-def test_snapshots_of_the_manager(given_: Any) -> None:
+def test_snapshots_of_the_manager(given_):
     with within_time(), refused:
         if isinstance(given_, dict) and is_manager_snapshot(given_):
             from_manager(given_)
@@ -326,7 +320,7 @@ LOG = [b"2026-01-01T00:00:00Z INF |  https://some-words.trycloudflare.com  |", b
     log=st.lists(files_like(LOG), max_size=4),
     config=json_like({"ingress": [{"service": "http://a:1"}]}),
 )
-def test_output_of_cloudflared(log: list[bytes], config: Any) -> None:
+def test_output_of_cloudflared(log, config):
     with within_time():
         url = _quick_url([line.decode("utf-8", "replace") for line in log])
         assert url is None or url.startswith("https://")

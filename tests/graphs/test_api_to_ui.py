@@ -1,7 +1,5 @@
 """API → UI: the result converts back to the same prompt, nodes do not overlap, errors are clear."""
 
-from __future__ import annotations
-
 import copy
 import json
 from typing import Any
@@ -11,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from comfydeploy_jupyter.errors import InvalidRequestError
-from comfydeploy_jupyter.graphs.definitions import MISSING, NodeClass, Widget
+from comfydeploy_jupyter.graphs.definitions import MISSING
 from comfydeploy_jupyter.graphs.layout import api_to_ui
 from comfydeploy_jupyter.graphs.queued_values import wrapped
 from comfydeploy_jupyter.graphs.ui_to_api import ui_to_api
@@ -26,27 +24,26 @@ TITLE_HEIGHT = 30
 Graph = dict[str, dict[str, Any]]
 
 
-def plain(graph: Graph) -> Graph:
+def plain(graph):
     return {
         key: {"class_type": node["class_type"], "inputs": node["inputs"]}
         for key, node in graph.items()
     }
 
 
-def every_widget(known: NodeClass) -> list[Widget]:
-    found: list[Widget] = []
+def every_widget(known):
+    found = []
     pending = list(known.widgets)
     while pending:
         widget = pending.pop()
         found.append(widget)
         for option in widget.choices if widget.branches is not None else ():
             branch = widget.branches.branch(option)
-            assert branch is not None
             pending.extend(branch.made.widgets)
     return [widget for widget in found if widget.emitted]
 
 
-def values_for(widget: Widget) -> st.SearchStrategy[Any]:
+def values_for(widget):
     if widget.type == "INT":
         return st.integers(-(2**53), 2**53)
     if widget.type == "FLOAT":
@@ -69,16 +66,16 @@ def values_for(widget: Widget) -> st.SearchStrategy[Any]:
 
 
 @st.composite
-def prompts(draw: st.DrawFn) -> Graph:
+def prompts(draw):
     """Draw prompts with every widget that a class has, and some unknown classes."""
     number = st.integers(0, 300).map(str)
     inside = st.tuples(number, number).map(":".join)
     keys = draw(st.lists(st.one_of(number, inside), unique=True, min_size=1, max_size=8))
-    graph: Graph = {}
+    graph = {}
     for place, key in enumerate(keys):
         kind = draw(st.sampled_from([*CLASSES, "Mystery"]))
         known = DEFINITIONS.get(kind)
-        inputs: dict[str, Any] = {}
+        inputs = {}
         sockets = ["one", "two"]
         if known is None:
             scalars = st.one_of(st.none(), st.booleans(), st.integers(-9, 9), st.text())
@@ -104,11 +101,11 @@ def prompts(draw: st.DrawFn) -> Graph:
     return graph
 
 
-def free_sockets(known: NodeClass, laid: list[tuple[Widget, Any]]) -> set[str]:
+def free_sockets(known, laid):
     return {socket.name for socket in known.inputs_of(laid) if not socket.has_widget}
 
 
-def overlapping(nodes: list[dict[str, Any]]) -> list[tuple[Any, Any]]:
+def overlapping(nodes):
     boxes = [
         (x, y - TITLE_HEIGHT, x + width, y + height)
         for (x, y), (width, height) in ((node["pos"], node["size"]) for node in nodes)
@@ -123,7 +120,7 @@ def overlapping(nodes: list[dict[str, Any]]) -> list[tuple[Any, Any]]:
 
 @settings(max_examples=examples(160))
 @given(prompts())
-def test_converts_back_and_places_nodes_right_of_those_that_they_need(graph: Graph) -> None:
+def test_converts_back_and_places_nodes_right_of_those_that_they_need(graph):
     before = copy.deepcopy(graph)
     saved = json.loads(json.dumps(api_to_ui(graph, DEFINITIONS)))
     back = ui_to_api(saved, DEFINITIONS)
@@ -134,7 +131,7 @@ def test_converts_back_and_places_nodes_right_of_those_that_they_need(graph: Gra
         assert left[str(origin)] < left[str(target)]
 
 
-def test_saves_what_the_editor_needs() -> None:
+def test_saves_what_the_editor_needs():
     graph = {
         "4": node("PSrc", name="b.ckpt"),
         "2:7": node("PSampler", "Mine", seed=5, steps=["9", 0], model=["4", 0]),
@@ -157,7 +154,7 @@ def test_saves_what_the_editor_needs() -> None:
     assert source["outputs"][0]["links"] == [2]
 
 
-def test_cycles_and_long_chains_are_laid_out_too() -> None:
+def test_cycles_and_long_chains_are_laid_out_too():
     graph = {"1": node("PPass", amount=1, image=["2", 0]), "2": node("PPass", image=["1", 0])}
     graph["2"]["inputs"]["amount"] = 2
     saved = api_to_ui(graph, DEFINITIONS)
@@ -177,7 +174,7 @@ def test_cycles_and_long_chains_are_laid_out_too() -> None:
         ({"1": {"class_type": "PInt", "inputs": []}}, "workflow_api.1.inputs"),
     ],
 )
-def test_names_the_field_that_is_not_a_prompt(graph: Any, field: str) -> None:
+def test_names_the_field_that_is_not_a_prompt(graph, field):
     with pytest.raises(InvalidRequestError) as caught:
         api_to_ui(graph, DEFINITIONS)
     assert caught.value.details["field"] == field

@@ -1,14 +1,9 @@
 """The form that the author of a workflow defined: App mode, and promoted widgets."""
 
-from __future__ import annotations
-
 import copy
 import time
-from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from comfydeploy_jupyter.errors import InvalidRequestError
 from comfydeploy_jupyter.graphs.form import (
@@ -16,7 +11,6 @@ from comfydeploy_jupyter.graphs.form import (
     MAX_WARNINGS,
     AuthorForm,
     choose_inputs,
-    input_form,
     workflow_form,
 )
 from comfydeploy_jupyter.graphs.inputs import apply_inputs
@@ -25,7 +19,7 @@ from comfydeploy_jupyter.graphs.ui_to_api import ui_to_api
 from tests.helpers.graphs import declared, saved
 
 TEXT, INT = ["STRING", {}], ["INT", {"default": 512}]
-DEFINITIONS: dict[str, Any] = {
+DEFINITIONS = {
     "Text": {**declared(text=["STRING", {"multiline": True}]), "output": ["STRING"]},
     "Size": {**declared(width=INT, height=INT), "output": ["LATENT"]},
     "Join": {
@@ -38,15 +32,15 @@ SUBGRAPH = "0a3dbf9e-4fe4-4d57-bf4f-1c3b6d0b0c01"
 GRAPH_ID = "5e0b7d9c-6b8f-4c39-9a51-5bb3d3f9f001"
 
 
-def slot(name: str, kind: str, link: int | None = None) -> dict[str, Any]:
+def slot(name, kind, link=None):
     return {"name": name, "type": kind, "link": link, "widget": {"name": name}}
 
 
-def made(key: int, kind: str, inputs: list[Any], values: Any, **more: Any) -> dict[str, Any]:
+def made(key, kind, inputs, values, **more):
     return {**saved(key, kind, values), "inputs": inputs, **more}
 
 
-def workflow(**extra: Any) -> dict[str, Any]:
+def workflow(**extra):
     """Return a subgraph with a promoted width, a text that a proxy shows, and a node beside it."""
     latent = {"name": "latent", "type": "LATENT", "link": 3}
     texts, numbers = ("a", "b"), ("seed", "steps")
@@ -79,7 +73,7 @@ def workflow(**extra: Any) -> dict[str, Any]:
     }
 
 
-def form_of(ui: dict[str, Any]) -> Any:
+def form_of(ui):
     before = copy.deepcopy(ui)
     graph = ui_to_api(ui, DEFINITIONS).graph
     form = workflow_form(graph, DEFINITIONS, ui)
@@ -87,11 +81,11 @@ def form_of(ui: dict[str, Any]) -> Any:
     return graph, form
 
 
-def shown(form: Any) -> list[str]:
+def shown(form):
     return [field.key for field in form.fields if not field.advanced]
 
 
-def test_promoted_widgets_are_the_form_in_their_authors_order() -> None:
+def test_promoted_widgets_are_the_form_in_their_authors_order():
     graph, form = form_of(workflow())
     assert shown(form) == ["1:11.b", "1:10.width"]
     text, side = form.fields[:2]
@@ -124,7 +118,7 @@ def test_promoted_widgets_are_the_form_in_their_authors_order() -> None:
         ([["2", "name"], ["2", "name"]], ["2.name"]),
     ],
 )
-def test_app_mode_decides_inputs_and_their_order(entries: list[Any], keys: list[str]) -> None:
+def test_app_mode_decides_inputs_and_their_order(entries, keys):
     ui = workflow(linearMode=True, linearData={"inputs": entries, "outputs": [2]})
     _, form = form_of(ui)
     assert shown(form) == keys
@@ -157,9 +151,7 @@ def test_app_mode_decides_inputs_and_their_order(entries: list[Any], keys: list[
         ),
     ],
 )
-def test_entries_for_missing_inputs_give_warnings_and_the_default_form(
-    data: Any, warnings: list[str]
-) -> None:
+def test_entries_for_missing_inputs_give_warnings_and_the_default_form(data, warnings):
     _, form = form_of(workflow(linearMode=True, linearData=data))
     assert len(form.warnings) == len(warnings)
     for warning, expected in zip(form.warnings, warnings, strict=True):
@@ -168,61 +160,14 @@ def test_entries_for_missing_inputs_give_warnings_and_the_default_form(
     assert form.fields
 
 
-def test_a_node_that_does_not_run_gives_a_warning() -> None:
-    ui = workflow(linearData={"inputs": [["2", "name"], ["1", "side"]]})
-    ui["nodes"].append({"id": 3, "type": "Text", "mode": 2, "inputs": [], "widgets_values": ["a"]})
-    ui["extra"]["linearData"]["inputs"].append(["3", "text"])
-    _, form = form_of(ui)
-    why = "text of node Text is not in the form: that node does not run"
-    assert form.warnings == [f"extra.linearData: {why}"]
-    assert shown(form) == ["2.name", "1:10.width"]
-
-
-def test_warnings_have_the_ids_of_nodes_that_have_one_title() -> None:
-    ui = workflow(linearData={"inputs": [["3", "text"], ["4", "nothing"]]})
-    notes = [{"id": n, "type": "Text", "title": "Note", "mode": 2, "inputs": []} for n in (3, 4)]
-    ui["nodes"].extend(notes)
-    _, form = form_of(ui)
-    assert [warning.partition(" is ")[0] for warning in form.warnings] == [
-        'extra.linearData: text of node "Note" (Text, id 3)',
-        'extra.linearData: nothing of node "Note" (Text, id 4)',
-    ]
-
-
-def test_equal_ids_in_two_uses_of_a_subgraph_are_not_guessed() -> None:
+def test_equal_ids_in_two_uses_of_a_subgraph_are_not_guessed():
     ui = workflow(linearData={"inputs": [["11", "b"]]})
     ui["nodes"].append({**copy.deepcopy(ui["nodes"][0]), "id": 5})
     _, form = form_of(ui)
     assert form.warnings == ["extra.linearData.inputs[0] is ignored: there are several nodes '11'"]
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-20, 20) | st.text(max_size=4) | st.just("1:11"),
-    lambda inner: (
-        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=3)
-    ),
-    max_leaves=12,
-)
-
-
-@given(
-    data=JSON | st.fixed_dictionaries({"inputs": JSON, "outputs": JSON}),
-    proxies=JSON,
-    links=JSON,
-    extra=st.booleans(),
-)
-def test_malformed_data_raises_no_error(data: Any, proxies: Any, links: Any, extra: bool) -> None:
-    ui = workflow(linearData=data, linearMode=True)
-    graph = ui_to_api(workflow(), DEFINITIONS).graph
-    ui["nodes"][0]["properties"]["proxyWidgets"] = proxies
-    ui["definitions"]["subgraphs"][0]["links"] = links
-    if not extra:
-        ui["extra"] = data
-    fields = input_form(graph, DEFINITIONS, ui)
-    assert {key for field in fields for key in field.keys} >= {"2.name", "1:11.a"}
-
-
-def test_a_million_entries_and_nested_uses_take_bounded_time() -> None:
+def test_a_million_entries_and_nested_uses_take_bounded_time():
     ui = workflow(linearData={"inputs": [["9", "x"]] * 1_000_000, "outputs": ["9"] * 1_000_000})
     for depth in range(40):  # each uses the next one twice
         uses = [{"id": n, "type": f"s{depth + 1}", "inputs": [slot("x", "INT", n)]} for n in (1, 2)]
@@ -238,7 +183,7 @@ def test_a_million_entries_and_nested_uses_take_bounded_time() -> None:
     assert len(form.inputs) <= MAX_INPUTS
 
 
-def chosen(ui: dict[str, Any], front: dict[str, str | None]) -> tuple[dict[str, Any], Any]:
+def chosen(ui, front):
     """Return a workflow with these inputs in front, and its form."""
     before = copy.deepcopy(ui)
     made = choose_inputs(ui_to_api(ui, DEFINITIONS).graph, ui, front, DEFINITIONS)
@@ -247,7 +192,7 @@ def chosen(ui: dict[str, Any], front: dict[str, str | None]) -> tuple[dict[str, 
     return made, form_of(made)[1]
 
 
-def test_chosen_inputs_are_in_front_in_their_order_also_those_of_subgraphs() -> None:
+def test_chosen_inputs_are_in_front_in_their_order_also_those_of_subgraphs():
     front = dict.fromkeys(["2.name", "1:10.width", "1:11.b"])
     made, form = chosen(workflow(ds={"scale": 2}), front)
     entries = [[2, "name"], [1, "side"], [1, "b"]]
@@ -269,7 +214,7 @@ def test_chosen_inputs_are_in_front_in_their_order_also_those_of_subgraphs() -> 
     assert shown(form) == ["1:11.b", "1:10.width"]
 
 
-def test_without_a_choice_the_form_chooses_by_itself_again() -> None:
+def test_without_a_choice_the_form_chooses_by_itself_again():
     before = shown(form_of(workflow())[1])
     made, _ = chosen(workflow(), {"2.name": None})
     none, form = chosen(made, {})
@@ -279,7 +224,7 @@ def test_without_a_choice_the_form_chooses_by_itself_again() -> None:
     assert chosen(made, {})[0]["extra"] == {"linearData": {"inputs": [], "outputs": [1]}}
 
 
-def test_labels_are_kept_at_the_inputs_of_nodes() -> None:
+def test_labels_are_kept_at_the_inputs_of_nodes():
     made, form = chosen(workflow(), {"2.name": "File", "1:10.width": "Side", "1:11.b": None})
     assert [field.label for field in form.fields if field.chosen] == ["File", "Side", "Maker: b"]
     assert made["nodes"][1]["inputs"][1] == {**slot("name", "STRING"), "label": "File"}
@@ -293,7 +238,7 @@ def test_labels_are_kept_at_the_inputs_of_nodes() -> None:
     assert form.fields[0].label == "File"
 
 
-def test_a_value_of_a_primitive_node_is_chosen_there() -> None:
+def test_a_value_of_a_primitive_node_is_chosen_there():
     ui = workflow()
     ui["nodes"].append(made(5, "PrimitiveNode", [], ["typed", "fixed"], title="Words"))
     ui["nodes"].append(made(6, "Reroute", [{"name": "", "type": "*", "link": 20}], []))
@@ -306,7 +251,7 @@ def test_a_value_of_a_primitive_node_is_chosen_there() -> None:
         chosen(ui, {"2.name": "Mine"})
 
 
-def test_inputs_of_nodes_that_do_not_run_stay_chosen() -> None:
+def test_inputs_of_nodes_that_do_not_run_stay_chosen():
     ui = workflow(linearData={"inputs": [["3", "text"], ["9", "gone"], ["2", "name"]]})
     ui["nodes"].append({"id": 3, "type": "Text", "mode": 2, "inputs": [], "widgets_values": ["a"]})
     changed, _ = chosen(ui, {"1:11.b": None})
@@ -320,12 +265,12 @@ def test_inputs_of_nodes_that_do_not_run_stay_chosen() -> None:
         ("1:11.steps", "is inside a subgraph and not promoted"),
     ],
 )
-def test_an_input_that_cannot_be_chosen_is_refused(key: str, problem: str) -> None:
+def test_an_input_that_cannot_be_chosen_is_refused(key, problem):
     with pytest.raises(InvalidRequestError, match=problem):
         chosen(workflow(), {key: None})
 
 
-def test_the_form_says_which_inputs_can_be_chosen() -> None:
+def test_the_form_says_which_inputs_can_be_chosen():
     graph, _ = form_of(workflow())
     rows = shown_form(graph, DEFINITIONS, workflow())["rows"]
     assert {row["key"] for row in rows if row["choosable"]} == {"1:11.b", "1:10.width", "2.name"}
@@ -339,7 +284,7 @@ def test_the_form_says_which_inputs_can_be_chosen() -> None:
     }
 
 
-def test_labels_in_app_mode_are_those_of_the_plain_form() -> None:
+def test_labels_in_app_mode_are_those_of_the_plain_form():
     number = declared(value=["INT", {}])
     definitions = {**DEFINITIONS, "PrimitiveInt": {**number, "output": ["INT"]}}
     ui = workflow()

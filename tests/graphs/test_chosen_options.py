@@ -1,18 +1,14 @@
 """Dynamic combos and groups of inputs of variable number: setting them, and their form fields."""
 
-from __future__ import annotations
-
 import contextlib
 import copy
-import re
-from typing import Any
 
 import pytest
 
 from comfydeploy_jupyter.errors import InvalidInputError, UnknownInputError
-from comfydeploy_jupyter.graphs.form import input_form, workflow_form
+from comfydeploy_jupyter.graphs.form import workflow_form
 from comfydeploy_jupyter.graphs.inputs import apply_inputs, load_files
-from tests.helpers.graphs import combo, declared, group, node
+from tests.helpers.graphs import combo, declared, group, node, rows
 
 CRF = ["FLOAT", {"default": 23.0, "min": 0.0, "max": 51.0}]
 MODE = combo(
@@ -24,7 +20,7 @@ MODE = combo(
     large={"size": ["INT", {"default": 1024}], "codec": combo(auto={}, h264={"crf": CRF})},
     plain={},
 )
-DEFINITIONS: dict[str, Any] = {
+DEFINITIONS = {
     "Make": declared(
         "Make it",
         mode=MODE,
@@ -35,88 +31,28 @@ DEFINITIONS: dict[str, Any] = {
 }
 SMALL = {"mode.size": 100, "mode.seed": 7, "mode.image": ["9", 0]}
 GRAPH = {"5": node("Make", mode="small", strength=0.5, **SMALL, **{"values.a": "first"})}
-LARGE = {"mode": "large", "mode.size": 1024, "mode.codec": "auto"}
-H264 = {**LARGE, "mode.codec": "h264", "mode.codec.crf": 23.0}
 
 
-def apply(inputs: dict[str, Any], **kwargs: Any) -> Any:
+def apply(inputs, **kwargs):
     before = copy.deepcopy(GRAPH)
     applied = apply_inputs(GRAPH, inputs, definitions=DEFINITIONS, **kwargs)
     assert before == GRAPH
     return applied
 
 
-def rest(inputs: dict[str, Any]) -> dict[str, Any]:
-    return {"strength": 0.5, "values.a": "first", **inputs}
-
-
-@pytest.mark.parametrize(
-    ("inputs", "expected"),
-    [
-        ({"5.mode": "plain"}, {"mode": "plain"}),
-        ({"mode": "plain"}, {"mode": "plain"}),
-        (
-            {"mode.codec": "h264", "mode.codec.crf": 9.0, "mode": "large"},
-            {**H264, "mode.codec.crf": 9.0},
-        ),
-        ({"5.mode": "large"}, LARGE),
-        ({"5.mode.size": 2000, "5.mode": "large"}, {**LARGE, "mode.size": 2000}),
-        (
-            {"5.mode.codec.crf": 30.0, "5.mode.codec": "h264", "5.mode": "large"},
-            {**H264, "mode.codec.crf": 30.0},
-        ),
-        ({"5.mode": "large", "5.mode.codec": "h264"}, H264),
-        ({"5.mode": "small"}, {"mode": "small", **SMALL}),
-    ],
-)
-def test_another_option_has_its_own_inputs(
-    inputs: dict[str, Any], expected: dict[str, Any]
-) -> None:
-    applied = apply(inputs)
-    assert applied.graph["5"]["inputs"] == rest(expected)
-    assert set(applied.given.values()) == set(inputs)
-
-
-@pytest.mark.parametrize(
-    "inputs",
-    [
-        {"5.mode": "plain", "5.mode.size": 3},
-        {"5.mode.size": 3, "5.mode": "plain"},
-        {"5.mode": "large", "5.mode.codec.crf": 3.0},
-        {"5.mode.codec": "h264"},
-    ],
-)
-def test_inputs_of_options_that_are_not_chosen_are_unknown(inputs: dict[str, Any]) -> None:
-    with pytest.raises(UnknownInputError) as caught:
-        apply(inputs)
-    (unknown,) = caught.value.details["unknown"]
-    assert unknown in inputs
-    assert unknown != "5.mode"
-    assert apply(inputs, strict=False).unknown.keys() == {unknown}
-
-
-def test_an_added_input_is_removed_with_its_option() -> None:
+def test_an_added_input_is_removed_with_its_option():
     graph = {"5": node("Make", mode="small")}
     with pytest.raises(UnknownInputError):
         apply_inputs(graph, {"5.mode.seed": 3, "5.mode": "plain"}, definitions=DEFINITIONS)
 
 
-def test_without_definitions_values_are_set_as_they_are() -> None:
+def test_without_definitions_values_are_set_as_they_are():
     applied = apply_inputs(GRAPH, {"5.mode": "plain"})
     assert applied.graph["5"]["inputs"] == {**GRAPH["5"]["inputs"], "mode": "plain"}
 
 
-def test_inputs_of_a_group_are_added_and_removed() -> None:
-    assert apply({"5.values.b": "x"}).graph["5"]["inputs"]["values.b"] == "x"
-    assert apply({"5.pictures.picture3": ["9", 0]}).graph["5"]["inputs"]["pictures.picture3"]
-    assert "values.a" not in apply({"5.values.a": None}).graph["5"]["inputs"]
-    for beyond in ("5.values.d", "5.pictures.picture4", "5.pictures.x"):
-        with pytest.raises(UnknownInputError):
-            apply({beyond: "x"})
-
-
-def test_children_are_placed_below_their_combo_and_have_its_bounds() -> None:
-    fields = input_form(GRAPH, DEFINITIONS)
+def test_children_are_placed_below_their_combo_and_have_its_bounds():
+    fields = workflow_form(GRAPH, DEFINITIONS).fields
     keys = [field.key for field in fields if field.key != "5.strength"]
     assert keys == ["5.mode", "5.mode.size", "5.mode.seed", "5.values.a"]
     mode, size, seed = fields[:3] if fields[0].key == "5.mode" else fields[1:4]
@@ -126,25 +62,11 @@ def test_children_are_placed_below_their_combo_and_have_its_bounds() -> None:
     assert not any(field.advanced for field in fields)
 
 
-def test_a_group_says_what_can_be_added_and_removed() -> None:
-    graph = copy.deepcopy(GRAPH)
-    (values,) = workflow_form(graph, DEFINITIONS).groups
-    assert (values.key, values.count, values.last) == ("5.values", 1, ())
-    assert (values.next, values.label) == ({"5.values.b": ""}, "Make it: values")
-    assert (values.least, values.most, values.rows) == (1, 3, None)
-    graph["5"]["inputs"].update({"values.b": "x", "values.c": "y"})
-    (values,) = workflow_form(graph, DEFINITIONS).groups
-    assert (values.count, values.next, values.last) == (3, {}, ("5.values.c",))
-    graph["5"]["inputs"]["values.c"] = ["9", 0]
-    (values,) = workflow_form(graph, DEFINITIONS).groups
-    assert values.last == ()
-
-
 LOADER = declared(image=[["a.png", "b.png"], {"image_upload": True}])
 WITH_LOADER = {**DEFINITIONS, "LoadImage": LOADER}
 
 
-def test_pictures_are_added_to_a_group_and_removed() -> None:
+def test_pictures_are_added_to_a_group_and_removed():
     _, pictures = workflow_form(GRAPH, WITH_LOADER).groups
     assert (pictures.key, pictures.count, pictures.last) == ("5.pictures", 0, ())
     assert pictures.next == {"5.pictures.picture0": ""}
@@ -155,7 +77,7 @@ def test_pictures_are_added_to_a_group_and_removed() -> None:
     assert form.groups[1].last == ("5.pictures.picture0",)
 
 
-def test_a_group_is_shown_with_the_inputs_that_feed_it() -> None:
+def test_a_group_is_shown_with_the_inputs_that_feed_it():
     pictures = group("IMAGE", prefix="picture", min=1, max=4)
     definitions = {"Batch": declared(pictures=pictures), "LoadImage": LOADER}
     graph = {
@@ -167,7 +89,7 @@ def test_a_group_is_shown_with_the_inputs_that_feed_it() -> None:
     assert [(each.node_id, each.advanced) for each in groups] == [("2", False), ("3", True)]
 
 
-def test_a_loader_is_put_before_an_input_that_was_given_a_file() -> None:
+def test_a_loader_is_put_before_an_input_that_was_given_a_file():
     inputs = {"5.pictures.picture1": "b.png", "5.mode.image": "a.png", "5.values.b": "c.png"}
     graph = load_files(apply(inputs), WITH_LOADER).graph
     assert graph["5"]["inputs"] == {
@@ -207,7 +129,7 @@ def test_a_loader_is_put_before_an_input_that_was_given_a_file() -> None:
         ["COMFY_DYNAMICCOMBO_V3", {"options": [{"key": f"{n}"} for n in range(100_000)]}],
     ],
 )
-def test_wrong_definitions_cause_no_error(definition: Any) -> None:
+def test_wrong_definitions_cause_no_error(definition):
     definitions = {"Odd": declared(x=definition)}
     graph = {"1": node("Odd", **{"x": "x", "x.a0": "b", "x.y": 4})}
     form = workflow_form(graph, definitions)
@@ -217,7 +139,7 @@ def test_wrong_definitions_cause_no_error(definition: Any) -> None:
         apply_inputs(graph, {"1.x": "y"}, definitions=definitions, strict=False)
 
 
-def test_a_dynamic_combo_that_contains_itself_ends() -> None:
+def test_a_dynamic_combo_that_contains_itself_ends():
     loop = combo(again={}, b={})
     loop[1]["options"][0]["inputs"]["required"]["x"] = loop
     definitions = {"Loop": declared(x=loop)}
@@ -227,20 +149,8 @@ def test_a_dynamic_combo_that_contains_itself_ends() -> None:
     assert len(workflow_form(applied.graph, definitions).fields) < 40
 
 
-LORAS = [
-    "COMFY_DYNAMICGROUP_V3",
-    {
-        "template": {
-            "required": {
-                "name": ["COMBO", {"options": ["a", "b"]}],
-                "strength": ["FLOAT", {"default": 1.0, "max": 2.0}],
-            }
-        },
-        "min": 1,
-        "max": 3,
-        "group_name": "LoRA",
-    },
-]
+STRENGTH = ["FLOAT", {"default": 1.0, "max": 2.0}]
+LORAS = rows(1, 3, "LoRA", name=["COMBO", {"options": ["a", "b"]}], strength=STRENGTH)
 ROWS = {"Load": declared("Load LoRAs", loras=LORAS)}
 TWO = {
     "loras.0.name": "a",
@@ -263,7 +173,7 @@ TWO = {
         ({"loras.0.strength": 0.2}, [("a", 0.2), ("b", ["2", 0])]),
     ],
 )
-def test_rows_can_be_set_added_and_removed(inputs: dict[str, Any], wanted: list[Any]) -> None:
+def test_rows_can_be_set_added_and_removed(inputs, wanted):
     graph = {"1": node("Load", "Load LoRAs", **TWO), "2": node("Number")}
     applied = apply_inputs(graph, inputs, definitions=ROWS)
     assert applied.graph["1"]["inputs"] == {
@@ -274,39 +184,7 @@ def test_rows_can_be_set_added_and_removed(inputs: dict[str, Any], wanted: list[
     assert graph["1"]["inputs"] == TWO
 
 
-@pytest.mark.parametrize(
-    ("value", "problem"),
-    [
-        ([], "must have 1 to 3 rows, not 0"),
-        ([{}] * 4, "must have 1 to 3 rows, not 4"),
-        ([{}, {"weight": 1}], "row 1 has no field 'weight'; the fields are name, strength"),
-        ([3], "must be a list with an object for each row, not [3]"),
-        ("b", 'must be a list with an object for each row, not "b"'),
-    ],
-)
-def test_wrong_rows_are_refused(value: Any, problem: str) -> None:
-    graph = {"1": node("Load", "Load LoRAs", **TWO)}
-    with pytest.raises(InvalidInputError, match=re.escape(f"inputs.Load LoRAs.loras: {problem}")):
-        apply_inputs(graph, {"Load LoRAs.loras": value}, definitions=ROWS)
-
-
-def test_a_row_is_a_group_of_the_form() -> None:
-    form = workflow_form({"1": node("Load", **TWO)}, ROWS)
-    labels = ["LoRA #1 name", "LoRA #1 strength", "LoRA #2 name"]
-    assert [field.label for field in form.fields] == [f"Load LoRAs: {name}" for name in labels]
-    (rows,) = form.groups
-    assert (rows.key, rows.count) == ("1.loras", 2)
-    first, second = {"name": "a", "strength": 0.5}, {"name": "b", "strength": ["2", 0]}
-    assert rows.rows == {0: first, 1: second}
-    assert rows.next == {"1.loras.2.name": "a", "1.loras.2.strength": 1.0}
-    assert rows.last == ("1.loras.1.name", "1.loras.1.strength")
-    full = workflow_form({"1": node("Load", **{f"loras.{n}.name": "a" for n in range(3)})}, ROWS)
-    assert full.groups[0].next == {}
-    (least,) = workflow_form({"1": node("Load", **{"loras.0.name": "a"})}, ROWS).groups
-    assert (least.count, least.last) == (1, ())
-
-
-def test_a_row_with_a_very_long_number_is_shown_as_it_is() -> None:
+def test_a_row_with_a_very_long_number_is_shown_as_it_is():
     name = f"loras.{'1' * 5000}.name"
     (field,) = workflow_form({"1": node("Load", **{name: "a"})}, ROWS).fields
     assert field.label.startswith("Load LoRAs: loras: 111")

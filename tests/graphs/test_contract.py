@@ -1,10 +1,7 @@
 """The contract of a workflow: JSON Schema of its inputs and outputs, and the check of values."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
-from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
@@ -12,7 +9,7 @@ from jsonschema import Draft202012Validator
 from comfydeploy_jupyter.comfyui.definitions import Definitions
 from comfydeploy_jupyter.errors import InvalidInputError
 from comfydeploy_jupyter.graphs.definitions import NodeDefinitions
-from comfydeploy_jupyter.graphs.form import input_form
+from comfydeploy_jupyter.graphs.form import workflow_form
 from comfydeploy_jupyter.graphs.inputs import apply_inputs, check_inputs, contract_of
 from tests.helpers.graphs import declared, node
 
@@ -40,18 +37,18 @@ EXTERNAL = {
 
 
 @pytest.fixture(scope="module")
-def known(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def known(tmp_path_factory):
     """The bundled definitions of ComfyUI's own nodes."""
     return asyncio.run(Definitions(tmp_path_factory.mktemp("data") / "kept").offline())
 
 
-def test_the_schemas_are_schemas(known: Any) -> None:
+def test_the_schemas_are_schemas(known):
     contract = contract_of({**SAMPLER, **EXTERNAL}, known.object_info)
     for schema in (contract["inputs"], contract["outputs"]):
         Draft202012Validator.check_schema(schema)
 
 
-def test_types_ranges_choices_and_defaults(known: Any) -> None:
+def test_types_ranges_choices_and_defaults(known):
     inputs = contract_of(SAMPLER, known.object_info)["inputs"]
     steps = inputs["properties"]["2.steps"]
     wanted = {"type": "integer", "minimum": 1, "maximum": 10000, "default": 20}
@@ -68,11 +65,11 @@ def test_types_ranges_choices_and_defaults(known: Any) -> None:
     assert check.is_valid({"2.steps": 30, "2.sampler_name": "euler", "4.filename_prefix": "x"})
     assert not check.is_valid({"2.steps": 0})
     assert not check.is_valid({"2.sampler_name": "nothing"})
-    keys = [field.key for field in input_form(SAMPLER, known.object_info)]
+    keys = [field.key for field in workflow_form(SAMPLER, known.object_info).fields]
     assert [key for key in inputs["properties"] if key in keys] == keys
 
 
-def test_an_input_without_a_value_is_required(known: Any) -> None:
+def test_an_input_without_a_value_is_required(known):
     inputs = contract_of({**SAMPLER, **EXTERNAL}, known.object_info)["inputs"]
     # Of SaveImage the name is missing; links cannot be typed.
     assert sorted(inputs["required"]) == ["4.filename_prefix", "photo"]
@@ -83,7 +80,7 @@ def test_an_input_without_a_value_is_required(known: Any) -> None:
     assert more["required"] == ["4.filename_prefix"]
 
 
-def test_outputs(known: Any) -> None:
+def test_outputs(known):
     outputs = contract_of(SAMPLER, known.object_info)["outputs"]["properties"]
     assert {key: output.get("x-media") for key, output in outputs.items()} == {
         "4": "image",
@@ -114,7 +111,7 @@ def test_outputs(known: Any) -> None:
         ({"style": "chalk"}, 'inputs.style: must be one of "oil", "ink", not "chalk"'),
     ],
 )
-def test_values_that_break_the_contract(known: Any, inputs: dict[str, Any], message: str) -> None:
+def test_values_that_break_the_contract(known, inputs, message):
     sampler = {node_id: SAMPLER[node_id] for node_id in ("1", "2", "5")}
     graph = {**sampler, **EXTERNAL}
     applied = apply_inputs(graph, inputs, definitions=known.object_info)
@@ -134,13 +131,13 @@ def test_values_that_break_the_contract(known: Any, inputs: dict[str, Any], mess
         {"photo": "https://example.org/a.png", "strength": 1, "style": "ink"},
     ],
 )
-def test_values_that_comfyui_accepts(known: Any, inputs: dict[str, Any]) -> None:
+def test_values_that_comfyui_accepts(known, inputs):
     graph = {**SAMPLER, **EXTERNAL}
     applied = apply_inputs(graph, inputs, definitions=known.object_info)
     check_inputs(graph, applied, known.nodes)
 
 
-def test_a_graph_of_which_a_part_can_be_executed_is_left_to_comfyui(known: Any) -> None:
+def test_a_graph_of_which_a_part_can_be_executed_is_left_to_comfyui(known):
     scaled = node("ImageScaleBy", image=["3", 0], upscale_method="area", scale_by=1.0)
     graph = {**SAMPLER, "9": scaled, "4": node("SaveImage", images=["9", 0])}
     for inputs in ({"2.steps": 0}, {"9.scale_by": 0}, {"2.steps": 0, "9.scale_by": 0}):
@@ -149,7 +146,7 @@ def test_a_graph_of_which_a_part_can_be_executed_is_left_to_comfyui(known: Any) 
             check_inputs(graph, applied, known.nodes)
 
 
-def test_values_of_custom_nodes_are_left_to_comfyui() -> None:
+def test_values_of_custom_nodes_are_left_to_comfyui():
     number = ["INT", {"default": 1, "min": 0, "max": 3}]
     theirs = {"output": [], "output_node": True, "python_module": "custom_nodes.pack"}
     info = {"Theirs": {**declared(n=number), **theirs}}

@@ -1,13 +1,8 @@
 """Chains of nodes, the depth of nested values, fingerprints and structures of graphs."""
 
-from __future__ import annotations
-
 import copy
-from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from comfydeploy_jupyter.errors import InvalidRequestError
 from comfydeploy_jupyter.graphs.dependencies import (
@@ -17,14 +12,13 @@ from comfydeploy_jupyter.graphs.dependencies import (
     check_depth,
     end_of_long_chain,
     fingerprint_of,
-    is_deeper_than,
     nodes_in,
     structure_of,
 )
 from tests.helpers.graphs import node
 
 
-def linked(**sources: list[str]) -> dict[str, dict[str, Any]]:
+def linked(**sources):
     """Return a graph of nodes, each with the nodes that it depends on."""
     return {
         node_id: node("Any", **{f"in{n}": [source, 0] for n, source in enumerate(before)})
@@ -32,18 +26,11 @@ def linked(**sources: list[str]) -> dict[str, dict[str, Any]]:
     }
 
 
-def row(length: int, name: str = "n") -> dict[str, dict[str, Any]]:
+def row(length, name="n"):
     return linked(**{f"{name}{n}": [f"{name}{n - 1}"] if n else [] for n in range(length)})
 
 
-def test_the_length_of_a_chain_does_not_depend_on_the_order_of_nodes() -> None:
-    assert end_of_long_chain(row(MAX_CHAIN)) is None
-    longer = row(MAX_CHAIN + 1)
-    assert end_of_long_chain(longer) == f"n{MAX_CHAIN}"
-    assert end_of_long_chain(dict(reversed(longer.items()))) == f"n{MAX_CHAIN}"
-
-
-def test_many_nodes_without_a_long_chain_are_accepted() -> None:
+def test_many_nodes_without_a_long_chain_are_accepted():
     wide = linked(root=[], **{f"w{n}": ["root", "root"] for n in range(5_000)})
     ladder = {**row(MAX_CHAIN - 1), **row(MAX_CHAIN - 1, "m")}
     for n in range(1, MAX_CHAIN - 1):
@@ -52,13 +39,7 @@ def test_many_nodes_without_a_long_chain_are_accepted() -> None:
     assert end_of_long_chain(ladder) is None
 
 
-def test_a_link_to_a_missing_node_begins_a_chain() -> None:
-    graph = row(MAX_CHAIN)
-    graph["n0"]["inputs"]["image"] = ["gone", 0]
-    assert end_of_long_chain(graph) is None
-
-
-def test_a_cycle_counts_as_a_chain_of_its_nodes() -> None:
+def test_a_cycle_counts_as_a_chain_of_its_nodes():
     small = {**row(MAX_CHAIN - 10), **linked(a=["b"], b=["a"])}
     small |= row(9, "c")
     assert end_of_long_chain(small) is None
@@ -67,32 +48,24 @@ def test_a_cycle_counts_as_a_chain_of_its_nodes() -> None:
     assert end_of_long_chain(ring) in ring
 
 
-@pytest.mark.parametrize(
-    ("value", "depth"), [({}, 1), ([[], [{"a": [1, "b"]}]], 4), ({"a": {"b": {}}, "c": 5}, 3)]
-)
-def test_nested_values(value: Any, depth: int) -> None:
-    assert is_deeper_than(value, depth - 1)
-    assert not is_deeper_than(value, depth)
-
-
-def test_the_error_names_the_node_by_its_title() -> None:
-    deep: Any = []
+def test_the_error_names_the_node_by_its_title():
+    deep = []
     for _ in range(MAX_DEPTH):
         deep = [deep]
     with pytest.raises(InvalidRequestError, match=r'node "Deep" \(A\) has more than'):
         check_depth({"1": node("A", "Deep", x=deep)}, None)
 
 
-def chain(*values: object, name: str = "") -> dict[str, Any]:
+def chain(*values, name=""):
     """Return a chain of nodes with these values."""
-    graph: dict[str, Any] = {}
+    graph = {}
     for number, value in enumerate(values):
         source = {"source": [f"{name}{number - 1}", 0]} if number else {}
         graph[f"{name}{number}"] = node("Node", value=value, **source)
     return graph
 
 
-def common(a: Any, b: Any) -> int:
+def common(a, b):
     return len(nodes_in(fingerprint_of(a)) & nodes_in(fingerprint_of(b)))
 
 
@@ -107,11 +80,6 @@ def test_a_loop_and_what_depends_on_it_is_not_cached():
     graph = chain(1, 2, 3, 4)
     graph["2"]["class_type"] = "StartLoop"
     assert common(graph, graph) == 2
-
-
-def test_the_order_of_nodes_does_not_matter():
-    graph = chain(1, 2, 3)
-    assert common(graph, dict(reversed(graph.items()))) == 3
 
 
 def test_of_a_large_graph_a_sample_is_kept_in_proportion():
@@ -135,20 +103,10 @@ def test_malformed_graphs_and_cycles_cause_no_error():
         assert nodes_in(fingerprint_of(graph))
 
 
-@given(st.dictionaries(st.sampled_from("abcdef"), st.lists(st.sampled_from("abcdefg"), max_size=4)))
-def test_random_links_give_a_stable_fingerprint(links):
-    graph = {
-        key: node("X", **{str(i): [to, 0] for i, to in enumerate(targets)})
-        for key, targets in links.items()
-    }
-    assert fingerprint_of(graph) == fingerprint_of(graph)
-    assert len(nodes_in(fingerprint_of(graph))) <= len(graph)
-
-
 GRAPH = {"1": node("A", "One", x=1, y="a"), "2": node("B", **{"in": ["1", 0], "z": [1, 2, 3]})}
 
 
-def changed(key: str, **inputs: Any) -> dict[str, Any]:
+def changed(key, **inputs):
     graph = copy.deepcopy(GRAPH)
     graph[key]["inputs"].update(inputs)
     return graph

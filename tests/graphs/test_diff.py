@@ -1,32 +1,26 @@
 """Differences between graphs, in plain words."""
 
-from __future__ import annotations
-
 import copy
-from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from comfydeploy_jupyter.errors import InvalidRequestError
 from comfydeploy_jupyter.graphs.diff import diff_graphs
 from comfydeploy_jupyter.graphs.formats import check_api_graph
 from tests.helpers.graphs import node, saved
-from tests.helpers.selection import examples
 
 SAMPLED = {"seed": 1, "steps": 20, "cfg": 8.0, "model": ["4", 0], "positive": ["6", 0]}
-API: dict[str, Any] = {
+API = {
     "3": node("KSampler", "Sampler", **SAMPLED),
     "4": node("CheckpointLoaderSimple", ckpt_name="a.safetensors"),
     "6": node("CLIPTextEncode", text="a cat", clip=["4", 1]),
 }
-SLOTS: list[dict[str, Any]] = [
+SLOTS = [
     {"name": "model", "type": "MODEL", "link": 1},
     {"name": "seed", "type": "INT", "widget": {"name": "seed"}, "link": None},
     {"name": "steps", "type": "INT", "widget": {"name": "steps"}, "link": None},
 ]
-UI: dict[str, Any] = {
+UI = {
     "nodes": [
         {**saved(3, "KSampler", [1, "randomize", 20], pos=[0, 0], mode=0), "inputs": SLOTS},
         saved(4, "Loader", ["a"], title="Base"),
@@ -49,18 +43,18 @@ UI: dict[str, Any] = {
 }
 
 
-def edited(graph: dict[str, Any], edit: Any) -> dict[str, Any]:
+def edited(graph, edit):
     changed = copy.deepcopy(graph)
     edit(changed)
     return changed
 
 
-def lora(graph: dict[str, Any]) -> None:
+def lora(graph):
     graph["10"] = node("LoraLoader", "Hair")
     graph["3"]["inputs"]["model"] = ["10", 0]
 
 
-def with_inputs(**values: Any) -> Any:
+def with_inputs(**values):
     return lambda graph: graph["3"]["inputs"].update(values)
 
 
@@ -110,11 +104,11 @@ def test_api_graphs(edit, lines):
     assert changes == [line.replace("*", '"Sampler" (KSampler)') for line in lines]
 
 
-def drawn(graph: dict[str, Any], node_id: int) -> dict[str, Any]:
+def drawn(graph, node_id):
     return next(n for n in graph["nodes"] if n["id"] == node_id)
 
 
-def inner(graph: dict[str, Any], node_id: int) -> dict[str, Any]:
+def inner(graph, node_id):
     return drawn(graph["definitions"]["subgraphs"][0], node_id)
 
 
@@ -163,12 +157,6 @@ def test_nodes_that_are_named_alike_in_either_graph_have_their_ids():
     assert str(diff_graphs(more, changed)) == 'Blur in subgraph "Upscale": radius 1 → 3'
 
 
-def test_an_input_without_a_name_is_identified_by_its_index():
-    bare = edited(UI, lambda g: drawn(g, 3)["inputs"][0].update(name=""))
-    (change,) = diff_graphs(bare, edited(bare, lambda g: g.update(links=[])))
-    assert change.text.startswith("KSampler: input 0 no longer comes from")
-
-
 def test_a_changed_layout_is_no_difference():
     moved = edited(UI, lambda g: drawn(g, 3).update(pos=[5, 5]))
     diff = diff_graphs(UI, moved)
@@ -177,7 +165,7 @@ def test_a_changed_layout_is_no_difference():
     assert (bool(same), same.layout, str(same)) == (False, False, "no differences")
 
 
-def test_what_comfyui_adds_to_nodes_is_no_difference() -> None:
+def test_what_comfyui_adds_to_nodes_is_no_difference():
     added = {"_loop_body": ["2"], "_loop_end": "3", "is_changed": [float("nan")]}
     start = {"class_type": "StartLoop", "inputs": {"mode": "simple"}}
     assert str(diff_graphs({"1": start}, {"1": {**start, **added}})) == "no differences"
@@ -195,46 +183,8 @@ def test_long_texts_are_shown_where_they_differ():
     assert change.text == f'CLIPTextEncode: text "{cat}" → "{dog}"'
 
 
-def test_both_directions_name_the_same_nodes():
-    new = edited(API, lora)
-    forth, back = diff_graphs(API, new), diff_graphs(new, API)
-    assert {c.kind for c in forth} == {"added", "rewired"}
-    assert {c.kind for c in back} == {"removed", "rewired"}
-    assert {c.node_id for c in forth} == {c.node_id for c in back}
-
-
 def test_graphs_of_different_formats_are_not_compared():
     with pytest.raises(InvalidRequestError, match="new: "):
         diff_graphs(API, UI)
     with pytest.raises(InvalidRequestError, match="old: "):
         diff_graphs({}, API)
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=3),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
-    max_leaves=6,
-)
-FIELDS = st.sampled_from(
-    ["id", "type", "title", "mode", "inputs", "widgets_values", "class_type", "_meta"]
-)
-NODES = st.dictionaries(FIELDS, JSON, max_size=5)
-
-
-@settings(max_examples=examples(60))
-@given(st.lists(NODES | JSON, max_size=3), st.lists(NODES | JSON, max_size=3), JSON, JSON)
-def test_malformed_ui_graphs_cause_no_error(old, new, links, definitions):
-    a = {"nodes": old, "links": links, "definitions": {"subgraphs": definitions}}
-    b = {"nodes": new, "links": links, "definitions": {"subgraphs": [{"nodes": old}]}}
-    str(diff_graphs(a, b))
-    assert not diff_graphs(a, copy.deepcopy(a))
-
-
-API_GRAPHS = st.dictionaries(st.text(max_size=2), NODES, min_size=1, max_size=3)
-
-
-@settings(max_examples=examples(60))
-@given(API_GRAPHS, API_GRAPHS)
-def test_malformed_api_graphs_cause_no_error(old, new):
-    str(diff_graphs(old, new))
-    assert not diff_graphs(old, copy.deepcopy(old))

@@ -1,10 +1,7 @@
 """Small files that would expand to large graphs are rejected before, in linear time."""
 
-from __future__ import annotations
-
 import json
 import tracemalloc
-from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,37 +12,34 @@ from tests.helpers.graphs import probe_definitions, saved
 from tests.helpers.selection import few
 from tests.helpers.waiting import grows_too_fast
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 DEFINITIONS = probe_definitions()
 
 
-def instances(count: int, subgraph: dict[str, Any]) -> dict[str, Any]:
+def instances(count, subgraph):
     """Return a workflow that uses one subgraph many times."""
     nodes = [{"id": number, "type": "inner"} for number in range(count)]
     return {"nodes": nodes, "definitions": {"subgraphs": [{"id": "inner", **subgraph}]}}
 
 
-def long_text(count: int) -> dict[str, Any]:
+def long_text(count):
     return instances(count, {"nodes": [saved(2, "Nope", ["x" * 100 * count])]})
 
 
-def long_title(count: int) -> dict[str, Any]:
+def long_title(count):
     return instances(count, {"nodes": [saved(1, "Nope", title="x" * 100 * count)]})
 
 
-def long_list(count: int) -> dict[str, Any]:
+def long_list(count):
     return instances(count, {"nodes": [saved(1, "PText", [[["x"] * 20 * count]])]})
 
 
-def long_ids(count: int) -> dict[str, Any]:
+def long_ids(count):
     flow = instances(count, {"nodes": [{"id": "x" * 100 * count, "type": "deeper"}]})
     flow["definitions"]["subgraphs"].append({"id": "deeper", "nodes": [{"id": 1, "type": "PInt"}]})
     return flow
 
 
-def group_nodes(count: int) -> dict[str, Any]:
+def group_nodes(count):
     parts = [{"index": number, "type": "PInt"} for number in range(count)]
     return {
         "nodes": [{"id": number, "type": "workflow>big"} for number in range(count)],
@@ -53,7 +47,7 @@ def group_nodes(count: int) -> dict[str, Any]:
     }
 
 
-def linked_group_nodes(count: int) -> dict[str, Any]:
+def linked_group_nodes(count):
     flow = group_nodes(count)
     group = flow["extra"]["groupNodes"]["big"]
     group["nodes"] = group["nodes"][:2]
@@ -61,9 +55,9 @@ def linked_group_nodes(count: int) -> dict[str, Any]:
     return flow
 
 
-def doubling_patterns(count: int) -> dict[str, Any]:
+def doubling_patterns(count):
     """Return primitive nodes, each of which holds twice what the one before holds."""
-    nodes: list[dict[str, Any]] = []
+    nodes = []
     links = []
     for number in range(count):
         before = f"%target {number - 1}.text%" if number else "xxxxxxxx"
@@ -88,9 +82,7 @@ def doubling_patterns(count: int) -> dict[str, Any]:
         (doubling_patterns, 40),
     ],
 )
-def test_a_small_file_that_becomes_large_is_refused(
-    make: Callable[[int], dict[str, Any]], count: int
-) -> None:
+def test_a_small_file_that_becomes_large_is_refused(make, count):
     flow = make(count)
     assert len(json.dumps(flow)) < 2 << 20
     tracemalloc.start()
@@ -103,7 +95,7 @@ def test_a_small_file_that_becomes_large_is_refused(
     assert peak < 4 * MAX_SIZE
 
 
-def prefixes(size: int) -> dict[str, Any]:
+def prefixes(size):
     flow = instances(1, {"nodes": [{"id": 1, "type": "PInt"}]})
     flow["nodes"][0] |= {
         "properties": {"proxyWidgets": [["1", "1:" * size + "value"]]},
@@ -112,7 +104,7 @@ def prefixes(size: int) -> dict[str, Any]:
     return flow
 
 
-def many_proxies(size: int) -> dict[str, Any]:
+def many_proxies(size):
     ports = [{"name": f"p{n}", "type": "INT", "linkIds": [n]} for n in range(size)]
     inputs = [
         {"name": f"p{n}", "type": "INT", "link": n, "widget": {"name": f"p{n}"}}
@@ -120,7 +112,7 @@ def many_proxies(size: int) -> dict[str, Any]:
     ]
     links = [[n, -10, n, 1, n, "INT"] for n in range(size)]
 
-    def subgraph(name: str, kind: str) -> dict[str, Any]:
+    def subgraph(name, kind):
         nodes = [{"id": 1, "type": kind, "inputs": inputs}]
         return {"id": name, "inputs": ports, "nodes": nodes, "links": links}
 
@@ -130,7 +122,7 @@ def many_proxies(size: int) -> dict[str, Any]:
     return {"nodes": [host], "definitions": definitions}
 
 
-def one_source(size: int) -> dict[str, Any]:
+def one_source(size):
     keys = list(range(size))
     inputs = [{"name": f"p{key}", "type": "INT", "link": key} for key in keys]
     port = {"name": "p", "type": "INT", "linkIds": keys}
@@ -139,11 +131,11 @@ def one_source(size: int) -> dict[str, Any]:
     return instances(1, {"inputs": [port], "nodes": nodes, "links": links})
 
 
-def comments(size: int) -> dict[str, Any]:
+def comments(size):
     return {"nodes": [saved(1, "PText", ["/*a" * size])]}
 
 
-def names_in_patterns(size: int) -> dict[str, Any]:
+def names_in_patterns(size):
     flow = many_proxies(size)
     flow["nodes"][0]["title"] = "host"
     text = "".join(f"%host.q{number}%" for number in range(size))
@@ -161,6 +153,6 @@ def names_in_patterns(size: int) -> dict[str, Any]:
         (names_in_patterns, 200),
     ],
 )
-def test_time_grows_with_the_file(make: Callable[[int], dict[str, Any]], size: int) -> None:
+def test_time_grows_with_the_file(make, size):
     flows = {key: make(key) for key in (size, 8 * size)}
     assert not grows_too_fast(lambda key: ui_to_api(flows[key], DEFINITIONS), size)

@@ -1,22 +1,18 @@
 """The labels of a form, of which no two are the same, and the choices of its fields."""
 
-from __future__ import annotations
-
-from typing import Any
-
 import pytest
 
 from comfydeploy_jupyter.graphs.examples import examples
 from comfydeploy_jupyter.graphs.export import python_script
-from comfydeploy_jupyter.graphs.form import input_form, workflow_form
+from comfydeploy_jupyter.graphs.form import workflow_form
 from comfydeploy_jupyter.graphs.inputs import apply_inputs, contract_of
-from tests.helpers.graphs import declared, group, node
+from tests.helpers.graphs import declared, node
 
 PROMPT = ["STRING", {"multiline": True}]
 LYRICS = {"TextEncode": declared("Text Encode", tags=PROMPT, lyrics=PROMPT)}
 
 
-def song(*node_ids: str) -> dict[str, Any]:
+def song(*node_ids):
     nodes = {i: node("TextEncode", tags="pop", lyrics="la") for i in node_ids}
     return {**nodes, **{f"s{i}": node("Sampler", positive=[i, 0]) for i in node_ids}}
 
@@ -45,19 +41,12 @@ def song(*node_ids: str) -> dict[str, Any]:
         ),
     ],
 )
-def test_two_inputs_never_have_the_same_name(graph: dict[str, Any], labels: list[str]) -> None:
-    assert [field.label for field in input_form(graph, LYRICS)] == labels
+def test_two_inputs_never_have_the_same_name(graph, labels):
+    assert [field.label for field in workflow_form(graph, LYRICS).fields] == labels
 
 
-def test_two_groups_never_have_the_same_name() -> None:
-    definitions = {"Make": declared(values=group("STRING", names=["a", "b"], min=1))}
-    graph = {key: node("Make", **{"values.a": "x"}) for key in "12"}
-    labels = [each.label for each in workflow_form(graph, definitions).groups]
-    assert labels == ["Make: values (node 1)", "Make: values (node 2)"]
-
-
-def test_examples_need_only_what_a_comfyui_has() -> None:
-    def classes(*names: str) -> dict[str, Any]:
+def test_examples_need_only_what_a_comfyui_has():
+    def classes(*names):
         return {name: {"input": {}} for name in names}
 
     assert examples(None) == []
@@ -72,7 +61,7 @@ def test_examples_need_only_what_a_comfyui_has() -> None:
     assert len(examples({**classes(*core, *diffusion), **empty})) == 1
 
 
-SAVE: dict[str, Any] = {
+SAVE = {
     "Save": {
         **declared(
             images=["IMAGE"],
@@ -85,15 +74,15 @@ SAVE: dict[str, Any] = {
     "LoadImage": declared(image=[["a.png"], {"image_upload": True}]),
 }
 SAVE["Save"]["input"]["optional"] = {"comment": ["STRING"]}
-BARE: dict[str, Any] = {
+BARE = {
     "1": node("LoadImage", image="a.png"),
     "2": node("Save", images=["1", 0], comment="no"),
     "3": node("LoadImage"),
 }
 
 
-def test_inputs_without_a_value_are_required_and_come_first() -> None:
-    form = input_form(BARE, SAVE)
+def test_inputs_without_a_value_are_required_and_come_first():
+    form = workflow_form(BARE, SAVE).fields
     assert [(f.key, f.kind, f.required, f.value, f.initial) for f in form] == [
         ("2.name", "text", True, None, "ComfyUI"),
         ("2.quality", "int", True, None, None),
@@ -101,14 +90,18 @@ def test_inputs_without_a_value_are_required_and_come_first() -> None:
         ("1.image", "image", False, "a.png", "a.png"),
         ("2.comment", "text", False, "no", "no"),
     ], "no output needs node 3"
-    assert input_form({"2": node("Save")}, SAVE)[0].kind == "image", "a file can be put there"
-    assert not any(f.required for f in input_form(BARE)), "it is not known without definitions"
+    assert workflow_form({"2": node("Save")}, SAVE).fields[0].kind == "image", (
+        "a file can be put there"
+    )
+    assert not any(f.required for f in workflow_form(BARE).fields), (
+        "it is not known without definitions"
+    )
     script = python_script(BARE, form)
     assert "# Save: name; required\nname = 'ComfyUI'" in script
     assert "# Save: quality; required; 1 to 100\nquality = None" in script
 
 
-def test_a_required_input_has_the_authors_position_or_follows_the_others() -> None:
+def test_a_required_input_has_the_authors_position_or_follows_the_others():
     ui = {
         "nodes": [{"id": 1, "type": "LoadImage"}, {"id": 2, "type": "Save"}],
         "links": [],
@@ -138,20 +131,18 @@ def test_a_required_input_has_the_authors_position_or_follows_the_others() -> No
         ("Text", {}, False),
     ],
 )
-def test_an_external_input_is_required_unless_it_has_a_default(
-    name: str, inputs: dict[str, Any], required: bool
-) -> None:
+def test_an_external_input_is_required_unless_it_has_a_default(name, inputs, required):
     graph = {"1": node(f"ComfyUIDeployExternal{name}", input_id="x", **inputs)}
-    (field,) = input_form(graph)
+    (field,) = workflow_form(graph).fields
     assert field.required == required
 
 
-def test_a_title_does_not_change_the_direction_of_the_text_after_it() -> None:
-    (field,) = input_form({"1": node("TestText", "שלום \u202e🙂", text="a")})
+def test_a_title_does_not_change_the_direction_of_the_text_after_it():
+    (field,) = workflow_form({"1": node("TestText", "שלום \u202e🙂", text="a")}).fields
     assert field.label == "שלום 🙂: text"
 
 
-def test_the_choices_of_a_custom_combo_are_those_on_its_node() -> None:
+def test_the_choices_of_a_custom_combo_are_those_on_its_node():
     definitions = {"CustomCombo": declared(choice=["COMBO", {"options": []}])}
     texts = {"option1": "one", "option2": "two", "option10": "ten", "option3": ""}
     graph = {"1": node("CustomCombo", choice="one", index=0, **texts)}

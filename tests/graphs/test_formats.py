@@ -1,14 +1,9 @@
-from __future__ import annotations
-
-import copy
-
 import pytest
 
 from comfydeploy_jupyter.errors import InvalidRequestError
 from comfydeploy_jupyter.graphs.formats import (
     GraphFormat,
     check_api_graph,
-    copy_graph,
     detect_format,
     is_link,
     same_graph,
@@ -66,11 +61,3 @@ def test_same_graph_ignores_meta_alone():
     assert not same_graph(API, {**API, "1": node("EmptyImage", width=65)})
     assert not same_graph(API, {"1": API["1"]})
     assert not same_graph(API, {**API, "2": {**API["2"], "class_type": "SaveImage"}})
-
-
-def test_a_copy_can_be_changed():
-    before = copy.deepcopy(API)
-    changed = copy_graph(API)
-    changed["1"]["inputs"]["width"] = 1
-    changed["2"]["class_type"] = "SaveImage"
-    assert before == API

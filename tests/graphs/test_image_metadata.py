@@ -1,16 +1,11 @@
-from __future__ import annotations
-
 import io
 import json
 import struct
 import zlib
-from typing import Any
 
 import PIL.Image
 import PIL.PngImagePlugin
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from comfydeploy_jupyter.errors import InvalidRequestError
 from comfydeploy_jupyter.graphs.metadata import MAX_METADATA, embedded_workflow
@@ -22,21 +17,20 @@ TEXTS = {name: json.dumps(value) for name, value in BOTH.items()}
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_metadata_written_by_comfyui_is_read(name: str) -> None:
+def test_metadata_written_by_comfyui_is_read(name):
     with (MEDIA / name).open("rb") as file:
         found = embedded_workflow(file)
     assert found == {"workflow": WORKFLOW, "prompt": prompt_of(name)}
 
 
-def test_the_prefix_that_hides_new_input_files_is_removed() -> None:
+def test_the_prefix_that_hides_new_input_files_is_removed():
     content = (MEDIA / "image.png").read_bytes()
     assert b'"is_changed"' in content, "otherwise this test checks nothing"
     prompt = embedded_workflow(content)["prompt"]
-    assert prompt is not None
     assert set(prompt["1"]) == {"class_type", "inputs"}
 
 
-def test_what_comfyui_adds_to_loops_is_removed() -> None:
+def test_what_comfyui_adds_to_loops_is_removed():
     added = (
         b'{"1": {"class_type": "StartLoop", "inputs": {}, "_loop_body": ["2"], "_loop_end": "3",'
     )
@@ -45,8 +39,8 @@ def test_what_comfyui_adds_to_loops_is_removed() -> None:
     assert prompt == {"1": {"class_type": "StartLoop", "inputs": {}}}
 
 
-def png(*chunks: tuple[bytes, bytes]) -> bytes:
-    def chunk(kind: bytes, data: bytes) -> bytes:
+def png(*chunks):
+    def chunk(kind, data):
         return (
             struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
         )
@@ -54,7 +48,7 @@ def png(*chunks: tuple[bytes, bytes]) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*c) for c in [*chunks, (b"IEND", b"")])
 
 
-def test_compressed_and_international_texts_of_png() -> None:
+def test_compressed_and_international_texts_of_png():
     info = PIL.PngImagePlugin.PngInfo()
     info.add_text("prompt", TEXTS["prompt"], zip=True)
     info.add_itxt("workflow", json.dumps(WORKFLOW, ensure_ascii=False), "de", "Ablauf", zip=True)
@@ -66,7 +60,7 @@ def test_compressed_and_international_texts_of_png() -> None:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
-def test_exif(kind: str) -> None:
+def test_exif(kind):
     exif = PIL.Image.Exif()
     exif[0x0110] = f"prompt:{TEXTS['prompt']}"
     exif[0x010F] = f"Workflow:{TEXTS['workflow']}"
@@ -76,7 +70,7 @@ def test_exif(kind: str) -> None:
     assert embedded_workflow(file) == BOTH
 
 
-def test_exif_of_the_other_byte_order() -> None:
+def test_exif_of_the_other_byte_order():
     text = f"prompt:{TEXTS['prompt']}\0".encode()
     tiff = b"MM\0*" + struct.pack(">IH", 8, 1) + struct.pack(">HHII", 0x110, 2, len(text), 26)
     tiff += bytes(4) + text
@@ -84,14 +78,14 @@ def test_exif_of_the_other_byte_order() -> None:
     assert embedded_workflow(file + tiff)["prompt"] == PROMPT
 
 
-def box(kind: bytes, *parts: bytes, wide: bool = False) -> bytes:
+def box(kind, *parts, wide=False):
     content = b"".join(parts)
     if wide:
         return struct.pack(">I4sQ", 1, kind, len(content) + 16) + content
     return struct.pack(">I4s", len(content) + 8, kind) + content
 
 
-def test_mp4_with_a_comment_and_its_index_after_large_media_data() -> None:
+def test_mp4_with_a_comment_and_its_index_after_large_media_data():
     comment = json.dumps({"prompt": TEXTS["prompt"], "workflow": WORKFLOW, "made": 1}).encode()
     data = box(b"data", struct.pack(">II", 1, 0), comment)
     parts = box(b"hdlr", bytes(25)), box(b"ilst", box(b"\xa9cmt", data))
@@ -105,7 +99,7 @@ def test_mp4_with_a_comment_and_its_index_after_large_media_data() -> None:
     ("codec", "number"), [("latin-1", 0), ("utf-16", 1), ("utf-16-be", 2), ("utf-8", 3)]
 )
 @pytest.mark.parametrize("major", [3, 4])
-def test_texts_of_id3(codec: str, number: int, major: int) -> None:
+def test_texts_of_id3(codec, number, major):
     frames = b""
     for name, text in TEXTS.items():
         end = "\0".encode("utf-16-be" if "16" in codec else codec)
@@ -115,12 +109,12 @@ def test_texts_of_id3(codec: str, number: int, major: int) -> None:
     assert embedded_workflow(tag) == BOTH
 
 
-def _size(value: int, major: int) -> bytes:
+def _size(value, major):
     bits = 7 if major == 4 else 8
     return bytes(value >> bits * place & (1 << bits) - 1 for place in (3, 2, 1, 0))
 
 
-def test_glb_svg_and_json() -> None:
+def test_glb_svg_and_json():
     content = json.dumps({"asset": {"version": "2.0", "extras": TEXTS}}).encode()
     glb = b"glTF" + struct.pack("<IIII", 2, 0, len(content), 0x4E4F534A) + content
     assert embedded_workflow(glb) == BOTH
@@ -133,7 +127,7 @@ def test_glb_svg_and_json() -> None:
     assert embedded_workflow(json.dumps({"workflow_api": PROMPT}).encode())["prompt"] == PROMPT
 
 
-def test_nan_becomes_null() -> None:
+def test_nan_becomes_null():
     graph = {"1": {"class_type": "A", "inputs": {"x": float("nan")}}}
     found = embedded_workflow(png((b"tEXt", b"prompt\0" + json.dumps(graph).encode())))
     assert found["prompt"] == {"1": {"class_type": "A", "inputs": {"x": None}}}
@@ -153,36 +147,22 @@ def test_nan_becomes_null() -> None:
         ((MEDIA / "video.mp4").read_bytes()[:500], "contains no workflow"),
     ],
 )
-def test_a_file_without_a_workflow(content: bytes, problem: str) -> None:
+def test_a_file_without_a_workflow(content, problem):
     with pytest.raises(InvalidRequestError, match=f"^picture: .*{problem}") as caught:
         embedded_workflow(content, field="picture")
     assert caught.value.details["field"] == "picture"
 
 
-def test_metadata_before_the_end_of_a_truncated_file_is_read() -> None:
+def test_metadata_before_the_end_of_a_truncated_file_is_read():
     content = (MEDIA / "image.png").read_bytes()
     cut = content.index(b"IDAT") + 6
     assert embedded_workflow(content[:cut])["workflow"] == WORKFLOW
 
 
-def test_a_compression_bomb_is_not_unpacked() -> None:
+def test_a_compression_bomb_is_not_unpacked():
     bomb = zlib.compress(bytes(MAX_METADATA + 1), 1)
     with pytest.raises(InvalidRequestError, match="larger than the limit"):
         embedded_workflow(png((b"zTXt", b"prompt\0\0" + bomb)))
     half = zlib.compress(b" " * (MAX_METADATA // 2 + 1), 1)
     with pytest.raises(InvalidRequestError, match="more than 64 MiB"):
         embedded_workflow(png(*[(b"zTXt", b"prompt\0\0" + half)] * 3))
-
-
-@given(st.sampled_from(FILES), st.data())
-def test_damaged_files_give_a_result_or_a_clear_error(name: str, data: Any) -> None:
-    content = bytearray((MEDIA / name).read_bytes())
-    for _ in range(data.draw(st.integers(1, 4))):
-        place = data.draw(st.integers(0, len(content) - 1))
-        content[place] = data.draw(st.integers(0, 255))
-    size = data.draw(st.integers(0, len(content)))
-    try:
-        found = embedded_workflow(bytes(content[:size]))
-    except InvalidRequestError:
-        return
-    assert found["workflow"] or found["prompt"]

@@ -1,12 +1,8 @@
-from __future__ import annotations
-
 import copy
 import json
 import random
 
 import pytest
-from hypothesis import given as for_all
-from hypothesis import strategies as st
 
 from comfydeploy_jupyter.errors import InvalidRequestError, UnknownInputError
 from comfydeploy_jupyter.graphs.external import (
@@ -15,9 +11,9 @@ from comfydeploy_jupyter.graphs.external import (
     inline_external,
     place_files,
 )
-from comfydeploy_jupyter.graphs.form import input_form
+from comfydeploy_jupyter.graphs.form import workflow_form
 from comfydeploy_jupyter.graphs.inputs import apply_inputs
-from tests.helpers.graphs import combo, declared, node
+from tests.helpers.graphs import declared, node
 
 SAMPLER = {"seed": 1, "steps": 20, "model": ["4", 0], "positive": ["6", 0]}
 GRAPH = {
@@ -131,13 +127,6 @@ def test_inputs_can_be_added_only_if_definitions_declare_them():
         assert key in apply(GRAPH, {key: 2.0}, definitions=known, strict=False).unknown
 
 
-def test_links_and_lists_as_values():
-    applied = apply(GRAPH, {"3.seed": ["4", 0], "6.text": ["x", 0], "12:7.text": [1, 2, 3]})
-    assert applied.graph["3"]["inputs"]["seed"] == ["4", 0]
-    assert applied.graph["6"]["inputs"]["text"] == {"__value__": ["x", 0]}
-    assert applied.graph["12:7"]["inputs"]["text"] == {"__value__": [1, 2, 3]}
-
-
 def test_nodes_without_inputs_cause_no_error():
     graph = {"1": {"class_type": "A"}, "2": {}, "3": {"class_type": "B", "inputs": None}}
     assert apply(graph, {"1.a": 1}, strict=False).graph == graph
@@ -200,33 +189,6 @@ def test_batches_of_images_and_words_for_booleans():
     for value, stored in (("false", False), ("True", True), (False, False)):
         inputs = apply({"1": external("Boolean", "in")}, {"in": value}).graph["1"]["inputs"]
         assert inputs["default_value"] is stored
-
-
-names = st.sampled_from(["a", "b", "a.b", "b.a", "3", "text", "3.a", ""])
-graphs = st.dictionaries(
-    names,
-    st.builds(
-        lambda title, inputs: {**node("A"), "inputs": inputs, "_meta": {"title": title}},
-        names,
-        st.dictionaries(names, st.integers(), max_size=3),
-    ),
-    max_size=4,
-)
-
-
-@for_all(graph=graphs, keys=st.dictionaries(st.text("ab3.", max_size=5), st.integers()))
-def test_every_key_is_either_set_or_reported(graph, keys):
-    applied = apply(graph, keys, strict=False)
-    assert not set(applied.given.values()) & set(applied.unknown)
-    for (node_id, name), key in applied.given.items():
-        assert applied.graph[node_id]["inputs"][name] == keys[key]
-    for node_id, before in graph.items():
-        for name, value in before["inputs"].items():
-            if (node_id, name) not in applied.given:
-                assert applied.graph[node_id]["inputs"][name] == value
-    overwritten = set(keys) - set(applied.unknown) - set(applied.given.values())
-    targets = {apply(graph, {key: 0}).given.popitem()[0] for key in overwritten}
-    assert targets <= set(applied.given)
 
 
 # ------------------------------------------------------------------------ inline_external
@@ -361,33 +323,6 @@ def test_options_that_stock_nodes_lack_are_refused(inner, problem):
     assert inline({"1": inner, "2": reads()}).graph == {"2": reads()}
 
 
-def test_exr_defaults_go_to_their_slots():
-    exr = external("EXR", exr_file="", default_image=["8", 0], default_mask=["9", 1])
-    inlined = inline({"1": exr, "2": reads(["1", 0], ["1", 1])})
-    assert inlined.graph == {"2": reads(["8", 0], ["9", 1])}
-
-
-@pytest.mark.parametrize(
-    ("inner", "kind", "sources"),
-    [
-        (external("Image", "https://x/a.png"), "image", ("https://x/a.png",)),
-        (external("Image", "data:image/png;base64,AA=="), "image", ("data:image/png;base64,AA==",)),
-        (external("Image", default_value_url="https://x/a"), "image", ("https://x/a",)),
-        (external("ImageAlpha", "https://x/a.png"), "image_alpha", ("https://x/a.png",)),
-        (external("ImageBatch", images='["a", "b"]'), "image_batch", ("a", "b")),
-        (external("Video", default_video="a.mp4"), "video", ("a.mp4",)),
-        (external("Vid", default_value="a.mp4"), "video_path", ("a.mp4",)),
-        (external("Audio", audio_file="a.wav"), "audio", ("a.wav",)),
-        (external("File", file_url="/data/a.bin"), "file", ("/data/a.bin",)),
-    ],
-)
-def test_needed_files_are_listed(inner, kind, sources):
-    inlined = inline({"1": inner, "2": reads(["1", 0])})
-    (need,) = inlined.files
-    assert (need.node_id, need.kind, need.sources) == ("1", kind, sources)
-    assert inline({"1": inner, "2": reads()}).files == []
-
-
 @pytest.mark.parametrize("name", ["Image", "ImageAlpha", "Vid", "Video", "Audio", "File"])
 def test_a_given_name_is_a_file_and_takes_precedence_over_defaults(name):
     inner = external(name, "pic", default_value=["9", 0], default_value_url="https://x/y")
@@ -476,14 +411,7 @@ def test_texts_equal_to_the_id_are_not_taken_for_links():
         assert list(placed["2"]["inputs"].values())[1:] == ["1", "1.5"]
 
 
-def test_added_nodes_get_unused_ids():
-    graph = {"1": external("ImageAlpha", "https://x/y"), "1:1": reads(["1", 0])}
-    placed = place_files(inline(graph).graph, {"1": "y.png"})
-    assert placed["1:1"] == reads(["1", 0])
-    assert placed["1:2"]["class_type"] == "LoadImage"
-
-
-# ------------------------------------------------------------------------ input_form
+# ------------------------------------------------------------------------ workflow_form
 
 DEFINITIONS = {
     "KSampler": declared(
@@ -520,7 +448,7 @@ FORM_GRAPH = {
 @pytest.mark.parametrize("definitions", [None, DEFINITIONS])
 def test_the_form_shows_important_inputs_first(definitions):
     before = copy.deepcopy(FORM_GRAPH)
-    fields = input_form(FORM_GRAPH, definitions)
+    fields = workflow_form(FORM_GRAPH, definitions).fields
     assert before == FORM_GRAPH
     keys = [field.key for field in fields]
     first = ["count", "6.text", "7.text", "2.image", "5.width", "5.height", "5.batch_size"]
@@ -545,18 +473,6 @@ def test_the_form_shows_important_inputs_first(definitions):
     assert keys[-1] in {"9.filename_prefix", "4.ckpt_name", "8.amount", "3.denoise"}
 
 
-def test_types_ranges_and_choices_come_from_the_definitions():
-    fields = {field.key: field for field in input_form(FORM_GRAPH, DEFINITIONS)}
-    cfg, steps = fields["3.cfg"], fields["3.steps"]
-    assert (cfg.kind, cfg.min, cfg.max, cfg.step, cfg.default) == ("float", 0.0, 100.0, 0.1, 8.0)
-    assert steps.tooltip == "How many."
-    assert fields["3.sampler_name"].options == ["euler", "ddim"]
-    assert (fields["8.mode"].kind, fields["8.mode"].options) == ("combo", [1])
-    assert fields["2.image"].options == ["a.png"]
-    assert fields["3.denoise"].advanced
-    assert fields["8.amount"].advanced
-
-
 def test_uploadable_inputs_have_their_kind_of_file():
     definitions = {
         "LoadImageOutput": declared(image=[["a"], {"image_upload": True}]),
@@ -575,7 +491,7 @@ def test_uploadable_inputs_have_their_kind_of_file():
         "path": external("Vid", "path"),
         "song": external("Audio", "song", audio_file="a.mp3"),
     }
-    kinds = {f.node_id: (f.kind, f.options) for f in input_form(graph, definitions)}
+    kinds = {f.node_id: (f.kind, f.options) for f in workflow_form(graph, definitions).fields}
     assert kinds == {
         "in": ("video", None),
         "path": ("video", None),
@@ -602,7 +518,7 @@ def test_external_fields_carry_ranges_choices_and_appear_once():
         "9": node("LoadImage", input_id="no"),
     }
     lora = {"input": {"optional": {"default_lora_name": [["x", "y"]], "lora_url": ["STRING", {}]}}}
-    found = {f.key: f for f in input_form(graph, {EXTERNAL_PREFIX + "Lora": lora})}
+    found = {f.key: f for f in workflow_form(graph, {EXTERNAL_PREFIX + "Lora": lora}).fields}
     fields = [found[key] for key in ("style", "w", "lora", "pic", "free", "linked")]
     assert [(f.kind, f.options, f.value) for f in fields] == [
         ("combo", ["a", "b"], "a"),
@@ -616,62 +532,3 @@ def test_external_fields_carry_ranges_choices_and_appear_once():
     assert (style.label, style.tooltip, style.input_name) == ("style", "Look", "default_value")
     assert (slider.min, slider.max, photo.label, photo.input_name) == (0, 2, "Photo", "input_id")
     assert "no" not in found
-
-
-def test_equal_labels_name_their_nodes_and_titles_come_from_the_ui():
-    graph = {key: node("Blend", on=True) for key in "123"}
-    ui = {"nodes": [{"id": 3, "type": "Blend", "title": "Mixer"}]}
-    labels = [field.label for field in input_form(graph, ui=ui)]
-    assert labels == ["Blend: on (node 1)", "Blend: on (node 2)", "Mixer: on"]
-
-
-@for_all(graph=graphs)
-def test_every_field_of_the_form_can_be_set_by_its_key(graph):
-    fields = input_form(graph)
-    for field in fields:
-        applied = apply(graph, {field.key: field.value}, strict=False)
-        assert applied.graph == graph
-        if applied.unknown:  # two ids and names that spell the same key
-            assert len(applied.unknown[field.key]) > 1
-        else:
-            assert set(applied.given) == {(field.node_id, field.input_name)}
-
-
-def test_primitives_and_colours_come_before_sizes_in_the_form() -> None:
-    graph = {
-        "1": node("EmptyImage", "Sky", width=8, color=255),
-        "2": node("PrimitiveString", "Caption", value="hello"),
-    }
-    definitions = {
-        "EmptyImage": declared(width=["INT", {}], color=["INT", {"display": "color"}]),
-        "PrimitiveString": declared(value=["STRING", {}]),
-    }
-    form = input_form(graph, definitions)
-    assert [(field.label, field.kind, field.advanced) for field in form] == [
-        ("Caption", "text", False),
-        ("Sky: color", "color", False),
-        ("Sky: width", "int", False),
-    ]
-
-
-def test_inputs_of_the_chosen_option_are_in_the_form() -> None:
-    children = {"seed": ["INT", {"min": 5, "max": 9}], "text": ["STRING", {"multiline": True}]}
-    definitions = {"Partner": declared(model=combo(plain={}, seeded=children))}
-    inputs = {"model": "seeded", "model.seed": 7, "model.text": "a"}
-    fields = input_form({"1": node("Partner", **inputs)}, definitions)
-    shown = {field.key: (field.kind, field.min, field.max) for field in fields}
-    assert shown["1.model.seed"] == ("seed", 5, 9)
-    assert shown["1.model.text"] == ("multiline", None, None)
-
-
-def test_all_nodes_are_not_read_for_each_external_video(monkeypatch):
-    graph = {str(n): external("Video", f"v{n}", default_video="a.mp4") for n in range(20)}
-    graph |= {f"s{n}": node("SaveVideo", images=[str(n), 0]) for n in range(20)}
-    labels = []
-    monkeypatch.setattr(
-        "comfydeploy_jupyter.graphs.external.label_of", lambda *args: labels.append(args)
-    )
-    inlined = inline_external(graph, set())
-    placed = place_files(inlined.graph, {str(n): "a.mp4" for n in range(20)})
-    assert placed["3"]["class_type"] == "GetVideoComponents"
-    assert labels == []

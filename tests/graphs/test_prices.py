@@ -1,10 +1,7 @@
 """The prices of partner nodes, with badges in the form of ComfyUI's definitions."""
 
-from __future__ import annotations
-
 import sys
 import time
-from typing import Any
 
 import pytest
 
@@ -32,7 +29,7 @@ MODEL = """
 """
 
 
-def definitions(expr: str, *widgets: tuple[str, str], **also: Any) -> dict[str, Any]:
+def definitions(expr, *widgets, **also):
     depends = {"widgets": [{"name": name, "type": kind} for name, kind in widgets]}
     badge = {"engine": "jsonata", "expr": expr, "depends_on": {**depends, **also}}
     kinds = {"display_name": "A Service", "output": ["IMAGE"], "input": {"required": {}}}
@@ -45,7 +42,7 @@ def definitions(expr: str, *widgets: tuple[str, str], **also: Any) -> dict[str, 
     }
 
 
-def prices(expr: str, *widgets: tuple[str, str], given: Any = None, **also: Any) -> Any:
+def prices(expr, *widgets, given=None, **also):
     graph = {
         "1": {"class_type": "Paid", "inputs": given or {}},
         "2": {"class_type": "Save", "inputs": {"images": ["1", 0]}},
@@ -55,7 +52,7 @@ def prices(expr: str, *widgets: tuple[str, str], given: Any = None, **also: Any)
     return partner_nodes(graph, definitions(expr, *widgets, **also))
 
 
-def price(*badge: Any, **also: Any) -> tuple[str, Any]:
+def price(*badge, **also):
     found = prices(*badge, **also)
     (row,) = found["nodes"]
     usd = row["usd"]
@@ -93,7 +90,7 @@ def test_price_by_values_and_links():
 
 def test_values_are_written_as_the_editor_gives_them_to_expressions():
     widgets = [("model", "COMFY_DYNAMICCOMBO_V3"), ("model.seconds", "INT")]
-    inputs: dict[str, Any] = {"model": " Kling PRO ", "model.seconds": 5}
+    inputs = {"model": " Kling PRO ", "model.seconds": 5}
     assert price(MODEL, *widgets, given=inputs) == ("about $0.50", (0.5, 0.5))
     inputs["model.seconds"] = ["3", 0]
     assert price(MODEL, *widgets, given=inputs) == ("about $0.40", (0.4, 0.4)), "a primitive"
@@ -140,7 +137,7 @@ def test_only_nodes_that_are_executed_are_counted_and_sums_are_honest():
         "5": {"class_type": "Nothing", "inputs": {}},
         "6": "no node",
     }
-    found: Any = partner_nodes(graph, known)
+    found = partner_nodes(graph, known)
     assert found["usd"] == {"min": 0.12, "max": 0.12}
     assert [(row["node_id"], row["title"]) for row in found["nodes"]] == [
         ("1", "First"),
@@ -166,7 +163,7 @@ def test_price_in_a_loop_is_for_each_iteration():
         "3": {"class_type": "EndLoop", "inputs": {"value": ["2", 0]}},
         "4": {"class_type": "Save", "inputs": {"images": ["3", 0]}},
     }
-    found: Any = partner_nodes(graph, known)
+    found = partner_nodes(graph, known)
     assert found["text"] == "Partner nodes: A Service: $0.06 in each iteration"
     assert found["usd"] is None
 
@@ -207,14 +204,14 @@ def test_a_text_of_a_badge_is_limited_and_an_unknown_language_is_not_read():
     known = definitions(LITERAL)
     known["Paid"]["price_badge"]["engine"] = "python"
     graph = {"1": {"class_type": "Paid", "inputs": {}}}
-    found: Any = partner_nodes(graph, known)
+    found = partner_nodes(graph, known)
     assert found["text"] == "Partner nodes: A Service: price unknown"
     for badge in (5, [], {"expr": 5}, {"expr": LITERAL, "depends_on": {"widgets": [5, {}]}}):
         known["Paid"]["price_badge"] = badge
         assert partner_nodes(graph, known) is not None
 
 
-def test_a_missing_dependency_is_no_unknown_price(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_dependency_is_no_unknown_price(monkeypatch):
     monkeypatch.setitem(sys.modules, "jsonata.jsonata", None)
     with pytest.raises(ImportError, match="jsonata"):
         prices('{"usd": widgets.n * 3}', ("n", "INT"), given={"n": 1})

@@ -1,8 +1,5 @@
-from __future__ import annotations
-
 import ast
 import json
-from typing import Any
 
 import nbformat
 import pytest
@@ -19,12 +16,12 @@ from comfydeploy_jupyter.graphs.export import (
     script_parts,
     variable_names,
 )
-from comfydeploy_jupyter.graphs.form import FormField, input_form
+from comfydeploy_jupyter.graphs.form import FormField, workflow_form
 from tests.helpers.graphs import declared, node
 from tests.helpers.selection import examples
 
 PAINT = {"seed": 2**63, "steps": 20, "positive": ["6", 0], "negative": ["7", 0]}
-GRAPH: dict[str, Any] = {
+GRAPH = {
     "4": node("CheckpointLoaderSimple", ckpt_name="a.safetensors"),
     "6": node("CLIPTextEncode", text="a cat", clip=["4", 1]),
     "7": node("CLIPTextEncode", text="blur", clip=["4", 1]),
@@ -84,11 +81,11 @@ FIELDS = st.builds(
 class Recorder:
     """Replaces the client, and records the calls of the code."""
 
-    def load(self, graph: Any) -> Any:
+    def load(self, graph):
         self.graph = graph
         return "the workflow"
 
-    def run(self, workflow: Any, inputs: dict[str, Any] | None = None) -> str:
+    def run(self, workflow, inputs=None):
         assert workflow == "the workflow"
         self.inputs = inputs or {}
         return "the result"
@@ -100,12 +97,10 @@ class Recorder:
     st.lists(FIELDS, max_size=6, unique_by=lambda field: field.key),
     HOSTILE,
 )
-def test_texts_of_the_workflow_never_become_code(
-    graph: dict[str, Any], fields: list[FormField], title: str
-) -> None:
+def test_texts_of_the_workflow_never_become_code(graph, fields, title):
     cells = {cell["id"]: cell for cell in notebook(graph, fields, title=title)["cells"]}
     comfy = Recorder()
-    scope: dict[str, Any] = {"comfy": comfy}
+    scope = {"comfy": comfy}
     for name in ("inputs", "workflow", "run"):
         if name in cells:
             code = cells[name]["source"]
@@ -129,19 +124,19 @@ def test_texts_of_the_workflow_never_become_code(
 
 
 @given(JSON_VALUES)
-def test_literals_are_read_back_as_they_were(value: Any) -> None:
+def test_literals_are_read_back_as_they_were(value):
     for indent in (0, 70):
         assert ast.literal_eval(literal(value, indent)) == value
 
 
-def test_numbers_that_json_lacks() -> None:
+def test_numbers_that_json_lacks():
     values = eval(literal([float("inf"), float("-inf"), float("nan")]))
     assert values[:2] == [float("inf"), float("-inf")]
     assert values[2] != values[2]
 
 
-def test_a_graph_too_deep_for_python_source_is_refused() -> None:
-    deep: Any = "x"
+def test_a_graph_too_deep_for_python_source_is_refused():
+    deep = "x"
     for _ in range(300):
         deep = [deep]
     with pytest.raises(InvalidRequestError, match="workflow_api: is nested more than"):
@@ -151,8 +146,8 @@ def test_a_graph_too_deep_for_python_source_is_refused() -> None:
     compile(python_script({"1": node("A", x=deep)}), "script", "exec")
 
 
-def test_variables_have_descriptive_names_and_comments() -> None:
-    fields = input_form(GRAPH, DEFINITIONS)
+def test_variables_have_descriptive_names_and_comments():
+    fields = workflow_form(GRAPH, DEFINITIONS).fields
     assert dict(zip(variable_names(fields), (f.key for f in fields), strict=True)) == {
         "positive_prompt": "6.text",
         "negative_prompt": "7.text",
@@ -169,14 +164,7 @@ def test_variables_have_descriptive_names_and_comments() -> None:
     assert all(len(line) <= 88 for line in code.splitlines())
 
 
-def test_the_graph_is_readable() -> None:
-    lines = script_parts(GRAPH).workflow.splitlines()
-    assert lines[0] == "workflow = comfy.load({"
-    assert "        'inputs': {'text': 'a cat', 'clip': ['4', 1]}," in lines
-    assert "        '_meta': {'title': 'Paint'}," in lines
-
-
-def test_a_large_form_becomes_a_limited_number_of_variables_and_a_note() -> None:
+def test_a_large_form_becomes_a_limited_number_of_variables_and_a_note():
     graph = {str(n): node("PrimitiveInt", value=n) for n in range(40)}
     code = script_parts(graph).variables
     assert code.count(" = ") == MAX_VARIABLES
@@ -184,7 +172,7 @@ def test_a_large_form_becomes_a_limited_number_of_variables_and_a_note() -> None
     assert "'24.value'" in code
 
 
-def test_names_of_fields_that_share_everything_differ() -> None:
+def test_names_of_fields_that_share_everything_differ():
     field = FormField("a", "Value", "int", "1", "value", 1)
     names = variable_names([field] * 5)
     assert len(set(names)) == 5
@@ -192,16 +180,8 @@ def test_names_of_fields_that_share_everything_differ() -> None:
 
 
 @pytest.mark.parametrize("graph", [GRAPH, {}, json.loads('{"1": {"class_type": "A"}}')])
-def test_the_notebook_is_valid(graph: dict[str, Any]) -> None:
+def test_the_notebook_is_valid(graph):
     made = notebook(graph, title="Cats & <b>*dogs*</b>\n# x")
     nbformat.validate(made)
     heading = nbformat.from_dict(made).cells[0].source.splitlines()[0]
     assert heading == r"# Cats &amp; &lt;b&gt;\*dogs\*&lt;/b&gt; \# x"
-
-
-def test_the_introduction_says_what_it_does() -> None:
-    parts = script_parts(GRAPH, title="Cats")
-    assert parts.title == "Cats"
-    assert parts.about == (
-        "Runs a ComfyUI workflow of 5 nodes. It has 6 inputs to change. Its results come from Keep."
-    )

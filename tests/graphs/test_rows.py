@@ -1,11 +1,8 @@
 """Groups of rows: how they are set, checked, described, exported and compared."""
 
-from __future__ import annotations
-
 import ast
 import re
 import time
-from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
@@ -22,16 +19,14 @@ from comfydeploy_jupyter.graphs.inputs import (
     file_names_in,
     load_files,
 )
-from comfydeploy_jupyter.graphs.ui_to_api import ui_to_api
-from comfydeploy_jupyter.graphs.validation import validate_prompt
-from tests.helpers.graphs import combo, declared, node, rows, saved
+from tests.helpers.graphs import combo, declared, node, rows
 
 NAME = ["COMBO", {"options": ["a", "b"]}]
 STRENGTH = ["FLOAT", {"default": 1.0, "min": 0.0, "max": 2.0}]
 SIZE = ["INT", {"default": 8, "min": 1, "max": 64}]
 
 
-def in_schema_3(classes: dict[str, Any]) -> NodeDefinitions:
+def in_schema_3(classes):
     own = {"api_node": 0, "deprecated": 0, "experimental": 0, "is_input_list": []}
     entries = {name: {**entry, **own} for name, entry in classes.items()}
     return NodeDefinitions(entries, version="0.46.0")
@@ -55,12 +50,12 @@ GRAPH = {
 }
 
 
-def inputs(node_id: str, given: dict[str, Any]) -> Any:
+def inputs(node_id, given):
     return apply_inputs(GRAPH, given, definitions=DEFINITIONS).graph[node_id]["inputs"]
 
 
 @pytest.mark.parametrize("key", ["2.steps", "Deep.steps", "steps"])
-def test_a_group_without_rows_gets_them_by_any_of_its_names(key: str) -> None:
+def test_a_group_without_rows_gets_them_by_any_of_its_names(key):
     graph = {"2": node("Deep", "Deep")}
     applied = apply_inputs(graph, {key: [{"mode": "plain"}, {}]}, definitions=DEFINITIONS)
     assert applied.graph["2"]["inputs"] == {
@@ -74,7 +69,7 @@ def test_a_group_without_rows_gets_them_by_any_of_its_names(key: str) -> None:
     assert first.graph["2"]["inputs"] == {"steps.0.mode": "plain"}
 
 
-def test_rows_have_options_links_and_rows() -> None:
+def test_rows_have_options_links_and_rows():
     given = [
         {"mode.size": 3, "mode": "small", "model": ["1", 0]},
         {"mode": "large", "mode.inner": [{"w": 5}, {}]},
@@ -94,7 +89,7 @@ def test_rows_have_options_links_and_rows() -> None:
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_the_rows_of_an_option_are_set_with_it(order: int) -> None:
+def test_the_rows_of_an_option_are_set_with_it(order):
     given = [("3.mode", "on"), ("3.mode.parts", [{"w": 0.5}, {}])][::order]
     wanted = {"mode": "on", "mode.parts.0.w": 0.5, "mode.parts.1.w": 1.0}
     assert inputs("3", dict(given)) == wanted
@@ -125,10 +120,10 @@ def test_the_rows_of_an_option_are_set_with_it(order: int) -> None:
         ),
     ],
 )
-def test_what_is_wrong_in_rows_is_named(key: str, value: Any, problem: str) -> None:
+def test_what_is_wrong_in_rows_is_named(key, value, problem):
     graph = {**GRAPH, "9": node("Save", images=["1", 0], more=["2", 0])}
 
-    def check() -> None:
+    def check():
         check_inputs(graph, apply_inputs(graph, {key: value}, definitions=DEFINITIONS), DEFINITIONS)
 
     with pytest.raises(InvalidInputError) as caught:
@@ -139,19 +134,19 @@ def test_what_is_wrong_in_rows_is_named(key: str, value: Any, problem: str) -> N
 
 @pytest.mark.parametrize("row", ["3.name", "99999999999999999999.name", "01.name", "-1.name"])
 @pytest.mark.parametrize("node", ["1", "LoRA"])
-def test_the_key_of_no_row_is_refused_with_the_form_of_the_others(node: str, row: str) -> None:
+def test_the_key_of_no_row_is_refused_with_the_form_of_the_others(node, row):
     with pytest.raises(UnknownInputError) as error:
         inputs("1", {f"{node}.loras.{row}": "a"})
     told = "must be loras.<0 to 2>.<field>, with a field of name, strength"
     assert error.value.message == f"inputs.{node}.loras.{row}: {told}"
 
 
-def test_the_fields_of_many_rows_are_set_in_linear_time() -> None:
+def test_the_fields_of_many_rows_are_set_in_linear_time():
     definitions = in_schema_3({"Many": declared(parts=rows(0, 9999, n=SIZE, s=STRENGTH))})
 
-    def seconds(count: int, step: int) -> float:
+    def seconds(count, step):
         given = {f"1.parts.{row}.{name}": 1 for row in range(count) for name in "ns"}
-        graph: Any = {"1": node("Many")}
+        graph = {"1": node("Many")}
         started = time.process_time()
         for place in range(0, len(given), step):
             some = dict(list(given.items())[place : place + step])
@@ -167,7 +162,7 @@ def test_the_fields_of_many_rows_are_set_in_linear_time() -> None:
     assert seconds(125, 1) < 0.6, "250 fields, one by one"
 
 
-def test_the_schema_of_a_group_is_an_array_of_objects() -> None:
+def test_the_schema_of_a_group_is_an_array_of_objects():
     schema = contract_of(GRAPH, DEFINITIONS)["inputs"]
     Draft202012Validator.check_schema(schema)
     loras = schema["properties"]["1.loras"]
@@ -190,42 +185,13 @@ def test_the_schema_of_a_group_is_an_array_of_objects() -> None:
         assert not check({"1.loras": wrong}), wrong
 
 
-NESTED = {
-    "Deep": {
-        **declared(steps=rows(0, 4, mode=MODE, new=["COMFY_MAGIC_V4", {}], pick=[["a"], {}])),
-        "output_node": True,
-    }
-}
-
-
-@pytest.mark.parametrize(
-    ("inputs", "wrong"),
-    [
-        ({"mode": "small", "mode.size": 3}, []),
-        ({"mode": "small"}, ["steps.0.mode.size"]),
-        ({"mode": "large", "mode.size": 3, "mode.inner.1.w": 99}, ["steps.0.mode.inner.1.w"]),
-        ({"mode": "large", "mode.size": 3, "mode.inner.2.w": 9}, ["steps.0.mode.inner.2.w"]),
-        ({"mode": "plain", "new": 1, "new.spell": 2}, []),
-        ({"mode": "plain", "pick.a": 1}, ["steps.0.pick.a"]),
-        ({"mode": "plain", "other.a": 1}, ["steps.0.other.a"]),
-    ],
-)
-def test_rows_with_options_are_checked_with_these(inputs: dict[str, Any], wrong: list[str]) -> None:
-    """ComfyUI's own rows have none; those of a newer version, or of a node pack, may have some."""
-    given = {f"steps.0.{name}": value for name, value in {"pick": "a", **inputs}.items()}
-    given.setdefault("steps.0.new", 1)
-    found = validate_prompt({"1": node("Deep", **given)}, in_schema_3(NESTED))
-    errors = [error for entry in found.node_errors.values() for error in entry["errors"]]
-    assert [error["extra_info"]["input_name"] for error in errors] == wrong
-
-
-def test_a_script_has_the_rows_as_one_variable() -> None:
+def test_a_script_has_the_rows_as_one_variable():
     form = with_rows(workflow_form(GRAPH, DEFINITIONS))
     names = dict(zip((each.key for each in form), variable_names(form), strict=True))
     assert names["1.loras"] == "loras"
     code = python_script(GRAPH, form)
     assert "# LoRA: loras; 1 to 3 rows; name, one of 'a', 'b'; strength, 0 to 2" in code
-    scope: dict[str, Any] = {}
+    scope = {}
     for statement in ast.parse(code).body:
         target = getattr(statement, "targets", [None])[0]
         if isinstance(target, ast.Name) and target.id in names.values():
@@ -253,8 +219,8 @@ A, B, C = ({"name": name, "n": number} for name, number in (("a", 1), ("b", 2), 
         ([A] * 1200, [A] * 1199 + [B], ['row 1200 name "a" → "b"', "row 1200 n 1 → 2"]),
     ],
 )
-def test_rows_are_compared_as_rows(old: Any, new: Any, told: list[str]) -> None:
-    def graph(listed: Any) -> Any:
+def test_rows_are_compared_as_rows(old, new, told):
+    def graph(listed):
         fields = {f"parts.{n}.{key}": v for n, row in enumerate(listed) for key, v in row.items()}
         return {"1": node("Load", **fields)}
 
@@ -264,8 +230,8 @@ def test_rows_are_compared_as_rows(old: Any, new: Any, told: list[str]) -> None:
     assert not diff_graphs(graph(new), graph(new))
 
 
-def test_saved_rows_are_compared_as_rows() -> None:
-    def ui(*listed: dict[str, Any]) -> Any:
+def test_saved_rows_are_compared_as_rows():
+    def ui(*listed):
         names = [f"parts.{n}.{key}" for n, row in enumerate(listed) for key in row]
         slots = [{"name": name, "widget": {"name": name}, "link": None} for name in names]
         values = [len(listed), *(value for row in listed for value in row.values())]
@@ -275,25 +241,7 @@ def test_saved_rows_are_compared_as_rows() -> None:
     assert str(diff_graphs(ui(A), ui(A, C))) == 'Load: parts row 2 added (name "c", n 3)'
 
 
-@pytest.mark.parametrize(
-    ("values", "strengths"), [(None, [0.5, 1.5]), ([0.7, "fixed"], [0.7, 0.7])]
-)
-def test_a_primitive_without_a_value_has_none_before_the_rows_are_made(
-    values: list[Any] | None, strengths: list[float]
-) -> None:
-    primitive = saved(3, "PrimitiveNode", values)
-    primitive["outputs"] = [{"name": "FLOAT", "type": "FLOAT", "links": [7, 8]}]
-    loads = []
-    for key, strength in ((1, 0.5), (2, 1.5)):
-        load = saved(key, "Load", [1, "a", strength], [("loras.0.strength", key + 6)])
-        load["inputs"][0]["widget"] = {"name": "loras.0.strength"}
-        loads.append(load)
-    links = [[7, 3, 0, 1, 0, "FLOAT"], [8, 3, 0, 2, 0, "FLOAT"]]
-    made = ui_to_api({"nodes": [*loads, primitive], "links": links}, DEFINITIONS).graph
-    assert [made[key]["inputs"]["loras.0.strength"] for key in ("1", "2")] == strengths
-
-
-def test_files_in_rows_get_loaders_like_others() -> None:
+def test_files_in_rows_get_loaders_like_others():
     inner = rows(0, 2, mask=["IMAGE", {}])
     loader = declared(image=["COMBO", {"options": ["a.png"], "image_upload": True}])
     mix = declared(rows=rows(0, 3, image=["IMAGE", {}], inner=inner))

@@ -1,40 +1,23 @@
 """The form as JSON: rows, values and problems, also with the inputs that a user has set."""
 
-from __future__ import annotations
-
 import copy
 import json
 import time
-from typing import Any
 
 import pytest
 
 from comfydeploy_jupyter.graphs.form import workflow_form
 from comfydeploy_jupyter.graphs.shown_form import RunValues, shown_form
 from tests.helpers.graphs import combo, declared, group, node
+from tests.helpers.graphs import rows as row_group
 
 SEED = ["INT", {"default": 0, "min": 0, "max": 2**64 - 1, "control_after_generate": True}]
-ROWS = [
-    "COMFY_DYNAMICGROUP_V3",
-    {
-        "template": {
-            "required": {
-                "name": ["COMBO", {"options": ["a", "b"]}],
-                "strength": ["FLOAT", {"default": 1.0, "max": 2.0}],
-                "model": ["MODEL", {}],
-            }
-        },
-        "min": 1,
-        "max": 3,
-        "group_name": "LoRA",
-    },
-]
 MODE = combo(
     small={"size": ["INT", {"default": 64, "min": 1, "max": 128}]},
     large={"size": ["INT", {"default": 1024}], "seed": SEED},
     plain={},
 )
-DEFINITIONS: dict[str, Any] = {
+DEFINITIONS = {
     "Sample": declared(
         "Sampler",
         seed=SEED,
@@ -43,7 +26,17 @@ DEFINITIONS: dict[str, Any] = {
     ),
     "Same": declared(name=[["euler", "ddim"]]),
     "Make": declared("Make it", mode=MODE, values=group("STRING", names=["x", "y"], min=0)),
-    "Load": declared("Load", loras=ROWS),
+    "Load": declared(
+        "Load",
+        loras=row_group(
+            1,
+            3,
+            "LoRA",
+            name=["COMBO", {"options": ["a", "b"]}],
+            strength=["FLOAT", {"default": 1.0, "max": 2.0}],
+            model=["MODEL", {}],
+        ),
+    ),
     "Latent": declared(width=["INT", {}], height=["INT", {}]),
 }
 GRAPH = {
@@ -62,7 +55,7 @@ GRAPH = {
 }
 
 
-def shown(inputs: dict[str, Any] | None = None, graph: dict[str, Any] = GRAPH) -> dict[str, Any]:
+def shown(inputs=None, graph=GRAPH):
     before = copy.deepcopy(graph)
     form = shown_form(graph, DEFINITIONS, None, inputs)
     assert graph == before
@@ -71,11 +64,11 @@ def shown(inputs: dict[str, Any] | None = None, graph: dict[str, Any] = GRAPH) -
     return form
 
 
-def rows(form: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def rows(form):
     return {row["key"]: row for row in form["rows"]}
 
 
-def test_a_form_has_what_a_page_needs_to_show_and_check_it() -> None:
+def test_a_form_has_what_a_page_needs_to_show_and_check_it():
     form = shown()
     steps, seed, name = (rows(form)[key] for key in ("3.steps", "3.seed", "3.name"))
     assert (steps["kind"], steps["min"], steps["most"]) == ("int", 1, "100")
@@ -90,14 +83,14 @@ def test_a_form_has_what_a_page_needs_to_show_and_check_it() -> None:
     assert form["unknown"] == form["problems"] == form["others"] == {}
 
 
-def test_fields_with_the_same_choices_share_one_list() -> None:
+def test_fields_with_the_same_choices_share_one_list():
     graph = {str(number): node("Same", name="euler") for number in range(50)}
     form = shown({}, graph)
     assert len(form["rows"]) == 50
     assert form["choices"] == [["euler", "ddim"]]
 
 
-def test_another_option_brings_its_fields_and_the_old_ones_are_told_as_unknown() -> None:
+def test_another_option_brings_its_fields_and_the_old_ones_are_told_as_unknown():
     form = shown({"5.mode": "large", "5.mode.size": "77", "3.steps": "7"})
     assert rows(form)["5.mode.size"]["original"] == "1024"
     assert form["values"]["5.mode.size"] == "77"
@@ -122,7 +115,7 @@ def test_another_option_brings_its_fields_and_the_old_ones_are_told_as_unknown()
         ({"7.loras": [{"strength": "2.5"}]}, {"7.loras.0.strength": "must be at most 2"}),
     ],
 )
-def test_wrong_values_are_kept_and_named(inputs: dict[str, Any], problems: dict[str, str]) -> None:
+def test_wrong_values_are_kept_and_named(inputs, problems):
     form = shown(inputs)
     assert form["problems"] == problems
     ((key, value),) = inputs.items()
@@ -131,7 +124,7 @@ def test_wrong_values_are_kept_and_named(inputs: dict[str, Any], problems: dict[
         assert form["values"][name] == str(value)
 
 
-def test_inputs_of_a_group_are_added_and_removed() -> None:
+def test_inputs_of_a_group_are_added_and_removed():
     values = rows(shown())["5.values"]
     assert (values["next"], values["last"], values["can_shrink"]) == ({"5.values.x": ""}, [], False)
     one = shown({**values["next"], "5.values.x": "text"})
@@ -143,7 +136,7 @@ def test_inputs_of_a_group_are_added_and_removed() -> None:
     assert none["rows"] == shown()["rows"]
 
 
-def test_rows_are_added_removed_and_moved_by_a_list_of_them() -> None:
+def test_rows_are_added_removed_and_moved_by_a_list_of_them():
     form = shown()
     loras = rows(form)["7.loras"]
     assert (loras["hint"], loras["least"], loras["most"]) == ("2 rows", 1, 3)
@@ -171,13 +164,13 @@ def test_rows_are_added_removed_and_moved_by_a_list_of_them() -> None:
     assert rows(again)["7.loras"]["rows"] == [first]
 
 
-def test_what_has_no_field_is_told() -> None:
+def test_what_has_no_field_is_told():
     form = shown({"3.steps": ["7", 0], "7.loras.0.model": ["5", 1], "nothing": 1})
     assert form["others"] == {"3.steps": "['7', 0]", "7.loras.0.model": "['5', 1]"}
     assert list(form["unknown"]) == ["nothing"]
 
 
-def test_a_height_names_its_width() -> None:
+def test_a_height_names_its_width():
     graph = {
         "1": node("Latent", width=8, height=8),
         "2": node("PrimitiveInt", "Poster Width", value=1),
@@ -195,7 +188,7 @@ def test_a_height_names_its_width() -> None:
     }
 
 
-def test_seeds_are_in_front_unless_the_author_chose_other_inputs_in_app_mode() -> None:
+def test_seeds_are_in_front_unless_the_author_chose_other_inputs_in_app_mode():
     texts = {"Text": declared("Text", **{f"x{n}": ["BOOLEAN", {}] for n in range(30)})}
     definitions = {**DEFINITIONS, **texts}
     graph = {
@@ -211,7 +204,23 @@ def test_seeds_are_in_front_unless_the_author_chose_other_inputs_in_app_mode() -
     assert [key for key, row in chosen.items() if not row["more"]] == ["1.x3"]
 
 
-def test_values_that_do_not_fit_are_marked_until_they_are_replaced() -> None:
+@pytest.mark.parametrize("control", ["randomize", "fixed", "increment"])
+def test_a_number_that_the_editor_draws_anew_is_a_seed_in_front(control):
+    number = ["INT", {"min": -(2**63), "max": 2**63, "control_after_generate": True}]
+    texts = {f"x{n}": ["BOOLEAN", {}] for n in range(30)}
+    definitions = {"PrimitiveInt": declared(value=number), "Text": declared("Text", **texts)}
+    graph = {"1": node("Text", **dict.fromkeys(texts, True)), "2": node("PrimitiveInt", value=7)}
+    one = {"id": 2, "type": "PrimitiveInt", "widgets_values": [7, control]}
+    ui = {"nodes": [{"id": 1, "type": "Text"}, one], "links": []}
+    form = shown_form(graph, definitions, ui)
+    drawn = control == "randomize"
+    assert rows(form)["2.value"]["kind"] == ("seed" if drawn else "int")
+    assert form["unlocked"] == (["2.value"] if drawn else [])
+    if drawn:
+        assert not rows(form)["2.value"]["more"]
+
+
+def test_values_that_do_not_fit_are_marked_until_they_are_replaced():
     graph = {"3": node("Sample", seed=1, steps="euler", name="euler")}
     form = shown({}, graph)
     assert form["problems"] == {"3.steps": "must be an integer"}
@@ -219,8 +228,8 @@ def test_values_that_do_not_fit_are_marked_until_they_are_replaced() -> None:
     assert shown({"3.steps": "4"}, graph)["problems"] == {}
 
 
-def test_the_time_grows_with_the_number_of_nodes_only() -> None:
-    def seconds(count: int) -> float:
+def test_the_time_grows_with_the_number_of_nodes_only():
+    def seconds(count):
         graph = {str(n): node("Sample", seed=n, steps=20, name="euler") for n in range(count)}
         started = time.process_time()
         form = shown_form(graph, DEFINITIONS, None, {"1.steps": 3})
@@ -232,7 +241,7 @@ def test_the_time_grows_with_the_number_of_nodes_only() -> None:
     assert seconds(3000) < 40 * few
 
 
-def test_all_names_of_an_input_find_it() -> None:
+def test_all_names_of_an_input_find_it():
     graph = {
         **GRAPH,
         "8": node("Sample", "Red", steps=3),
@@ -248,7 +257,7 @@ def test_all_names_of_an_input_find_it() -> None:
     assert {field.key for field in fields} <= set(rows(shown({}, graph)))
 
 
-def test_the_values_of_a_run_are_given_by_the_keys_of_fields() -> None:
+def test_the_values_of_a_run_are_given_by_the_keys_of_fields():
     graph = {"3": node("KSampler", seed=1, steps=20)}
     executed = {"3": node("KSampler", seed=2**64 - 1, steps=20), "9": node("Other", a=1)}
     run = RunValues(executed, {"KSampler.steps": 20}, {"3.seed": 2**64 - 1})
@@ -259,10 +268,3 @@ def test_the_values_of_a_run_are_given_by_the_keys_of_fields() -> None:
     other = shown_form({"3": node("KSampler", steps=1), "4": node("X", b=2)}, {}, run=run)
     assert other["given"] == {"3.steps": "20"}
     assert other["untold"] == ["3.seed", "X: b"]
-
-
-def test_given_inputs_are_named_by_their_fields_and_unknown_ones_left_out() -> None:
-    graph = {"3": node("KSampler", seed=1, steps=20)}
-    form = shown_form(graph, {}, inputs={"steps": 8, "seed": 1, "nothing": 1})
-    assert form["given"] == {"3.steps": "8"}
-    assert list(form["unknown"]) == ["nothing"]

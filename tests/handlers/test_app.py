@@ -1,10 +1,7 @@
 """The page that shows only a RunPanel."""
 
-from __future__ import annotations
-
 import json
 import re
-from typing import Any
 
 import pytest
 from jupyter_server.utils import url_path_join
@@ -19,11 +16,13 @@ VISIT = {"Accept": "text/html,*/*"}
 def visit(call, jp_auth_header, jp_base_url):
     """Opens the page as a browser does; returns the reply, and what the page gives to the panel."""
 
-    async def visit(path: str) -> tuple[Any, dict[str, Any]]:
+    async def visit(path):
         reply = await call("GET", f"comfyui-deploy/app{path}", {**VISIT, **jp_auth_header})
         page = reply.body.decode()
         assert jp_auth_header["Authorization"].split()[1] not in page
         assert reply.headers["Content-Security-Policy"].startswith(POLICY)
+        # which the panel's first request needs, also after a visit with the token in the address
+        assert any(each.startswith("_xsrf=") for each in reply.headers.get_list("Set-Cookie"))
         elements = dict(re.findall(r'json" id="([\w-]+)">(.*)</script>', page))
         assert json.loads(elements["jupyter-config-data"]) == {"baseUrl": f"{jp_base_url}"}
         return reply, json.loads(elements["comfydeploy-app"])

@@ -1,7 +1,5 @@
 """ComfyUI's assets: with ``--enable-assets`` each output has an id, which is passed on."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

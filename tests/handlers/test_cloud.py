@@ -1,7 +1,5 @@
 """The routes for signing in to ComfyDeploy and for its volumes."""
 
-from __future__ import annotations
-
 import stat
 from pathlib import Path
 
@@ -38,7 +36,7 @@ async def test_sign_in(api, comfydeploy, extension_config):
 
 
 async def test_volume_steps_are_passed_on(api):
-    async def step(name: str, **body) -> tuple[int, dict]:
+    async def step(name, **body):
         headers = {"X-ComfyDeploy-Token": KEY}
         return await api.post(f"volume/file/{name}", body, headers=headers)
 

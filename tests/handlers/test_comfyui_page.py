@@ -1,13 +1,10 @@
 """ComfyUI's own page below Jupyter's address, with a real ComfyUI."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import re
 import uuid
 from itertools import product
-from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import pytest
@@ -19,14 +16,11 @@ from comfydeploy_jupyter.handlers.comfyui_page import AT_ROOT, allow_scripts, in
 from tests.helpers.bodies import form
 from tests.helpers.waiting import until_async
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
 PAGE = {"Accept": "text/html,*/*"}
 
 
 @pytest.fixture
-def cookie(call, jp_auth_header, jp_asyncio_loop) -> dict[str, str]:
+def cookie(call, jp_auth_header, jp_asyncio_loop):
     """The cookies of a browser after login."""
     login = jp_asyncio_loop.run_until_complete(call("GET", "comfyui/", jp_auth_header))
     cookies = [value.split(";")[0] for value in login.headers.get_list("Set-Cookie")]
@@ -35,7 +29,7 @@ def cookie(call, jp_auth_header, jp_asyncio_loop) -> dict[str, str]:
 
 
 @pytest.fixture
-def xsrf(call, cookie, jp_asyncio_loop) -> dict[str, str]:
+def xsrf(call, cookie, jp_asyncio_loop):
     """The headers of each request of the page: the cookies, and the token that is in the page."""
     (token,) = re.findall(r"_xsrf=([^;]+)", cookie["Cookie"])
     page = jp_asyncio_loop.run_until_complete(call("GET", "comfyui/", {**PAGE, **cookie}))
@@ -44,11 +38,11 @@ def xsrf(call, cookie, jp_asyncio_loop) -> dict[str, str]:
 
 
 @pytest.fixture
-def origin(jp_serverapp) -> str:
+def origin(jp_serverapp):
     return f"http://127.0.0.1:{jp_serverapp.port}"
 
 
-def graph(text: str) -> dict[str, Any]:
+def graph(text):
     return {"1": {"class_type": "TestText", "inputs": {"text": text, "token": uuid.uuid4().hex}}}
 
 
@@ -151,13 +145,13 @@ def socket(
 ):
     opened = []
 
-    async def open_socket(path: str, headers: dict[str, str] | None = None) -> Any:
+    async def open_socket(path, headers=None):
         url = f"ws://127.0.0.1:{jp_serverapp.port}{url_path_join(jp_base_url, path)}"
         request = HTTPRequest(url, headers=jp_auth_header if headers is None else headers)
         opened.append(await websocket_connect(request))
         return opened[-1]
 
-    async def close() -> None:
+    async def close():
         for connection in opened:
             is_open = connection.close_code is None
             connection.close()
@@ -217,7 +211,7 @@ async def test_jupyters_credentials_are_not_sent_to_comfyui(
     assert json.loads(unchanged.body)["url"] == "/comfydeploy_test/echo?a=%2Fb+c&d="
 
 
-def answer_path(*headers: str, body: str = "", status: int = 200) -> str:
+def answer_path(*headers, body="", status=200):
     """Return the path of an answer with these headers."""
     fields = [("header", header) for header in headers]
     query = urlencode([("body", body), ("status", status), *fields])
@@ -258,7 +252,7 @@ url("/neither"); d = 'url(./c.png)'"""
 async def test_urls_in_styles_and_scripts_are_moved_below_the_page(
     call, jp_auth_header, jp_base_url, ending, kind, text, places
 ):
-    def named(*args: Any, **kwargs: Any) -> str:
+    def named(*args, **kwargs):
         return answer_path(*args, **kwargs).replace("answer?", f"answer{ending}?")
 
     path = named(f"Content-Type: {kind}", "ETag: x", body=text)
@@ -284,7 +278,7 @@ async def test_urls_are_moved_for_every_chunk_size():
         (1, 2, 3, 7, 15, 16, 17, 40), ((".css", STYLE.encode()), (".js", SCRIPT.encode()))
     ):
 
-        async def chunks(text: bytes = text, size: int = size) -> AsyncIterator[bytes]:
+        async def chunks(text=text, size=size):
             for at in range(0, len(text), size):
                 yield text[at : at + size]
 

@@ -1,12 +1,9 @@
 """Stored workflows that are edited in ComfyUI's page."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import threading
 import uuid
-from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import pytest
@@ -18,19 +15,14 @@ from tests.helpers.bodies import picture
 from tests.helpers.comfyui_proxies import aborted, hanging
 from tests.helpers.waiting import until_async
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from tests.helpers.comfyui_proxies import FaultyComfyUI
-
 API = picture(width=8, height=9)
 
 
 @pytest.fixture
-def editor(extension, http_server_client, jp_base_url, jp_auth_header) -> Callable[..., Any]:
+def editor(extension, http_server_client, jp_base_url, jp_auth_header):
     """A function that sends a request of the editor through the proxy of its page."""
 
-    async def fetch(method: str, path: str, graph: Any = None, more: str = "") -> Any:
+    async def fetch(method, path, graph=None, more=""):
         address = f"comfyui/api/userdata/{quote(f'workflows/{path}', safe='')}{more}"
         answer = await http_server_client.fetch(
             url_path_join(jp_base_url, address),
@@ -44,14 +36,14 @@ def editor(extension, http_server_client, jp_base_url, jp_auth_header) -> Callab
     return fetch
 
 
-async def save_directly(extension, path: str, text: str) -> None:
+async def save_directly(extension, path, text):
     """Save a file in ComfyUI itself."""
     client = await extension.services.machines.get().ready()
     address = f"/userdata/{quote(f'workflows/{path}', safe='')}?overwrite=true"
     await client.request("POST", address, body=text.encode())
 
 
-async def keep(api, name: str = "", **graphs: Any) -> dict[str, str]:
+async def keep(api, name="", **graphs):
     """Store a workflow, by default the saved picture; return its id."""
     body = {"name": name or f"edit {uuid.uuid4().hex}", **(graphs or {"workflow": saved_picture()})}
     code, saved = await api.post("workflow", body)
@@ -59,24 +51,24 @@ async def keep(api, name: str = "", **graphs: Any) -> dict[str, str]:
     return {"workflow_id": saved["workflow_id"]}
 
 
-async def edit(api, stored: dict[str, str]) -> str:
+async def edit(api, stored):
     """Let a workflow be edited; return the path of its file."""
     code, opened = await api.post("workflow/edit", stored)
     assert code == 200, opened
     return str(opened["path"])
 
 
-async def forwarded(faulty: FaultyComfyUI, request: web.Request) -> bytes:
+async def forwarded(faulty, request):
     """Send a request on to ComfyUI; return the body of its response."""
     address, body = faulty.target + request.path_qs, await request.read()
     async with faulty._session.request(request.method, address, data=body) as response:
         return await response.read()
 
 
-async def versions(api, stored: dict[str, str], count: int) -> list[dict[str, Any]]:
+async def versions(api, stored, count):
     """Return the versions of a workflow once there are so many."""
 
-    async def read() -> list[dict[str, Any]]:
+    async def read():
         return (await api.get("workflow/versions", **stored))[1]
 
     return await until_async(read, lambda found: len(found) >= count)

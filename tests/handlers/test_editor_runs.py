@@ -1,7 +1,5 @@
 """Runs that ComfyUI's editor queues at ComfyUI itself: they become runs of this server."""
 
-from __future__ import annotations
-
 import asyncio
 import uuid
 
@@ -11,7 +9,9 @@ import requests
 from comfydeploy_jupyter.graphs.dependencies import structure_of
 from comfydeploy_jupyter.runs.editor import SOON
 from tests.helpers.bodies import new_picture
+from tests.helpers.graphs import node
 from tests.helpers.waiting import until_async
+from tests.proofs.test_records import recorded
 
 EMPTY = {"nodes": [], "links": [], "version": 0.4}
 
@@ -22,18 +22,18 @@ def extension_config(extension_config, listed):
 
 
 @pytest.fixture
-def listed() -> bool:
+def listed():
     """Whether the runs of the editor are listed."""
     return True
 
 
 def queue(
     comfyui,
-    graph: dict | None = None,
+    graph=None,
     *,
-    client_id: str | None = None,
-    workflow: object = EMPTY,
-) -> str:
+    client_id=None,
+    workflow=EMPTY,
+):
     """Queue a prompt as the editor does, by default a new picture; return its id."""
     body = {
         "prompt": graph or new_picture("of the editor"),
@@ -46,15 +46,15 @@ def queue(
 
 
 @pytest.fixture
-def earlier(comfyui) -> str:
+def earlier(comfyui):
     """A run of the editor that was queued before the server starts."""
     return queue(comfyui)
 
 
-async def run_of(api, prompt_id: str) -> dict:
+async def run_of(api, prompt_id):
     """Wait until a run is listed, and return it."""
 
-    async def listed() -> list[dict]:
+    async def listed():
         status, runs = await api.get("runs", limit=100)
         assert status == 200
         return [run for run in runs if run["prompt_id"] == prompt_id]
@@ -115,3 +115,22 @@ async def test_none_is_listed_if_the_setting_says_so(earlier, api, comfyui):
     await asyncio.sleep(2 * SOON)
     _, runs = await api.get("runs", limit=100)
     assert [run["prompt_id"] for run in runs] == [own["prompt_id"]], (earlier, prompt_id)
+
+
+async def test_each_kind_of_run_has_its_record(api, comfyui):
+    pool = {"kind": "pool", "name": "p", "members": ["local"]}
+    assert (await api.post("machine/create", pool))[0] == 200
+    graph = {**new_picture("each"), "3": node("TestText", text="a fox")}
+    code, run = await api.post("run", {"workflow_api_raw": graph})
+    assert code == 200, run
+    ids = [queue(comfyui, graph), run["prompt_id"], await api.start(graph, machine="p")]
+    await run_of(api, ids[0])
+    for prompt_id in ids:
+        await api.until(prompt_id, "success")
+        found = await recorded(api, prompt_id)
+        assert (found["status"], found["machine"], found["notes"]) == ("success", "local", [])
+        assert found["prompt"] == graph
+        assert found["environment"]["packages"]["torch"]
+        assert [pack["name"] for pack in found["node_packs"]] == ["comfydeploy_test_nodes"]
+        assert all(each["content"]["sha256"] for each in found["outputs"])
+        assert len(found["outputs"]) == 2

@@ -1,12 +1,10 @@
 """The workflows in the folder of ComfyUI's editor."""
 
-from __future__ import annotations
-
 import json
 import uuid
 
 
-async def save_in_editor(api, extension, name: str, text: str) -> None:
+async def save_in_editor(api, extension, name, text):
     """Save a file as the editor does."""
     await api.get("editor/workflows")  # opens the services
     client = await extension.services.machines.get().ready()

@@ -1,7 +1,5 @@
 """Where the models of a real ComfyUI are: its launch arguments, and folders of custom nodes."""
 
-from __future__ import annotations
-
 import json
 import urllib.request
 import uuid
@@ -16,7 +14,7 @@ from tests.helpers.waiting import until_async
 MODELS_DIRECTORY_SINCE = (0, 4)  # 0.3.75 has no --models-directory
 
 
-def from_comfyui(comfyui, route: str) -> list:
+def from_comfyui(comfyui, route):
     with urllib.request.urlopen(f"{comfyui.url}{route}", timeout=30) as answer:
         return json.load(answer)
 

@@ -1,7 +1,5 @@
 """``POST free``: ComfyUI frees memory, and the reply says how much."""
 
-from __future__ import annotations
-
 import asyncio
 
 import psutil
@@ -11,7 +9,7 @@ from comfydeploy_jupyter.client.comfy import FreedMemory
 MIB = 1024**2
 
 
-def resident(pid: int) -> int:
+def resident(pid):
     return psutil.Process(pid).memory_info().rss
 
 

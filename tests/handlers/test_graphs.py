@@ -1,7 +1,5 @@
 """The routes that convert and validate workflows."""
 
-from __future__ import annotations
-
 import asyncio
 import copy
 import json
@@ -11,6 +9,7 @@ import nbformat
 import pytest
 import requests
 
+from comfydeploy_jupyter.handlers.workflows import FormField
 from tests.helpers.bodies import form
 
 GRAPH = {
@@ -38,7 +37,7 @@ def essence(graph):
 
 
 @pytest.fixture
-def connected(api, jp_asyncio_loop) -> None:
+def connected(api, jp_asyncio_loop):
     """The server knows the definitions of ComfyUI."""
     jp_asyncio_loop.run_until_complete(api.get("object_info"))
 
@@ -46,7 +45,7 @@ def connected(api, jp_asyncio_loop) -> None:
 needs_definitions = pytest.mark.usefixtures("connected")
 
 
-def saved(class_type: str) -> dict:
+def saved(class_type):
     """Return a graph of one node as the editor saves it."""
     node = {"id": 5, "type": class_type, "widgets_values": [7], "inputs": [], "mode": 0}
     return {"nodes": [node], "links": [], "version": 0.4}
@@ -213,39 +212,6 @@ class TestComfyUIDown:
         code, body = await api.post("workflow/convert", {"workflow_api": GRAPH})
         assert code == 200
 
-    async def test_all_missing_nodes_and_models_are_reported(self, api):
-        graph = {
-            str(number): {"class_type": class_type, "inputs": {}}
-            for number, class_type in enumerate(("Gone", "NewerStill", "PreviewImage"), 1)
-        }
-        properties = {"cnr_id": "comfy-core", "ver": "0.38.1"}
-        nodes = [{"id": 2, "type": "NewerStill", "properties": properties}]
-        request = {"workflow_api": graph, "workflow": {"nodes": nodes, "links": []}}
-        code, body = await api.post("workflow/validate", request)
-        assert (code, body["error"]["type"]) == (200, "missing_node_type")
-        needs = {"pack": "comfy-core", "needs": "ComfyUI 0.38.1 or newer"}
-        assert body["missing_nodes"] == [
-            {"class_type": "Gone", "node_ids": ["1"]},
-            {"class_type": "NewerStill", "node_ids": ["2"], **needs},
-        ]
-        assert (body["warnings"], list(body["further_errors"])) == ([], ["3"])
-        assert body["further_errors"]["3"]["errors"][0]["type"] == "required_input_missing"
-
-    async def test_values_that_do_not_fit_are_reported(self, api):
-        graph = broken(n2_upscale_method=4096, n2_width="8")
-        code, body = await api.post("workflow/validate", {"workflow_api": graph})
-        (warning,) = body["warnings"]
-        assert "upscale_method" in warning
-        assert "4096" in warning
-        graph["2"]["inputs"]["upscale_method"] = "area"
-        code, body = await api.post("workflow/convert", {"workflow_api": graph})
-        shifted = body["workflow"]
-        [node] = [node for node in shifted["nodes"] if node["type"] == "ImageScale"]
-        node["widgets_values"].insert(0, 77)
-        code, body = await api.post("workflow/validate", {"workflow": shifted})
-        assert code == 200
-        assert any("upscale_method" in w and "77" in w for w in body["warnings"])
-
 
 @needs_definitions
 async def test_the_last_definitions_are_used_while_comfyui_is_down(api, extension):
@@ -307,7 +273,29 @@ async def test_the_form_of_a_workflow(api):
         200,
         {**made, "title": "portrait"},
     )
+    code, brief = await api.post("workflow/form", {"workflow_api": GRAPH, "brief": True})
+    whole = []
+    for row in map(dict, brief["rows"]):
+        facts = {n: f.default for n, f in FormField.model_fields.items() if not f.is_required()}
+        number, alike = row.pop("section", None), brief["alike"][row.pop("alike")]
+        key = row.get("key", f"{row['node']}.{alike['input']}")
+        label = row.get("label") or "".join(row["parts"])
+        own = {"key": key, "keys": [key], "label": label, "parts": ["", label, ""]}
+        own |= {"original": brief["values"][key], "names": rows[key]["names"]}
+        if number is not None:
+            own["section"] = {**rows[key]["section"], "title": brief["sections"][number]}
+        whole.append({**facts, **own, **alike, **row})
+    lists = {name: brief[name] for name in ("alike", "sections")}
+    assert (code, {**brief, "rows": whole}) == (200, {**same, **lists})
+    assert len(json.dumps(brief)) < len(json.dumps(made)) * 0.5
+    asked = {"workflow_api": GRAPH, "to": "api", "text": True, "form": True}
+    code, opened = await api.post("workflow/convert", asked)
+    assert (code, opened["form"]) == (200, brief)
+    assert (json.loads(opened["workflow_api"]), opened["workflow_api"].count("\n")) == (GRAPH, 1)
+    assert await api.refusal("workflow/convert", {**asked, "inputs": {}}) == (400, "form")
     code, ui = await api.post("workflow/convert", {"workflow_api": GRAPH})
+    drawn = {"workflow": ui["workflow"], "to": "api", "form": True}
+    assert (await api.post("workflow/convert", drawn))[1]["form"]["rows"] == brief["rows"]
     ui["workflow"]["nodes"][0]["widgets_values"] = ["wide", 16, 1, 255]
     inputs = {"Red.height": "0", "3.images": ["2", 0], "nowhere": 1}
     code, given = await api.post("workflow/form", {"workflow": ui["workflow"], "inputs": inputs})
@@ -326,21 +314,9 @@ async def test_the_form_of_a_workflow(api):
         ({"workflow_api": GRAPH, "inputs": [1]}, "inputs"),
         ({"workflow_api": GRAPH, "inputs": "1.width"}, "inputs"),
         ({"workflow_api": GRAPH, "fresh": 1}, "fresh"),
+        ({"workflow_api": GRAPH, "brief": 1}, "brief"),
     ):
         assert await api.refusal("workflow/form", body) == (400, field)
-
-
-@needs_definitions
-async def test_the_form_of_a_large_workflow_is_made_elsewhere(api):
-    texts = {
-        f"t{n}": {"class_type": "TestText", "inputs": {"text": "x" * 400}} for n in range(3000)
-    }
-    code, made = await api.post(
-        "workflow/form", {"workflow_api": texts, "inputs": {"t7.text": "y"}}
-    )
-    assert code == 200, made
-    assert len(made["rows"]) == len(made["values"]) == 3000
-    assert made["values"]["t7.text"] == "y"
 
 
 @needs_definitions
@@ -357,6 +333,17 @@ async def test_a_run_keeps_the_contract(api):
 
 
 LARGE_SEED = 2**64 - 1
+
+
+async def test_a_missing_node_class_is_told_once(api):
+    """Its box says it, with what can be done; no note about the conversion repeats that."""
+    nodes = [{"id": 1, "type": "NobodyHasThis", "inputs": [], "outputs": [], "widgets_values": [3]}]
+    workflow = {"nodes": nodes, "links": [], "version": 0.4}
+    _, form = await api.post("workflow/form", {"workflow": workflow})
+    assert "NobodyHasThis" not in str(form["notes"])
+    _, found = await api.post("workflow/fetch-models", {"workflow": workflow, "dry_run": True})
+    assert [node["class_type"] for node in found["missing_nodes"]] == ["NobodyHasThis"]
+    assert found["warnings"] == []
 
 
 async def test_a_graph_as_text_keeps_large_integers_and_values_are_set(api):

@@ -1,7 +1,5 @@
 """Graphs of megabytes: the routes give the same replies as for small ones, by other processes."""
 
-from __future__ import annotations
-
 import asyncio
 import gc
 import json

@@ -1,13 +1,10 @@
 """The log of a real run: each line has the run's id, in its text and as a field."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import logging
 
 import pytest
-import requests
 from traitlets.config import Config
 
 from tests.test_docs import DOCS, blocks
@@ -109,12 +106,8 @@ async def test_uploads_of_a_run_are_logged_and_counted(api, service, s3, logged,
 
 
 def run_in(jupyter):
-    answer = requests.post(
-        f"{jupyter.url}comfyui-deploy/run",
-        json={"workflow_api": {"1": {"class_type": "TestText", "inputs": {"text": "a"}}}},
-        headers={"Authorization": f"token {jupyter.token}"},
-        timeout=60,
-    ).json()
+    graph = {"1": {"class_type": "TestText", "inputs": {"text": "a"}}}
+    _, answer = jupyter.post("run", {"workflow_api": graph})
     assert answer["status"] == "success"
     return answer
 

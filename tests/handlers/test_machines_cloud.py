@@ -1,9 +1,5 @@
 """The routes of the serverless machines of ComfyDeploy."""
 
-from __future__ import annotations
-
-from typing import Any
-
 import pytest
 
 from tests.helpers.fake_comfydeploy import KEY
@@ -14,7 +10,7 @@ def extension_config(cloud_config):
     return cloud_config
 
 
-def keyed() -> dict[str, Any]:
+def keyed():
     return {"headers": {"X-ComfyDeploy-Token": KEY}}
 
 
@@ -108,7 +104,7 @@ async def test_calls_of_the_nodes_web_plug_in(api, comfydeploy):
 
 
 async def test_invalid_requests_for_cloud_machines_are_refused(api, comfydeploy):
-    async def refusal(**fields: Any) -> tuple[int, str]:
+    async def refusal(**fields):
         return await api.refusal("machine/create", {"name": "x", **fields}, **keyed())
 
     code, body = await api.call("GET", "machine", params={"target": "cloud"}, **keyed())

@@ -1,7 +1,5 @@
 """The routes that delete and move models, and what uses these."""
 
-from __future__ import annotations
-
 import hashlib
 import uuid
 
@@ -36,7 +34,7 @@ def model(loras):
     return name
 
 
-def graph(text: str) -> dict:
+def graph(text):
     """Return a graph with a text that a run saves without using it."""
     return {**picture(), "3": {"class_type": "TestText", "inputs": {"text": text}}}
 
@@ -45,30 +43,30 @@ def graph(text: str) -> dict:
 def naming(chain):
     """Return a function that makes a graph which takes long, with the name of a model."""
 
-    def make(model: str) -> dict:
+    def make(model):
         names = {"class_type": "TestText", "inputs": {"text": model}}
         return {**chain(("TestSleep", {"seconds": 600})), "names": names}
 
     return make
 
 
-def request(action: str, name: str, **fields) -> dict:
+def request(action, name, **fields):
     return {"action": action, "folder": "loras", "filename": name, **fields}
 
 
-def post_to_comfyui(comfyui, path: str, body: dict) -> requests.Response:
+def post_to_comfyui(comfyui, path, body):
     """Send a request to ComfyUI itself."""
     return requests.post(f"{comfyui.url}/{path}", json=body, timeout=30)
 
 
-async def uses_of(api, name: str, folder: str = "loras", machine: str = "local") -> dict:
+async def uses_of(api, name, folder="loras", machine="local"):
     query = {"folder": folder, "filename": name, "machine": machine}
     status, found = await api.get("models/uses", **query)
     assert status == 200, found
     return found
 
 
-async def refused(api, name: str, fields: dict | None = None) -> dict:
+async def refused(api, name, fields=None):
     """Check that a model can be neither deleted nor moved; return its uses."""
     for action in ("delete", "move"):
         body = request(action, name, to_filename="a.safetensors", **(fields or {}))
@@ -120,7 +118,7 @@ async def test_models_in_prompts_of_other_clients_are_in_use(api, comfyui, namin
 def add_machine(api, tmp_path):
     """Return a function that adds a machine whose ``loras`` are in a folder."""
 
-    async def add(machine: str, loras, url: str | None = None) -> None:
+    async def add(machine, loras, url=None):
         tree = tmp_path / machine
         (tree / "comfy").mkdir(parents=True)
         (tree / "models").mkdir()
@@ -273,7 +271,7 @@ async def test_models_that_are_being_downloaded_are_in_use(api, loras, bare_serv
     bare_service.store_delay = 0
     await api.post("cancel-uploads", {"id": added["id"]})
 
-    async def is_used() -> bool:
+    async def is_used():
         return (await uses_of(api, name))["in_use"]
 
     await until_async(is_used, lambda used: not used)

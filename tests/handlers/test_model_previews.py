@@ -1,7 +1,5 @@
 """``models/preview``: the pictures that lie beside models."""
 
-from __future__ import annotations
-
 import io
 import os
 import uuid

@@ -1,7 +1,5 @@
 """The routes in Jupyter's application: they are imported when they are needed."""
 
-from __future__ import annotations
-
 import asyncio
 import warnings
 
@@ -12,9 +10,9 @@ from comfydeploy_jupyter.handlers import Mount, all_routes
 
 
 @pytest.fixture
-def slow_import(monkeypatch) -> list[str]:
+def slow_import(monkeypatch):
     """Requests come before the handlers are imported; the import is noted."""
-    noted: list[str] = []
+    noted = []
     load = Mount.load
 
     def load_late(self):

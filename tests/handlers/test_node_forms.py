@@ -1,7 +1,5 @@
 """Requests in the forms of the ComfyUI node's clients that no other file tests."""
 
-from __future__ import annotations
-
 import uuid
 
 import pytest
@@ -19,12 +17,12 @@ def extension_config(tmp_path, comfydeploy, comfyui, monkeypatch):
     }
 
 
-def seeded() -> dict:
+def seeded():
     return {"7": {"class_type": "TestSeed", "inputs": {"seed": 7, "token": uuid.uuid4().hex}}}
 
 
 @pytest.fixture
-def native(comfydeploy) -> dict:
+def native(comfydeploy):
     """A request for a native run."""
     endpoint = f"{comfydeploy.url}/native"
     return {"is_native_run": True, "native_run_api_endpoint": endpoint, "token": KEY}

@@ -1,11 +1,12 @@
 """``workflow/install-packs``: which packs are missing, and what ComfyUI-Manager does about it."""
 
-from __future__ import annotations
-
 import json
+import os
+import subprocess
 
 import pytest
 
+from comfydeploy_jupyter.workflows import node_packs
 from tests.helpers.comfyui import REPOSITORY
 from tests.helpers.selection import few
 from tests.helpers.waiting import until_async
@@ -89,7 +90,7 @@ async def ended(api):
 VERSIONS = [{"version": "4"}, {"version": "3", "delay": 1}, {"version": "4-pages", "delay": 1}]
 
 
-@pytest.mark.parametrize("extension_config", few(VERSIONS, 2), indirect=True)
+@pytest.mark.parametrize("extension_config", few(VERSIONS), indirect=True)
 @pytest.mark.timeout(300)
 async def test_missing_packs_are_installed_and_loaded_after_a_restart(api, tmp_path):
     body = await ask(api, dry_run=True)
@@ -167,7 +168,13 @@ async def test_waiting_installations_are_cancelled_and_failures_said(api):
     assert (code, reply["state"]) == (200, "cancelled")
     for pack, expected in (("gone-pack", 409), ("film-grain", 409), ("no-such", 404)):
         assert (await api.post("cancel-node-packs", {"pack": pack}))[0] == expected
+    said = ("film-grain", "installing", "Collecting film-grain")
+    await until_async(
+        lambda: api.get("node-packs"),
+        lambda answer: said in {(one["pack"], one["state"], one["progress"]) for one in answer[1]},
+    )
     found = await ended(api)
+    assert {one["progress"] for one in (await api.get("node-packs"))[1]} == {None}
     assert (found["film-grain"][0], found["gone-pack"][0]) == ("installed", "cancelled")
     state, problem = found["https://github.com/eve/evil"]
     assert (state, "allow_git_url_install" in problem) == ("failed", True)
@@ -190,3 +197,103 @@ async def test_without_manager_the_packs_are_named(api):
     assert (code, refused["code"]) == (409, "conflict")
     body = await ask(api, workflow(), dry_run=True)
     assert (body["packs"], body["others"]) == ([], [])
+
+
+def git(folder, *arguments):
+    """Run git in a folder, and return what it prints."""
+    about = {f"GIT_{role}_{fact}": "ada@h" for role in ("AUTHOR", "COMMITTER") for fact in FACTS}
+    env = {**os.environ, **about}
+    done = subprocess.run(
+        ["git", "-C", str(folder), *arguments], env=env, check=True, capture_output=True, text=True
+    )
+    return done.stdout.strip()
+
+
+FACTS = ("NAME", "EMAIL")
+
+
+def repository(folder, *codes):
+    """Make a repository of a pack; return its commits."""
+    folder.mkdir()
+    git(folder, "init", "-q", "-b", "main")
+    commits = []
+    for code in codes:
+        (folder / "__init__.py").write_text(code)
+        git(folder, "add", ".")
+        git(folder, "commit", "-q", "-m", "code")
+        commits.append(git(folder, "rev-parse", "HEAD"))
+    return commits
+
+
+@pytest.fixture
+def sharpen(tmp_path):
+    """The commits of a pack that has been changed since."""
+    return repository(tmp_path / "sharpen", NODE.replace("Grain+", "Sharpen"), NODE)
+
+
+@pytest.mark.parametrize("extension_config", few(VERSIONS, 1), indirect=True)
+@pytest.mark.timeout(300)
+async def test_packs_are_installed_in_the_version_that_was_asked_for(api, tmp_path, sharpen):
+    where = tmp_path / "base/manager.json"
+    config = json.loads(where.read_text())
+    named = {"classes": [], "clone": str(tmp_path / "sharpen")}
+    config["packs"] = {
+        "film-grain": {**PACKS["film-grain"], "versions": {"1.0.0": NODE, "1.2": NODE}},
+        "lost-version": {"classes": [], "code": NODE, "versions": {"3.0": NODE}},
+        "https://github.com/ada/Sharpen": named,
+        "https://github.com/ada/Other": named,
+        "nightly-pack": named,
+    }
+    where.write_text(json.dumps(config))
+    await api.post("machine/update", {"machine_id": "local", "restart": True})
+    graph = workflow(
+        node(1, "Grain+", cnr_id="film-grain"),
+        node(2, "Lost", cnr_id="lost-version"),
+        node(3, "Sharpen", aux_id="ada/Sharpen"),
+        node(4, "Other", aux_id="ada/Other"),
+        node(5, "Nightly", cnr_id="nightly-pack"),
+    )
+    first, newest = sharpen
+    foreign = "f" * 40
+    wanted = {
+        "film-grain": "1.0.0",
+        "lost-version": "2.0",
+        "https://github.com/ada/Sharpen": first,
+        "https://github.com/ada/Other": foreign,
+        "nightly-pack": first,
+    }
+    for wrong in ({"film-grain": "1; x"}, {"film-grain": ""}, {"no-such": "1"}):
+        code, refused = await api.post(
+            "workflow/install-packs", {"workflow": graph, "versions": wrong}
+        )
+        assert (code, refused["details"]["field"].partition(".")[0]) == (400, "versions"), wrong
+    await ask(api, graph, versions=wanted)
+    found = await ended(api)
+    state, problem = found.pop("lost-version")
+    assert state == "installed"
+    assert problem.startswith("3.0 is installed instead of 2.0, which cannot be had (")
+    assert found.pop("https://github.com/ada/Other") == (
+        "installed",
+        f"{newest} is installed instead of {foreign}, which cannot be had",
+    )
+    assert set(found.values()) == {("installed", None)}
+    nodes = tmp_path / "base/custom_nodes"
+    assert json.loads((nodes / "film-grain/pack.json").read_text())["ver"] == "1.0.0"
+    for name in ("Sharpen", "nightly-pack"):
+        assert git(nodes / name, "rev-parse", "HEAD") == first
+        assert "Sharpen" in (nodes / name / "__init__.py").read_text()
+
+
+def test_only_commits_of_the_clone_are_checked_out(tmp_path, sharpen):
+    first, newest = sharpen
+    fork = repository(tmp_path / "fork", "evil")[0]
+    git(tmp_path / "sharpen", "fetch", "-q", "../fork", "main")  # as a server has those of forks
+    git(tmp_path, "clone", "-q", f"file://{tmp_path}/sharpen", "clone")
+    clone = tmp_path / "clone"
+    hook = clone / ".git/hooks/post-checkout"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\ntouch ran\n")
+    hook.chmod(0o755)
+    assert node_packs._check_out(clone, fork) == newest
+    assert node_packs._check_out(clone, first) == first
+    assert not (clone / "ran").exists()

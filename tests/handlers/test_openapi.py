@@ -1,7 +1,5 @@
 """The specification that the server sends."""
 
-from __future__ import annotations
-
 import json
 
 from comfydeploy_jupyter.handlers.document import specification

@@ -1,7 +1,5 @@
 """The pictures that ComfyUI's assets have for files that are no pictures."""
 
-from __future__ import annotations
-
 import io
 import uuid
 
@@ -16,7 +14,7 @@ def extension_config(faulty, tmp_path):
     return {"comfyui_url": faulty.url, "data_dir": str(tmp_path)}
 
 
-def png(width: int, height: int) -> bytes:
+def png(width, height):
     made = io.BytesIO()
     Image.new("RGB", (width, height), "red").save(made, "PNG")
     return made.getvalue()

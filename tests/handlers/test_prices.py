@@ -1,7 +1,5 @@
 """The prices of partner nodes in the replies of routes, by the last known definitions."""
 
-from __future__ import annotations
-
 import gzip
 import json
 

@@ -1,14 +1,13 @@
 """The routes that describe runs for pages, with a real ComfyUI."""
 
-from __future__ import annotations
-
+import asyncio
 import uuid
 
 from comfydeploy_jupyter.graphs.dependencies import structure_of
 from tests.helpers.bodies import picture
 
 
-def told(text: str, seed: int, **more) -> dict:
+def told(text, seed, **more):
     """Return a graph of a node that says its seed, and a picture with a title."""
     graph = picture("shown", **more)
     graph["2"]["_meta"] = {"title": "The final picture"}
@@ -16,7 +15,7 @@ def told(text: str, seed: int, **more) -> dict:
     return {**graph, "7": {"class_type": "TestSeed", "inputs": inputs}}
 
 
-async def cards(api, **query) -> dict:
+async def cards(api, **query):
     code, body = await api.get("runs/cards", **query)
     assert code == 200, body
     return body
@@ -35,11 +34,11 @@ async def test_a_list_has_its_length_and_each_page_its_runs(api):
     assert [each["prompt_id"] for each in first["runs"]] == ids[:2:-1]
     last = await cards(api, structure=structure, limit=2, offset=4)
     assert [each["prompt_id"] for each in last["runs"]] == ids[:1]
-    assert (await cards(api, structure=structure, offset=9)) == {
-        "runs": [],
-        "total": 5,
-        "waiting": [],
-    }
+    none = await cards(api, structure=structure, offset=9)
+    assert (none["runs"], none["total"], none["start"], none["next"]) == ([], 5, None, None)
+    older = await cards(api, structure=structure, limit=2, cursor=first["next"], count="false")
+    assert [each["prompt_id"] for each in older["runs"]] == ids[2:0:-1]
+    assert older["total"] is None
     (shown,) = last["runs"]
     (file,) = shown["pictures"]
     assert (file["kind"], file["small"]) == ("image", True)
@@ -51,10 +50,12 @@ async def test_a_list_has_its_length_and_each_page_its_runs(api):
 
 
 async def test_values_are_found_as_a_form_writes_them(api):
-    graph = told("a", 11, color=1)
-    inputs = {"1.color": 0xF06FA0, "7.seed": 11, "7.token": "Late Light"}
+    check = {"condition": True, "message": "", "anything": ["7", 0]}
+    graph = {**told("a", 11, color=1), "8": {"class_type": "TestFailIf", "inputs": check}}
+    inputs = {"1.color": 0xF06FA0, "7.seed": 11, "7.token": "Late Light", "8.condition": False}
     run = await api.run(workflow_api=graph, inputs=inputs)
-    large = await api.run(workflow_api=graph, inputs={"7.seed": 2**64 - 1, "1.color": 3})
+    inputs = {"1.color": 3, "7.seed": 2**64 - 1, "7.token": "on air"}
+    large = await api.run(workflow_api=graph, inputs=inputs)
     found = {
         "f06fa0": 1,
         "#F06FA0": 1,
@@ -66,6 +67,9 @@ async def test_values_are_found_as_a_form_writes_them(api):
         "seed 12": 0,
         "token light": 1,
         "late light": 1,
+        "token on": 1,
+        "condition off": 1,
+        "condition on": 0,
         f"seed {2**64 - 1}": 1,
         f"seed {2**64 - 2}": 0,
         "%": 0,
@@ -78,6 +82,24 @@ async def test_values_are_found_as_a_form_writes_them(api):
     (other,) = (await cards(api, search=str(2**64 - 1)))["runs"]
     assert other["prompt_id"] == large["prompt_id"]
     assert other["seeds"] == {"7.seed": str(2**64 - 1)}
+
+
+async def test_a_search_ends_when_its_client_leaves(api, extension, wire, monkeypatch):
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def search(**_):
+        begun.set()
+        try:
+            await asyncio.sleep(600)
+        finally:
+            ended.set()
+
+    await cards(api)  # the services are open
+    monkeypatch.setattr(extension.services.runs, "cards", search)
+    _, writer = await wire.send("GET", "comfyui-deploy/runs/cards?search=fox")
+    await asyncio.wait_for(begun.wait(), 20)
+    writer.close()
+    await asyncio.wait_for(ended.wait(), 20)
 
 
 async def test_a_list_names_the_workflows_of_its_runs(api):

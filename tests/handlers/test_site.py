@@ -1,10 +1,7 @@
 """ComfyDeploy's web site through Jupyter: a real site, and single bytes of the requests."""
 
-from __future__ import annotations
-
 import asyncio
 import json
-from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -21,15 +18,15 @@ MUCH = 256 * MIB  # more than the kernel's buffers hold, by far
 class FakeSite:
     """A web site that records the path as it was sent, method, headers and body of requests."""
 
-    def __init__(self) -> None:
-        self.seen: list[dict[str, Any]] = []
+    def __init__(self):
+        self.seen = []
         self.read = asyncio.Event()
         self.stuck = asyncio.Event()
         self.answer = asyncio.Event()
         self.requested = asyncio.Event()
         self.disconnected = asyncio.Event()
 
-    async def start(self) -> None:
+    async def start(self):
         app = web.Application(client_max_size=2 * MUCH)
         for path, handler in {
             "/hold": self._hold,
@@ -49,7 +46,7 @@ class FakeSite:
         await web.TCPSite(self.runner, "127.0.0.1", 0).start()
         self.url = f"http://127.0.0.1:{self.runner.addresses[0][1]}"
 
-    async def _echo(self, request: web.Request) -> web.StreamResponse:
+    async def _echo(self, request):
         body, headers = await request.read(), request.headers.copy()
         seen = {"path": request.raw_path, "method": request.method, "headers": headers}
         self.seen.append({**seen, "body": body})
@@ -69,14 +66,14 @@ class FakeSite:
         body = None if status in (204, 304) else b"<b>page</b>"
         return web.Response(status=status, body=body, headers=headers)
 
-    async def _hold(self, request: web.Request) -> web.StreamResponse:
+    async def _hold(self, request):
         await self.read.wait()
         length = 0
         async for chunk in request.content.iter_any():
             length += len(chunk)
         return web.Response(text=str(length))
 
-    async def _never(self, _: web.Request) -> web.StreamResponse:
+    async def _never(self, _):
         self.requested.set()
         try:
             await self.answer.wait()
@@ -85,10 +82,10 @@ class FakeSite:
             raise
         return web.Response()
 
-    async def _refuse(self, _: web.Request) -> web.StreamResponse:
+    async def _refuse(self, _):
         return web.json_response({"error": "too much"}, status=413)
 
-    async def _much(self, request: web.Request) -> web.StreamResponse:
+    async def _much(self, request):
         response = web.StreamResponse(headers={"Content-Length": str(MUCH)})
         await response.prepare(request)
         for _ in range(MUCH // MIB):
@@ -98,17 +95,16 @@ class FakeSite:
             await writing
         return response
 
-    async def _half(self, request: web.Request) -> web.StreamResponse:
+    async def _half(self, request):
         headers = {} if "chunked" in request.path else {"Content-Length": "100"}
         response = web.StreamResponse(headers=headers)
         await response.prepare(request)
         await response.write(b"half")
         await self.answer.wait()
-        assert request.transport is not None
         request.transport.close()
         return response
 
-    async def _drip(self, request: web.Request) -> web.StreamResponse:
+    async def _drip(self, request):
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
         await response.write(b"data: 1\n\n")
@@ -299,9 +295,9 @@ KEPT = [
 @pytest.fixture
 def evil(jp_asyncio_loop):
     """Another host: its address, and the clients that connected."""
-    came: list[str] = []
+    came = []
 
-    async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def greet(_, writer):
         came.append(str(writer.get_extra_info("peername")))
         writer.close()
 

@@ -1,7 +1,5 @@
 """Status, version, definitions."""
 
-from __future__ import annotations
-
 import pytest
 
 from comfydeploy_jupyter import __version__

@@ -1,27 +1,19 @@
 """Replies when the store cannot be used, and that everything works afterwards."""
 
-from __future__ import annotations
-
 import asyncio
 import sqlite3
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
 
 import pytest
 
 from comfydeploy_jupyter.store.database import Database
 from tests.helpers.waiting import until_async
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.helpers.jupyter import Api
-
 
 @pytest.fixture
-def path(tmp_path) -> Path:
+def path(tmp_path):
     """The file of the store, before the server begins."""
     (tmp_path / "data").mkdir()
     return tmp_path / "data" / "comfydeploy.db"
@@ -38,7 +30,6 @@ def locking(path):
     )
     command = [sys.executable, "-c", code, str(path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
         assert process.stdout.readline() == b"locked\n"
         yield process
 
@@ -49,7 +40,7 @@ class TestFaultsAtTheStart:
         monkeypatch.setitem(Database.__init__.__kwdefaults__, "patience", 3.0)
         return without_comfyui
 
-    async def test_locked(self, locking, api: Api):
+    async def test_locked(self, locking, api):
         begin = time.monotonic()
         answers = await asyncio.gather(*(api.get("workflows") for _ in range(5)))
         assert time.monotonic() - begin < 15, "they do not wait one after the other"
@@ -68,7 +59,7 @@ class TestFaultsAtTheStart:
         connection.close()
         return path.read_bytes()
 
-    async def test_newer(self, newer, api: Api, path):
+    async def test_newer(self, newer, api, path):
         code, body = await api.get("check-status")
         assert (code, body["code"]) == (503, "store_unavailable")
         assert "telepathy" in body["error"]
@@ -76,30 +67,15 @@ class TestFaultsAtTheStart:
         assert path.read_bytes() == newer
         assert [other.name for other in path.parent.glob("*damaged*")] == []
 
-    @pytest.fixture
-    def garbage(self, path):
-        path.write_bytes(b"garbage" * 5000)
 
-    async def test_damaged(self, garbage, api: Api, path):
-        code, body = await api.get("check-status")
-        assert code == 200
-        (damaged_file,) = path.parent.glob("*damaged*")
-        assert damaged_file.read_bytes() == b"garbage" * 5000
-        (warning,) = body["store"]["warnings"]
-        assert str(damaged_file) in warning
-        assert body["store"]["path"] == str(path)
-        graph = {"1": {"class_type": "SaveImage", "inputs": {}}}
-        assert (await api.post("workflow", {"name": "w", "workflow_api": graph}))[0] == 200
-
-
-def limit(connection: sqlite3.Connection, pages: int) -> None:
+def limit(connection, pages):
     """Let SQLite report a full disk when the database has that many pages."""
     connection.execute(f"PRAGMA max_page_count = {pages}")
 
 
 class TestFullDisk:
     async def test_writes_are_complete_or_absent_and_the_server_goes_on(
-        self, extension, api: Api, chain
+        self, extension, api, chain
     ):
         """The store cannot grow for a while; runs that end during that time are stored later."""
         graph = chain(("TestText", {"text": "x"}))
@@ -128,7 +104,7 @@ class TestFullDisk:
         assert (code, body["version"]) == (200, 2)
         await api.run(graph, prompt_id="never")
 
-    async def test_the_end_of_a_run_is_stored_as_soon_as_possible(self, extension, api: Api, chain):
+    async def test_the_end_of_a_run_is_stored_as_soon_as_possible(self, extension, api, chain):
         graph = chain(("TestSleep", {"seconds": 0.5}))
         prompt_id = await api.start(graph)
         database = extension.services.database
@@ -141,7 +117,7 @@ class TestFullDisk:
         await until_async(lambda: api.get("runs"), lambda runs: runs[1][0]["status"] == "success")
 
 
-def hinder(connection: sqlite3.Connection) -> None:
+def hinder(connection):
     connection.execute(
         "CREATE TRIGGER hindrance BEFORE UPDATE ON runs"
         " BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END"

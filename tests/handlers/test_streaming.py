@@ -1,7 +1,5 @@
 """Event streams of runs."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import io
@@ -18,7 +16,6 @@ from tornado.testing import bind_unused_port
 from tornado.web import Application, RequestHandler
 
 from tests.helpers.bodies import picture
-from tests.helpers.comfyui import is_today
 from tests.helpers.jupyter import parse_stream
 from tests.helpers.selection import few
 from tests.helpers.waiting import until_async
@@ -107,18 +104,6 @@ async def test_the_result_comes_after_comfyuis_last_event(events, chain):
         executing = [data.get("node") for data in data_of(messages[:-2], "executing")]
         assert executing[-1] is None, executing
         assert names(messages)[-2:] == ["result", "status"]
-
-
-async def test_all_of_two_hundred_steps_arrive(events, chain):
-    graph = chain(("TestProgress", {"steps": 200, "delay": 0.001}))
-    messages = await events(body={"workflow_api": graph})
-    steps = [data["value"] for data in data_of(messages, "progress")]
-    every = list(range(1, 201))
-    if is_today():
-        assert (steps[0], steps[-1]) == (1, 200)
-        assert steps == [step for step in every if step in steps]
-    else:
-        assert steps == every
 
 
 async def test_finished_outputs_have_their_url(events, jp_base_url):
@@ -307,7 +292,7 @@ async def test_many_streams_follow_one_run(events, extension, api, chain):
     run = extension.services.runs.find(params["prompt_id"])
     await until_async(lambda: run.log.last_id >= 4)
 
-    async def after(event_id: int) -> list:
+    async def after(event_id):
         return await events("GET", params=params, headers={"Last-Event-ID": str(event_id)})
 
     whole, *others, early = await asyncio.gather(*(after(n) for n in (0, 0, 0, 4, 999)))
@@ -329,7 +314,7 @@ async def test_a_disconnected_client_does_not_stop_the_run(api, chain, wire):
 
 
 async def test_events_leave_as_they_arrive(extension, jp_fetch, chain):
-    arrivals: list[tuple[float, bytes]] = []
+    arrivals = []
     graph = chain(("TestProgress", {"steps": 5, "delay": 0.1}))
     await jp_fetch(
         *("comfyui-deploy", "run", "streaming"),

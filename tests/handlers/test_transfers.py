@@ -1,7 +1,5 @@
 """The routes for reports and uploads of runs, their queue, and models, with a real ComfyUI."""
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 import json
@@ -21,7 +19,7 @@ FINAL = ("success", "failed", "cancelled")
 HALF = "\ud83d"  # the first half of an emoji
 
 
-def image(count: int = 1) -> dict:
+def image(count=1):
     """Return a graph that saves images, and shows them without saving."""
     shown = {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}}
     return {**new_picture("transfers", batch_size=count), "3": shown}
@@ -39,7 +37,7 @@ def ordered(service, graph, **fields):
     }
 
 
-async def messages_of(service, run_id, last=FINAL) -> list[dict]:
+async def messages_of(service, run_id, last=FINAL):
     """Return all messages about a run, once the last one is there."""
     return await until_async(
         lambda: [body for _, body in service.callbacks if body["run_id"] == run_id],
@@ -97,7 +95,7 @@ async def test_run_reports_and_uploads(api, service, s3, comfyui, tmp_path):
         assert not [secret for secret in (KEY, service.url, "gpu-7") if secret in text]
 
 
-def keys_of_uploads(service) -> set[str | None]:
+def keys_of_uploads(service):
     return {headers.get("Authorization") for headers, _, _ in service.requests_to("upload")}
 
 
@@ -317,16 +315,6 @@ class TestAllowedService:
         assert answer["error"].startswith("X-ComfyDeploy-Token: ")
         assert (await api.get("runs"))[1] == []
 
-    async def test_file_is_sent(self, api, service, s3, jp_root_dir):
-        (jp_root_dir / "a.zip").write_bytes(b"zip")
-        body = {"file_path": "a.zip", "url": f"{service.url}/upload-file", "token": KEY}
-        code, answer = await api.post("upload-file", body)
-        assert (code, answer["download_url"]) == (200, "https://cdn.example/file")
-        assert s3.get("file") == b"zip"
-        service.replacements["upload-file"].append(403)
-        code, answer = await api.post("upload-file", body)
-        assert (code, answer["code"]) == (502, "cloud_error")
-
 
 class TestVolume:
     """Files of this machine for a volume of ComfyDeploy, which stores them in a real S3 server."""
@@ -419,6 +407,10 @@ async def test_part_from_path(api, service, s3, jp_root_dir):
     assert code == 200
     assert answer == {"eTag": s3.head("part")["ETag"].strip('"'), "bytesSent": 4}
     assert s3.get("part") == b"3456"
+    service.replacements["store"].append(403)
+    refused = {**body, "uploadUrl": f"{service.url}/store/x"}
+    code, answer = await api.post("volume/file/upload-part-from-path", refused)
+    assert (code, answer["code"]) == (502, "cloud_error")
     for change, status, field in [
         ({"end": 3}, 400, "end"),
         ({"end": 11}, 400, "end"),
@@ -545,6 +537,17 @@ class TestModels:
         assert (await api.post("cancel-uploads", {}))[1]["cancelled"] == 0, "it is a download"
         cancelled = await api.post("cancel-uploads", {"id": answer["id"]})
         assert cancelled == (200, {"success": True, "cancelled": 1})
+
+    async def test_one_that_has_failed_can_be_given_up(self, api, bare_service, start_folders):
+        bare_service.replacements["files"].append(403)
+        body = {"url": f"{bare_service.url}/files/a.ckpt", "folder": "checkpoints"}
+        _, answer = await api.post("volume/model", body)
+        transfer = {"id": answer["id"]}
+        assert (await api.transferred(answer["id"]))["state"] == "failed"
+        for count in (1, 0):
+            assert (await api.post("cancel-uploads", transfer))[1]["cancelled"] == count
+        assert (await api.transferred(answer["id"]))["state"] == "cancelled"
+        assert (await api.post("retry-uploads", transfer))[0] == 409
 
     async def test_bad_requests(self, api):
         for body, code, field in (

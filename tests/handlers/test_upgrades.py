@@ -5,14 +5,11 @@ as the code of that time wrote them. The first one was made by the first version
 changed.
 """
 
-from __future__ import annotations
-
 import json
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -43,18 +40,18 @@ def test_each_step_of_the_schema_has_a_file():
 @pytest.fixture(
     params=few([pytest.param(number, id=path.stem) for number, path in enumerate(STEPS, 1)], 3)
 )
-def step(request) -> int:
+def step(request):
     return request.param
 
 
-def lay_down(path: Path, step: int) -> None:
+def lay_down(path, step):
     """Make the database after a step."""
     with closing(sqlite3.connect(path)) as connection:
         for path in STEPS[:step]:
             connection.executescript(path.read_text(encoding="utf-8"))
 
 
-def schema(path: Path) -> list[tuple[str, str]]:
+def schema(path):
     """Return every table and index, whatever the white space in its definition."""
     with closing(sqlite3.connect(path)) as connection:
         found = connection.execute("SELECT name, sql FROM sqlite_master ORDER BY name").fetchall()
@@ -86,20 +83,20 @@ async def test_data_of_an_old_version_can_be_used(api, extension, step):
             await check(api, extension, step)
 
 
-CHECKS: list[tuple[int, Any]] = []
+CHECKS = []
 
 
-def since(step: int) -> Any:
+def since(step):
     """Check what the schema has since a step."""
 
-    def note(check: Any) -> Any:
+    def note(check):
         CHECKS.append((step, check))
         return check
 
     return note
 
 
-READ: list[tuple[int, str, dict[str, str], Any]] = [
+READ = [
     (6, "machines", {}, {"id": "era-6", "name": "Far away"}),
     (
         7,
@@ -129,7 +126,7 @@ READ: list[tuple[int, str, dict[str, str], Any]] = [
 
 
 @since(1)
-async def what_is_read(api, extension, step) -> None:
+async def what_is_read(api, extension, step):
     for first, route, query, expected in READ:
         if step >= first:
             code, found = await api.get(route, **query)
@@ -139,7 +136,7 @@ async def what_is_read(api, extension, step) -> None:
 
 
 @since(1)
-async def runs(api, extension, step) -> None:
+async def runs(api, extension, step):
     _, listed = await api.get("runs", limit="1000")
     by_id = {run["prompt_id"]: run for run in listed}
     done = by_id["era-1-done"]
@@ -157,7 +154,7 @@ async def runs(api, extension, step) -> None:
 
 
 @since(2)
-async def hashes(api, extension, step) -> None:
+async def hashes(api, extension, step):
     known = extension.services.database
     small = FileKey("/models/checkpoints/small.safetensors", 4096, 1767322800000000001, 42)
     odd = FileKey("/models/loras/é.safetensors", 7, 1767322800000000002, (1 << 64) - 5)
@@ -167,7 +164,7 @@ async def hashes(api, extension, step) -> None:
 
 
 @since(3)
-async def workflows(api, extension, step) -> None:
+async def workflows(api, extension, step):
     _, found = await api.get("workflows", search="as it came")
     assert [(w["id"], w["name"]) for w in found] == [(WORKFLOW, "Wider")]
     _, first = await api.get("workflow/version", workflow_id=WORKFLOW, version="1")
@@ -181,7 +178,7 @@ async def workflows(api, extension, step) -> None:
 
 
 @since(4)
-async def transfers(api, extension, step) -> None:
+async def transfers(api, extension, step):
     _, reply = await api.get("upload-queue-status", prompt_id="era-1-done")
     (upload,) = reply["uploads"]
     assert (upload["id"], upload["state"]) == ("era-4-failed", "failed")
@@ -192,7 +189,7 @@ async def transfers(api, extension, step) -> None:
 
 
 @since(5)
-async def callback_targets(api, extension, step) -> None:
+async def callback_targets(api, extension, step):
     (target,), (message,) = await extension.services.database.write(
         recover_messages, (SESSION,), "another"
     )
@@ -201,13 +198,13 @@ async def callback_targets(api, extension, step) -> None:
 
 
 @since(11)
-async def pinned(api, extension, step) -> None:
+async def pinned(api, extension, step):
     code, body = await api.post("runs/delete", {"prompt_ids": ["era-11-pinned"]})
     assert (code, body["runs"], body["kept"][0]["reason"]) == (200, 0, "it is pinned")
 
 
 @since(15)
-async def deleted_workflow(api, extension, step) -> None:
+async def deleted_workflow(api, extension, step):
     tagged = "0f0e9c52-1f0b-4a55-9a3b-4f8a3a6f6d15"
     code, _ = await api.get("workflow", workflow_id=tagged)
     assert code == 404
@@ -217,18 +214,17 @@ async def deleted_workflow(api, extension, step) -> None:
 
 
 @since(13)
-async def blake3(api, extension, step) -> None:
+async def blake3(api, extension, step):
     known = extension.services.database
     digest = "ea8f163db38682925e4491c5e58d4bb3506ef8c14eb78a86e908c5624a67200f"
     (key,) = await known.read(keys_of_blake3, digest)
     assert (key.path, key.size) == ("/models/checkpoints/both.safetensors", 5)
     hashes = await known.read(stored_hashes, key)
-    assert hashes is not None
     assert hashes.blake3 == digest
 
 
 @since(19)
-async def ctimes(api, extension, step) -> None:
+async def ctimes(api, extension, step):
     known = extension.services.database
     (key,) = await known.read(keys_of_blake3, "12" * 32)
     assert key.ctime_ns == 1767322800000000003
@@ -237,7 +233,7 @@ async def ctimes(api, extension, step) -> None:
 
 
 @since(14)
-async def idempotency_keys(api, extension, step) -> None:
+async def idempotency_keys(api, extension, step):
     body = {"workflow": {"1": {"class_type": "EmptyImage", "inputs": {}}}}
     refusals = [(14, "era-11", "idempotency_key_reuse")]
     # It was deleted so long ago that the key can be used again.
@@ -249,17 +245,25 @@ async def idempotency_keys(api, extension, step) -> None:
 
 
 @since(16)
-async def edited_file(api, extension, step) -> None:
+async def edited_file(api, extension, step):
     edited = await EditedFiles(extension.services.database).find(path="era.json")
     assert edited == EditedFile("era.json", WORKFLOW, "ab")
 
 
+@since(24)
+async def a_batch_that_waits_for_another_one(api, extension, step):
+    _, found = await api.get("batch/era-24-waits")
+    assert (found["state"], found["waiting_for"], found["total"]) == ("paused", ["era-21-batch"], 0)
+
+
 @since(21)
-async def batches(api, extension, step) -> None:
+async def batches(api, extension, step):
     _, found = await api.get("batches", key="sunsets")
     assert [(batch["batch_id"], batch["state"]) for batch in found["batches"]] == [
         ("era-21-batch", "done")
     ]
+    _, found = await api.get("batch/era-21-batch")
+    assert found["axes"] == [{"names": ["1.width"], "values": [[64], [128]]}]
     _, found = await api.get("batch/era-21-batch/points", **{"values[1.width]": "64"})
     assert [(point["status"], point["prompt_id"]) for point in found["points"]] == [
         ("success", "era-9-done")

@@ -1,7 +1,5 @@
 """The route of output files: from the disk and through ComfyUI."""
 
-from __future__ import annotations
-
 import io
 import json
 from email.utils import formatdate, parsedate_to_datetime
@@ -142,7 +140,7 @@ async def test_other_files_cannot_be_read(view):
         assert response.headers["Content-Type"].startswith("application/json")
 
 
-def encoded(image: Image.Image, name: str, **options) -> bytes:
+def encoded(image, name, **options):
     file = io.BytesIO()
     image.save(file, name, **options)
     return file.getvalue()

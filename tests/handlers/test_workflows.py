@@ -1,9 +1,6 @@
 """Workflow management, in the local store and in ComfyDeploy."""
 
-from __future__ import annotations
-
 import json
-from typing import TYPE_CHECKING, Any
 
 import pytest
 from jupyter_server.utils import url_path_join
@@ -11,27 +8,24 @@ from jupyter_server.utils import url_path_join
 from comfydeploy_jupyter.compat.comfydeploy import Account, Credentials
 from tests.helpers.fake_comfydeploy import KEY
 
-if TYPE_CHECKING:
-    import sqlite3
-
-API: dict[str, Any] = {"1": {"class_type": "TestText", "inputs": {"text": "a"}}}
+API = {"1": {"class_type": "TestText", "inputs": {"text": "a"}}}
 
 
-def ui(text: str = "a") -> dict[str, Any]:
+def ui(text="a"):
     return {"nodes": [{"id": 1, "type": "TestText", "widgets_values": [text]}], "links": []}
 
 
-LINKED: dict[str, Any] = {"class_type": "PreviewImage", "inputs": {"images": ["2", 0]}}
-TWICE: dict[str, Any] = {"nodes": [{"id": 1, "type": "A"}, {"id": "1", "type": "B"}], "links": []}
-SINK: dict[str, Any] = {"id": 1, "type": "A", "inputs": [{"name": "x", "type": "*", "link": 7}]}
-NOWHERE: dict[str, Any] = {"nodes": [SINK], "links": [[7, 5, 0, 1, 0, "*"]]}
-INNER: dict[str, Any] = {
+LINKED = {"class_type": "PreviewImage", "inputs": {"images": ["2", 0]}}
+TWICE = {"nodes": [{"id": 1, "type": "A"}, {"id": "1", "type": "B"}], "links": []}
+SINK = {"id": 1, "type": "A", "inputs": [{"name": "x", "type": "*", "link": 7}]}
+NOWHERE = {"nodes": [SINK], "links": [[7, 5, 0, 1, 0, "*"]]}
+INNER = {
     **ui(),
     "definitions": {"subgraphs": [{"id": "s", "nodes": [SINK], "links": []}]},
 }
 
 
-def saved_picture(width: int = 8) -> dict[str, Any]:
+def saved_picture(width=8):
     """Return the graph of a picture as the editor saves it."""
     out = {"name": "IMAGE", "type": "IMAGE", "links": [1]}
     link = {"name": "images", "type": "IMAGE", "link": 1}
@@ -44,7 +38,7 @@ def saved_picture(width: int = 8) -> dict[str, Any]:
 
 
 @pytest.fixture
-def settings() -> dict[str, Any]:
+def settings():
     """Further settings of the extension; a test may override them."""
     return {}
 
@@ -54,7 +48,7 @@ def extension_config(cloud_config, settings):
     return {**cloud_config, **settings}
 
 
-async def create(api, name: str = "w", text: str = "a", **fields: Any) -> str:
+async def create(api, name="w", text="a", **fields):
     body = {"name": name, "workflow": ui(text), "workflow_api": API, **fields}
     code, saved = await api.post("workflow", body)
     assert code == 200, saved
@@ -243,7 +237,7 @@ async def test_addresses_off_the_list_and_requests_without_a_key(api, comfydeplo
     assert comfydeploy.seen == []
 
 
-def keys_of(comfydeploy) -> list[str]:
+def keys_of(comfydeploy):
     return [seen.headers["Authorization"].removeprefix("Bearer ") for seen in comfydeploy.seen]
 
 
@@ -279,7 +273,7 @@ async def test_a_bearer_beside_another_login_is_the_key(
     cookies = [value.split(";")[0] for value in response.headers.get_list("Set-Cookie")]
     signed_in = {"Cookie": "; ".join(cookies)}
 
-    async def keys(query: str, bearer: str, **headers: str) -> list[str]:
+    async def keys(query, bearer, **headers):
         comfydeploy.seen.clear()
         url = url_path_join(jp_base_url, f"comfyui-deploy/workflows?target=cloud{query}")
         headers["Authorization"] = f"Bearer {bearer}"
@@ -340,7 +334,7 @@ async def test_presets_are_kept_with_a_workflow(api):
 async def test_a_preset_that_another_client_changed_is_not_replaced(api):
     preset = {"workflow_id": await create(api), "name": "Soft"}
 
-    async def save(steps: int, revision: str | None) -> tuple[int, Any]:
+    async def save(steps, revision):
         body = {**preset, "inputs": {"3.steps": steps}, "revision": revision}
         return await api.post("workflow/preset", body)
 
@@ -435,7 +429,7 @@ async def test_workflows_deleted_long_ago_are_removed(api, extension):
     old, other = await create(api, name="Long gone"), await create(api, name="Other")
     await api.post("workflow/delete", {"workflow_id": old})
 
-    def age(connection: sqlite3.Connection) -> None:
+    def age(connection):
         connection.execute(
             "UPDATE workflows SET deleted_at = '2020-01-01T00:00:00.000Z' WHERE workflow_id = ?",
             (old,),

@@ -1,7 +1,5 @@
 """The WebSocket of the clients."""
 
-from __future__ import annotations
-
 import asyncio
 import io
 import json

@@ -10,7 +10,6 @@ import gzip
 import ipaddress
 import json
 import ssl
-import time
 import uuid
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -136,24 +135,25 @@ async def _for_ever(
 
 
 FAULTS: dict[str, Fault] = {
-    "500": answering(500, "500 Internal Server Error", "text/plain"),
+    # one of each kind first
     "503 page": answering(503, PAGE, "text/html"),
-    "400 page": answering(400, PAGE, "text/html"),
     "page": answering(200, PAGE, "text/html"),
+    "nonsense": unexpected_reply,
+    "aborted": aborted,
+    "hanging": hanging,
+    "endless": endless,
+    "500": answering(500, "500 Internal Server Error", "text/plain"),
+    "400 page": answering(400, PAGE, "text/html"),
     "empty": answering(200, b"", "application/json"),
     "null": answering(200, "null", "application/json"),
     "list": answering(200, "[[5]]", "application/json"),
     "deep": answering(200, "[" * 100_000, "application/json"),
     "bytes": answering(200, b"\xff\xfe\x00" * 1000, "application/json"),
     "infinite": answering(200, '{"exec_info": {"queue_remaining": 1e999}}', "application/json"),
-    "nonsense": unexpected_reply,
     "moved": moved,
-    "hanging": hanging,
-    "aborted": aborted,
     "cut short": cut_short,
     "cut chunks": cut_chunks,
     "no HTTP": no_http,
-    "endless": endless,
     "bomb": bomb,
 }
 
@@ -244,10 +244,6 @@ class FaultyComfyUI(AppServer):
                 await response.write(piece)
             return response
 
-    def _passer(self) -> Callable[[aiohttp.WSMessage], bool]:
-        """Return a function that decides which of ComfyUI's frames one WebSocket forwards."""
-        return lambda _: True
-
     async def _socket(self, request: web.Request) -> web.StreamResponse:
         client = web.WebSocketResponse(max_msg_size=0, compress=False)
         await client.prepare(request)
@@ -258,21 +254,17 @@ class FaultyComfyUI(AppServer):
             self.sockets_seen += 1
             upwards = asyncio.ensure_future(_copy(client, server))
             try:
-                await _copy(server, client, self._passer())
+                await _copy(server, client)
             finally:
                 upwards.cancel()
                 self._sockets.discard(client)
         return client
 
 
-async def _copy(
-    source: Any, target: Any, passes: Callable[[aiohttp.WSMessage], bool] = lambda _: True
-) -> None:
+async def _copy(source: Any, target: Any) -> None:
     """Forward frames until one end is closed, then close the other one."""
     with contextlib.suppress(ConnectionError):
         async for message in source:
-            if not passes(message):
-                continue
             if message.type is aiohttp.WSMsgType.TEXT:
                 await target.send_str(message.data)
             elif message.type is aiohttp.WSMsgType.BINARY:
@@ -294,7 +286,6 @@ def faulty(comfyui: ComfyUIServer) -> Iterator[FaultyComfyUI]:
 
 
 VERSION = "0.33.0"
-PROGRESS_EVERY = 0.1  # seconds
 REFUSED_ID = {
     "error": {
         "type": "invalid_prompt_id",
@@ -370,24 +361,6 @@ class NewerComfyUI(FaultyComfyUI):
         async with self._session.request(method, self.target + path, json=body) as answer:
             text = await answer.text()
             return json.loads(text) if text else None
-
-    def _passer(self) -> Callable[[aiohttp.WSMessage], bool]:
-        forwarded_at = 0.0  # time at which progress was last forwarded
-
-        def passes(message: aiohttp.WSMessage) -> bool:
-            nonlocal forwarded_at
-            if message.type is not aiohttp.WSMsgType.TEXT:
-                return True
-            event = json.loads(message.data)
-            data = event["data"]
-            if event["type"] != "progress" or data["value"] == data["max"]:
-                return True
-            if time.monotonic() - forwarded_at < PROGRESS_EVERY:
-                return False
-            forwarded_at = time.monotonic()
-            return True
-
-        return passes
 
 
 def _has_odd_names(outputs: dict[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""A replacement for cloudflared: prints its messages, serves its metrics, forwards requests.
+"""A replacement for cloudflared: prints its messages and forwards requests.
 
 It does not connect to Cloudflare. Clients connect to a port of 127.0.0.1, and their requests are
 forwarded to ``--url`` as by cloudflared, with the headers that Cloudflare adds. The file
@@ -34,27 +34,6 @@ def box(url: str) -> None:
     for line in (title, url):
         say("INF", f"|  {line.ljust(width - 4)}  |")
     say("INF", f"+{'-' * width}+")
-
-
-async def metrics(port: int, hostname: str, state: dict[str, bool]) -> None:
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = await reader.readuntil(b"\r\n\r\n")
-        path = head.split()[1].decode()
-        status, body = 404, b""
-        if path == "/quicktunnel":
-            status, body = 200, json.dumps({"hostname": hostname}).encode()
-        elif path == "/ready":
-            connections = 4 if state["ready"] else 0
-            status = 200 if connections else 503
-            body = json.dumps({"status": status, "readyConnections": connections}).encode()
-        writer.write(
-            b"HTTP/1.1 %d X\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s"
-            % (status, len(body), body)
-        )
-        await writer.drain()
-        writer.close()
-
-    await asyncio.start_server(serve, "127.0.0.1", port)
 
 
 async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -142,11 +121,7 @@ async def main() -> int:
     token_file = option("--token-file")
     hostname = "" if token_file else f"calm-{uuid.uuid4().hex[:8]}-river.trycloudflare.com"
     note(target, token_file, await edge(target) if mode == "ok" else None)
-    state = {"ready": False}
-    address = option("--metrics") or ""
-    if not behaviour.get("no_metrics"):
-        await metrics(int(address.rpartition(":")[2]), hostname, state)
-    say("INF", f"Starting metrics server on {address}/metrics")
+    say("INF", "Starting metrics server on 127.0.0.1:20241/metrics")
     if mode == "rate_limited":
         limited()
         return 1
@@ -161,7 +136,7 @@ async def main() -> int:
     if mode == "hangs":
         await asyncio.sleep(3600)
     await asyncio.to_thread(wait_for_release)
-    if not token_file and not behaviour.get("no_box"):
+    if not token_file:
         box(f"https://{hostname}")
     if mode == "port_blocked":
         say(
@@ -179,9 +154,7 @@ async def main() -> int:
     if "ingress" in behaviour:
         text = json.dumps(json.dumps({"ingress": behaviour["ingress"]}))
         say("INF", f"Updated to new configuration config={text} version=1")
-    if not behaviour.get("no_registration"):
-        say("INF", "Registered tunnel connection connIndex=0 event=0 protocol=quic")
-    state["ready"] = True
+    say("INF", "Registered tunnel connection connIndex=0 event=0 protocol=quic")
     await asyncio.sleep(3600)
     return 0
 

@@ -14,6 +14,11 @@ SUNSET_PATH = GOLDEN.parents[1] / "notebooks" / "sunset.json"
 SUNSET: dict[str, Any] = json.loads(SUNSET_PATH.read_bytes())
 
 
+SMALL_CLASSES, *SMALL = map(json.loads, (GOLDEN / "small.jsonl").read_text("utf-8").splitlines())
+"""Small workflows in the editor's format with what editors queue for them, and prompts with what
+ComfyUI says of them; the first line has their node classes."""
+
+
 def recorded(name: str) -> Any:
     """Return the content of a golden file: a list for JSON lines."""
     text = gzip.decompress((GOLDEN / name).read_bytes())

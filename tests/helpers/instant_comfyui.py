@@ -2,8 +2,9 @@
 
     python -m tests.helpers.instant_comfyui PORT…
 
-Each port is a separate ComfyUI. They have one node, ``TestText``, and send the events of ComfyUI
-0.3.75 for it. A real one takes some milliseconds of a core for each prompt.
+Each port is a separate ComfyUI. They have two nodes, ``TestText`` and ``TestPicture``, whose output
+is the picture that its text names, and send the events of ComfyUI 0.3.75 for them. A real one takes
+some milliseconds of a core for each prompt.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class InstantComfyUI:
     def __init__(self) -> None:
         self.released = asyncio.Event()
         self.released.set()
-        self.classes = ["TestText"]
+        self.classes = ["TestText", "TestPicture"]
         self.answers_pings = True
         self.fails = False  # whether each prompt fails in its first node
         self.files: dict[str, bytes] = {}
@@ -60,7 +61,7 @@ class InstantComfyUI:
         self._any_waits = asyncio.Event()
         self._running: list[tuple[int, str]] = []
         self._history: dict[str, dict[str, Any]] = {}
-        self._number = 0
+        self.number = 0
 
     async def serve(self, port: int) -> None:
         app = web.Application()
@@ -109,8 +110,8 @@ class InstantComfyUI:
             error = {"type": "invalid_prompt", "message": f"Cannot execute because {unknown}"}
             error |= {"details": "", "extra_info": {}}
             return web.json_response({"error": error, "node_errors": {}}, status=400)
-        number, prompt_id = self._number, str(body["prompt_id"])
-        self._number += 1
+        number, prompt_id = self.number, str(body["prompt_id"])
+        self.number += 1
         self._waiting.append((number, prompt_id, str(body["client_id"]), body["prompt"]))
         self._any_waits.set()
         await self._send_status()
@@ -167,7 +168,10 @@ class InstantComfyUI:
             state = {"value": 0.0, "max": 1.0, "state": "running", "node_id": node}
             await send("progress_state", nodes={node: {**state, "prompt_id": prompt_id}})
             await send("executing", node=node, display_node=node)
-            outputs[node] = {"text": [str(content["inputs"].get("text"))]}
+            text = str(content["inputs"].get("text"))
+            outputs[node] = {"text": [text]}
+            if content["class_type"] == "TestPicture":
+                outputs[node] = {"images": [{"filename": text, "subfolder": "", "type": "output"}]}
             await send("executed", node=node, display_node=node, output=outputs[node])
             state = {"value": 1.0, "max": 1.0, "state": "finished", "node_id": node}
             await send("progress_state", nodes={node: {**state, "prompt_id": prompt_id}})

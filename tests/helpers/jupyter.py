@@ -18,6 +18,7 @@ import subprocess
 import sys
 import uuid
 from functools import cache, lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
@@ -29,6 +30,7 @@ from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 from tornado.httpclient import HTTPClientError
 
+import comfydeploy_jupyter
 from comfydeploy_jupyter.handlers.document import specification
 from comfydeploy_jupyter.handlers.route import ReplyModel
 from tests.helpers.comfyui import ComfyUIServer, free_port
@@ -37,7 +39,6 @@ from tests.helpers.waiting import until, until_async
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
 
 TOKEN = "sesame"
@@ -66,12 +67,18 @@ class JupyterProcess(ServerProcess):
         self._config = config
         self._lab = lab
         self.root.mkdir(parents=True)
+        # the extension of JupyterLab as it is now, not as it was when the package was installed
+        extensions = folder / "extensions" / "labextensions"
+        extensions.mkdir(parents=True)
+        package = Path(comfydeploy_jupyter.__file__).parent
+        (extensions / "comfydeploy-jupyter").symlink_to(package / "labextension")
         self.env = {
             **os.environ,
             "PYTHONPATH": PYTHONPATH,
             "JUPYTER_RUNTIME_DIR": str(self.runtime_dir),
             "JUPYTER_CONFIG_DIR": str(folder / "config"),
             "JUPYTER_DATA_DIR": str(folder / "data"),
+            "JUPYTER_PATH": str(extensions.parent),
             "IPYTHONDIR": str(folder / "ipython"),
         }
         for name in ("COMFYDEPLOY_JUPYTER_URL", "COMFYDEPLOY_JUPYTER_TOKEN", "JPY_PARENT_PID"):
@@ -123,6 +130,55 @@ class JupyterProcess(ServerProcess):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(15)
         self.kill()
+
+    def get(self, path: str, **params: str) -> tuple[int, Any]:
+        return self.call("GET", path, params=params)
+
+    def post(self, path: str, body: Any, *, timeout: float = 60.0) -> tuple[int, Any]:
+        return self.call("POST", path, json=body, timeout=timeout)
+
+    def upload(self, name: str, content: bytes, **fields: str) -> tuple[int, Any]:
+        return self.call("POST", "upload-file", files={"file": (name, content)}, data=fields)
+
+    def until(self, prompt_id: str, *statuses: str, timeout: float = 60.0) -> dict[str, Any]:
+        _, body = until(
+            lambda: self.get("check-status", prompt_id=prompt_id),
+            lambda answer: answer[0] == 200 and answer[1]["status"] in statuses,
+            timeout=timeout,
+        )
+        return dict(body)
+
+    def stream(self, prompt_id: str, *, last_id: int = 0) -> list[tuple[int, Any]]:
+        """Read the stream of a run to its end: a list of (id, data)."""
+        with self._stream(prompt_id, last_id) as answer:
+            return parse_stream(answer.content)
+
+    def first_id(self, prompt_id: str) -> int:
+        """Return the id of the first event in the stream of a run."""
+        with self._stream(prompt_id, 0) as answer:
+            return int(next(answer.iter_lines()).removeprefix(b"id: "))
+
+    def _stream(self, prompt_id: str, last_id: int) -> requests.Response:
+        headers = {"Last-Event-ID": str(last_id)}
+        query = {"prompt_id": prompt_id}
+        answer = self.raw("GET", "run/streaming", params=query, headers=headers, stream=True)
+        assert answer.status_code == 200, answer.text
+        return answer
+
+    def call(self, method: str, path: str, **kwargs: Any) -> tuple[int, Any]:
+        """Return status and body, JSON or bytes; fail if the specification does not have both."""
+        answer = self.raw(method, path, **kwargs)
+        kind = answer.headers.get("Content-Type", "")
+        check_reply(method, f"/comfyui-deploy/{path}", answer.status_code, kind, answer.content)
+        is_json = kind.startswith("application/json")
+        return answer.status_code, answer.json() if is_json else answer.content
+
+    def raw(
+        self, method: str, path: str, *, headers: dict[str, str] | None = None, **kwargs: Any
+    ) -> requests.Response:
+        headers = {"Authorization": f"token {self.token}", **(headers or {})}
+        url = f"{self.url}comfyui-deploy/{path}"
+        return requests.request(method, url, headers=headers, **{"timeout": 60, **kwargs})
 
     def _answers(self) -> bool:
         for path in self.runtime_dir.glob("jpserver-*.json"):
@@ -206,58 +262,6 @@ class RestartableJupyter(JupyterProcess):
             self._process.send_signal(signal.SIGKILL)
             self._process.wait()
         super().kill()
-
-    def get(self, path: str, **params: str) -> tuple[int, Any]:
-        return self._call("GET", path, params=params)
-
-    def post(self, path: str, body: Any, *, timeout: float = 60.0) -> tuple[int, Any]:
-        return self._call("POST", path, json=body, timeout=timeout)
-
-    def upload(self, name: str, content: bytes, **fields: str) -> tuple[int, Any]:
-        return self._call("POST", "upload-file", files={"file": (name, content)}, data=fields)
-
-    def until(self, prompt_id: str, *statuses: str, timeout: float = 30.0) -> dict[str, Any]:
-        _, body = until(
-            lambda: self.get("check-status", prompt_id=prompt_id),
-            lambda answer: answer[0] == 200 and answer[1]["status"] in statuses,
-            timeout=timeout,
-        )
-        return dict(body)
-
-    def stream(self, prompt_id: str, *, last_id: int = 0) -> list[tuple[int, Any]]:
-        """Read the stream of a run to its end: a list of (id, data)."""
-        with self._stream(prompt_id, last_id) as answer:
-            return parse_stream(answer.content)
-
-    def first_id(self, prompt_id: str) -> int:
-        """Return the id of the first event in the stream of a run."""
-        with self._stream(prompt_id, 0) as answer:
-            return int(next(answer.iter_lines()).removeprefix(b"id: "))
-
-    def _stream(self, prompt_id: str, last_id: int) -> requests.Response:
-        answer = requests.get(
-            self._url("run/streaming"),
-            params={"prompt_id": prompt_id},
-            headers={**self._headers, "Last-Event-ID": str(last_id)},
-            stream=True,
-            timeout=60,
-        )
-        assert answer.status_code == 200, answer.text
-        return answer
-
-    @property
-    def _headers(self) -> dict[str, str]:
-        return {"Authorization": f"token {self.token}"}
-
-    def _url(self, path: str) -> str:
-        return f"{self.url}comfyui-deploy/{path}"
-
-    def _call(self, method: str, path: str, **kwargs: Any) -> tuple[int, Any]:
-        kwargs.setdefault("timeout", 60)
-        answer = requests.request(method, self._url(path), headers=self._headers, **kwargs)
-        kind = answer.headers.get("Content-Type", "")
-        check_reply(method, f"/comfyui-deploy/{path}", answer.status_code, kind, answer.content)
-        return answer.status_code, answer.json()
 
 
 @pytest.fixture

@@ -12,11 +12,12 @@ import time
 import uuid
 from collections import Counter
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import requests
 
+from comfydeploy_jupyter.runs.records import FINAL
 from tests.helpers.clusters import DaskCluster
 from tests.helpers.comfyui import ComfyUIServer, comfyui_tree
 from tests.helpers.jupyter import RestartableJupyter
@@ -25,6 +26,7 @@ from tests.helpers.kill_rounds import (
     chained,
     counted,
     ended_runs,
+    fail_if,
     needed_by,
     picture_graph,
 )
@@ -205,6 +207,95 @@ class PoolWorld:
             stories = [self.jupyter.get("runs", story=text[4:40])[1] for text in broken[:3]]
             raise BrokenInvariantError("\n".join([*broken, *map(str, stories)]))
         return new
+
+
+class BatchWorld(PoolWorld):
+    """The same with batches, and others over their pictures: in pairs with names, and in a grid.
+
+    The name of each picture begins with those of its batch and of one of its values.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._checked: set[str] = set()
+
+    def _send(self, over: threading.Event, random: Random) -> None:
+        while not over.is_set():
+            of = f"{random.getrandbits(40):010x}"
+            count, retry = random.randrange(1, 8), random.choice([0, 5])
+            again, _ = chained("", "")
+            image = {"$each": [{"batch": f"{of}-first-{count}"}]}
+            along = {"$with": "3.filename_prefix"}
+            inputs: dict[str, dict[str, Any]] = {
+                f"first-{count}": {
+                    "color": {"$vary": random.sample(range(1 << 24), count)} | along
+                },
+                f"pairs-{count}": {"image": image | along},
+                "grid-2": {"image": image},
+            }
+            for kind, varied in inputs.items():
+                names = [f"{of}-{kind}-{n}_" for n in range(int(kind[-1]))]
+                seconds = random.choice([0.0, 0.05, 0.3])
+                body = {
+                    "batch_id": f"{of}-{kind}",
+                    "workflow_api": again
+                    if "image" in varied
+                    else picture_graph(random, of, seconds),
+                    "inputs": {"3.filename_prefix": {"$vary": names}, **varied},
+                    "machine": POOL,
+                    "retry": retry,
+                }
+                try:
+                    code, answer = self.jupyter.post("batch", body)
+                except requests.RequestException:
+                    break
+                if code != 200:
+                    self._surprises.append(f"answered {code}: {answer}")
+                self._answered.add(f"{of}-{kind}")
+            over.wait(random.uniform(0.3, 1.0))
+
+    def _check(self, kills: int) -> Counter[str]:
+        def read() -> list[dict[str, Any]]:
+            return list(self.jupyter.get("batches", limit="1000")[1]["batches"])
+
+        found = until(read, lambda rows: all(row["finished_at"] for row in rows), timeout=SETTLED)
+        batches = {batch["batch_id"]: batch for batch in found}
+        broken, self._surprises = self._surprises, []
+        broken += [f"batch {lost} is lost" for lost in self._answered - batches.keys()]
+        pictures = Counter(name.partition("_")[0] for name in self._pictures())
+        new: Counter[str] = Counter()
+        for batch_id in batches.keys() - self._checked:
+            of, kind, count = batch_id.split("-")
+            points = self.jupyter.get(f"batch/{batch_id}/points", limit="1000")[1]["points"]
+            runs = self.jupyter.get("runs", batch_id=batch_id, limit="1000")[1]
+            name = f"batch {batches[batch_id]}"
+            first = next(b for b in found if b["batch_id"].startswith(f"{of}-first"))
+            good = first["counts"].get("success", 0)
+            total = {"first": int(count), "grid": 2 * good}.get(kind, good)
+            if kind == "pairs" and good != int(count):  # there are more names than pictures
+                total = 0
+            state = "done" if kind != "pairs" or total else "cancelled"
+            if (len(points), batches[batch_id]["state"]) != (total, state):
+                broken.append(f"{name}: {len(points)} points instead of {total}")
+            succeeded = Counter(run["point"] for run in runs if run["status"] == "success")
+            attempts: Counter[str] = Counter()
+            for point in points:
+                number, status = point["point"], point["status"]
+                attempts[point["values"]["3.filename_prefix"].rstrip("_")] += point["attempts"]
+                new[status] += 1
+                new["attempts"] += point["attempts"] - 1
+                if succeeded[number] != (status == "success") or status not in FINAL:
+                    broken.append(f"{name}: {point}, and {succeeded[number]} successful runs")
+            for picture, count_ in attempts.items():
+                new["pictures"] += max(pictures[picture] - count_, 0)
+            if sum(pictures[picture] for picture in attempts) < sum(succeeded.values()):
+                broken.append(f"{name} has too few pictures")
+            self._checked.add(batch_id)
+        failed = new["failed"] + new["attempts"]
+        if failed > kills or new["pictures"] > kills or new["cancelled"]:
+            broken.append(f"{kills} kills, and {new}")
+        fail_if(broken)
+        return +new
 
 
 class ClusterWorld(PoolWorld):

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 @contextlib.asynccontextmanager
-async def serving(app: web.Application, **site: Any) -> AsyncIterator[str]:
-    """Serve an application in this event loop; give its address."""
+async def serving(app: web.Application, port: int = 0, **site: Any) -> AsyncIterator[str]:
+    """Serve an application in this event loop, by default at a free port; give its address."""
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
     await runner.setup()
     try:
-        await web.TCPSite(runner, "127.0.0.1", 0, **site).start()
+        await web.TCPSite(runner, "127.0.0.1", port, **site).start()
         yield f"http{'s' if site else ''}://127.0.0.1:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()

@@ -1,7 +1,5 @@
 """``POST comfyui/back``: a ComfyUI after a bad update, and the one that the update has kept."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import shlex
@@ -52,12 +50,12 @@ def updated(installed_comfyui, tmp_path):
 def extension_config(updated, tmp_path):
     return {
         "comfyui_path": str(updated),
-        "launch_args": ["--cpu", "--database-url", "sqlite:///:memory:"],
+        "launch_args": ["--cpu", "--disable-api-nodes", "--database-url", "sqlite:///:memory:"],
         "data_dir": str(tmp_path / "data"),
     }
 
 
-async def error_of(api) -> str | None:
+async def error_of(api):
     return (await api.get("check-status"))[1]["comfyui"].get("error")
 
 
@@ -152,7 +150,7 @@ async def test_start_does_not_wait_for_the_next_automatic_restart(api, extension
     code, reply = await api.post("comfyui/start", {})
     assert (code, reply) == (200, {"success": True, "machine": "local"})
 
-    async def state() -> bool:
+    async def state():
         return bool(extension.services.machines.get().state == "starting")
 
     await until_async(state)

@@ -1,7 +1,5 @@
 """Valid and invalid settings of machines."""
 
-from __future__ import annotations
-
 import asyncio
 
 import pytest
@@ -86,7 +84,7 @@ def test_environments():
     assert shown == {"HF_TOKEN": "***", "MYSQL_PWD": "***", "KEYBOARD": "us", "A": "1"}
 
 
-async def not_comfyui(reader, writer) -> None:
+async def not_comfyui(reader, writer):
     await reader.readuntil(b"\r\n\r\n")
     writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
     writer.close()

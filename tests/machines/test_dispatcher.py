@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,7 +13,7 @@ def dispatcher():
     return of("a", "b")
 
 
-def of(*members: str, depth: int = 2) -> Dispatcher:
+def of(*members, depth=2):
     made = Dispatcher()
     for member in members:
         made.add_member(member, depth=depth)
@@ -24,21 +22,21 @@ def of(*members: str, depth: int = 2) -> Dispatcher:
     return made
 
 
-def decided(dispatcher: Dispatcher, now: float = 0.0) -> list[tuple[str, str]]:
+def decided(dispatcher, now=0.0):
     found = []
     while (decision := dispatcher.decide(now)) is not None:
         found.append(tuple(decision))
     return found
 
 
-def execute(dispatcher: Dispatcher, run: str, member: str, seconds: float, **facts: object) -> None:
+def execute(dispatcher, run, member, seconds, **facts):
     """Let a member execute a run that a user sent to it."""
     dispatcher.hand_over(run, member, **facts)
     dispatcher.begun(run, 0.0)
     dispatcher.ended(run, seconds)
 
 
-def slow_and_fast() -> Dispatcher:
+def slow_and_fast():
     """One member needs 8 s for a run of the workflow ``s``, the other one 1 s."""
     dispatcher = of("slow", "fast")
     execute(dispatcher, "x", "slow", 8.0, structure="s")
@@ -46,12 +44,12 @@ def slow_and_fast() -> Dispatcher:
     return dispatcher
 
 
-def waits(dispatcher: Dispatcher, runs: str, **facts: object) -> None:
+def waits(dispatcher, runs, **facts):
     for run in runs:
         dispatcher.wait(run, "pool", **facts)
 
 
-def drained(dispatcher: Dispatcher, seconds: float | None = None) -> list[str]:
+def drained(dispatcher, seconds=None):
     """Assign all waiting runs to one member, each after the end of the one before."""
     found = []
     while (decision := dispatcher.decide(0.0)) is not None:
@@ -154,9 +152,9 @@ def test_loaded_models_decide_among_idle_members(dispatcher, restarts, member):
     assert decided(dispatcher) == [("1", member)]
 
 
-def nodes(*values: int) -> bytes:
+def nodes(*values):
     """The fingerprint of a chain of nodes with these values."""
-    graph: dict[str, dict[str, object]] = {}
+    graph = {}
     for number, value in enumerate(values):
         source = {"source": [str(number - 1), 0]} if number else {}
         graph[str(number)] = {"class_type": "Node", "inputs": {"value": value, **source}}
@@ -179,7 +177,7 @@ def test_an_idle_member_gets_a_run_although_it_has_nothing_in_common(dispatcher)
 
 @pytest.mark.parametrize("by", ["models", "nodes"])
 def test_a_run_that_is_less_work_is_preferred_a_limited_number_of_times(by):
-    def facts(first: int, number: int) -> dict[str, object]:
+    def facts(first, number):
         if by == "models":
             return {"structure": str(first), "models": [str(first)]}
         return {"fingerprint": nodes(first, number)}
@@ -383,7 +381,7 @@ def test_a_run_waits_a_limited_time_for_a_fast_machine_that_begins_nothing(dispa
     assert decided(dispatcher, 130.0) == [("3", "a")]
 
 
-def fail(dispatcher: Dispatcher, run: str, at: float, seconds: float = 0.1) -> None:
+def fail(dispatcher, run, at, seconds=0.1):
     dispatcher.begun(run, at - seconds)
     dispatcher.ended(run, failed=True, now=at)
 
@@ -526,7 +524,6 @@ def test_clients_take_turns_on_the_machines_that_two_pools_share():
         dispatcher.wait(f"many-{number}", "pool", client="many")
     for _ in range(10):
         decision = dispatcher.decide(0.0)
-        assert decision is not None
         dispatcher.ended(decision.run_id)
     for number in range(2):
         dispatcher.wait(f"few-{number}", "auto", client="few")
@@ -560,9 +557,9 @@ def test_a_run_that_returns_gets_the_turn_of_its_client_back():
 def test_positions_are_the_order_in_which_runs_are_assigned(steps):
     dispatcher = of("a", depth=1)
     dispatcher.set_pool("auto", ["a"])
-    known: dict[str, tuple[str, str, int]] = {}
-    waiting: list[str] = []
-    gone: list[str] = []
+    known = {}
+    waiting = []
+    gone = []
     for number, (what, client, pool, which) in enumerate(steps):
         run = str(number)
         if what in ("wait", "front"):

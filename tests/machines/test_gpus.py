@@ -1,10 +1,7 @@
 """``comfy.machines.create("gpus", gpus="all")``: a ComfyUI for each GPU, and a pool of them."""
 
-from __future__ import annotations
-
 import asyncio
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,16 +14,16 @@ from .conftest import GPUS
 
 
 @pytest.fixture
-def extension_config(managed) -> dict[str, Any]:
+def extension_config(managed):
     return {**managed, "autostart": False}
 
 
 @pytest.fixture
-def comfy(api, jp_serverapp) -> Comfy:
+def comfy(api, jp_serverapp):
     return Comfy(jp_serverapp.connection_url, jp_serverapp.identity_provider.token)
 
 
-async def machine_ids(api) -> list[str]:
+async def machine_ids(api):
     return [row["id"] for row in (await api.get("machines"))[1]]
 
 

@@ -1,14 +1,11 @@
 """A ComfyUI behind a reverse proxy: one that requires credentials, one without WebSockets."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import json
 import sqlite3
 import time
 import uuid
-from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
@@ -22,12 +19,6 @@ from comfydeploy_jupyter.errors import InvalidRequestError
 from tests.helpers.comfyui_proxies import Certificates, FaultyComfyUI, basic
 from tests.helpers.waiting import until
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping
-    from pathlib import Path
-
-    from tests.helpers.jupyter import JupyterProcess
-
 KEY = "key-of-the-door-2231"
 PASSWORD = "pass:word@of/the%door"
 SECRETS = (KEY, PASSWORD, basic("ada", PASSWORD).split()[1], "pass%3Aword%40of%2Fthe%25door")
@@ -36,39 +27,37 @@ SECRETS = (KEY, PASSWORD, basic("ada", PASSWORD).split()[1], "pass%3Aword%40of%2
 class GuardedComfyUI(FaultyComfyUI):
     """The proxy: it answers 401 unless each request has the right headers."""
 
-    def __init__(
-        self, target: str, wanted: Mapping[str, str], certificates: Certificates | None = None
-    ) -> None:
+    def __init__(self, target, wanted, certificates=None):
         super().__init__(target)
         self.wanted = dict(wanted)
-        self.seen: list[dict[str, str]] = []
-        self.refused: list[str] = []
+        self.seen = []
+        self.refused = []
         self.certificates = certificates
         self.ssl_context = None if certificates is None else certificates.server_context()
 
     @contextlib.asynccontextmanager
-    async def serving(self) -> AsyncIterator[None]:
+    async def serving(self):
         async with super().serving():
             yield
         await asyncio.sleep(0.25)  # connections with TLS end later than the server
 
-    def _check(self, request: web.Request) -> None:
+    def _check(self, request):
         self.seen.append(dict(request.headers))
         if any(request.headers.get(name) != value for name, value in self.wanted.items()):
             self.refused.append(request.path)
             raise web.HTTPUnauthorized(text="the door is closed")
 
-    async def _pass_on(self, request: web.Request) -> web.StreamResponse:
+    async def _pass_on(self, request):
         self._check(request)
         return await super()._pass_on(request)
 
-    async def _socket(self, request: web.Request) -> web.StreamResponse:
+    async def _socket(self, request):
         self._check(request)
         return await super()._socket(request)
 
 
 @pytest.fixture(scope="module")
-def guarded(comfyui: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuardedComfyUI]:
+def guarded(comfyui, tmp_path_factory):
     """The shared ComfyUI behind a proxy that requires a header, a password and a certificate."""
     certificates = Certificates(tmp_path_factory.mktemp("certificates"))
     proxy = GuardedComfyUI(
@@ -81,12 +70,12 @@ def guarded(comfyui: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     proxy.close()
 
 
-def with_user(url: str) -> str:
+def with_user(url):
     scheme, _, host = url.partition("://")
     return f"{scheme}://ada:{SECRETS[3]}@{host}"
 
 
-def credentials_of(guarded: GuardedComfyUI) -> dict[str, Any]:
+def credentials_of(guarded):
     """The settings with the credentials for the proxy."""
     files = guarded.certificates
     assert files is not None
@@ -100,15 +89,15 @@ def credentials_of(guarded: GuardedComfyUI) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data(tmp_path_factory):
     """The data folder of the server."""
     return tmp_path_factory.mktemp("data")
 
 
 @pytest.fixture(scope="module")
-def server(start_jupyter: Any, guarded: GuardedComfyUI, data: Path) -> Iterator[JupyterProcess]:
+def server(start_jupyter, guarded, data):
     """A Jupyter server whose ComfyUI is behind that proxy."""
-    started: JupyterProcess = start_jupyter(
+    started = start_jupyter(
         Application={"log_level": "DEBUG"},
         ComfyDeploy={**credentials_of(guarded), "data_dir": str(data)},
     )
@@ -116,13 +105,7 @@ def server(start_jupyter: Any, guarded: GuardedComfyUI, data: Path) -> Iterator[
     started.stop()
 
 
-def request(server: JupyterProcess, method: str, route: str, body: Any = None) -> Any:
-    headers = {"Authorization": f"token {server.token}"}
-    url = f"{server.url}comfyui-deploy/{route}"
-    return requests.request(method, url, json=body, headers=headers, timeout=60)
-
-
-def graph() -> dict[str, Any]:
+def graph():
     size = {"width": 16, "height": 16, "batch_size": 1, "color": 255}
     return {
         "1": {"class_type": "EmptyImage", "inputs": size},
@@ -135,7 +118,7 @@ def graph() -> dict[str, Any]:
 
 def test_a_run_on_a_comfyui_behind_authentication(server, guarded):
     refused = len(guarded.refused)
-    result = request(server, "POST", "run", {"workflow_api": graph()}).json()
+    result = server.raw("POST", "run", json={"workflow_api": graph()}).json()
     assert result["status"] == "success", result
     (image,) = result["outputs"]["2"]["images"]
     headers = {"Authorization": f"token {server.token}"}
@@ -156,7 +139,7 @@ def test_the_page_of_a_comfyui_behind_authentication(server, guarded):
 
     url = f"{page}ws?clientId={uuid.uuid4().hex}"
 
-    async def first_message() -> Any:
+    async def first_message():
         async with (
             aiohttp.ClientSession() as session,
             session.ws_connect(URL(url, encoded=True), headers=headers) as socket,
@@ -177,7 +160,7 @@ def test_a_tunnel_to_a_comfyui_behind_authentication(start_jupyter, guarded, clo
             "cloudflared_path": str(cloudflared.path),
         },
     )
-    reply = request(server, "POST", "tunnel/start", {})
+    reply = server.raw("POST", "tunnel/start", json={})
     started = reply.json()
     assert (reply.status_code, started["protection"]) == (200, "gate"), started
     refused = len(guarded.refused)
@@ -205,7 +188,7 @@ def test_a_tunnel_to_a_comfyui_behind_authentication(start_jupyter, guarded, clo
     texts = [
         reply.text,
         server.log(),
-        request(server, "GET", "tunnel/status").text,
+        server.raw("GET", "tunnel/status").text,
         str(stats.headers),
     ]
     texts += [path.read_text(errors="replace") for path in tmp_path.rglob("*.log")]
@@ -214,9 +197,9 @@ def test_a_tunnel_to_a_comfyui_behind_authentication(start_jupyter, guarded, clo
 
 
 def test_the_credentials_of_a_comfyui_are_never_shown(server, data):
-    request(server, "POST", "run", {"workflow_api": graph()})
+    server.raw("POST", "run", json={"workflow_api": graph()})
     seen = [
-        request(server, "GET", route).text
+        server.raw("GET", route).text
         for route in ("machine", "machines", "check-status", "runs", "comfyui/log", "openapi.json")
     ]
     config = json.loads(seen[0])["config"]
@@ -233,35 +216,33 @@ def test_the_credentials_of_a_comfyui_are_never_shown(server, data):
 def test_a_machine_is_created_with_credentials(start_jupyter, guarded, comfyui, tmp_path):
     settings = {"comfyui_url": comfyui.url, "data_dir": str(tmp_path)}
     server = start_jupyter(Application={"log_level": "DEBUG"}, ComfyDeploy=settings)
-    closed = request(
-        server, "POST", "machine/create", {"name": "guarded", "comfyui_url": guarded.url}
-    )
+    plain = {"name": "guarded", "comfyui_url": guarded.url}
+    closed = server.raw("POST", "machine/create", json=plain)
     assert closed.status_code in (200, 400)
     if closed.status_code == 200:
-        request(server, "POST", "machine/delete", {"machine_id": "guarded"})
-    answer = request(
-        server, "POST", "machine/create", {"name": "guarded", **credentials_of(guarded)}
-    )
+        server.raw("POST", "machine/delete", json={"machine_id": "guarded"})
+    made = {"name": "guarded", **credentials_of(guarded)}
+    answer = server.raw("POST", "machine/create", json=made)
     assert answer.status_code == 200, answer.text
     for _ in range(2):
         until(
-            lambda: request(server, "GET", "machine?machine=guarded").json(),
+            lambda: server.raw("GET", "machine?machine=guarded").json(),
             lambda machine: machine["status"] == "ready",
         )
         body = {"workflow_api": graph(), "machine": "guarded"}
-        assert request(server, "POST", "run", body).json()["status"] == "success"
+        assert server.raw("POST", "run", json=body).json()["status"] == "success"
         server.kill()  # it is known after a restart
         server.start()
-    kept = request(server, "GET", "machine?machine=guarded").json()["config"]
+    kept = server.raw("GET", "machine?machine=guarded").json()["config"]
     same = {"machine_id": "guarded", "comfyui_headers": kept["comfyui_headers"]}
-    assert request(server, "POST", "machine/update", same).status_code == 200
-    assert request(server, "POST", "run", body).json()["status"] == "success"
+    assert server.raw("POST", "machine/update", json=same).status_code == 200
+    assert server.raw("POST", "run", json=body).json()["status"] == "success"
     # The credentials are for this server only: another address does not get them.
     other = GuardedComfyUI(comfyui.url, {"X-Never": "given"})
     other.start()
     try:
         moved = {"machine_id": "guarded", "comfyui_url": other.url}
-        refused = request(server, "POST", "machine/update", moved)
+        refused = server.raw("POST", "machine/update", json=moved)
         assert (refused.status_code, "status 401" in refused.text) == (400, True)
         assert other.seen
         assert not any({"X-Door-Key", "Authorization"} & set(headers) for headers in other.seen)
@@ -285,14 +266,14 @@ def test_an_untrusted_server_certificate_is_reported(start_jupyter, guarded, clo
         }
     )
     for reply in (
-        request(server, "POST", "tunnel/start", {}),
-        request(server, "POST", "run", {"workflow_api": graph()}),
+        server.raw("POST", "tunnel/start", json={}),
+        server.raw("POST", "run", json={"workflow_api": graph()}),
     ):
         assert (reply.status_code, reply.json()["code"]) == (503, "comfyui_unavailable")
         assert "certificate" in reply.json()["error"]
         assert "comfyui_ca" in reply.json()["hint"]
     assert cloudflared.starts == []
-    known = request(server, "GET", "check-status").json()["comfyui"]
+    known = server.raw("GET", "check-status").json()["comfyui"]
     assert "comfyui_ca" in known["hint"]
     server.stop()
 
@@ -339,7 +320,7 @@ def test_certificates_that_cannot_be_used(tmp_path):
 class WithoutSockets(FaultyComfyUI):
     """A proxy that forwards requests, but no WebSockets."""
 
-    async def _socket(self, request: web.Request) -> web.StreamResponse:
+    async def _socket(self, request):
         raise web.HTTPForbidden(text="no sockets here")
 
 
@@ -351,7 +332,7 @@ def test_its_definitions_are_used_at_once_and_the_state_says_what_is_wrong(
     server = start_jupyter(ComfyDeploy={"comfyui_url": proxy.url, "data_dir": str(tmp_path)})
     try:
         status = until(
-            lambda: request(server, "GET", "check-status").json(),
+            lambda: server.raw("GET", "check-status").json(),
             lambda status: "refused" in status["comfyui"].get("error", ""),
         )
         assert status["status"] == "degraded"
@@ -359,14 +340,14 @@ def test_its_definitions_are_used_at_once_and_the_state_says_what_is_wrong(
         assert "proxy" in status["comfyui"]["hint"]
         body = {"workflow_api": {"1": {"class_type": "TestText", "inputs": {"text": "x"}}}}
         began = time.monotonic()
-        checked = [request(server, "POST", "workflow/validate", body).json() for _ in range(3)]
+        checked = [server.raw("POST", "workflow/validate", json=body).json() for _ in range(3)]
         assert {each["definitions"]["source"] for each in checked} == {"live"}
         stats = requests.get(f"{comfyui.url}/system_stats", timeout=30).json()
         version = stats["system"]["comfyui_version"]
         assert checked[0]["definitions"]["comfyui_version"] == version
-        assert request(server, "POST", "workflow/convert", body).status_code == 200
-        assert "TestText" in request(server, "GET", "object_info").json()
-        refused = request(server, "POST", "run", body)
+        assert server.raw("POST", "workflow/convert", json=body).status_code == 200
+        assert "TestText" in server.raw("GET", "object_info").json()
+        refused = server.raw("POST", "run", json=body)
         assert refused.status_code == 503
         assert "cannot be used: its WebSocket is refused" in refused.json()["error"]
         assert time.monotonic() - began < 20, "each of these waited for the WebSocket"

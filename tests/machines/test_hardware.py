@@ -1,7 +1,5 @@
 """The hardware of a machine, from its drivers, control groups and disks."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,10 +1,7 @@
 """Output files of members that have ended."""
 
-from __future__ import annotations
-
 import asyncio
 import random
-from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -19,13 +16,9 @@ from tests.helpers.disks import files_limited_to
 from tests.helpers.instant_comfyui import InstantComfyUI
 from tests.transfers.conftest import IgnoringListener
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
 
 @pytest.fixture
-def registry(tmp_path: Path) -> MachineRegistry:
+def registry(tmp_path):
     found = MachineRegistry()
     found.set_pool(Pool("hpc", "hpc", "dask", ("abc",), shared_dirs=(str(tmp_path / "shared"),)))
     found.set_pool(Pool("gpus", "gpus", members=("studio",)))
@@ -33,9 +26,7 @@ def registry(tmp_path: Path) -> MachineRegistry:
 
 
 @pytest.fixture
-def member(
-    tmp_path: Path, registry: MachineRegistry, jp_asyncio_loop: asyncio.AbstractEventLoop
-) -> Iterator[InstantComfyUI]:
+def member(tmp_path, registry, jp_asyncio_loop):
     """The ComfyUI of the member ``abc``."""
     comfyui, port = InstantComfyUI(), free_port()
     serving = jp_asyncio_loop.create_task(comfyui.serve(port))
@@ -49,23 +40,23 @@ def member(
     jp_asyncio_loop.run_until_complete(end([serving]))
 
 
-def images(*files: tuple[str, str]) -> dict[str, Any]:
+def images(*files):
     """Return outputs with files: a subfolder and a name each."""
     found = [{"filename": name, "subfolder": folder, "type": "output"} for folder, name in files]
     return {"9": {"images": found}}
 
 
-def files_in(folder: Path) -> list[str]:
+def files_in(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-def write(path: Path, text: str) -> None:
+def write(path, text):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
 
 
-async def read(kept: KeptOutputs, *place: str) -> str | None:
-    file = await kept.open(*place)
+async def read(kept, machine, *place):
+    file = kept.copies(machine).open(*place)
     if file is None:
         return None
     with file:

@@ -1,13 +1,10 @@
 """A ComfyUI that Jupyter starts, supervises and ends."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import signal
 import sys
 import time
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -17,9 +14,6 @@ from tests.helpers.jupyter import chain
 from tests.helpers.processes import alive
 from tests.helpers.waiting import until, until_async
 from tests.transfers.conftest import IgnoringListener
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 @pytest.fixture
@@ -103,7 +97,7 @@ def test_comfyui_ends_with_a_killed_jupyter(serve, managed):
 
 
 @pytest.fixture
-def starting(tmp_path, jp_asyncio_loop) -> Iterator[Machine]:
+def starting(tmp_path, jp_asyncio_loop):
     """A machine whose ComfyUI never answers."""
     tree = tmp_path / "ComfyUI"
     (tree / "comfy").mkdir(parents=True)
@@ -119,7 +113,6 @@ def starting(tmp_path, jp_asyncio_loop) -> Iterator[Machine]:
 async def test_it_is_started_after_a_request_for_its_folders(starting, tmp_path):
     """For example by a download that continues after a restart."""
     assert (await starting.folders()).base == tmp_path / "ComfyUI"
-    assert starting.process is not None
     starting.open()
     await until_async(lambda: starting.process.pid, what=lambda: starting.process.state)
 

@@ -1,10 +1,7 @@
 """Runs of pools through the routes, with small servers in place of ComfyUIs."""
 
-from __future__ import annotations
-
 import asyncio
 import uuid
-from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -14,20 +11,17 @@ from tests.helpers.instant_comfyui import InstantComfyUI
 from tests.helpers.waiting import until_async
 from tests.machines.conftest import busy_store
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 NAMES = ("one", "two", "three")
 
 
 @pytest.fixture
-def extension_config(tmp_path) -> dict[str, Any]:
+def extension_config(tmp_path):
     nowhere = {"comfyui_url": f"http://127.0.0.1:{free_port()}", "autostart": False}
     return {**nowhere, "data_dir": str(tmp_path / "data")}
 
 
 @pytest.fixture
-def comfyuis(api, jp_asyncio_loop) -> Iterator[dict[str, InstantComfyUI]]:
+def comfyuis(api, jp_asyncio_loop):
     """Three machines, by their names, which are the pool ``all``; they hold their prompts.
 
     Each has executed a run of another workflow, so it is known that they are equally fast.
@@ -35,7 +29,7 @@ def comfyuis(api, jp_asyncio_loop) -> Iterator[dict[str, InstantComfyUI]]:
     found = {name: InstantComfyUI() for name in NAMES}
     tasks = []
 
-    async def start() -> None:
+    async def start():
         for name, comfyui in found.items():
             port = free_port()
             comfyui.released.clear()
@@ -67,23 +61,21 @@ def comfyuis(api, jp_asyncio_loop) -> Iterator[dict[str, InstantComfyUI]]:
     jp_asyncio_loop.run_until_complete(asyncio.wait(tasks))
 
 
-def release(comfyuis: dict[str, InstantComfyUI]) -> None:
+def release(comfyuis):
     for comfyui in comfyuis.values():
         comfyui.released.set()
 
 
-async def until_full(comfyuis: dict[str, InstantComfyUI]) -> None:
+async def until_full(comfyuis):
     """Wait until each machine executes a run, and one more waits there."""
     await until_async(lambda: [comfyui.load for comfyui in comfyuis.values()] == [(1, 1)] * 3)
 
 
-def graph() -> dict[str, Any]:
+def graph():
     return {"1": {"class_type": "TestText", "inputs": {"text": "", "token": uuid.uuid4().hex}}}
 
 
-async def submit(
-    api, count: int, machine: str = "all", workflow: dict[str, Any] | None = None
-) -> list[str]:
+async def submit(api, count, machine="all", workflow=None):
     runs = []
     for _ in range(count):
         body = {"workflow_api": workflow or graph(), "machine": machine, "wait": False}
@@ -93,7 +85,7 @@ async def submit(
     return runs
 
 
-async def machines_of(api, runs: list[str]) -> list[str]:
+async def machines_of(api, runs):
     return [(await api.get("check-status", prompt_id=run))[1]["machine"] for run in runs]
 
 
@@ -213,7 +205,7 @@ async def test_histograms_have_the_runs_of_the_pool(comfyuis, api, scrape):
     others = [await api.until(run, "success") for run in (alone, auto)]
     after = await scrape()
 
-    def gained(name: str, since: Any = before, **labels: str) -> float:
+    def gained(name, since=before, **labels):
         return (after.of(name, **labels) or 0) - (since.of(name, **labels) or 0)
 
     done = {"pool": "all", "status": "success"}
@@ -278,7 +270,7 @@ async def test_a_node_class_that_one_machine_has_leads_its_runs_there(comfyuis, 
     """Other runs are executed by the other machines meanwhile."""
     comfyuis["two"].classes.append("Rare")
     rare = {"1": {**graph()["1"], "class_type": "Rare"}}
-    body: dict[str, Any] = {"workflow_api": rare, "machine": "all", "wait": False}
+    body = {"workflow_api": rare, "machine": "all", "wait": False}
     if kind == "ui":
         node = {"id": 1, "type": "Rare", "mode": 0, "inputs": [], "outputs": []}
         del body["workflow_api"]

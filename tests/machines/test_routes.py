@@ -1,13 +1,10 @@
 """The routes that describe, change and register machines, and runs on one of several."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import os
 import signal
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qsl
 
 import pytest
@@ -26,19 +23,19 @@ def extension_config(config_with_folders):
     return config_with_folders
 
 
-async def restart_jupyter(extension) -> None:
+async def restart_jupyter(extension):
     await extension.stop_extension()
     await extension.open_services()
 
 
-async def until_ready(api, machine_id: str, timeout: float = 150) -> dict[str, Any]:
-    async def row() -> dict[str, Any]:
+async def until_ready(api, machine_id, timeout=150):
+    async def row():
         return next(one for one in (await api.get("machines"))[1] if one["id"] == machine_id)
 
     return await until_async(row, lambda found: found["status"] == "ready", timeout=timeout)
 
 
-def environment(pid: int) -> dict[str, str]:
+def environment(pid):
     text = Path(f"/proc/{pid}/environ").read_bytes().decode()
     return dict(line.split("=", 1) for line in text.split("\0") if line)
 
@@ -74,7 +71,7 @@ async def test_the_local_machine(api, comfyui):
     assert (row["id"], row["status"], row["work"]) == ("local", "ready", 0)
 
 
-BAD: list[tuple[dict[str, Any], int, str]] = [
+BAD = [
     ({"comfyui_path": "/"}, 400, "comfyui_path"),
     ({"launch_args": "--listen; reboot"}, 400, "launch_args"),
     ({"launch_args": 7}, 400, "launch_args"),

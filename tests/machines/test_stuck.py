@@ -1,10 +1,7 @@
 """A managed ComfyUI that executes nothing any more although its process runs."""
 
-from __future__ import annotations
-
 import asyncio
 import sys
-from typing import Any
 
 import pytest
 import requests
@@ -54,14 +51,14 @@ def extension_config(managed):
     return {**managed, "stuck_after": STUCK_AFTER}
 
 
-async def until_up(api) -> dict[str, Any]:
+async def until_up(api):
     answer = await until_async(
         lambda: api.get("check-status", strict="1"), lambda found: found[0] == 200, timeout=120
     )
     return dict(answer[1]["comfyui"])
 
 
-async def queue(api, *nodes: tuple[str, dict[str, Any]]) -> str:
+async def queue(api, *nodes):
     _, body = await api.post("run", {"workflow_api": chain(*nodes), "wait": False})
     return str(body["prompt_id"])
 
@@ -196,7 +193,7 @@ async def test_activity(nvidia_smi, tmp_path):
     assert process.stdin is not None
     assert process.stdout is not None
 
-    async def do(what: str) -> None:
+    async def do(what):
         process.stdin.write(f"{what}\n".encode())
         await process.stdout.readline()
 

@@ -1,12 +1,9 @@
 """The specification is valid, and agrees with the routes, the checks and the documents."""
 
-from __future__ import annotations
-
 import inspect
 import re
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
 
 import pytest
 from openapi_spec_validator import validate
@@ -22,16 +19,13 @@ from comfydeploy_jupyter.request_models import Model
 from tests.helpers.jupyter import faults, operations, strict
 from tests.helpers.processes import REPOSITORY
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 OTHER_SPELLINGS = {"/comfyui", "/comfyui/api/ws"}  # of a path in the specification
 OF_REQUESTS = ("handlers", "request_models")
 CALLED = ("get", "head", "post", "put", "patch", "delete")
 BYTES = {"type": "string", "format": "binary"}
 
 
-def values(part: Any, name: str) -> Iterator[Any]:
+def values(part, name):
     """Yield the values of a key at any depth."""
     if isinstance(part, list):
         for item in part:
@@ -43,24 +37,24 @@ def values(part: Any, name: str) -> Iterator[Any]:
             yield from values(item, name)
 
 
-def events(text: str) -> list[dict[str, str]]:
+def events(text):
     """Return the events of a stream."""
     blocks = text.strip().split("\n\n")
     return [dict(line.split(": ", 1) for line in block.split("\n")) for block in blocks]
 
 
 @pytest.mark.slow
-def test_it_is_openapi() -> None:
+def test_it_is_openapi():
     validate(specification())
 
 
-def test_it_says_where_the_routes_are() -> None:
+def test_it_says_where_the_routes_are():
     assert specification("/a%40b/")["servers"] == [{"url": "/a%40b"}]
     assert specification("/")["servers"] == [{"url": "/"}]
     assert document("/") == document("/") != document("/other/")
 
 
-def test_it_has_every_route_with_its_methods() -> None:
+def test_it_has_every_route_with_its_methods():
     routes = {f"/{pattern}": kind for pattern, kind in all_routes()}
     found = {}
     for path, item in strict()["paths"].items():
@@ -79,7 +73,7 @@ def test_it_has_every_route_with_its_methods() -> None:
 
 
 @pytest.mark.slow
-def test_the_tables_of_the_docs_are_up_to_date() -> None:
+def test_the_tables_of_the_docs_are_up_to_date():
     script = REPOSITORY / "scripts" / "route_tables.py"
     done = subprocess.run(
         [sys.executable, str(script), "--check"], cwd=REPOSITORY, capture_output=True, text=True
@@ -88,7 +82,7 @@ def test_the_tables_of_the_docs_are_up_to_date() -> None:
 
 
 @pytest.mark.slow
-def test_every_body_and_parameter_has_a_valid_example() -> None:
+def test_every_body_and_parameter_has_a_valid_example():
     known = strict()["components"]["examples"]
     for method, path, operation in operations():
         bodies = [operation["requestBody"]] if "requestBody" in operation else []
@@ -114,8 +108,8 @@ def test_every_body_and_parameter_has_a_valid_example() -> None:
                     assert faults(content["schema"], part) == [], (method, path)
 
 
-def test_it_has_every_error_code() -> None:
-    def codes(kind: type[ComfyDeployError]) -> set[str]:
+def test_it_has_every_error_code():
+    def codes(kind):
         return {kind.code}.union(*map(codes, kind.__subclasses__()))
 
     of_client = {"server_unreachable", "run_failed", "run_cancelled"}
@@ -128,9 +122,9 @@ def test_it_has_every_error_code() -> None:
     assert specified == known - of_client - {MethodNotAllowedError.code}
 
 
-def request_models() -> set[type[Model]]:
+def request_models():
     """Return the models of all requests, and those that are parts of them."""
-    found: set[type[Model]] = set()
+    found = set()
     waiting = [Model]
     while waiting:
         subclasses = waiting.pop().__subclasses__()
@@ -139,7 +133,7 @@ def request_models() -> set[type[Model]]:
     return found
 
 
-def test_every_field_of_a_request_says_what_it_means() -> None:
+def test_every_field_of_a_request_says_what_it_means():
     specified = strict()["components"]["schemas"]
     models = [model for model in request_models() if model.__name__ in specified]
     assert len(models) > 10
@@ -152,7 +146,7 @@ def test_every_field_of_a_request_says_what_it_means() -> None:
     assert undescribed == []
 
 
-def test_it_has_every_request_model() -> None:
+def test_it_has_every_request_model():
     """A model that no operation names is a check that the specification does not describe."""
     used = {
         found.__name__
@@ -168,5 +162,6 @@ def test_it_has_every_request_model() -> None:
         "FrontInput",
         "HuggingFaceModel",
         "PointRun",
+        "Watch",  # of a message on a socket
     }
     assert {model.__name__ for model in request_models()} - used == parts

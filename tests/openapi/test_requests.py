@@ -5,8 +5,6 @@ which its links lead. No reply to a generated request may be an error of the ser
 be in the specification.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -14,7 +12,6 @@ import subprocess
 import sys
 from collections import defaultdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
@@ -25,11 +22,6 @@ from tests.helpers.fake_comfydeploy import KEY, FakeComfyDeploy
 from tests.helpers.jupyter import check_reply
 from tests.helpers.processes import REPOSITORY
 from tests.helpers.selection import THOROUGH
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from tests.helpers.jupyter import JupyterProcess
 
 # Addresses in the examples, and the test servers for them.
 ELSEWHERE = {
@@ -43,7 +35,7 @@ ELSEWHERE = {
 class Specified:
     """A server and its own specification, with examples that use the tests' replacements."""
 
-    def __init__(self, jupyter: JupyterProcess, comfydeploy_root: str) -> None:
+    def __init__(self, jupyter, comfydeploy_root):
         self.jupyter = jupyter
         answer = self.request("GET", "/comfyui-deploy/openapi.json")
         text = answer.text
@@ -51,10 +43,10 @@ class Specified:
             text = text.replace(
                 known, here.format(comfydeploy=comfydeploy_root, free_port=free_port())
             )
-        self.specification: dict[str, Any] = json.loads(text)
+        self.specification = json.loads(text)
         self._name_what_is_there()
 
-    def _name_what_is_there(self) -> None:
+    def _name_what_is_there(self):
         """Set the examples of ids to those of a job, an asset and a workflow of this server."""
         graph = {"1": {"class_type": "TestText", "inputs": {"text": "a"}}}
         api = "/comfyui-deploy/api/v2"
@@ -76,20 +68,18 @@ class Specified:
                         parameter["example"] = known[place]
 
     @property
-    def url(self) -> str:
+    def url(self):
         """The address of the server, without a slash at the end."""
         return self.jupyter.url.rstrip("/")
 
-    def request(self, method: str, path: str, **kwargs: Any) -> requests.Response:
+    def request(self, method, path, **kwargs):
         """Request a path of the specification."""
         headers = {"Authorization": f"token {self.jupyter.token}"}
         return requests.request(method, f"{self.url}{path}", headers=headers, timeout=120, **kwargs)
 
 
 @pytest.fixture(scope="module")
-def specified(
-    start_jupyter: Callable[..., JupyterProcess], comfyui, tmp_path_factory
-) -> Iterator[Specified]:
+def specified(start_jupyter, comfyui, tmp_path_factory):
     """A Jupyter that uses the real ComfyUI, with replacements for ComfyDeploy and Cloudflare."""
     checkpoints = comfyui.models_dir / "checkpoints"
     checkpoints.mkdir(exist_ok=True)
@@ -135,20 +125,20 @@ NOT_200 = {"interruptRun": 409, "cancelBatch": 409, "retryUploads": 409, "delete
 class Walk:
     """Sends all requests to which links lead."""
 
-    def __init__(self, server: Specified) -> None:
+    def __init__(self, server):
         self.server = server
         self.operations = {
             operation["operationId"]: (method, path, operation)
             for path, item in server.specification["paths"].items()
             for method, operation in item.items()
         }
-        self.followed: set[tuple[str, str]] = set()
+        self.followed = set()
 
-    def links(self) -> set[tuple[str, str]]:
+    def links(self):
         """Return where links lead from and to."""
         return {(source, target) for source in self.operations for target in self._links(source)}
 
-    def begin(self, name: str) -> None:
+    def begin(self, name):
         """Send the example of an operation, and follow its links."""
         contents = self.operations[name][2]["requestBody"]["content"]
         if FORM in contents:
@@ -161,12 +151,12 @@ class Walk:
         assert answer.status_code in (200, 201), answer.text
         self._follow(name, answer.json())
 
-    def _links(self, name: str) -> dict[str, dict[str, Any]]:
+    def _links(self, name):
         replies = self.operations[name][2]["responses"]
         found = [replies.get(status, {}).get("links", {}) for status in ("200", "201")]
         return {**found[0], **found[1]}
 
-    def _follow(self, source: str, answered: dict[str, Any]) -> None:
+    def _follow(self, source, answered):
         for target, link in self._links(source).items():
             if (source, target) in self.followed:
                 continue
@@ -174,7 +164,7 @@ class Walk:
             given = _filled(link.get("parameters", {}), answered)
             path = self.operations[target][1]
             in_path = {name: given.pop(name) for name in list(given) if f"{{{name}}}" in path}
-            request: dict[str, Any] = {"params": given, "in_path": in_path}
+            request = {"params": given, "in_path": in_path}
             if "requestBody" in link:
                 request["json"] = _filled(link["requestBody"], answered)
             answer = self._request(target, **request)
@@ -183,9 +173,7 @@ class Walk:
             if answer.ok and JSON in answer.headers.get("Content-Type", ""):
                 self._follow(target, answer.json())
 
-    def _request(
-        self, name: str, *, in_path: dict[str, str] | None = None, **kwargs: Any
-    ) -> requests.Response:
+    def _request(self, name, *, in_path=None, **kwargs):
         method, path, _ = self.operations[name]
         path = path.format(**in_path or {})
         answer = self.server.request(method.upper(), path, **kwargs)
@@ -194,7 +182,7 @@ class Walk:
         return answer
 
 
-def _filled(template: Any, answered: dict[str, Any]) -> Any:
+def _filled(template, answered):
     """Return a template with the values of its runtime expressions."""
     if isinstance(template, dict):
         return {key: _filled(value, answered) for key, value in template.items()}
@@ -207,7 +195,7 @@ def _filled(template: Any, answered: dict[str, Any]) -> Any:
 
 
 @pytest.mark.timeout(300)
-def test_every_link_of_a_reply_can_be_followed(specified: Specified) -> None:
+def test_every_link_of_a_reply_can_be_followed(specified):
     walk = Walk(specified)
     for name in ROOTS:
         walk.begin(name)
@@ -220,7 +208,7 @@ MISLEADING = ("api_url", "X-ComfyDeploy-Token", "Upgrade")
 
 
 @pytest.mark.timeout(600)
-def test_no_reply_is_a_server_error_or_unspecified(specified: Specified, tmp_path: Path) -> None:
+def test_no_reply_is_a_server_error_or_unspecified(specified, tmp_path):
     known = [o for item in specified.specification["paths"].values() for o in item.values()]
     for operation in known:
         for parameter in operation["parameters"]:

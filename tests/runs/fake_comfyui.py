@@ -23,7 +23,7 @@ from comfydeploy_jupyter.errors import (
     StoreUnavailableError,
 )
 from comfydeploy_jupyter.graphs.definitions import NodeDefinitions
-from comfydeploy_jupyter.runs.records import ACTIVE, FINAL, RunRecord
+from comfydeploy_jupyter.runs.records import ACTIVE, FINAL, Made, RunRecord
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
@@ -142,6 +142,23 @@ class FakeStore:
         await asyncio.sleep(0)
         return copy.deepcopy(self.rows.get(prompt_id))
 
+    async def statuses(self, prompt_ids: Collection[str]) -> dict[str, str]:
+        await asyncio.sleep(0)
+        return {name: self.rows[name].status for name in prompt_ids if name in self.rows}
+
+    async def made(
+        self, prompt_ids: Collection[str], wanted: Collection[str]
+    ) -> list[tuple[Made, bytes | None]]:
+        await asyncio.sleep(0)
+        rows = copy.deepcopy([self.rows[name] for name in prompt_ids if name in self.rows])
+        return [
+            (
+                Made(row.prompt_id, row.machine, row.status, row.outputs, row.error),
+                self.prompts[row.prompt_id] if row.prompt_id in wanted else None,
+            )
+            for row in rows
+        ]
+
     async def prompt(self, prompt_id: str) -> tuple[bytes, None] | None:
         await asyncio.sleep(0)
         return (self.prompts[prompt_id], None)
@@ -251,10 +268,13 @@ class FakeComfyUI:
         await self._reach()
         return copy.deepcopy(self.history_of.get(prompt_id))
 
-    async def cancel(self, prompt_id: str) -> None:
+    async def withdraw(self, prompt_id: str) -> None:
         await self._reach()
         if prompt_id in self.pending:
             self.remove(prompt_id)
+
+    async def cancel(self, prompt_id: str) -> None:
+        await self.withdraw(prompt_id)
         await self.interrupt(prompt_id)
 
     async def interrupt(self, prompt_id: str) -> None:
@@ -436,8 +456,6 @@ class FakeMachine:
     def __init__(self, comfyui: FakeComfyUI, name: str) -> None:
         self.id = self.name = name
         self._comfyui = comfyui
-        self.waits = 0  # the number of waits for it
-        self.definition_requests = 0
         self.disconnected_at = 0.0
         self.verdict_takes = 0.0  # seconds until it is known whether its ComfyUI has ended
         self.connection = SimpleNamespace(
@@ -457,14 +475,12 @@ class FakeMachine:
         return self._comfyui.hangs
 
     async def ready(self) -> FakeComfyUI:
-        self.waits += 1
         await asyncio.sleep(LATENCY)
         if not self.connected:
             raise self._comfyui.unavailable("there is none")
         return self._comfyui
 
     async def definitions(self, *, max_age: float | None = None) -> SimpleNamespace:
-        self.definition_requests += 1
         return SimpleNamespace(nodes=NodeDefinitions({}), source="live")
 
     async def folders(self) -> Folders:

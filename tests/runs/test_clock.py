@@ -1,7 +1,5 @@
 """A clock that is set back or forward during runs."""
 
-from __future__ import annotations
-
 import glob
 import time
 

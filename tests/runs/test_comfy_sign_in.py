@@ -1,11 +1,8 @@
 """Signing in to a Comfy account: only ComfyUI's partner nodes get its tokens."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import re
-from typing import Any
 
 import pytest
 
@@ -13,7 +10,6 @@ from tests.helpers.comfy_accounts import CONFIGURED, EMAIL, PASSWORD, error
 
 from .test_partner_keys import hashes, partner, run
 
-IDENTITY = "/identitytoolkit.googleapis.com/v1/accounts:signInWithPassword"
 TOKEN = "/securetoken.googleapis.com/v1/token"
 
 
@@ -22,14 +18,13 @@ def extension_config(account_config):
     return account_config
 
 
-async def sign_in(api, **changes: Any) -> tuple[int, Any]:
+async def sign_in(api, **changes):
     return await api.post("comfy-account", {"email": EMAIL, "password": PASSWORD, **changes})
 
 
-async def token_of_a_run(api) -> list[str]:
+async def token_of_a_run(api):
     _, body = await run(api)
-    found: list[str] = body["outputs"]["7"]["text"]
-    return found
+    return body["outputs"]["7"]["text"]
 
 
 async def test_runs_have_the_token_until_the_user_signs_out(api, comfy_accounts, tmp_path):

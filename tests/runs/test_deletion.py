@@ -1,11 +1,9 @@
 """Deletions that are interrupted, and files that change in the meantime."""
 
-from __future__ import annotations
-
 import asyncio
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -20,21 +18,21 @@ from comfydeploy_jupyter.runs.deletion import Deleter, DeletionRepository, KeepR
 from comfydeploy_jupyter.runs.records import RunFilter, RunRecord, RunRepository
 from comfydeploy_jupyter.store.database import Database
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 
 class Active(list[Any]):
     """Unfinished runs, of which none needs the output of another."""
 
-    def needed(self) -> set[str]:
+    def needed(self):
         return set()
+
+    def edited(self):
+        pass
 
 
 class World:
     """A store, the folders of a ComfyUI that does not run, and the server that deletes files."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder):
         self.home = folder / "ComfyUI"
         self.output = self.home / "output"
         self.output.mkdir(parents=True)
@@ -46,9 +44,9 @@ class World:
         self.background = Background()
         self.kept_outputs = KeptOutputs(folder / "copies", MachineRegistry())
 
-    def server(self, session: str = "s", keep: KeepRuns | None = None) -> Deleter:
+    def server(self, session="s", keep=None):
         """Return what deletes in a server with this session."""
-        shared: Any = SimpleNamespace(
+        shared = SimpleNamespace(
             repository=self.runs,
             machines=SimpleNamespace(find=self.machines.get),
             session=SimpleNamespace(id=session),
@@ -59,9 +57,7 @@ class World:
         )
         return Deleter(shared, DeletionRepository(self.database), keep or KeepRuns())
 
-    async def add(
-        self, name: str, graph: bytes = b"{}", folder: Path | None = None, **fields: Any
-    ) -> Path:
+    async def add(self, name, graph=b"{}", folder=None, **fields):
         """Store a run with one output file; return the path of the file."""
         path = (folder or self.output) / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -71,7 +67,7 @@ class World:
         await self.runs.add(record, graph, None)
         return path
 
-    async def count(self, table: str) -> int:
+    async def count(self, table):
         """Return the number of rows of a table."""
         return int(
             await self.database.read(
@@ -79,11 +75,11 @@ class World:
             )
         )
 
-    async def _folders(self) -> Folders:
+    async def _folders(self):
         return await asyncio.to_thread(Folders, self.home)
 
 
-def listing(filename: str) -> dict[str, Any]:
+def listing(filename):
     """Return the outputs of a run with one file."""
     return {"2": {"images": [{"filename": filename, "subfolder": "", "type": "output"}]}}
 

@@ -1,7 +1,5 @@
 """Only valid prompts of ComfyUI's editor are read in its history."""
 
-from __future__ import annotations
-
 import json
 
 import pytest
@@ -17,11 +15,11 @@ EXTRA = {"client_id": "c", "create_time": 1_700_000_000_500, "extra_pnginfo": {"
 STATUS = {"status_str": "success", "completed": True, "messages": []}
 
 
-def entry(number=1, graph=GRAPH, extra=EXTRA, status=STATUS, **more) -> dict:
+def entry(number=1, graph=GRAPH, extra=EXTRA, status=STATUS, **more):
     return {"prompt": [number, "id", graph, extra, ["9"]], "outputs": {}, "status": status, **more}
 
 
-def read(history: object, known: frozenset[str] = frozenset()):
+def read(history, known=frozenset()):
     return read_prompts(json.dumps(history).encode(), known)
 
 
@@ -127,15 +125,15 @@ def test_invalid_numbers_and_times_are_left_out():
 class History:
     """The history of a ComfyUI, without its connection; remembers what was requested."""
 
-    def __init__(self, count: int, size: int) -> None:
+    def __init__(self, count, size):
         self.entries = {f"id-{n}": entry(n, status="x" * size) for n in range(count)}
-        self.requests: list[int] = []
+        self.requests = []
 
-    async def recent_history(self, most: int) -> bytes:
+    async def recent_history(self, most):
         self.requests.append(most)
         return json.dumps(dict([*self.entries.items()][-most:])).encode()
 
-    async def known(self, ids: list[str]) -> tuple[set[str], set[str]]:
+    async def known(self, ids):
         return set(), set()
 
 

@@ -1,7 +1,5 @@
 """A ComfyUI that is killed, and answers that come before a run is stored."""
 
-from __future__ import annotations
-
 import asyncio
 import threading
 import time
@@ -128,7 +126,7 @@ class TestManyRuns:
         assert 100 <= histories < 200
 
 
-async def until_queue(api, *, timeout: float = 60, **wanted: int) -> None:
+async def until_queue(api, *, timeout=60, **wanted):
     await until_async(
         lambda: api.get("check-status"),
         lambda answer: answer[1]["queue"] == wanted,
@@ -136,7 +134,7 @@ async def until_queue(api, *, timeout: float = 60, **wanted: int) -> None:
     )
 
 
-async def until_taken(scrape, *, timeout: float = 10):
+async def until_taken(scrape, *, timeout=10):
     """Wait until ComfyUI has answered each prompt; those that it has not count as pending, too."""
     deadline = time.monotonic() + timeout
     while (found := await scrape()).of("open_runs", machine="local", status="not-started"):
@@ -145,7 +143,7 @@ async def until_taken(scrape, *, timeout: float = 10):
     return found
 
 
-async def refuse_at_once(request: web.Request) -> web.StreamResponse:
+async def refuse_at_once(request):
     """Answer that the request is too large before it is read."""
     refusal = web.Response(status=413)
     await refusal.prepare(request)

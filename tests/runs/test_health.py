@@ -1,7 +1,5 @@
 """``check-status`` as a health check: its status shows whether ComfyUI can be used."""
 
-from __future__ import annotations
-
 import asyncio
 
 import pytest

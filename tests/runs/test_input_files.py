@@ -1,10 +1,7 @@
 """Input files are fetched unchanged, even if links are replaced in the meantime."""
 
-from __future__ import annotations
-
 import asyncio
 import stat
-from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,13 +10,9 @@ from comfydeploy_jupyter.errors import ComfyDeployError, NotFoundError
 from comfydeploy_jupyter.graphs.external import FileNeed
 from comfydeploy_jupyter.runs import inputs
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
 
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
+def home(tmp_path):
     """A ComfyUI with its folders, Jupyter's root beside it, and files outside both."""
     for folder in ("ComfyUI/input", "ComfyUI/output", "notebooks", "outside"):
         (tmp_path / folder).mkdir(parents=True)
@@ -28,10 +21,10 @@ def home(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def place(home: Path) -> Callable[[str], Any]:
-    async def place(source: str) -> str:
+def place(home):
+    async def place(source):
         folders = Folders(home / "ComfyUI", jupyter_root=home / "notebooks")
-        client: Any = None  # the folders are on this machine
+        client = None  # the folders are on this machine
         need = FileNeed("1", "file", "image", (source,))
         return str((await inputs.fetch_input_files([need], client, folders))["1"])
 
@@ -91,7 +84,7 @@ async def test_a_folder_replaced_repeatedly_by_a_link_copies_no_file_from_outsid
     plain.rename(swapped)
     stop = asyncio.Event()
 
-    def swap() -> None:
+    def swap():
         while not stop.is_set():
             swapped.rename(plain)
             link.rename(swapped)

@@ -1,14 +1,11 @@
 """Runs with random orders of events, lost messages, restarts, cancellations, kills and errors."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import re
 from cProfile import Profile
 from functools import partial
 from random import Random
-from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -37,16 +34,9 @@ from tests.helpers.selection import examples
 from .fake_comfyui import LATENCY
 from .world import GONE_AFTER, GRAPH, HAPPENINGS, LOST_AFTER, SUDDEN, World
 
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
-
-    from comfydeploy_jupyter.runs.run import Run
-
-    from .fake_comfyui import FakeComfyUI
-
 
 @pytest.fixture(autouse=True)
-def no_hidden_errors() -> None:
+def no_hidden_errors():
     """Errors of the store are in the log as errors; `World` checks for others."""
 
 
@@ -65,7 +55,7 @@ class Life(RuleBasedStateMachine):
     """Random changes of a `World` in random order."""
 
     @initialize(seed=st.none() | st.integers(0, 2**32))
-    def begin(self, seed: int | None) -> None:
+    def begin(self, seed):
         self.world = World()
         self.world.pauses.random = None if seed is None else Random(seed)
 
@@ -84,9 +74,7 @@ class Life(RuleBasedStateMachine):
             }
         ),
     )
-    def submit(
-        self, well: bool, uploads: bool, answer: str, pause: float, fields: dict[str, Any]
-    ) -> None:
+    def submit(self, well, uploads, answer, pause, fields):
         if well:
             self.world.end_faults()
         for comfyui in self.world.comfyuis:
@@ -107,14 +95,14 @@ class Life(RuleBasedStateMachine):
     )
     def comfyui_works(
         self,
-        before: tuple[str, float] | None,
-        connected: bool,
-        meanwhile: str,
-        end: str | None,
-        pause: float,
-        afterwards: str,
-        second: bool,
-    ) -> None:
+        before,
+        connected,
+        meanwhile,
+        end,
+        pause,
+        afterwards,
+        second,
+    ):
         """Execute the next prompt; its events are lost if ComfyUI is not ``connected``."""
         comfyui = self.world.comfyuis[second]
         if not connected:
@@ -134,9 +122,16 @@ class Life(RuleBasedStateMachine):
 
     @precondition(lambda self: self.world.waiting)
     @rule(data=st.data(), pause=st.sampled_from([0.0, 0.01, 0.03, 0.1]))
-    def cancel(self, data: st.DataObject, pause: float) -> None:
+    def cancel(self, data, pause):
         runs = [name for name in self.world.waiting if name.startswith("run-")]
         self.world.cancel(data.draw(st.sampled_from(runs)))
+        self.world.tick(pause)
+
+    @precondition(lambda self: self.world.waiting)
+    @rule(data=st.data(), first=st.booleans(), pause=st.sampled_from([0.0, 0.01, 0.03, 0.1]))
+    def put(self, data, first, pause):
+        runs = [name for name in self.world.waiting if name.startswith("run-")]
+        self.world.put(data.draw(st.sampled_from(runs)), first=first)
         self.world.tick(pause)
 
     @rule(
@@ -144,7 +139,7 @@ class Life(RuleBasedStateMachine):
         after=st.sampled_from([0.005, 0.01, 0.03, 0.05, 0.07, 0.1, 0.3, 2.02]),
         second=st.booleans(),
     )
-    def comfyui_will(self, what: str, after: float, second: bool) -> None:
+    def comfyui_will(self, what, after, second):
         """Let a ComfyUI do something later, while this server waits for something."""
         comfyui = self.world.comfyuis[second]
         whole = what.startswith("execution_")
@@ -152,7 +147,7 @@ class Life(RuleBasedStateMachine):
         comfyui.timers.append(self.world.loop.call_later(after, deed))
 
     @rule(count=st.integers(3, 6), answer=st.sampled_from(["taken", "taken", "late", "slow"]))
-    def many(self, count: int, answer: str) -> None:
+    def many(self, count, answer):
         """Submit more runs to a pool than its machines take at the same time."""
         for comfyui in self.world.comfyuis:
             comfyui.answer = answer
@@ -167,9 +162,7 @@ class Life(RuleBasedStateMachine):
         cancel_with=st.booleans(),
         pause=st.sampled_from([0.0, 0.01, 0.03, 0.3]),
     )
-    def chain(
-        self, data: st.DataObject, machine: str | None, cancel_with: bool, pause: float
-    ) -> None:
+    def chain(self, data, machine, cancel_with, pause):
         """Submit a run that needs the output of another one, or of two."""
         runs = [name for name in self.world.waiting if name.startswith("run-")]
         needed = data.draw(st.lists(st.sampled_from(runs), min_size=1, max_size=2, unique=True))
@@ -177,7 +170,7 @@ class Life(RuleBasedStateMachine):
         self.world.tick(pause)
 
     @rule(second=st.booleans(), away=st.booleans(), after=st.sampled_from([0.01, 0.03, 0.05]))
-    def cancel_at_the_start(self, second: bool, away: bool, after: float) -> None:
+    def cancel_at_the_start(self, second, away, after):
         """Cancel a run that ComfyUI takes from its queue now, or when it is connected again."""
         world, comfyui = self.world, self.world.comfyuis[second]
         world.end_faults()
@@ -203,7 +196,7 @@ class Life(RuleBasedStateMachine):
         second=st.booleans(),
         pause=st.sampled_from([0.06, 0.1, 0.3]),
     )
-    def killed_while_sending(self, answer: str, second: bool, pause: float) -> None:
+    def killed_while_sending(self, answer, second, pause):
         """Kill the server while it sends a run to a machine that has room again."""
         self.world.end_faults()
         self.many(6, "taken")
@@ -219,7 +212,7 @@ class Life(RuleBasedStateMachine):
         self.world.tick(5.0)
 
     @rule(times=st.integers(1, 3), machine=st.sampled_from([None, "gpus", "gpus"]))
-    def exits_at_the_start(self, times: int, machine: str | None) -> None:
+    def exits_at_the_start(self, times, machine):
         """Let a ComfyUI exit each time that a run is about to begin."""
         self.world.end_faults()
         self.world.submit(wait=False, machine=machine)
@@ -237,9 +230,7 @@ class Life(RuleBasedStateMachine):
         cancels=st.booleans(),
         wanted=st.sampled_from([None, 0, 1]),
     )
-    def exit_in_turn(
-        self, second: bool, end: str | None, cancels: bool, wanted: int | None
-    ) -> None:
+    def exit_in_turn(self, second, end, cancels, wanted):
         """Let one ComfyUI exit, then the other one; Jupyter has stopped the one ``wanted``."""
         world, comfyuis = self.world, self.world.comfyuis
         world.end_faults()
@@ -259,7 +250,7 @@ class Life(RuleBasedStateMachine):
             assert row is None or row.status in FINAL, f"{run}: it waits although it was cancelled"
 
     @rule(second=st.booleans(), away=st.booleans(), begun=st.booleans())
-    def hangs_for_long(self, second: bool, away: bool, begun: bool) -> None:
+    def hangs_for_long(self, second, away, begun):
         """Let a ComfyUI answer nothing for longer than a lost one may take."""
         comfyui = self.world.comfyuis[second]
         self.world.end_faults()
@@ -273,7 +264,7 @@ class Life(RuleBasedStateMachine):
         self.world.tick(LOST_AFTER + 10.0)
 
     @rule(second=st.booleans(), begins=st.booleans(), after=st.sampled_from([603.5, 604.0]))
-    def exits_while_it_is_checked(self, second: bool, begins: bool, after: float) -> None:
+    def exits_while_it_is_checked(self, second, begins, after):
         """Let a ComfyUI that has answered nothing for very long exit, so that its runs move."""
         self.world.end_faults()
         self.world.tick(5.0)  # it is seen that it answers again, if it has hung before
@@ -293,7 +284,7 @@ class Life(RuleBasedStateMachine):
         pause=st.sampled_from([0, 1]),
         begins=st.booleans(),
     )
-    def dies_while_sending(self, second: bool, verdict: float, pause: float, begins: bool) -> None:
+    def dies_while_sending(self, second, verdict, pause, begins):
         """Let a ComfyUI exit while runs are sent to it, and be examined for a while."""
         self.world.end_faults()
         self.world.tick(pause)
@@ -308,7 +299,7 @@ class Life(RuleBasedStateMachine):
         self.world.tick(2.0)
         comfyui.patience, comfyui.machine.verdict_takes = 1.0, 0.0
 
-    def begins_to_work(self, second: bool) -> FakeComfyUI:
+    def begins_to_work(self, second):
         """Submit runs to both ComfyUIs, and let the other one execute what it has."""
         for _ in range(2):
             self.world.submit(wait=False, machine="gpus")
@@ -320,19 +311,19 @@ class Life(RuleBasedStateMachine):
         return self.world.comfyuis[second]
 
     @rule(what=st.sampled_from(HAPPENINGS), second=st.booleans())
-    def event_occurs(self, what: str, second: bool) -> None:
+    def event_occurs(self, what, second):
         self.world.happens(what, self.world.comfyuis[second])
 
     @rule(seconds=st.sampled_from([0.0, 0.01, 0.03, 0.3, 1.0, 5.0, 40.0, 700.0]))
-    def time_passes(self, seconds: float) -> None:
+    def time_passes(self, seconds):
         self.world.tick(seconds)
 
     @invariant()
-    def all_is_well(self) -> None:
+    def all_is_well(self):
         if hasattr(self, "world"):
             self.world.check()
 
-    def teardown(self) -> None:
+    def teardown(self):
         if not hasattr(self, "world"):
             return
         self.world.finish()
@@ -365,7 +356,7 @@ BOXES = {
 }
 
 
-def arrows() -> list[str]:
+def arrows():
     """Return an arrow for each two states of which the second follows the first."""
     pairs = [
         (source.value, row.to.value)
@@ -383,7 +374,7 @@ def arrows() -> list[str]:
     return [f"  {source} --> {to}" for source, to in dict.fromkeys(pairs)]
 
 
-def drawn() -> str:
+def drawn():
     """Return the states and transitions as ``docs/architecture.md`` shows them."""
     diagram = ["```mermaid", "stateDiagram-v2", "  [*] --> received", "  state open {"]
     for box, states in BOXES.items():
@@ -403,7 +394,7 @@ def drawn() -> str:
     return "\n".join([*diagram, "", begin, "", *rows])
 
 
-def test_the_documents_show_the_table() -> None:
+def test_the_documents_show_the_table():
     text = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
     assert drawn() in text
     assert set(re.findall(r"^- \*\*(\w+)\*\*: ", text, re.MULTILINE)) >= {s.value for s in State}
@@ -412,7 +403,7 @@ def test_the_documents_show_the_table() -> None:
     assert {cause for cause in causes if f"`{cause}`" not in routes} == set()
 
 
-def test_each_state_can_be_reached_and_left() -> None:
+def test_each_state_can_be_reached_and_left():
     reached = {State.RECEIVED, *RECOVERED.values(), *(row.to for row in TRANSITIONS if row.to)}
     left = {source for row in TRANSITIONS if row.to is not None for source in row.sources}
     assert (reached, left) == ({*State}, {*State} - {*OVER})
@@ -420,23 +411,23 @@ def test_each_state_can_be_reached_and_left() -> None:
 
 
 @pytest.fixture
-def world() -> Iterator[World]:
+def world():
     found = World()
     yield found
     found.close()
 
 
-def causes(world: World, prompt_id: str) -> list[str]:
+def causes(world, prompt_id):
     return [entry["cause"] for entry in world.do(world.service.story(prompt_id))]
 
 
-def queue_in_order(world: World, count: int) -> None:
+def queue_in_order(world, count):
     for _ in range(count):
         world.submit(wait=False)
         world.tick(0.5)
 
 
-def test_a_start_while_the_acceptance_is_stored_does_not_replace_it(world: World) -> None:
+def test_a_start_while_the_acceptance_is_stored_does_not_replace_it(world):
     """Its client has been told that it is queued, and finds it with its number after a crash."""
     prompt_id = world.submit(wait=False)
     while not world.comfyui.pending:
@@ -451,7 +442,7 @@ def test_a_start_while_the_acceptance_is_stored_does_not_replace_it(world: World
     assert (stored.status, stored.number) == ("running", 1)
 
 
-def test_a_stream_begins_before_the_acceptance_is_stored(world: World) -> None:
+def test_a_stream_begins_before_the_acceptance_is_stored(world):
     """Like each other event: a slow disk delays none of them."""
     request = RunRequest(workflow_api=GRAPH, prompt_id="streamed")
     submitting = world.loop.create_task(world.service.submit(request, streamed=True))
@@ -463,16 +454,7 @@ def test_a_stream_begins_before_the_acceptance_is_stored(world: World) -> None:
     assert world.store.rows["streamed"].number == 1
 
 
-def test_a_run_waits_once_for_its_machine(world: World) -> None:
-    graph = {"1": {"class_type": "KSampler", "inputs": {"seed": 1}}}
-    prompt_id = world.submit(workflow_api=graph, seed_mode="random", wait=False)
-    world.tick(0.5)
-    assert world.do(world.service.record(prompt_id)).status == "queued"
-    assert world.comfyui.machine.definition_requests == 1, "the preparation used the machine"
-    assert world.comfyui.machine.waits == 1
-
-
-def test_a_story_is_in_order_and_survives_a_restart(world: World) -> None:
+def test_a_story_is_in_order_and_survives_a_restart(world):
     prompt_id = world.submit(wait=False)
     world.tick(0.5)
     world.call(world.comfyui.begin)
@@ -500,8 +482,8 @@ def test_a_story_is_in_order_and_survives_a_restart(world: World) -> None:
     assert times == sorted(times)
 
 
-def test_a_long_story_keeps_its_beginning() -> None:
-    story: list[list[str]] = []
+def test_a_long_story_keeps_its_beginning():
+    story = []
     for number in range(3 * MAX_ENTRIES):
         add_entry(story, str(number), "running", "x" * 2 * MAX_DETAIL)
     assert len(story) == MAX_ENTRIES
@@ -512,7 +494,7 @@ def test_a_long_story_keeps_its_beginning() -> None:
 
 
 @pytest.mark.parametrize("place", [0, 20, -1])
-def test_a_run_that_others_remove_from_a_long_queue_ends_at_once(world: World, place: int) -> None:
+def test_a_run_that_others_remove_from_a_long_queue_ends_at_once(world, place):
     queue_in_order(world, 40)
     world.call(world.comfyui.begin)
     removed = world.comfyui.pending[place]
@@ -522,10 +504,10 @@ def test_a_run_that_others_remove_from_a_long_queue_ends_at_once(world: World, p
     assert [each.comfyui_id for each in records if each.status == "cancelled"] == [removed]
 
 
-def test_an_event_costs_the_same_in_a_long_queue(world: World) -> None:
+def test_an_event_costs_the_same_in_a_long_queue(world):
     """The number of function calls does not depend on the number of runs."""
 
-    def calls_at_an_end() -> int:
+    def calls_at_an_end():
         world.call(world.comfyui.begin)
         world.tick(1.0)
         with Profile() as profile:
@@ -539,7 +521,7 @@ def test_an_event_costs_the_same_in_a_long_queue(world: World) -> None:
     assert calls_at_an_end() < few + 100
 
 
-def test_runs_of_a_comfyui_that_never_replies_fail(world: World) -> None:
+def test_runs_of_a_comfyui_that_never_replies_fail(world):
     """Its WebSocket stays open, so it counts as connected."""
     running = world.submit()
     world.tick(0.5)
@@ -563,9 +545,7 @@ def test_runs_of_a_comfyui_that_never_replies_fail(world: World) -> None:
 
 
 @pytest.mark.parametrize("connected", [False, True])
-def test_runs_are_given_up_while_the_end_of_another_one_is_being_stored(
-    world: World, connected: bool
-) -> None:
+def test_runs_are_given_up_while_the_end_of_another_one_is_being_stored(world, connected):
     queue_in_order(world, 2)
     first, second = map(world.service.find, world.waiting)
     assert first is not None
@@ -579,7 +559,7 @@ def test_runs_are_given_up_while_the_end_of_another_one_is_being_stored(
     assert second.ending
 
 
-def test_a_run_is_not_blamed_for_the_exit_of_a_comfyui_that_did_not_have_it(world: World) -> None:
+def test_a_run_is_not_blamed_for_the_exit_of_a_comfyui_that_did_not_have_it(world):
     comfyui = world.comfyui
     prompt_id = world.submit(wait=False)
     world.tick(0.5)
@@ -594,7 +574,7 @@ def test_a_run_is_not_blamed_for_the_exit_of_a_comfyui_that_did_not_have_it(worl
     assert (record.status, record.attempts, record.error) == ("queued", 2, None)
 
 
-def test_a_comfyui_that_sends_events_but_no_replies_counts_as_alive(world: World) -> None:
+def test_a_comfyui_that_sends_events_but_no_replies_counts_as_alive(world):
     prompt_id = world.submit()
     world.tick(0.5)
     world.call(world.comfyui.begin)
@@ -607,7 +587,7 @@ def test_a_comfyui_that_sends_events_but_no_replies_counts_as_alive(world: World
     assert world.do(world.service.record(prompt_id)).status == "success"
 
 
-def test_a_prompt_without_a_reply_fails_despite_other_events(world: World) -> None:
+def test_a_prompt_without_a_reply_fails_despite_other_events(world):
     other = world.submit()
     world.tick(0.5)
     world.call(world.comfyui.begin)
@@ -623,11 +603,11 @@ def test_a_prompt_without_a_reply_fails_despite_other_events(world: World) -> No
     assert world.do(world.service.record(other)).status == "running"
 
 
-def test_a_run_is_cancelled_even_if_its_start_ignores_the_cancellation(world: World) -> None:
+def test_a_run_is_cancelled_even_if_its_start_ignores_the_cancellation(world):
     """As `asyncio.wait_for` may do before Python 3.12."""
     machine = world.comfyui.machine
 
-    async def stubborn() -> object:
+    async def stubborn():
         try:
             await asyncio.sleep(5)
         except asyncio.CancelledError:
@@ -648,12 +628,10 @@ def test_a_run_is_cancelled_even_if_its_start_ignores_the_cancellation(world: Wo
     assert world.comfyui.number == 0
 
 
-def test_an_end_is_found_while_the_outputs_of_another_run_are_uploaded(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_end_is_found_while_the_outputs_of_another_run_are_uploaded(world, monkeypatch):
     """Both ends are missed, and looked for in the history, one run after the other."""
 
-    async def upload(run: object, record: object, queued: Callable[[], Awaitable[None]]) -> None:
+    async def upload(run, record, queued):
         await queued()
         await asyncio.sleep(10 * GONE_AFTER)
 
@@ -676,13 +654,11 @@ def test_an_end_is_found_while_the_outputs_of_another_run_are_uploaded(
     assert world.do(world.service.record(second)).status == "success"
 
 
-def test_a_request_about_an_early_end_is_not_the_one_that_queues_the_run(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_request_about_an_early_end_is_not_the_one_that_queues_the_run(world, monkeypatch):
     """ComfyUI accepts a run that has failed already, and does not answer how."""
     history = world.comfyui.history
 
-    async def refused(_: str) -> None:
+    async def refused(_):
         raise world.comfyui.unavailable("connection refused", sent=False)
 
     monkeypatch.setattr(world.comfyui, "history", refused)
@@ -702,15 +678,13 @@ def test_a_request_about_an_early_end_is_not_the_one_that_queues_the_run(
     assert "not answered by ComfyUI" not in causes(world, prompt_id)
 
 
-def test_few_of_many_lost_runs_are_sent_to_a_comfyui_that_does_not_answer(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_few_of_many_lost_runs_are_sent_to_a_comfyui_that_does_not_answer(world, monkeypatch):
     queue_in_order(world, 20)
     world.call(partial(world.comfyui.die, wanted=True))
     world.tick(2)
     sent = []
 
-    async def post(*_: object, prompt_id: str, **__: object) -> None:
+    async def post(*_, prompt_id, **__):
         sent.append(prompt_id)
         raise world.comfyui.unavailable("no answer", hangs=True)
 
@@ -721,33 +695,13 @@ def test_few_of_many_lost_runs_are_sent_to_a_comfyui_that_does_not_answer(
     assert 0 < len(sent) < 10
 
 
-def test_the_durations_of_earlier_runs_are_read_for_the_machine_of_a_run_that_waited(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    read: list[tuple[str, str]] = []
-    estimates = world.service._context.estimates
-    monkeypatch.setattr(
-        estimates, "load_for", lambda run: read.append((run.prompt_id, run.record.machine))
-    )
-    for comfyui in world.comfyuis:
-        world.call(comfyui.disconnect)
-    prompt_id = world.submit(machine="gpus", wait=False)
-    world.tick(1)
-    assert world.do(world.service.record(prompt_id)).machine == "gpus"
-    world.call(world.second.connect)
-    world.tick(3)
-    assert read == [(prompt_id, "second")]
-
-
-def test_a_cancellation_is_not_taken_back_by_another_one_that_is_not_stored(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cancellation_is_not_taken_back_by_another_one_that_is_not_stored(world, monkeypatch):
     queue_in_order(world, 1)
     [prompt_id] = world.waiting
     world.comfyui.refuses = True  # it is cancelled there later
     answers = iter([True])
 
-    def check(_: str) -> None:
+    def check(_):
         if next(answers, False):
             raise StoreUnavailableError("the store is locked")
 
@@ -756,17 +710,16 @@ def test_a_cancellation_is_not_taken_back_by_another_one_that_is_not_stored(
     world.cancel(prompt_id)
     world.tick(1)
     run = world.service.find(prompt_id)
-    assert run is not None
     assert run.record.cancelling
     assert world.store.rows[prompt_id].cancelling
 
 
-def test_a_state_that_is_being_stored_is_stored_when_the_server_stops(world: World) -> None:
+def test_a_state_that_is_being_stored_is_stored_when_the_server_stops(world):
     queue_in_order(world, 1)
     [prompt_id] = world.waiting
     saver = world.service._context.saver
 
-    async def stop() -> None:
+    async def stop():
         world.comfyui.begin()
         saver._save_all()  # its task has not begun
         await world.service.close()
@@ -775,21 +728,19 @@ def test_a_state_that_is_being_stored_is_stored_when_the_server_stops(world: Wor
     assert world.store.rows[prompt_id].status == "running"
 
 
-def test_a_run_that_has_moved_does_not_wait_again_because_of_an_earlier_error(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_has_moved_does_not_wait_again_because_of_an_earlier_error(world, monkeypatch):
     """It is assigned to another machine by now, and would be assigned twice."""
     engine, queue = world.service._engine, world.service._context.queue
     world.call(world.comfyui.disconnect)
     world.call(world.second.disconnect)
     prompt_id = world.submit(machine="gpus", wait=False)
     world.tick(1)
-    run = world.do(world.service.load(prompt_id))
-    machine: Any = world.comfyui.machine
-    again: list[Run] = []
+    run = world.service.find(prompt_id)
+    machine = world.comfyui.machine
+    again = []
     monkeypatch.setattr(queue, "wait", again.append)
 
-    async def moves(run: Run, *_: object) -> None:
+    async def moves(run, *_):
         run.moves += 2
         raise RuntimeError
 
@@ -798,15 +749,13 @@ def test_a_run_that_has_moved_does_not_wait_again_because_of_an_earlier_error(
     assert again == []
 
 
-def test_a_run_is_followed_although_its_acceptance_cannot_be_stored(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_is_followed_although_its_acceptance_cannot_be_stored(world, monkeypatch):
     """The error is one that nobody expects."""
     prompt_id = world.submit(wait=False)
     while not world.comfyui.pending:
         world.tick(0.001)
 
-    def check(_: str) -> None:
+    def check(_):
         monkeypatch.undo()
         raise RuntimeError
 

@@ -1,7 +1,5 @@
 """The event log of a run."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import threading
@@ -18,7 +16,7 @@ from comfydeploy_jupyter.runs.state import Notification
 IMAGE = Preview("image/png", b"x" * 10, b"frame", node="1", prompt_id="p")
 
 
-async def drain(log: EventLog, after: int = 0) -> list[int]:
+async def drain(log, after=0):
     return [event.id async for batch in log.read(after, pause=5) for event in batch]
 
 
@@ -177,7 +175,7 @@ def test_message_has_the_form_of_the_contract():
     assert data["data"]["image"] == "eHh4eHh4eHh4eA=="
 
 
-def test_progress_costs_the_same_beside_many_other_events() -> None:
+def test_progress_costs_the_same_beside_many_other_events():
     """Once the other events alone are too large, the log is not copied for each of progress."""
     log = EventLog()
     text = "x" * (module.MAX_BYTES // 100)

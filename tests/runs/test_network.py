@@ -1,7 +1,5 @@
 """Runs on a real ComfyUI, over a network that loses, delays and changes data."""
 
-from __future__ import annotations
-
 import asyncio
 import random
 import socket
@@ -161,26 +159,6 @@ async def test_requests_to_a_frozen_comfyui_do_not_wait_for_each_other(api, chai
         assert (await api.get("runs"))[1] == []
 
 
-async def test_comfyui_that_starts_later(api, chain, relay):
-    await relay.refuse()
-    await until_connected(api, wanted=False)
-    prompt_id = str(uuid.uuid4())
-    request = {"workflow_api": chain(), "prompt_id": prompt_id}
-    begin = time.monotonic()
-    code, body = await api.post("run", request)
-    assert time.monotonic() - begin < 2.0
-    assert (code, body["code"]) == (503, "comfyui_unavailable")
-    assert relay.url in body["hint"]
-    code, status = await api.get("check-status")
-    assert (code, status["status"], status["comfyui"]["reachable"]) == (200, "degraded", False)
-    assert status["comfyui"]["hint"]
-    assert (await api.get("check-status", prompt_id=prompt_id))[0] == 404
-    await relay.listen()
-    code, body = await api.post("run", request)
-    assert (code, body["status"]) == (200, "success")
-    assert (await api.get("check-status"))[1]["status"] == "ok"
-
-
 async def test_refused_prompt_between_connect_and_post_leaves_nothing(api, chain, relay, connected):
     """If a prompt certainly did not reach ComfyUI, its run is deleted; its id can be reused."""
     for _ in range(10):
@@ -244,7 +222,7 @@ async def test_a_websocket_without_events_during_a_run(api, events, chain, relay
     assert messages[-1][1]["data"]["status"] == "success"
 
 
-async def lose_events(api, relay: Relay) -> None:
+async def lose_events(api, relay):
     """Let ComfyUI see the end of our first socket only after the second one was opened."""
     before = relay.websockets
     assert relay.half_close() == 1
@@ -271,7 +249,9 @@ class TestNothingConfigured:
         code, body = await api.post("run", {"workflow_api": chain()})
         assert (code, body["code"]) == (503, "comfyui_unavailable")
         assert "comfydeploy_jupyter.comfyui.install" in body["hint"]
-        assert (await api.get("check-status"))[1]["status"] == "degraded"
+        status = (await api.get("check-status"))[1]
+        assert (status["status"], status["comfyui"]["reachable"]) == ("degraded", False)
+        assert status["comfyui"]["hint"]
         usual = Relay(comfyui.port, 8188)
         await usual.listen()
         try:
@@ -303,7 +283,7 @@ async def test_comfyuis_history_decides_how_a_run_ended(api, chain, relay, conne
     assert "dropped the run" in record["error"]["message"]
 
 
-def until_known(verdict, ids) -> None:
+def until_known(verdict, ids):
     """Wait until the ends of these runs are in ComfyUI's own history."""
     while not all(verdict(prompt_id) for prompt_id in ids):
         time.sleep(0.05)
@@ -390,7 +370,7 @@ class TestLongTimeLimits:
         assert (code, [len(job["outputs"]) for job in page["jobs"]]) == (200, [1, 1, 1])
         relay.unfreeze()
 
-        async def size_of_output() -> int:
+        async def size_of_output():
             (output,) = (await api.get(f"api/v2/jobs/{run['prompt_id']}"))[1]["outputs"]
             return output["size_bytes"]
 

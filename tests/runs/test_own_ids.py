@@ -1,7 +1,5 @@
 """Ids that clients choose: clients use any text, ComfyUI gets a UUID."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import struct

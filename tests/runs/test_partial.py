@@ -1,7 +1,5 @@
 """Runs of which only some outputs are executed, and the method of previews."""
 
-from __future__ import annotations
-
 import uuid
 
 import pytest
@@ -85,7 +83,8 @@ async def test_a_link_to_nothing_is_refused_if_comfyui_would_follow_it(api, newe
     broken["2"]["inputs"]["unchecked"] = ["77", 0]
     before = len(newer.prompts)
     code, body = await api.post("run", {"workflow_api": broken})
-    assert (code, body["details"]) == (400, {"field": "workflow_api", "node_id": "2"})
+    details = body["details"]
+    assert (code, details["field"], details["node_id"]) == (400, "workflow_api", "2")
     assert "'77' in 'unchecked', which does not exist" in body["message"]
     assert len(newer.prompts) == before
     code, body = await api.post("run", {"workflow_api": broken, "outputs": ["4"]})

@@ -1,7 +1,5 @@
 """Keys of a Comfy account: only ComfyUI's partner nodes get them."""
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 import json

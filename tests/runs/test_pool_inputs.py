@@ -1,12 +1,9 @@
 """Input files of runs of pools: found on this server, and sent to the machine of the run."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import time
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -17,9 +14,6 @@ from comfydeploy_jupyter.machines.registry import MachineRegistry
 from comfydeploy_jupyter.runs.inputs import InputChangedError, PoolInputs
 from comfydeploy_jupyter.util.jsons import loads
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 GRAPH = {
     "1": {"class_type": "LoadImage", "inputs": {"image": "photo.png"}},
     "2": {"class_type": "Text", "inputs": {"text": "photo.png and more", "seed": 1, "a": ["1", 0]}},
@@ -29,37 +23,37 @@ GRAPH = {
 class Remote:
     """The upload route of a ComfyUI on another computer."""
 
-    def __init__(self) -> None:
-        self.files: dict[str, bytes] = {}
+    def __init__(self):
+        self.files = {}
 
-    async def upload(self, file: Any, name: str, *, subfolder: str) -> tuple[str, str]:
+    async def upload(self, file, name, *, subfolder):
         self.files[f"{subfolder}/{name}"] = file.read()
         return name, subfolder
 
 
-def machine(name: str, path: Path | None) -> Any:
+def machine(name, path):
     folders = Folders(path)
 
-    async def known() -> Folders:
+    async def known():
         return folders
 
     return SimpleNamespace(id=name, name=name, path=path, folders=known)
 
 
 @pytest.fixture
-def local(tmp_path) -> Any:
+def local(tmp_path):
     (tmp_path / "local" / "input").mkdir(parents=True)
     return machine("local", tmp_path / "local")
 
 
 @pytest.fixture
-def inputs(tmp_path, local) -> PoolInputs:
+def inputs(tmp_path, local):
     registry = MachineRegistry()
     registry.add(local)
     return PoolInputs(registry, tmp_path / "kept")
 
 
-def sent(prompt: bytes) -> str:
+def sent(prompt):
     graph = json.loads(prompt)
     assert graph["2"] == GRAPH["2"]
     name = graph["1"]["inputs"]["image"]

@@ -1,9 +1,6 @@
 """The progress of a run, from its events and from earlier runs."""
 
-from __future__ import annotations
-
 import itertools
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -11,32 +8,29 @@ from comfydeploy_jupyter.graphs.definitions import NodeDefinitions
 from comfydeploy_jupyter.graphs.dependencies import workload
 from comfydeploy_jupyter.runs.progress import NodeWork, Progress
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 SMALL = {"model": 0.3, "text": 0.1, "latent": 0.0, "decode": 0.4, "save": 0.1}
 
 
 class Execution:
     """Executes nodes on a simulated clock, and records the reported progress."""
 
-    def __init__(self, steps: dict[str, int], past: list[dict[str, NodeWork]] | None = None):
+    def __init__(self, steps, past=None):
         self.now = 100.0
         self.progress = Progress(steps, lambda: self.now)
         self.progress.learn(past or [])
-        self.reported: list[tuple[float, str, float, float | None]] = []
-        self.work: dict[str, NodeWork] = {}
+        self.reported = []
+        self.work = {}
 
-    def note(self, node: str) -> None:
+    def note(self, node):
         fraction, left = self.progress.fraction(), self.progress.seconds_left()
         self.reported.append((self.now, node, fraction, left))
 
-    def wait(self, node: str, seconds: float) -> None:
+    def wait(self, node, seconds):
         for _ in range(10):
             self.now += seconds / 10
             self.note(node)
 
-    def execute(self, node: str, seconds: float, *phases: int) -> None:
+    def execute(self, node, seconds, *phases):
         begun = self.now
         self.progress.begin(node)
         self.note(node)
@@ -53,16 +47,16 @@ class Execution:
         self.progress.finish(node)
         self.note(node)
 
-    def fractions(self, node: str) -> list[float]:
+    def fractions(self, node):
         return [fraction for _, which, fraction, _ in self.reported if which == node]
 
-    def errors(self) -> Iterator[float]:
+    def errors(self):
         """Yield the differences between the progress and the elapsed share of the time."""
         (begun, *_), (end, *_) = self.reported[0], self.reported[-1]
         for now, _, fraction, _ in self.reported:
             yield abs(fraction - (now - begun) / (end - begun))
 
-    def check(self) -> None:
+    def check(self):
         """Check that the progress never decreases, and that it ends at 1."""
         fractions = [fraction for *_, fraction, _ in self.reported]
         assert fractions == sorted(fractions)
@@ -70,7 +64,7 @@ class Execution:
         assert fractions[-1] == pytest.approx(1.0)
 
 
-def picture(steps: int = 20, pace: float = 0.5, past: list[dict[str, NodeWork]] | None = None):
+def picture(steps=20, pace=0.5, past=None):
     """Execute a sampler among small nodes."""
     run = Execution({**dict.fromkeys(SMALL, 0), "sampler": steps}, past)
     for node in ("model", "text", "latent"):

@@ -1,13 +1,10 @@
 """A Jupyter server that is killed while ComfyUI runs."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import sqlite3
 import time
 import uuid
-from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
@@ -20,26 +17,23 @@ from tests.helpers.jupyter import chain
 from tests.helpers.selection import few
 from tests.helpers.waiting import until
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 
 @pytest.fixture(autouse=True)
 def leave_comfyui_idle(idle):
     """Empty the queue after each test."""
 
 
-def sleep(seconds: float) -> dict[str, Any]:
+def sleep(seconds):
     return {"workflow_api": chain(("TestSleep", {"seconds": seconds})), "wait": False}
 
 
-def post(jupyter, request: dict[str, Any]) -> str:
+def post(jupyter, request):
     code, body = jupyter.post("run", request)
     assert code == 200, body
     return str(body["prompt_id"])
 
 
-def names(messages: list[tuple[int, Any]]) -> list[str]:
+def names(messages):
     return [data.get("event") for _, data in messages]
 
 
@@ -94,9 +88,7 @@ def test_a_job_that_ended_without_jupyter_has_all_its_nodes_done(serve, comfyui,
         jupyter.until(job, "success")
         progress = {"value": 1.0, "nodes_done": 2, "nodes_total": 2}
         assert jupyter.get(f"api/v2/jobs/{job}")[1]["progress"] == progress, moment
-        url = f"{jupyter.url}comfyui-deploy/api/v2/jobs/{job}/events"
-        headers = {"Authorization": f"token {jupyter.token}"}
-        events = requests.get(url, headers=headers, timeout=60).text
+        events = jupyter.raw("GET", f"api/v2/jobs/{job}/events").text
         assert f"event: progress\ndata: {json.dumps(progress)}\n\n" in events, moment
         jupyter.kill()
 
@@ -127,10 +119,10 @@ def test_runs_whose_outputs_make_the_jobs_api_fail_are_found(serve, newer, verdi
     jupyter.until(later, "success")
 
 
-def prepare(data_dir: Path, *prompt_ids: str, **fields: Any) -> None:
+def prepare(data_dir, *prompt_ids, **fields):
     """Make the store of a Jupyter that was killed; by default between record and request."""
 
-    async def insert() -> None:
+    async def insert():
         database = Database(data_dir / "comfydeploy.db")
         await database.open()
         session = Session(data_dir / "sessions")
@@ -174,11 +166,21 @@ def test_a_run_that_is_lost_needs_a_pool_to_be_executed_again(serve, comfyui, tm
         assert reasons[pool] in jupyter.until(lost, "failed")["error"]["message"]
 
 
+BATCHES = (  # what makes the row of a batch unreadable
+    "plan = '{'",
+    "labels = CAST(x'ff' AS TEXT)",
+    "settings = CAST(x'7bff' AS TEXT)",
+    "request = '{'",
+    "why = CAST(x'ff' AS TEXT)",
+)
 DAMAGE = {  # what makes a row unreadable, or has been stored by a later version
     "UPDATE graphs SET body = zeroblob(9) WHERE hash ="
     " (SELECT prompt_hash FROM runs WHERE {})": "success",
     "UPDATE runs SET record = json_set(record, '$.of_a_later_version', 1) WHERE {}": "success",
     "UPDATE runs SET record = '{{' WHERE {}": "failed",
+    "UPDATE runs SET record = CAST(x'7bff' AS TEXT) WHERE {}": "failed",  # no UTF-8
+    "UPDATE runs SET note = CAST(x'61ff' AS TEXT) WHERE {}": "success",
+    "UPDATE runs SET metadata = CAST(x'7b2261223a22ff227d' AS TEXT) WHERE {}": "success",
     "UPDATE runs SET story = '{{' WHERE {}": "failed",
     "UPDATE runs SET record = json_set(record, '$.first_id', 'x') WHERE {}": "queued",
     "UPDATE orders SET told = '{{' WHERE {}": "success",
@@ -196,6 +198,9 @@ def test_a_row_that_cannot_be_read_affects_no_other(serve, comfyui, bare_service
     }
     good = post(jupyter, {**sleep(0.1), **reported})
     jupyter.until(long_run, "running")
+    batch = {"workflow_api": chain(), "points": [{"text": "a"}], "paused": True}
+    harmed = [jupyter.post("batch", batch)[1]["batch_id"] for _ in BATCHES]
+    whole = jupyter.post("batch", batch)[1]["batch_id"]
     for port, name in enumerate(("odd", "worse"), 1):
         config = {"name": name, "comfyui_url": f"http://127.0.0.1:{port}"}
         assert jupyter.post("machine/create", config)[0] == 200
@@ -205,6 +210,8 @@ def test_a_row_that_cannot_be_read_affects_no_other(serve, comfyui, bare_service
         for prompt_id, damage in runs.items():
             changed = connection.execute(damage.format("prompt_id = ?"), (prompt_id,))
             assert changed.rowcount == 1
+        for batch_id, damage in zip(harmed, BATCHES, strict=True):
+            connection.execute(f"UPDATE batches SET {damage} WHERE batch_id = ?", (batch_id,))
         connection.execute("UPDATE machines SET config = '{' WHERE name = 'odd'")
         connection.execute(
             """UPDATE machines SET config = '{"launch_args": 1}' WHERE name != 'odd'"""
@@ -216,7 +223,14 @@ def test_a_row_that_cannot_be_read_affects_no_other(serve, comfyui, bare_service
     assert jupyter.until(good, "success")["outputs"] == {"2": {"text": ["done"]}}
     for prompt_id, damage in runs.items():
         assert jupyter.until(prompt_id, DAMAGE[damage]), damage
-    found = {run["prompt_id"]: run["status"] for run in jupyter.get("runs", limit=100)[1]}
+    for query in ({}, {"structure": "0" * 32}, {"labels[a]": "b"}, {"state": "paused"}):
+        code, found = jupyter.get("batches", **query)
+        assert code == 200, found
+    assert jupyter.post(f"batch/{whole}/resume", {})[0] == 200
+    until(lambda: jupyter.get(f"batch/{whole}")[1]["counts"], lambda found: "success" in found)
+    found = {
+        run["prompt_id"]: run["status"] for run in jupyter.get("runs", limit=100, single="true")[1]
+    }
     assert found == {
         **{prompt_id: DAMAGE[damage] for prompt_id, damage in runs.items()},
         good: "success",

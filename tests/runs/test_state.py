@@ -11,7 +11,7 @@ import os
 from collections import Counter
 from dataclasses import dataclass, field
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from comfydeploy_jupyter.runs import state as module
 from comfydeploy_jupyter.runs.progress import LiveStatus
@@ -23,7 +23,6 @@ from comfydeploy_jupyter.runs.state import (
     OVER,
     Cause,
     Do,
-    Effect,
     Event,
     Place,
     RunState,
@@ -32,9 +31,6 @@ from comfydeploy_jupyter.runs.state import (
     state_of,
 )
 from tests.helpers.processes import REPOSITORY
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 ORDERS = int(os.environ.get("STATE_ORDERS", "1000"))
 STEPS = 45
@@ -60,7 +56,7 @@ class ComfyUI:
     history: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
-    def prompts(self) -> list[str]:
+    def prompts(self):
         return [*([] if self.running is None else [self.running]), *self.queue]
 
 
@@ -80,35 +76,35 @@ class Post:
 class Driver:
     """Runs of a server, its store and two ComfyUIs, which are a pool."""
 
-    def __init__(self, random: Random) -> None:
+    def __init__(self, random):
         self.random = random
         self.now = 1000.0
         self.comfyuis = {name: ComfyUI(name) for name in ("a", "b")}
-        self.rows: dict[str, RunRecord] = {}
+        self.rows = {}
         self.failing = False
-        self.refused: set[str] = set()  # runs with a state that could not be stored
-        self.posts: list[Post] = []
-        self.given_up: set[tuple[str, str]] = set()
-        self.owner: dict[str, str] = {}  # the run of each prompt
-        self.told: dict[str, str] = {}
-        self.ends: Counter[str] = Counter()
-        self.executions: Counter[str] = Counter()
-        self.known: dict[str, int] = {}  # executions of runs that are stored as executing
-        self.again: set[str] = set()  # runs that may be executed again
-        self.exits: Counter[str] = Counter()
+        self.refused = set()  # runs with a state that could not be stored
+        self.posts = []
+        self.given_up = set()
+        self.owner = {}  # the run of each prompt
+        self.told = {}
+        self.ends = Counter()
+        self.executions = Counter()
+        self.known = {}  # executions of runs that are stored as executing
+        self.again = set()  # runs that may be executed again
+        self.exits = Counter()
         self.ids = 0
         self._forget_server()
 
-    def _forget_server(self) -> None:
-        self.runs: dict[str, RunState] = {}
-        self.waiting: list[RunState] = []
-        self.writes: list[tuple[RunRecord, Callable[[bool], None]]] = []
-        self.written: list[str] = []  # runs whose writes are done, and not answered yet
-        self.jobs: list[Callable[[], None]] = []
+    def _forget_server(self):
+        self.runs = {}
+        self.waiting = []
+        self.writes = []
+        self.written = []  # runs whose writes are done, and not answered yet
+        self.jobs = []
 
     # -- the engine --------------------------------------------------------------------------
 
-    def make(self, record: RunRecord, state: State) -> RunState:
+    def make(self, record, state):
         return RunState(
             record,
             LiveStatus(record, {}, {}),
@@ -117,20 +113,20 @@ class Driver:
             new_id=self.new_id,
         )
 
-    def new_id(self) -> str:
+    def new_id(self):
         self.ids += 1
         return f"prompt-{self.ids}"
 
-    def place(self, run: RunState) -> Place:
+    def place(self, run):
         comfyui = self.comfyuis.get(run.record.machine)
         pool = None if run.record.pool is None else "pool"
         connected = comfyui is not None and comfyui.connected
         return Place(comfyui is not None, connected, pool=pool)
 
-    def tell(self, run: RunState, cause: Cause, detail: str = "", **options: Any) -> None:
+    def tell(self, run, cause, detail="", **options):
         self.handle(run, Event(cause, detail, **options))
 
-    def handle(self, run: RunState, event: Event, asked: float | None = None) -> None:
+    def handle(self, run, event, asked=None):
         now = self.now if asked is None else asked
         event = event._replace(at=AT, now=now, place=self.place(run))
         before = run.state
@@ -140,7 +136,7 @@ class Driver:
         for effect in effects:
             self.perform(run, effect)
 
-    def perform(self, run: RunState, effect: Effect) -> None:
+    def perform(self, run, effect):
         event, later = effect.event, self.jobs.append
         comfyui = self.comfyuis.get(run.record.machine)
         there = comfyui is not None and comfyui.connected
@@ -187,12 +183,12 @@ class Driver:
             case Do.DISCARD:
                 self.rows.pop(run.prompt_id, None)
 
-    def tell_needing(self, ended: RunRecord) -> None:
+    def tell_needing(self, ended):
         for run in [*self.runs.values()]:
             facts = {"run": ended.prompt_id, "status": ended.status}
             self.tell(run, Cause.NEED_ENDED, "it has ended", facts=facts)
 
-    def look_for_needs(self, run: RunState) -> None:
+    def look_for_needs(self, run):
         for needed in run.record.waiting_for or ():
             row = self.rows.get(needed)
             if needed not in self.runs:
@@ -200,7 +196,7 @@ class Driver:
                 facts = {"run": needed, "status": status}
                 self.tell(run, Cause.NEED_ENDED, "it had ended", facts=facts)
 
-    def fill(self, run: RunState) -> None:
+    def fill(self, run):
         """Put the outputs into the graph; that is tried again until it is done."""
         busy = {*self.written, *(record.prompt_id for record, _ in self.writes)}
         if run.state is not State.NEEDING:
@@ -214,8 +210,8 @@ class Driver:
             facts = {"session": "s", "events_complete": True}
             self.tell(run, Cause.DUE, facts=facts)
 
-    def when_written(self, run: RunState, effect: Effect) -> Callable[[bool], None]:
-        def written(stored: bool) -> None:
+    def when_written(self, run, effect):
+        def written(stored):
             event = effect.event
             if effect.do is Do.STORE:
                 self.handle(run, event._replace(stored=stored))
@@ -225,7 +221,7 @@ class Driver:
 
         return written
 
-    def ask(self, run: RunState, do: Do, event: Event, comfyui: ComfyUI) -> None:
+    def ask(self, run, do, event, comfyui):
         """Ask a ComfyUI now; the answer arrives later."""
         prompt, cause, facts = run.comfyui_id, Cause.MISSING, {}
         if not comfyui.alive:
@@ -247,7 +243,7 @@ class Driver:
         asked = self.now
         self.jobs.append(lambda: self.handle(run, found, asked))
 
-    def cancel_there(self, run: RunState, event: Event, comfyui: ComfyUI) -> None:
+    def cancel_there(self, run, event, comfyui):
         if not comfyui.alive:
             return
         prompt = run.comfyui_id
@@ -257,7 +253,7 @@ class Driver:
         sent = event._replace(cause=Cause.CANCEL_SENT, facts={}, state=None)
         self.jobs.append(lambda: self.handle(run, sent))
 
-    def post(self, run: RunState, comfyui: ComfyUI, *, last_byte: bool = True) -> None:
+    def post(self, run, comfyui, *, last_byte=True):
         if run.record.cancelling:
             raise BrokenRuleError("it is sent although it was cancelled")
         for need in run.record.needs:
@@ -271,16 +267,16 @@ class Driver:
         post = Post(run, comfyui, run.comfyui_id, last_byte, keep, dead=not comfyui.alive)
         self.posts.append(post)
 
-    def reconcile(self, comfyui: ComfyUI) -> None:
+    def reconcile(self, comfyui):
         runs = [run for run in self.on(comfyui) if not (run.ending or run.posting)]
         seen = [(run, run.moves, run.state, run.comfyui_id) for run in runs]
 
-        def asked() -> None:
+        def asked():
             if not (comfyui.alive and comfyui.connected):
                 return
             running, queue = comfyui.running, [*comfyui.queue]
 
-            def answered() -> None:
+            def answered():
                 for run, moves, state, prompt in seen:
                     if prompt == running:
                         self.tell(run, Cause.FOUND_EXECUTING, moves=moves)
@@ -293,13 +289,13 @@ class Driver:
 
         self.jobs.append(asked)
 
-    def watch(self, comfyui: ComfyUI) -> None:
+    def watch(self, comfyui):
         """Look at runs now, and tell them later what was seen."""
         seen = [(run, run.moves) for run in self.on(comfyui)]
         ended = not comfyui.alive
         facts = {"since": self.now, "heard": self.now, "hangs": False, "advice": None}
 
-        def told() -> None:
+        def told():
             if comfyui.connected:
                 return
             for run, moves in seen:
@@ -307,14 +303,14 @@ class Driver:
 
         self.jobs.append(told)
 
-    def on(self, comfyui: ComfyUI) -> list[RunState]:
+    def on(self, comfyui):
         runs = self.runs.values()
         here = (run for run in runs if run.record.machine == comfyui.name)
         return [run for run in here if run.record.waiting_for is None]
 
     # -- what happens ------------------------------------------------------------------------
 
-    def submit(self) -> None:
+    def submit(self):
         if len(self.rows) + len(self.runs) >= 3:
             return
         pool = self.random.choice([None, "p", "p"])
@@ -329,6 +325,7 @@ class Driver:
             attempts=1,
             pool=pool,
             retry=int(pool is not None and self.random.random() < 0.3),
+            batch=self.random.choice([None, "batch"]),
         )
         if record.retry:
             self.again.add(record.prompt_id)
@@ -352,8 +349,8 @@ class Driver:
         self.writes.append((copy.deepcopy(run.record), self.when_added(run, None)))
         self.post(run, self.comfyuis[name], last_byte=False)
 
-    def when_added(self, run: RunState, event: Event | None) -> Callable[[bool], None]:
-        def added(stored: bool) -> None:
+    def when_added(self, run, event):
+        def added(stored):
             if not stored:
                 self.posts = [post for post in self.posts if post.run is not run]
                 self.tell(run, Cause.NOT_STORED, "no")
@@ -366,7 +363,7 @@ class Driver:
 
         return added
 
-    def write(self) -> None:
+    def write(self):
         """Do the next write; the writes of a server are done in order."""
         if not self.writes:
             return
@@ -377,22 +374,22 @@ class Driver:
             self.refused.add(record.prompt_id)
         self.written.append(record.prompt_id)
 
-        def answered() -> None:
+        def answered():
             self.written.remove(record.prompt_id)
             done(stored)
 
         self.jobs.append(answered)
 
-    def apply(self, record: RunRecord) -> None:
+    def apply(self, record):
         known = self.rows.get(record.prompt_id)
         if not self.failing and (known is None or known.status not in FINAL):
             self.rows[record.prompt_id] = record
 
-    def job(self) -> None:
+    def job(self):
         if self.jobs:
             self.jobs.pop(self.random.randrange(len(self.jobs)))()
 
-    def post_goes_on(self) -> None:
+    def post_goes_on(self):
         if not self.posts:
             return
         post = self.random.choice(self.posts)
@@ -414,7 +411,7 @@ class Driver:
             self.posts.remove(post)
             self.tell(run, Cause.NOT_SENT, "no connection")
 
-    def arrive(self, post: Post) -> None:
+    def arrive(self, post):
         post.arrived = True
         post.comfyui.queue.append(post.prompt)
         if (post.comfyui.name, post.prompt) in self.given_up:
@@ -422,7 +419,7 @@ class Driver:
         if post.run is None:
             self.posts.remove(post)
 
-    def assign(self) -> None:
+    def assign(self):
         if not self.waiting:
             return
         run = self.waiting.pop(self.random.randrange(len(self.waiting)))
@@ -435,7 +432,7 @@ class Driver:
         facts = {"machine": comfyui.name, "session": "s", "events_complete": True}
         self.tell(run, Cause.ASSIGNED, "to it", facts=facts, moves=run.moves)
 
-    def cancel(self) -> None:
+    def cancel(self):
         runs = [run for run in self.runs.values() if not run.ending]
         if not runs:
             return
@@ -443,13 +440,13 @@ class Driver:
         self.tell(run, Cause.CANCEL_REQUESTED)
         self.jobs.append(lambda: self.carry_out(run))
 
-    def carry_out(self, run: RunState) -> None:
+    def carry_out(self, run):
         if run.posting and not run.ending:
             self.jobs.append(lambda: self.carry_out(run))
         else:
             self.tell(run, Cause.CANCEL_DUE)
 
-    def read(self) -> None:
+    def read(self):
         """Let a client read the state of a run, which is stored before."""
         if not self.runs:
             return
@@ -459,7 +456,7 @@ class Driver:
         if not last and not any(record.prompt_id == run.prompt_id for record, _ in self.writes):
             self.is_read(run)
 
-    def is_read(self, run: RunState) -> None:
+    def is_read(self, run):
         row = self.rows.get(run.prompt_id)
         if run.prompt_id in self.refused or row is None or run.due:
             return
@@ -469,7 +466,7 @@ class Driver:
 
     # -- what ComfyUI does -------------------------------------------------------------------
 
-    def event_of(self, comfyui: ComfyUI, prompt: str, cause: Cause) -> None:
+    def event_of(self, comfyui, prompt, cause):
         """Send an event; it may come twice."""
         if not comfyui.connected:
             return
@@ -479,12 +476,12 @@ class Driver:
                 if self.random.random() < 0.1:
                     self.tell(run, cause)
 
-    def pick(self) -> None:
+    def pick(self):
         comfyui = self.random.choice([*self.comfyuis.values()])
         if comfyui.alive and comfyui.running is None and comfyui.queue:
             comfyui.running, comfyui.begun = comfyui.queue.pop(0), False
 
-    def begin(self) -> None:
+    def begin(self):
         comfyui = self.random.choice([*self.comfyuis.values()])
         prompt = comfyui.running
         if prompt is None or comfyui.begun:
@@ -493,12 +490,12 @@ class Driver:
         self.executions[self.owner[prompt]] += 1
         self.event_of(comfyui, prompt, Cause.EXECUTION_STARTED)
 
-    def finish(self) -> None:
+    def finish(self):
         comfyui = self.random.choice([*self.comfyuis.values()])
         if comfyui.running is not None and comfyui.begun:
             self.end(comfyui, self.random.choice(["success", "success", "error"]))
 
-    def end(self, comfyui: ComfyUI, how: str) -> None:
+    def end(self, comfyui, how):
         prompt, comfyui.running, comfyui.begun = comfyui.running, None, False
         assert prompt is not None
         good = how == "success"
@@ -514,14 +511,14 @@ class Driver:
             self.event_of(comfyui, prompt, Cause.EXECUTION_SUCCEEDED)
         self.event_of(comfyui, prompt, Cause.RELEASED)
 
-    def interrupt(self, comfyui: ComfyUI, prompt: str) -> None:
+    def interrupt(self, comfyui, prompt):
         if comfyui.running == prompt and comfyui.begun:
             self.end(comfyui, "interrupted")
 
-    def disconnect(self) -> None:
+    def disconnect(self):
         self._disconnect(self.random.choice([*self.comfyuis.values()]))
 
-    def _disconnect(self, comfyui: ComfyUI) -> None:
+    def _disconnect(self, comfyui):
         if not comfyui.connected:
             return
         comfyui.connected = False
@@ -531,12 +528,12 @@ class Driver:
             facts = {"was_next": run is next_run or run.was_next}
             self.tell(run, Cause.CONNECTION_LOST, facts=facts)
 
-    def connect(self) -> None:
+    def connect(self):
         comfyui = self.random.choice([*self.comfyuis.values()])
         comfyui.alive = True
         self._connect(comfyui)
 
-    def _connect(self, comfyui: ComfyUI) -> None:
+    def _connect(self, comfyui):
         if comfyui.connected or not comfyui.alive:
             return
         comfyui.connected = True
@@ -544,7 +541,7 @@ class Driver:
             self.tell(run, Cause.CONNECTED)
         self.reconcile(comfyui)
 
-    def die(self) -> None:
+    def die(self):
         comfyuis = [*self.comfyuis.values()]
         comfyui = self.random.choice([each for each in comfyuis if each.prompts] or comfyuis)
         if not comfyui.alive:
@@ -564,7 +561,7 @@ class Driver:
             facts = {"was_next": run is next_run or run.was_next, "gone": False, "advice": None}
             self.tell(run, Cause.COMFYUI_ENDED, "ComfyUI was killed", facts=facts)
 
-    def calm(self) -> None:
+    def calm(self):
         """Let nothing else happen for a while."""
         for _ in range(8):
             self.write()
@@ -572,27 +569,27 @@ class Driver:
             self.post_goes_on()
             self.assign()
 
-    def clear(self) -> None:
+    def clear(self):
         """Let another client delete the prompts that wait."""
         comfyui = self.random.choice([*self.comfyuis.values()])
         comfyui.queue.clear()
         self.reconcile(comfyui)
 
-    def look(self) -> None:
+    def look(self):
         comfyui = self.random.choice([*self.comfyuis.values()])
         (self.reconcile if comfyui.connected else self.watch)(comfyui)
 
-    def time_passes(self) -> None:
+    def time_passes(self):
         """No request is on its way for longer than a run in doubt is looked for."""
         for post in [*self.posts]:
             if post.run is None and not (post.arrived or post.dead):
                 self.arrive(post)
         self.now += self.random.choice([0.5, GRACE + 1.0])
 
-    def store(self) -> None:
+    def store(self):
         self.failing = not self.failing and self.random.random() < 0.3
 
-    def kill(self) -> None:
+    def kill(self):
         """Kill the server between any two effects; some of the writes are done before."""
         for record, _ in self.writes[: self.random.randint(0, len(self.writes))]:
             self.apply(record)
@@ -609,19 +606,18 @@ class Driver:
         self.exits.clear()
         self.recover()
 
-    def recover(self) -> None:
+    def recover(self):
         for record in [row for row in self.rows.values() if row.status not in FINAL]:
             run = self.make(copy.deepcopy(record), state_of(record))
             [effect] = run.handle(Event(Cause.RECOVERED, at=AT, now=self.now))
             assert effect.record is not None
-            assert effect.event is not None
             self.apply(copy.deepcopy(effect.record))
             self.runs[run.prompt_id] = run
             self.handle(run, effect.event._replace(stored=True))
 
     # -- what must be true -------------------------------------------------------------------
 
-    def check_transition(self, run: RunState, before: State) -> None:
+    def check_transition(self, run, before):
         """What is stored before a transition is in the store when it is made."""
         row = self.rows.get(run.prompt_id)
         if run.prompt_id in self.refused or row is None:
@@ -635,7 +631,7 @@ class Driver:
                     f"{before.value} -> {run.state.value} is made before it is stored"
                 )
 
-    def check_end(self, run: RunState) -> None:
+    def check_end(self, run):
         row, prompt_id = self.rows.get(run.prompt_id), run.prompt_id
         if prompt_id in self.refused:
             return
@@ -644,7 +640,7 @@ class Driver:
         if self.ends[prompt_id] > 1:
             raise BrokenRuleError("it ends twice")
 
-    def check(self) -> None:
+    def check(self):
         for prompt_id, row in self.rows.items():
             if prompt_id in self.refused:
                 continue
@@ -685,7 +681,7 @@ class Driver:
             assert (run.outcome is not None) == (run.state is State.ENDING)
             assert run.is_answered or run.state not in (State.QUEUED, State.WAITING, *IN_DOUBT)
 
-    def heal(self) -> None:
+    def heal(self):
         """End all faults, and let everything come to its end."""
         self.failing = False
         for _ in range(120):
@@ -746,7 +742,7 @@ DEEDS = [
 ]
 
 
-def drive(seed: int) -> None:
+def drive(seed):
     """Let everything happen in one random order."""
     random = Random(seed)
     driver = Driver(random)
@@ -764,7 +760,7 @@ def drive(seed: int) -> None:
         raise BrokenRuleError(f"order {seed}: {fault}; {' '.join(trace)}") from None
 
 
-def test_no_order_breaks_a_rule() -> None:
+def test_no_order_breaks_a_rule():
     """No run is told before it is stored, ends twice, is in two ComfyUIs, or outlives its end.
 
     None that needs outputs of others is sent before these have succeeded.
@@ -773,7 +769,7 @@ def test_no_order_breaks_a_rule() -> None:
         drive(seed)
 
 
-def run_on(machine: str, state: State, **fields: Any) -> RunState:
+def run_on(machine, state, **fields):
     record = RunRecord("run", machine, "s", created_at=AT, comfyui_id="prompt", **fields)
     return RunState(record, LiveStatus(record, {}, {}), state=state)
 
@@ -781,20 +777,19 @@ def run_on(machine: str, state: State, **fields: Any) -> RunState:
 AWAY, THERE = Place(connected=False, pool="pool"), Place(pool="pool")
 
 
-def tell(run: RunState, cause: Cause, detail: str = "", place: Place = AWAY, **facts: Any) -> Any:
+def tell(run, cause, detail="", place=AWAY, **facts):
     return run.handle(Event(cause, detail, facts, AT, 1.0, place))
 
 
-def exits(run: RunState, was_next: bool = False) -> Any:
+def exits(run, was_next=False):
     return tell(run, Cause.COMFYUI_ENDED, "killed", was_next=was_next, gone=False, advice=None)
 
 
-def when_stored(run: RunState, store: Effect) -> list[Do]:
-    assert store.event is not None
+def when_stored(run, store):
     return [effect.do for effect in run.handle(store.event._replace(stored=True))]
 
 
-def test_what_was_stored_in_vain_is_replaced_in_the_store() -> None:
+def test_what_was_stored_in_vain_is_replaced_in_the_store():
     """Its success becomes known while it is stored as one that waits for another machine."""
     run = run_on("a", State.RUNNING, status="running", started_at=AT, pool="p", retry=1)
     run.events_complete = False
@@ -805,7 +800,7 @@ def test_what_was_stored_in_vain_is_replaced_in_the_store() -> None:
     assert (run.record.status, run.record.machine) == ("running", "a")
 
 
-def test_a_run_that_could_not_be_sent_waits_although_its_storing_is_told_later() -> None:
+def test_a_run_that_could_not_be_sent_waits_although_its_storing_is_told_later():
     run = run_on("a", State.RECEIVED, pool="p")
     pause, store = tell(run, Cause.NOT_SENT, "no")
     assert (pause.do, store.do) == (Do.PAUSE, Do.STORE)
@@ -814,7 +809,7 @@ def test_a_run_that_could_not_be_sent_waits_although_its_storing_is_told_later()
     assert run.state is State.WAITING
 
 
-def test_a_run_that_a_restarted_comfyui_has_accepted_is_not_given_back() -> None:
+def test_a_run_that_a_restarted_comfyui_has_accepted_is_not_given_back():
     """Its connection is lost again before its answer comes."""
     run = run_on("a", State.RECEIVED, pool="p")
     tell(run, Cause.STORED, place=THERE)
@@ -826,14 +821,14 @@ def test_a_run_that_a_restarted_comfyui_has_accepted_is_not_given_back() -> None
     assert Do.STORE not in [effect.do for effect in effects]
 
 
-def test_a_run_that_was_next_at_each_exit_fails() -> None:
+def test_a_run_that_was_next_at_each_exit_fails():
     for was_next, end in ((True, "failed"), (False, None)):
         run = run_on("a", State.QUEUED, status="queued", number=1, attempts=MAX_ATTEMPTS, pool="p")
         exits(run, was_next)
         assert (run.outcome and run.outcome.status) == end
 
 
-def test_a_late_finding_about_an_earlier_machine_changes_nothing() -> None:
+def test_a_late_finding_about_an_earlier_machine_changes_nothing():
     run = run_on("p", State.WAITING, status="queued", pool="p")
     before = run.moves
     [store] = tell(run, Cause.ASSIGNED, "to a", machine="a", session="s", events_complete=True)
@@ -844,7 +839,24 @@ def test_a_late_finding_about_an_earlier_machine_changes_nothing() -> None:
     assert run.state is State.POSTED
 
 
-def test_a_run_whose_start_was_not_seen_fails_with_its_comfyui() -> None:
+def test_a_point_that_a_killed_comfyui_may_have_received_is_queued_anew():
+    """Nobody else sends it again; the client of a single run may."""
+    for state in (State.UNCONFIRMED, State.UNANSWERED):
+        for batch in (None, "batch"):
+            run = run_on("a", state, status="not-started", batch=batch)
+            run.events_complete = False
+            run.missed_at = -60.0
+            effects = tell(run, Cause.MISSING, place=Place())
+            assert [effect.do for effect in effects] == [Do.HISTORY]
+            effects = tell(run, Cause.NOT_IN_HISTORY, place=Place())
+            [search] = effects
+            effects = run.handle(search.event._replace(cause=Cause.MISSING))
+            found = [effect.do for effect in effects]
+            assert (found == [Do.READ_GRAPH]) == (batch is not None)
+            assert (run.outcome and run.outcome.status) == (None if batch else "failed")
+
+
+def test_a_run_whose_start_was_not_seen_fails_with_its_comfyui():
     """No other machine of its pool can get it, because it was executed."""
     run = run_on("a", State.QUEUED, status="queued", number=1, pool="p")
     run.events_complete = False
@@ -853,7 +865,7 @@ def test_a_run_whose_start_was_not_seen_fails_with_its_comfyui() -> None:
     assert (run.outcome and run.outcome.status) == "failed"
 
 
-def test_every_effect_is_performed_and_every_event_decided() -> None:
+def test_every_effect_is_performed_and_every_event_decided():
     """The engine knows each effect, and the table or the decisions each cause."""
     engine = (REPOSITORY / "comfydeploy_jupyter" / "runs" / "engine.py").read_text()
     done = {do.name for do in Do if f"Do.{do.name}:" in engine}

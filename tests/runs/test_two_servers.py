@@ -1,13 +1,10 @@
 """Two Jupyter servers on one data folder: if one ends, the other continues its runs."""
 
-from __future__ import annotations
-
 import hashlib
 import random
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 
@@ -40,7 +37,7 @@ def test_both_take_work_of_all_kinds_at_once_and_no_runs_of_each_other(
     code, workflow = pair[0].post("workflow", {"name": "w", "workflow_api": chain()})
     assert code == 200
 
-    def work(number: int) -> tuple[str, str, str, int, dict[str, Any]]:
+    def work(number):
         server = pair[number % 2]
         _, run = server.post("run", {"workflow_api": chain(), "wait": False})
         content = random.Random(number).randbytes(300_000)
@@ -145,7 +142,7 @@ def test_a_running_server_continues_the_transfers_of_a_killed_one(
     assert check_store(tmp_path / "shared" / "comfydeploy.db") == []
 
 
-def needing(run: str, **fields: Any) -> dict[str, Any]:
+def needing(run, **fields):
     graph = {"1": {"class_type": "TestText", "inputs": {"text": "", "token": uuid.uuid4().hex}}}
     return {
         "workflow_api": graph,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -233,6 +234,15 @@ class World:
 
         self.waiting[f"cancel-{len(self.waiting)}"] = self.loop.create_task(interrupt())
 
+    def put(self, prompt_id: str, *, first: bool) -> None:
+        """Put a run first or last in its queue."""
+
+        async def move() -> None:
+            with suppress(ComfyDeployError):
+                await self.service.put([prompt_id], first=first)
+
+        self.waiting[f"put-{len(self.waiting)}"] = self.loop.create_task(move())
+
     def kill(self) -> None:
         """End the server as by ``kill -9``, and start another one."""
         for timer in self.loop.timers:
@@ -276,7 +286,7 @@ class World:
             case "others clear the queue":
                 self.call(comfyui.clear)
             case "an event is too large":
-                self.call(self.service.listener.machine_event, comfyui.machine, OversizedEvent(1))
+                self.call(self.service.listener.machine_event, comfyui.machine, OversizedEvent())
             case "Jupyter is killed":
                 self.kill()
             case "the store fails" | "the store is well":

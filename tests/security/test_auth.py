@@ -1,9 +1,6 @@
 """Permissions: every route, with both values of Jupyter's ``allow_unauthenticated_access``."""
 
-from __future__ import annotations
-
 import json
-from typing import Any
 
 import pytest
 from tornado.httpclient import HTTPClientError, HTTPRequest
@@ -12,7 +9,7 @@ from tornado.websocket import websocket_connect
 from .conftest import EVIL, METHODS, is_refusal, routes
 
 SAFE = ("GET", "HEAD")
-SOCKETS = ("comfyui-deploy/ws", "comfyui/ws", "comfyui/api/ws")
+SOCKETS = ("comfyui-deploy/ws", "comfyui-deploy/overview", "comfyui/ws", "comfyui/api/ws")
 SIGN_IN = "comfyui-deploy/auth-response"  # a GET that changes something
 RUNS = "comfyui-deploy/runs"
 PATHS = list(dict.fromkeys(path for _, path in routes()))
@@ -26,7 +23,7 @@ FRIEND = "https://friend.example"
 
 
 @pytest.fixture
-def allow_unauthenticated() -> bool:
+def allow_unauthenticated():
     return True
 
 
@@ -61,7 +58,7 @@ async def test_other_methods_are_refused(call, recorder):
 async def test_the_authorizer_is_called_once_with_our_resource(
     call, recorder, extension, jp_auth_header
 ):
-    async def state() -> Any:
+    async def state():
         """Return the data that the routes could have changed."""
         services = extension.services
         return (
@@ -79,7 +76,7 @@ async def test_the_authorizer_is_called_once_with_our_resource(
         response = await call(method, path, dict(jp_auth_header))
         action = "read" if method in SAFE and path != SIGN_IN else "write"
         if path in SOCKETS or path.startswith("comfyui/"):
-            action = "execute"
+            action = "read" if path.endswith("/overview") else "execute"
         calls = [(action, resource) for _, action, resource in recorder.calls]
         assert calls == [(action, "comfydeploy")], (method, path)
         assert is_refusal(response), (method, path)
@@ -254,7 +251,8 @@ async def test_sockets(call, extension, recorder, xsrf, origin, jp_base_url, jp_
             socket.close()
             while await socket.read_message() is not None:
                 pass
-        assert [action for _, action, _ in recorder.calls] == ["execute"] * 4
+        needed = "read" if path.endswith("/overview") else "execute"
+        assert [action for _, action, _ in recorder.calls] == [needed] * 4
         recorder.calls.clear()
 
 

@@ -1,12 +1,9 @@
 """The files that the routes read and write, with any names, and the headers for browsers."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import os
 import re
-from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import pytest
@@ -17,14 +14,11 @@ from tests.helpers.selection import few
 
 from .conftest import EVIL, routes
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 SECRET = "what is outside"
 
 
 @pytest.fixture
-def home(tmp_path) -> Path:
+def home(tmp_path):
     """The folder of a ComfyUI that does not run, and private files beside it."""
     home = tmp_path / "ComfyUI"
     for folder in ("comfy", "models/loras", "input/sub", "output", "temp"):
@@ -54,7 +48,7 @@ PRESIGNED = {"url": "http://127.0.0.1:9/presign"}
 PART = {"uploadUrl": "http://127.0.0.1:9/put", "start": 0, "end": 1}
 INPUT = {"workflow_api": {"1": {"class_type": "ComfyUIDeployExternalImage", "inputs": {}}}}
 # Of each field that takes a path or a part of one: what else is asked for with it.
-FIELDS: dict[tuple[str, str, str], tuple[dict[str, Any], ...]] = {
+FIELDS = {
     ("get", "get-file-hash", "filename"): ({},),
     ("get", "get-file-hash", "file_path"): ({},),
     ("get", "fs/stat", "path"): ({},),
@@ -102,13 +96,17 @@ INSIDE = {
 }
 # They name a program or a folder that this user may have used anyway; see docs/security.md.
 PROGRAMS = {"comfyui_path", "shared_dir"}
-# Whether the files of runs are deleted too.
-NO_PATHS = {("post", "runs/delete", "files"), ("delete", "batch/{batch_id}", "files")}
+# Whether the files of runs are deleted too, and one of three forms of a reply.
+NO_PATHS = {
+    ("post", "runs/delete", "files"),
+    ("delete", "batch/{batch_id}", "files"),
+    ("get", "runs/{run_id}/environment", "file"),
+}
 # Parts of the form of an upload: tests/files/test_names.py and test_uploads.py.
 IN_FORMS = {("post", "upload-file", "subfolder")}
 
 
-def spellings(outside: Path) -> list[str]:
+def spellings(outside):
     up = f"{'/'.join(['..'] * 12)}{outside}"
     beside = f"../../{outside.parent.name}/secret.png"
     return [  # one of each kind first
@@ -166,7 +164,7 @@ async def test_no_spelling_leads_outside(call, jp_auth_header, home, tmp_path):
     assert _everything(tmp_path) == before
 
 
-def _everything(folder: Path) -> dict[str, str]:
+def _everything(folder):
     return {
         str(path): path.read_text() if path.is_file() else ""
         for path in folder.rglob("*")
@@ -231,7 +229,7 @@ async def test_replies_are_data_and_are_not_cached(call, jp_auth_header):
         response = await call(method, path, {**jp_auth_header, "Origin": EVIL})
         assert response.headers["X-Content-Type-Options"] == "nosniff", path
         policy = response.headers["Content-Security-Policy"]
-        if path.startswith("comfyui/") or path.endswith("/ws"):
+        if path.startswith("comfyui/") or path.endswith(("/ws", "/overview")):
             assert "frame-ancestors 'self'" in policy
             continue
         assert "default-src 'none'" in policy, path

@@ -1,10 +1,7 @@
 """Malicious names and texts, where they are shown and where they become code."""
 
-from __future__ import annotations
-
 import logging
 import re
-from typing import Any
 
 import pytest
 
@@ -27,10 +24,10 @@ TERMINAL = "\x1b]0;owned\x07\x1b[2J\x9b2J\r\b"
 NAMES = (MARKUP, f'data:video/x"><script>alert(1)<!--,{MARKUP}', f"data:image/{MARKUP},a")
 
 
-def result(text: str) -> Result:
+def result(text):
     graph = {"1": {"class_type": text, "inputs": {text: text}, "_meta": {"title": text}}}
     files = [{"filename": f"{text}.png", "subfolder": text, "type": text}]
-    reply: dict[str, Any] = {
+    reply = {
         "prompt_id": text,
         "status": "failed",
         "outputs": {"1": {"images": files, "text": [text]}},

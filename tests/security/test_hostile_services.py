@@ -1,14 +1,11 @@
 """Malicious replies of ComfyUI, ComfyDeploy and storages."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import contextlib
 import gzip
 import hashlib
 import json
-from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -23,13 +20,10 @@ from comfydeploy_jupyter.util import proxy
 from comfydeploy_jupyter.util.http import read_whole, reason_of
 from tests.helpers.waiting import until_async
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 STATS = {"system": {"comfyui_version": "0.3.75", "argv": ["main.py"]}, "devices": []}
 
 
-def _handshake(key: str) -> bytes:
+def _handshake(key):
     digest = hashlib.sha1(f"{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11".encode()).digest()
     return (
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -40,30 +34,30 @@ def _handshake(key: str) -> bytes:
 class Hostile:
     """An HTTP server that replies with the bytes of a test, and records its requests."""
 
-    def __init__(self) -> None:
-        self.answers: dict[str, bytes] = {}  # by path: head and body
-        self.requests: list[tuple[str, dict[str, str]]] = []  # first line, headers in small letters
+    def __init__(self):
+        self.answers = {}  # by path: head and body
+        self.requests = []  # first line, headers in small letters
         self.sent = 0
 
-    async def start(self) -> None:
+    async def start(self):
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
         self.json("/system_stats", STATS)
         self.json("/prompt", {"exec_info": {"queue_remaining": 0}})
 
-    async def stop(self) -> None:
+    async def stop(self):
         self._server.close()
 
-    def json(self, path: str, value: Any) -> None:
+    def json(self, path, value):
         """Answer a path with JSON; text is sent as it is."""
         text = value if isinstance(value, str) else json.dumps(value)
         self.raw(path, text.encode(), "Content-Type: application/json")
 
-    def raw(self, path: str, body: bytes, *headers: str, status: str = "200 OK") -> None:
+    def raw(self, path, body, *headers, status="200 OK"):
         lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers, "", ""]
         self.answers[path] = "\r\n".join(lines).encode("utf-8", "surrogateescape") + body
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(self, reader, writer):
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
@@ -91,7 +85,7 @@ class Hostile:
 
 
 @pytest.fixture
-def hostile(jp_asyncio_loop) -> Iterator[Hostile]:
+def hostile(jp_asyncio_loop):
     made = Hostile()
     jp_asyncio_loop.run_until_complete(made.start())
     yield made
@@ -145,7 +139,7 @@ CALLED_ROUTES = (
 def call_route(call, jp_auth_header):
     """Call a route below our prefix with Jupyter's token."""
 
-    async def call_with_token(called: str | tuple[str, dict[str, Any]]) -> Any:
+    async def call_with_token(called):
         if isinstance(called, tuple):
             path, body = called
             return await call("POST", f"comfyui-deploy/{path}", dict(jp_auth_header), body)
@@ -238,7 +232,7 @@ async def test_each_service_gets_its_own_credentials_alone(
         await call("GET", "comfydeploy/x", dict(headers))
     token = jp_serverapp.identity_provider.token
     jupyters = {token, xsrf["X-XSRFToken"], *cookie["Cookie"].split("; ")}
-    credentials: dict[str, set[str]] = {}
+    credentials = {}
     for first, headers in hostile.requests:
         sent = f"{first} {headers}"
         assert not any(secret.partition("=")[2] in sent for secret in jupyters if "=" in secret)

@@ -1,7 +1,5 @@
 """ComfyDeploy's own calls of ``run``: which tokens and which routes are allowed."""
 
-from __future__ import annotations
-
 import base64
 import json
 import uuid
@@ -16,11 +14,11 @@ from .conftest import routes
 TOKEN = "a-long-and-random-token:with-ünicode"
 
 
-def basic(token: str) -> str:
+def basic(token):
     return "Basic " + base64.b64encode(token.encode()).decode()
 
 
-def of_service(token: str = TOKEN) -> dict[str, str]:
+def of_service(token=TOKEN):
     """The headers that ComfyDeploy sends."""
     header = token.encode().decode("latin-1")
     return {"Authorization": basic(token), "authorizationheader": header}
@@ -40,9 +38,7 @@ open_and_closed = pytest.mark.parametrize(
 def call_route(call):
     """Call a route with these headers alone; return status and code of the error."""
 
-    async def fetch(
-        headers: dict[str, str], path: str = "comfyui-deploy/run", method: str = "POST"
-    ) -> tuple[int, str]:
+    async def fetch(headers, path="comfyui-deploy/run", method="POST"):
         graph = {"1": {"class_type": "TestText", "inputs": {"text": "a"}}}
         response = await call(method, path, headers, {"workflow_api_raw": graph})
         return response.code, json.loads(response.body or b"{}").get("code", "")

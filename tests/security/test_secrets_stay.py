@@ -1,7 +1,5 @@
 """Where keys are stored: use of known secrets, and a search for these in all files and replies."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import json
@@ -10,7 +8,6 @@ import re
 import stat
 import sys
 import time
-from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 import psutil
@@ -34,12 +31,6 @@ from comfydeploy_jupyter.util.secrets import (
 )
 from tests.helpers.jupyter import chain
 from tests.helpers.waiting import until
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from tests.helpers.jupyter import JupyterProcess
 
 SECRETS = {
     name: f"s3cret-{name}-5f1c9a"
@@ -77,12 +68,12 @@ def test_children_get_no_keys_of_jupyter_and_comfydeploy(monkeypatch):
     assert not plain_environment().keys() & {*PASSWORDS, "GIT_SOURCE", "HTTPS_PROXY"}
 
 
-def set_all(monkeypatch: pytest.MonkeyPatch, values: dict[str, str]) -> None:
+def set_all(monkeypatch, values):
     for name, value in values.items():
         monkeypatch.setenv(name, value)
 
 
-def make_program(path: Path, script: str) -> None:
+def make_program(path, script):
     path.parent.mkdir(exist_ok=True)
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
@@ -180,11 +171,11 @@ def test_looking_for_secrets_takes_no_time():
 class Flow:
     """A Jupyter with its most detailed log, and its replies."""
 
-    def __init__(self, jupyter: JupyterProcess) -> None:
+    def __init__(self, jupyter):
         self.jupyter = jupyter
-        self.replies: list[str] = []
+        self.replies = []
 
-    def request(self, method: str, path: str, headers: Any = None, **kwargs: Any) -> Any:
+    def request(self, method, path, headers=None, **kwargs):
         answer = requests.request(
             method,
             f"{self.jupyter.url}{path}",
@@ -195,14 +186,12 @@ class Flow:
         self.replies.append(f"{answer.headers}{answer.text}")
         return answer.json()
 
-    def post(self, path: str, headers: Any = None, **body: Any) -> Any:
+    def post(self, path, headers=None, **body):
         return self.request("POST", f"comfyui-deploy/{path}", headers, json=body)
 
 
 @pytest.fixture
-def flow(
-    start_jupyter, comfyui, comfydeploy, bare_service, cloudflared, tmp_path, monkeypatch
-) -> Iterator[Flow]:
+def flow(start_jupyter, comfyui, comfydeploy, bare_service, cloudflared, tmp_path, monkeypatch):
     monkeypatch.setenv("JUPYTERHUB_CRYPT_KEY_TOKEN", SECRETS["env-of-jupyter"])
     monkeypatch.setenv("COMFYDEPLOY_CIVITAI_TOKEN", SECRETS["civitai"])
     monkeypatch.setenv("HF_TOKEN", SECRETS["huggingface"])
@@ -299,7 +288,7 @@ def test_no_reply_log_or_file_has_a_secret(flow, comfydeploy, bare_service, clou
     assert flow.jupyter.token not in command_lines + kept
 
 
-def _started_with(process: psutil.Process) -> str:
+def _started_with(process):
     with contextlib.suppress(psutil.Error):
         return f"{process.cmdline()} {process.environ()}"
     return ""
@@ -309,7 +298,7 @@ class TestAddresses:
     """Addresses with a user and a password, in the configuration and in requests."""
 
     @pytest.fixture
-    def settings(self) -> dict[str, Any]:
+    def settings(self):
         return {
             "comfyui_url": "http://ada:hush@127.0.0.1:9",
             "api_key": "a-key",

@@ -6,14 +6,27 @@ import json
 import re
 import shutil
 import subprocess
+from itertools import takewhile
 from pathlib import Path
 
 
 def instructions(dockerfile: str) -> list[tuple[str, str]]:
-    """Return the instructions of a Dockerfile with their arguments."""
-    joined = re.sub(r"\\\n", " ", dockerfile)
-    lines = [line for line in joined.splitlines() if line and not line.startswith("#")]
-    return [(name, rest.strip()) for name, _, rest in (line.partition(" ") for line in lines)]
+    """Return the instructions of a Dockerfile with their arguments.
+
+    Those of ``COPY`` with a text in the Dockerfile are the target, a line feed and the text.
+    """
+    found: list[tuple[str, str]] = []
+    lines = iter(dockerfile.splitlines())
+    for line in lines:
+        while line.endswith("\\"):
+            line = line[:-1] + " " + next(lines)
+        name, _, rest = line.partition(" ")
+        if text := re.fullmatch(r'<<"([\w-]+)" (\S+)', rest):
+            inner = list(takewhile(lambda each: each != text[1], lines))
+            rest = "\n".join([text[2], *inner, ""])
+        if line and not line.startswith("#"):
+            found.append((name, rest.strip(" ")))
+    return found
 
 
 class Replay:
@@ -30,7 +43,7 @@ class Replay:
     """
 
     def __init__(self, context: Path, root: Path, env: dict[str, str]) -> None:
-        self.context = context
+        self.context = context  # or a Dockerfile that needs no other file
         self.root = root
         self.env = dict(env)
         self.folder = root
@@ -38,7 +51,9 @@ class Replay:
         self.output = ""
 
     def run(self) -> None:
-        for name, rest in instructions((self.context / "Dockerfile").read_text()):
+        is_file = self.context.is_file()
+        dockerfile = self.context if is_file else self.context / "Dockerfile"
+        for name, rest in instructions(dockerfile.read_text()):
             getattr(self, f"_{name.lower()}")(rest)
 
     def _here(self, text: str) -> str:
@@ -61,6 +76,10 @@ class Replay:
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def _copy(self, rest: str) -> None:
+        if "\n" in rest:
+            target, _, text = rest.partition("\n")
+            (self.folder / target).write_text(text)
+            return
         *sources, target = rest.split()
         for source in sources:
             place = self.folder / self._here(target)

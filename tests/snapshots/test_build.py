@@ -1,12 +1,9 @@
 """``build: true`` starts, follows and ends an engine. The engine here is a small program."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from tornado.httpclient import HTTPClientError
@@ -14,9 +11,6 @@ from tornado.httpclient import HTTPClientError
 from tests.helpers.jupyter import parse_stream
 from tests.helpers.waiting import until_async
 from tests.snapshots.conftest import names_in, text_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 ENGINE = """#!/bin/sh
 if [ "$1" != build ]; then {version}; fi
@@ -27,7 +21,7 @@ env > {folder}/environment
 
 
 @pytest.fixture
-def engine(tmp_path: Path, monkeypatch) -> Callable[..., Path]:
+def engine(tmp_path, monkeypatch):
     """A function that sets ``PATH`` to a folder with an engine; returns the file of its calls."""
     folder = tmp_path / "engine"
     folder.mkdir()
@@ -37,7 +31,7 @@ def engine(tmp_path: Path, monkeypatch) -> Callable[..., Path]:
         (folder / "bin" / Path(program).name).symlink_to(program)
     monkeypatch.setenv("PATH", str(folder / "bin"))
 
-    def install(build: str = "", *, name: str = "docker", version: str = "exit 0") -> Path:
+    def install(build="", *, name="docker", version="exit 0"):
         program = folder / "bin" / name
         program.write_text(ENGINE.format(folder=folder, build=build, version=version))
         program.chmod(0o755)
@@ -134,15 +128,15 @@ async def test_the_end_of_the_server_ends_the_build(api, extension, home, engine
     await until_async(lambda: not _runs(pid), what="the build goes on")
 
 
-def _leave_once(condition: Callable[[], bool]) -> Callable[[bytes], None]:
-    def take(_: bytes) -> None:
+def _leave_once(condition):
+    def take(_):
         if condition():
             raise ConnectionError("the test has seen enough")
 
     return take
 
 
-def _runs(pid: int) -> bool:
+def _runs(pid):
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -1,22 +1,16 @@
 """``comfy.snapshot()`` with a real Jupyter server and the ComfyUI that runs beside it."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from comfydeploy_jupyter.client import Comfy
 from comfydeploy_jupyter.errors import DockerFailedError, InvalidRequestError
 
-if TYPE_CHECKING:
-    from tests.helpers.jupyter import JupyterProcess
-
 
 @pytest.fixture
-def comfy(jupyter: JupyterProcess) -> Comfy:
+def comfy(jupyter):
     return Comfy(jupyter.url, jupyter.token)
 
 
@@ -42,7 +36,7 @@ def test_snapshots_from_a_file_or_an_object(comfy, tmp_path, capsys):
     file.write_text(json.dumps({"cnr_custom_nodes": {"impact-pack": "1.0"}}))
     managed = comfy.snapshot(snapshot=file, progress=False)
     assert "impact-pack: impact-pack 1.0" in repr(managed)
-    lines: list[str] = []
+    lines = []
     again = comfy.snapshot("again", snapshot=managed, progress=lines.append)
     assert again.data == managed.data
     assert lines == ["Writing the build context again"]

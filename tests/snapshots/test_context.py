@@ -1,7 +1,5 @@
 """The files of a build context, and the script that its Dockerfile calls."""
 
-from __future__ import annotations
-
 import fcntl
 import hashlib
 import subprocess
@@ -19,13 +17,13 @@ from tests.helpers.disks import files_limited_to
 from tests.snapshots.conftest import git, names_in
 
 
-def get(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+def get(*arguments, **env):
     script = str(Path(docker.__file__).with_name("context_get.py"))
     command = [sys.executable, script, *arguments]
     return subprocess.run(command, capture_output=True, text=True, env=env or None, timeout=60)
 
 
-def context(folder: Path, environment: Environment, name: str = "x") -> docker.Written:
+def context(folder, environment, name="x"):
     return write_context(folder, name, environment, models=False)
 
 

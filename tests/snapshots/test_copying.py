@@ -1,22 +1,16 @@
 """Which files of a pack are copied into a build context, also if the pack changes meanwhile."""
 
-from __future__ import annotations
-
 import os
 import threading
 from itertools import count
-from typing import TYPE_CHECKING
 
 import pytest
 
 from comfydeploy_jupyter.snapshots.docker import Copier
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 
 @pytest.fixture
-def pack(tmp_path: Path) -> Path:
+def pack(tmp_path):
     pack = tmp_path / "pack"
     (pack / "inside").mkdir(parents=True)
     (pack / "inside/a.py").write_text("public")
@@ -51,7 +45,7 @@ def test_a_folder_replaced_by_a_link_during_the_copy_is_not_copied(pack, tmp_pat
     inside, moved = pack / "inside", tmp_path / "aside"
     stop = threading.Event()
 
-    def swap() -> None:
+    def swap():
         while not stop.is_set():
             inside.rename(moved)
             link.rename(inside)

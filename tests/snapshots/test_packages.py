@@ -1,30 +1,25 @@
 """The packages of an interpreter: the origin of each decides how pip installs it."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys
-from typing import TYPE_CHECKING
 
 import pytest
 
 from comfydeploy_jupyter.errors import ComfyUIUnavailableError
+from comfydeploy_jupyter.snapshots import environment
 from comfydeploy_jupyter.snapshots.environment import Environment, read_packages
 from tests.snapshots.conftest import git
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 
 @pytest.fixture
-def python(tmp_path: Path) -> Path:
+def python(tmp_path):
     """An interpreter without packages."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
     return tmp_path / "venv/bin/python"
 
 
-def add(python: Path, name: str, version: str, direct_url: dict | None = None) -> None:
+def add(python, name, version, direct_url=None):
     site = next(python.parent.parent.glob("lib/python*/site-packages"))
     info = site / f"{name}-{version}.dist-info"
     info.mkdir()
@@ -33,13 +28,13 @@ def add(python: Path, name: str, version: str, direct_url: dict | None = None) -
         (info / "direct_url.json").write_text(json.dumps(direct_url))
 
 
-def read(python: Path) -> Environment:
+def read(python):
     found = Environment()
     read_packages(python, found)
     return found
 
 
-def requirements(found: Environment) -> list[str]:
+def requirements(found):
     return [package.requirement for package in found.snapshot.python.packages]
 
 
@@ -133,3 +128,75 @@ def test_broken_metadata_hides_no_other_package(python):
 def test_an_interpreter_that_does_not_run(tmp_path):
     with pytest.raises(ComfyUIUnavailableError, match="does not list"):
         read(tmp_path / "no-python")
+
+
+def installed(name, *requires, modules=(), changed=0):
+    facts = {"direct_url": None, "location": "/site-packages", "changed": changed}
+    listed = list(modules or [name.replace("-", "_")])
+    return {**facts, "name": name, "version": "1", "requires": list(requires), "modules": listed}
+
+
+def test_needed_are_the_packages_that_code_imports_and_requirements_name(tmp_path):
+    packages = [
+        installed("NumPy", modules=("numpy",)),
+        installed("torch", "networkx; platform_system == 'Linux'", "opt-einsum ; extra == 'fast'"),
+        *(installed("networkx"), installed("opt_einsum"), installed("Pillow", modules=("PIL",))),
+        installed("sageattention", "triton>=3"),
+        *(installed("triton"), installed("diffusers", "accelerate"), installed("accelerate")),
+        *(installed("scikit.image", modules=("skimage",)), installed("unused"), installed("gone")),
+    ]
+    tree, pack, single = tmp_path / "tree", tmp_path / "pack", tmp_path / "single.py"
+    for folder in ("comfy/ldm", "custom_nodes/pack", "venv/lib", "models"):
+        (tree / folder).mkdir(parents=True)
+    (tree / "requirements.txt").write_text("torch[fast]>=2  # a note\n# numpy\n-r other.txt\n\n")
+    (tree / "comfy/ldm/attention.py").write_text("try:\n    from sageattention import sageattn\n")
+    for unrelated in ("custom_nodes/pack/a.py", "venv/lib/a.py", "models/a.py"):
+        (tree / unrelated).write_text("import unused\n")
+    (pack / "models").mkdir(parents=True)
+    (pack / "models/net.py").write_text("import os\n\nfrom PIL.Image import Image\n")
+    (pack / "pyproject.toml").write_text(
+        '[project]\nname = "pack"\ndependencies = [\n  "diffusers[torch]>=0.30",\n'
+        '  "scikit_image",\n]\n[tool.comfy]\nx = ["gone"]\n'
+    )
+    single.write_text("import numpy as np\n")
+    found = Environment(node_sources={"pack": pack, "single.py": single})
+    environment._read_needs(tree, packages, found)
+    assert found.needs == {
+        "": ["networkx", "opt_einsum", "sageattention", "torch", "triton"],
+        "pack": ["accelerate", "diffusers", "Pillow", "scikit.image"],
+        "single.py": ["NumPy"],
+    }
+    assert found.warnings == []
+
+
+def test_what_was_changed_after_the_start_is_told(tmp_path):
+    pack = tmp_path / "pack"
+    pack.mkdir()
+    (pack / "a.py").write_text("")
+    (tmp_path / "tree").mkdir()
+    now = (pack / "a.py").stat().st_mtime
+    for started, told in ((now + 60, 0), (now - 60, 2)):
+        found = Environment(node_sources={"pack": pack}, started=started)
+        packages = [installed("new", changed=now), installed("old", changed=now - 3600)]
+        environment._read_needs(tmp_path / "tree", packages, found)
+        assert (
+            found.warnings
+            == [
+                "the node pack pack was changed after ComfyUI had been started",
+                "installed after ComfyUI had been started: new",
+            ][:told]
+        )
+
+
+def test_an_interpreter_tells_what_its_packages_require(python):
+    add(python, "one", "1")
+    site = next(python.parent.parent.glob("lib/python*/site-packages"))
+    info = site / "one-1.dist-info"
+    with (info / "METADATA").open("a") as file:
+        file.write("Requires-Dist: two>=2; extra == 'x'\n")
+    (info / "RECORD").write_text("one/__init__.py,,\nsingle.py,,\none-1.dist-info/RECORD,,\n")
+    (package,) = read_packages(python, Environment())
+    assert package["modules"] == ["one", "single"]
+    (line,) = package["requires"]
+    assert line.startswith("two>=2")
+    assert package["changed"] == info.stat().st_ctime

@@ -4,8 +4,7 @@ Two things differ from a build by Docker: repositories are local ones, and of th
 one are linked into the fresh environment beforehand, so that pip finds its pins satisfied.
 """
 
-from __future__ import annotations
-
+import hashlib
 import json
 import os
 import subprocess
@@ -13,10 +12,12 @@ import sys
 import urllib.request
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from comfydeploy_jupyter.proofs.environment import environment_of
+from comfydeploy_jupyter.proofs.service import python_packages
+from comfydeploy_jupyter.snapshots.environment import read_versions
 from comfydeploy_jupyter.snapshots.snapshot import COMFYUI_REPOSITORY
 from comfydeploy_jupyter.util.reaper import reaped_command
 from tests.helpers.comfyui import comfyui_version, free_port
@@ -24,14 +25,11 @@ from tests.helpers.waiting import until
 from tests.snapshots.conftest import PACK_URL, git
 from tests.snapshots.dockerfile import Replay
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
 INSTALLED = "einops"  # the package that pip really installs; ComfyUI does not start without it
 
 
 @pytest.fixture
-def comfyui_repository(installed_comfyui: tuple[Path, Path], tmp_path: Path) -> Path:
+def comfyui_repository(installed_comfyui, tmp_path):
     """A repository with the tree of the tests as its tag."""
     tree, _ = installed_comfyui
     repository = tmp_path / "comfyui.git"
@@ -47,7 +45,7 @@ def comfyui_repository(installed_comfyui: tuple[Path, Path], tmp_path: Path) -> 
 
 
 @pytest.fixture
-def fresh_python(installed_comfyui: tuple[Path, Path], tmp_path: Path) -> Path:
+def fresh_python(installed_comfyui, tmp_path):
     """The ``bin`` of a fresh environment, with all packages of ComfyUI's but one in reach."""
     _, python = installed_comfyui
     script = "import sysconfig; print(sysconfig.get_path('purelib'))"
@@ -74,7 +72,7 @@ def fresh_python(installed_comfyui: tuple[Path, Path], tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def environment(tmp_path: Path, fresh_python: Path, home, comfyui_repository, registry) -> dict:
+def environment(tmp_path, fresh_python, home, comfyui_repository, registry):
     """The environment of the Dockerfile's commands."""
     repositories = {COMFYUI_REPOSITORY: comfyui_repository, PACK_URL: home.pack}
     env = {key: value for key, value in os.environ.items() if not key.startswith(("PIP_", "GIT_"))}
@@ -95,11 +93,11 @@ def environment(tmp_path: Path, fresh_python: Path, home, comfyui_repository, re
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[[list[str], Path, dict[str, str]], str]]:
+def start(tmp_path):
     """A function that starts the command of an image and returns its address."""
-    guards: list[subprocess.Popen[bytes]] = []
+    guards = []
 
-    def run(command: list[str], folder: Path, env: dict[str, str]) -> str:
+    def run(command, folder, env):
         port = free_port()
         command = [str(port) if word == "8188" else word for word in command]
         log = tmp_path / "image.log"
@@ -124,7 +122,7 @@ def start(tmp_path: Path) -> Iterator[Callable[[list[str], Path, dict[str, str]]
         guard.communicate(timeout=30)
 
 
-def _answers(url: str) -> bool:
+def _answers(url):
     try:
         request(f"{url}/system_stats")
     except OSError:
@@ -132,7 +130,7 @@ def _answers(url: str) -> bool:
     return True
 
 
-def request(url: str) -> Any:
+def request(url):
     with urllib.request.urlopen(url, timeout=30) as reply:
         return json.load(reply)
 
@@ -166,3 +164,48 @@ async def test_the_steps_of_a_context_give_a_running_comfyui(
     known = request(f"{url}/object_info")
     assert {"FromGit", "FromRegistry", "FromFiles", "FromSingle", "TestText"} <= known.keys()
     assert "KSampler" in known
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.skipif(sys.platform != "linux", reason="links of packages are made as on Linux")
+def test_the_dockerfile_of_a_run_makes_what_the_run_used(
+    installed_comfyui, tmp_path, home, environment, registry
+):
+    tree, python = installed_comfyui
+    read = read_versions(
+        tree, python, launch_args=["--cpu"], node_folders=[home.nodes], started=None
+    )
+    names = ("comfyui-pack", "my nodes", "registered-pack")
+    packs = {node.name: node for node in read.snapshot.custom_nodes}
+    model = tmp_path / "tiny.safetensors"
+    model.write_bytes(b"weights")
+    sha256 = hashlib.sha256(b"weights").hexdigest()
+    facts = {"folder": "vae", "name": "a b/tiny.safetensors", "sha256": sha256}
+    record = {
+        "prompt_id": "replayed",
+        "environment": {
+            "comfyui": read.snapshot.comfyui.model_dump(),
+            "python": "3.12.1 (main)",
+            **python_packages(read, {}),
+        },
+        "node_packs": [packs[name].model_dump() for name in names[:2]],
+        "models": [facts, {**facts, "name": "local.safetensors"}],
+        "inputs": [{"folder": "input", "name": "cat.png", "sha256": sha256}],
+    }
+    found = environment_of(record)
+    dockerfile = tmp_path / "Dockerfile"
+    dockerfile.write_text(found["dockerfile"])
+    assert [line for line in found["warnings"] if "my nodes" in line or "model" in line] == [
+        "the node pack my nodes is left out: it has neither a commit nor a version in the registry",
+        "the source of the model a b/tiny.safetensors is not known",
+        "the source of the model local.safetensors is not known",
+        "2 of 2 models have no known source; comments name them",
+    ]
+    replay = Replay(dockerfile, tmp_path / "opt", environment)
+    replay.run()
+    assert f"Successfully installed {INSTALLED}" in replay.output
+    nodes = tmp_path / "opt/comfyui/custom_nodes"
+    assert git(nodes / "comfyui-pack", "rev-parse", "HEAD") == home.commit
+    assert not (nodes / "registered-pack").exists()  # the run did not use it
+    assert (tmp_path / "opt/comfyui/main.py").is_file()
+    assert replay.command[-1] == "--cpu"

@@ -1,21 +1,15 @@
 """The data from a folder's ``.git``, also from a malicious one."""
 
-from __future__ import annotations
-
 import os
-from typing import TYPE_CHECKING
 
 import pytest
 
 from comfydeploy_jupyter.snapshots.environment import Environment, read_checkout, read_custom_nodes
 from tests.snapshots.conftest import git, write_registry_pack
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 
 @pytest.fixture
-def checkout(tmp_path: Path) -> Path:
+def checkout(tmp_path):
     folder = tmp_path / "pack"
     folder.mkdir()
     git(folder, "init", "-q", "-b", "main")
@@ -41,20 +35,17 @@ def test_the_public_address_of_a_repository(checkout, url, public):
     git(checkout, "remote", "add", "upstream", "https://github.com/other/y")
     git(checkout, "remote", "add", "origin", url)
     found = read_checkout(checkout)
-    assert found is not None
     assert found.repository == public
     assert found.commit == git(checkout, "rev-parse", "HEAD")
 
 
 def test_changes(checkout):
     found = read_checkout(checkout)
-    assert found is not None
     assert not found.modified
     (checkout / "untracked.txt").write_text("")
     assert read_checkout(checkout) == found
     (checkout / "a.py").write_text("2, and longer")
     changed = read_checkout(checkout)
-    assert changed is not None
     assert changed.modified
 
 
@@ -62,7 +53,6 @@ def test_work_trees_and_plain_folders(checkout, tmp_path):
     git(checkout, "remote", "add", "origin", "https://github.com/x/y")
     git(checkout, "worktree", "add", "-q", "-b", "other", str(tmp_path / "tree"))
     found = read_checkout(tmp_path / "tree")
-    assert found is not None
     assert found.repository == "https://github.com/x/y"
     assert found.commit == git(checkout, "rev-parse", "HEAD")
     inside = checkout / "inside"
@@ -114,7 +104,6 @@ def test_a_named_pipe_in_place_of_the_git_configuration_does_not_block(checkout)
     (checkout / ".git/config").unlink()
     os.mkfifo(checkout / ".git/config")
     found = read_checkout(checkout)
-    assert found is not None
     assert found.repository is None
 
 

@@ -1,7 +1,5 @@
 """The route ``snapshot-to-docker``: what is read, what is written, what is left out."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from pathlib import Path
@@ -14,7 +12,15 @@ from tests.helpers.waiting import until_async
 from tests.snapshots.conftest import git, names_in, text_of
 from tests.snapshots.dockerfile import instructions
 
-FIELDS = {"success", "path", "dockerfile", "docker_command_steps", "snapshot", "warnings"}
+FIELDS = {
+    "manager_snapshot",
+    "success",
+    "path",
+    "dockerfile",
+    "docker_command_steps",
+    "snapshot",
+    "warnings",
+}
 
 
 @pytest.fixture
@@ -141,7 +147,7 @@ async def test_a_model_that_was_downloaded_here_has_its_source(api, home, regist
         what=lambda: api.get("upload-queue-status"),
     )
 
-    async def source() -> str | None:
+    async def source():
         code, body = await api.post("snapshot-to-docker", {"name": "got"})
         assert code == 200
         return body["snapshot"]["models"][0]["source"]

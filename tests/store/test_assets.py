@@ -1,7 +1,5 @@
 """The records of assets."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from comfydeploy_jupyter.compat.comfy_assets import Asset, AssetRepository

@@ -1,7 +1,5 @@
 """How graphs are packed."""
 
-from __future__ import annotations
-
 import random
 import zlib
 

@@ -1,20 +1,23 @@
 """Records of runs, and the session that owns them."""
 
-from __future__ import annotations
-
 import asyncio
-import sqlite3
-import subprocess
-import sys
+import json
+import random
 import threading
 from dataclasses import replace
 from itertools import groupby
 
 import pytest
 
-from comfydeploy_jupyter.errors import ConflictError, StoreUnavailableError
-from comfydeploy_jupyter.runs.records import RunFilter, RunRecord, RunRepository
-from comfydeploy_jupyter.store.database import Database
+from comfydeploy_jupyter.runs.records import (
+    FINAL,
+    Position,
+    RunFilter,
+    RunRecord,
+    RunRepository,
+    add_run,
+)
+from comfydeploy_jupyter.store.database import Database, insert
 from comfydeploy_jupyter.store.session import Session
 
 
@@ -26,69 +29,101 @@ def repository(tmp_path, jp_asyncio_loop):
     jp_asyncio_loop.run_until_complete(database.close())
 
 
-def record(prompt_id: str, **fields) -> RunRecord:
+def record(prompt_id, **fields):
     return RunRecord(
         prompt_id, machine="local", session="s", created_at="2026-01-01T00:00:00.000Z", **fields
     )
 
 
-async def test_all_fields_of_a_record_are_read_as_they_were_written(repository):
-    made = record("a", client_id="me", seeds={"3.seed": 2**53 - 1}, front=True, attempts=2)
-    await repository.add(made, b'{"1": {}}', b'{"nodes": []}')
-    assert await repository.get("a") == made
-    assert await repository.prompt("a") == (b'{"1": {}}', b'{"nodes": []}')
-    changed = replace(made, status="failed", error={"type": "X"}, execution_time=1.5)
-    await repository.save(changed)
-    assert await repository.get("a") == changed
-    assert await repository.get("b") is None
-    assert await repository.prompt("b") is None
+def fill(connection, entries):
+    """Store runs and batches: kind, id, time and, of a run, its batch."""
+    for kind, name, created_at, batch in entries:
+        structure = random.Random(name).choice("ab") * 32
+        if kind == "run":
+            made = record(name, status=random.Random(name).choice(FINAL), structure=structure)
+            add_run(connection, replace(made, created_at=created_at), b"{}", None)
+            # its batch is given later, since a point must wait for its run
+            marks = (batch, name)
+            connection.execute("UPDATE runs SET batch = ? WHERE prompt_id = ?", marks)
+        else:
+            row = dict.fromkeys(("session", "machine", "request"), "") | {"total": 1, "retry": 0}
+            row |= {"labels": "{}", "settings": "{}", "plan": json.dumps({"structure": structure})}
+            row |= {"batch_id": name, "state": "done", "created_at": created_at}
+            insert(connection, "batches", row)
 
 
-@pytest.mark.parametrize("number", [3, -3, 0, 2.5, None])
-async def test_number_keeps_its_form(repository, number):
-    await repository.add(record("a", number=number), b"{}", None)
-    found = (await repository.get("a")).number
-    assert (found, type(found)) == (number, type(number))
+async def test_lists_are_read_in_the_order_of_an_index(repository):
+    def plans(connection, read, **ask):
+        said = []
+        connection.set_trace_callback(said.append)
+        read.__wrapped__(repository, connection, limit=60, **ask)
+        connection.set_trace_callback(None)
+        return [
+            step["detail"]
+            for statement in said
+            if "json_each" not in statement
+            for step in connection.execute(f"EXPLAIN QUERY PLAN {statement}")
+        ]
+
+    database, structure = repository._database, "a" * 32
+    ended = RunFilter(statuses=FINAL, structure=structure, single=True)
+    cursor = Position("2026-01-01", False, 9)
+    found = await database.read(plans, repository.page, which=ended, batches=True, cursor=cursor)
+    assert any("COVERING INDEX ended_runs_by_structure" in step for step in found)
+    assert "USE TEMP B-TREE FOR LAST 2 TERMS OF ORDER BY" not in found
+    waiting = RunFilter(statuses=("not-started", "queued"), structure=structure)
+    (search, *_) = await database.read(plans, repository.newest, which=waiting)
+    assert "runs_by_status" in search
 
 
-async def test_prompt_id_is_taken_once(repository):
-    await repository.add(record("a"), b"{}", None)
-    with pytest.raises(ConflictError) as refusal:
-        await repository.add(record("a"), b"{}", None)
-    assert refusal.value.details["field"] == "prompt_id"
+async def test_pages_of_runs_and_batches_neither_repeat_nor_omit_any(repository):
+    """Also if some have the same time, some are added meanwhile, and pages are jumped to."""
+    chance = random.Random(7)
 
+    def entries(first, count, minute):
+        return [
+            (
+                chance.choice(("run", "run", "batch")),
+                f"{number:03}",
+                f"2026-01-01T00:{minute:02}:{chance.randrange(20):02}.000Z",
+                chance.choice((None, None, "elsewhere")),
+            )
+            for number in range(first, first + count)
+        ]
 
-async def test_equal_graphs_are_stored_once(repository):
-    for name in "abc":
-        await repository.add(record(name), b'{"same": 1}', None)
-    rows = await repository._database.read(
-        lambda connection: connection.execute("SELECT count(*) FROM graphs").fetchone()[0]
+    old, new = entries(0, 120, 1), entries(500, 30, 2)
+    database = repository._database
+    await database.write(fill, old)
+    for structure in (None, "a" * 32):
+        which = RunFilter(statuses=FINAL, structure=structure, single=True)
+        ask = {"which": which, "batches": True}
+        whole = await repository.page(limit=1000, **ask)
+        listed = [each.prompt_id for each in whole.runs]
+        assert len(listed) + len(whole.batches) == whole.total
+        times = [each.created_at for each in whole.runs]
+        assert times == sorted(times, reverse=True)
+        first = await repository.page(limit=7, **ask)
+        runs, batches, cursor = list[str](), list[int](), first.start
+        if structure is None:
+            assert len(whole.batches) == sum(kind == "batch" for kind, *_ in old)
+            assert set(listed) == {n for kind, n, _, batch in old if kind == "run" and not batch}
+        else:
+            await database.write(fill, new)
+        for number in range(whole.total // 7 + 1):
+            assert cursor == Position.parse(str(cursor))
+            page = await repository.page(limit=7, cursor=cursor, count=False, **ask)
+            jump = await repository.page(limit=7, cursor=first.start, offset=number * 7, **ask)
+            assert (page.runs, page.batches, page.start) == (jump.runs, jump.batches, jump.start)
+            assert jump.total == whole.total
+            runs += [each.prompt_id for each in page.runs]
+            batches += page.batches
+            cursor = page.next or cursor
+        assert (runs, batches) == (listed, whole.batches)
+    assert (await repository.page(limit=1, which=RunFilter(statuses=("failed",)))).total == sum(
+        random.Random(name).choice(FINAL) == "failed"
+        for kind, name, *_ in (*old, *new)
+        if kind == "run"
     )
-    assert rows == 1
-
-
-async def test_lists_have_the_runs_that_are_asked_for(repository):
-    for number, status in enumerate(["success", "queued", "running", "failed", "not-started"]):
-        structure = "ab" if number > 1 else None
-        await repository.add(record(str(number), status=status, structure=structure), b"{}", None)
-    for which, limit, found in (
-        (RunFilter(), 9, "43210"),
-        (RunFilter(), 2, "43"),
-        (RunFilter(structure="ab"), 9, "432"),
-        (RunFilter(structure="ab", statuses=["failed", "success"]), 9, "3"),
-    ):
-        runs = await repository.newest(which=which, limit=limit)
-        assert "".join(run.prompt_id for run in runs) == found
-    assert [r.prompt_id for r in await repository.newest(limit=2, offset=1)] == ["3", "2"]
-    assert [r.prompt_id for r in await repository.active(["s", "t"])] == ["1", "2", "4"]
-
-
-async def test_a_discarded_run_is_deleted(repository):
-    await repository.add(record("a", client_id="me"), b"{}", None)
-    assert await repository.has_client("me")
-    await repository.discard("a")
-    assert await repository.get("a") is None
-    assert not await repository.has_client("me")
 
 
 def test_session_is_kept_and_not_shared(tmp_path):
@@ -129,26 +164,14 @@ def test_other_entries_of_the_folder_of_sessions_are_not_sessions(tmp_path):
     session.close()
 
 
-def test_the_next_server_claims_the_session_of_a_killed_one(tmp_path):
-    code = (
-        "import os, sys\nfrom pathlib import Path\n"
-        "from comfydeploy_jupyter.store.session import Session\n"
-        "print(Session(Path(sys.argv[1])).id, flush=True)\nos.kill(os.getpid(), 9)\n"
-    )
-    process = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True)
-    session = Session(tmp_path)
-    assert session.id == process.stdout.decode().strip()
-    session.close()
-
-
 async def test_saves_that_wait_for_the_writer_are_written_together(repository):
     """The newest state of each run is written; no later state replaces an end."""
     for name in "ab":
         await repository.add(record(name), b"{}", None)
-    statements: list[str] = []
+    statements = []
     begun, may_go_on = threading.Event(), threading.Event()
 
-    def hold(connection) -> None:
+    def hold(connection):
         connection.set_trace_callback(statements.append)
         begun.set()
         assert may_go_on.wait(60)
@@ -169,34 +192,6 @@ async def test_saves_that_wait_for_the_writer_are_written_together(repository):
     assert [verb for verb in verbs if verb != "PRAGMA"] == [
         *("COMMIT", "BEGIN", "UPDATE", "UPDATE", "COMMIT")
     ]
-
-
-async def test_a_save_that_failed_to_begin_does_not_prevent_later_ones(tmp_path):
-    database = Database(tmp_path / "db", patience=0.2)
-    await database.open()
-    repository = RunRepository(database)
-    await repository.add(record("a"), b"{}", None)
-    other = sqlite3.connect(database.path, isolation_level=None)
-    other.execute("BEGIN EXCLUSIVE")
-    with pytest.raises(StoreUnavailableError, match="locked"):
-        await repository.save(record("a", status="queued"))
-    other.close()
-    await repository.save(record("a", status="running"))
-    assert (await repository.get("a")).status == "running"
-    await database.close()
-
-
-async def test_each_save_that_cannot_be_written_raises_an_error(repository):
-    await repository.add(record("a"), b"{}", None)
-    wrong = record("a", number=object())
-    refused = await asyncio.gather(
-        repository.save(wrong), repository.save(wrong), return_exceptions=True
-    )
-    old = sys.version_info < (3, 11)
-    kind = sqlite3.InterfaceError if old else sqlite3.ProgrammingError
-    assert [type(fault) for fault in refused] == [kind] * 2
-    await repository.save(record("a", status="queued"))
-    assert (await repository.get("a")).status == "queued"
 
 
 async def test_an_end_that_is_stored_late_keeps_what_became_of_the_webhook(repository):

@@ -1,7 +1,5 @@
 """Messages to status endpoints: in order, stored until delivered, without delaying runs."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import os
@@ -117,7 +115,7 @@ async def test_a_restart_delivers_the_remaining_messages(harness, bare_service):
     assert {token for token, _ in bare_service.callbacks} == {"secret"}
 
 
-async def reopen_with_times(harness, made_at: float) -> None:
+async def reopen_with_times(harness, made_at):
     await harness.close()
     store = Database(harness.database.path)
     await store.open()
@@ -408,7 +406,6 @@ async def test_a_kill_loses_no_message(make_harness, bare_service, tmp_path):
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
     )
-    assert process.stdout is not None
     assert await asyncio.to_thread(process.stdout.readline) == b"sent\n"
     process.send_signal(signal.SIGKILL)
     await asyncio.to_thread(process.communicate)

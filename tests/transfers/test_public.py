@@ -1,9 +1,6 @@
 """Connections to public addresses only, and downloads that use them."""
 
-from __future__ import annotations
-
 import socket
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,9 +13,6 @@ from comfydeploy_jupyter.transfers.http import (
     request,
 )
 from comfydeploy_jupyter.util.system import FetchPolicy
-
-if TYPE_CHECKING:
-    import aiohttp
 
 
 @pytest.mark.parametrize(
@@ -57,7 +51,7 @@ def test_links_to_private_or_invalid_addresses(url):
     assert objection(url, ["http://127.0.0.1:8080"]) is not None
 
 
-async def get(session: aiohttp.ClientSession, url: str) -> None:
+async def get(session, url):
     async with request(session, "GET", url, what="the site", redirects=True):
         pass
 

@@ -1,14 +1,10 @@
 """Uploads to a real S3 server, and to services with errors."""
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 import os
 import random
 import time
-from email.utils import formatdate
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,21 +12,17 @@ from comfydeploy_jupyter.errors import (
     CloudError,
     ConflictError,
     ForbiddenPathError,
-    InvalidRequestError,
     NotFoundError,
 )
 from comfydeploy_jupyter.transfers.queue import Transfer, TransferQueue
 from comfydeploy_jupyter.transfers.uploads import content_type
 from tests.helpers.selection import few
 
-if TYPE_CHECKING:
-    from comfydeploy_jupyter.store.database import Database
-
 MIB = 1024 * 1024
 SECRET = "cd-secret-key"
 
 
-def output(harness, name: str, content: bytes) -> tuple[str, list, dict[str, str]]:
+def output(harness, name, content):
     """Make an output file of node 9; return it as `upload_outputs` takes it."""
     (harness.comfyui / "output" / name).write_bytes(content)
     item = {"filename": name, "subfolder": "", "type": "output", "content_type": content_type(name)}
@@ -150,21 +142,8 @@ async def test_a_slow_upload_shows_its_progress_and_is_not_stalled(make_harness,
     assert max(seen) <= 32 * MIB
 
 
-@pytest.mark.parametrize(
-    "headers",
-    [
-        lambda: {"Retry-After": "1"},
-        # a date has whole seconds: two from now are at least one
-        lambda: {"Retry-After": formatdate(time.time() + 2, usegmt=True)},
-        lambda: {
-            "Date": "Sat, 01 Jan 2000 00:00:00 GMT",  # the clock of the server counts
-            "Retry-After": "Sat, 01 Jan 2000 00:00:01 GMT",
-        },
-    ],
-    ids=["seconds", "date", "other clock"],
-)
-async def test_retry_after_is_honoured(harness, service, headers):
-    service.replacements["upload"].append((429, headers()))
+async def test_retry_after_is_honoured(harness, service):
+    service.replacements["upload"].append((429, {"Retry-After": "1"}))
     started = time.monotonic()
     (record,) = await upload(harness, service, [output(harness, "a.png", b"x")])
     assert record.state == "done"
@@ -198,21 +177,21 @@ async def test_waiting_ends_if_the_database_fails(harness):
 class Gated:
     """A job that is done when ``go`` is set."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         self.go = asyncio.Event()
         self.begun = 0
 
-    async def run(self, transfer: Transfer) -> None:
+    async def run(self, transfer):
         self.begun += 1
         await self.go.wait()
 
-    async def clean_up(self, transfer: Transfer) -> None: ...
+    async def clean_up(self, transfer): ...
 
 
 class SlowReads:
     """A database that returns transfers when ``go`` is set."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database):
         self._database = database
         self.reading, self.go = asyncio.Event(), asyncio.Event()
         self.write = database.write
@@ -293,7 +272,7 @@ async def test_cancelled_before_the_first_step(harness):
     queue = TransferQueue(harness.database, harness.session, {"gated": job})
     records = [queue.new("up", "gated", name) for name in ("a", "b")]
 
-    async def add_and_cancel() -> int:
+    async def add_and_cancel():
         await queue.add(records)  # returns without giving their tasks a turn
         return await queue.cancel()
 
@@ -321,7 +300,7 @@ async def test_a_transfer_stopped_before_its_first_step_continues_later(harness)
 
 async def test_waiting_ends_if_the_cleanup_fails(harness, caplog):
     class FailingCleanup(Gated):
-        async def clean_up(self, transfer: Transfer) -> None:
+        async def clean_up(self, transfer):
             raise RuntimeError("unexpected error")
 
     queue = TransferQueue(harness.database, harness.session, {"gated": FailingCleanup()})
@@ -349,7 +328,7 @@ async def test_a_restart_continues_without_sending_twice(make_harness, service):
     assert service.puts.count("run-1/0.png") == service.puts.count("run-1/1.png") == 1
 
 
-async def rows_of(harness) -> list[tuple]:
+async def rows_of(harness):
     """Return all stored data of transfers."""
     rows = await harness.database.read(lambda db: db.execute("SELECT * FROM transfers").fetchall())
     return [tuple(row) for row in rows]
@@ -445,21 +424,6 @@ async def test_presigned_upload_answers_when_it_is_done(harness, service, s3):
         await harness.transfers.upload_presigned("input/b.zip", url, SECRET)
     with pytest.raises(ForbiddenPathError):
         await harness.transfers.upload_presigned("/etc/passwd", url, SECRET)
-
-
-async def test_part_of_a_file(harness, service, s3):
-    (harness.checkpoints / "m.safetensors").write_bytes(b"0123456789")
-    url = s3.presigned("put_object", "part")
-    etag = await harness.transfers.upload_part("checkpoints/m.safetensors", url, 2, 5)
-    assert s3.get("part") == b"234"
-    assert etag == s3.head("part")["ETag"].strip('"')
-    with pytest.raises(InvalidRequestError, match="end: the file has 10 bytes"):
-        await harness.transfers.upload_part("checkpoints/m.safetensors", url, 2, 11)
-    service.replacements["store"].append(403)
-    with pytest.raises(CloudError, match="403"):
-        await harness.transfers.upload_part(
-            "checkpoints/m.safetensors", f"{service.url}/store/x", 0, 5
-        )
 
 
 async def to_volume(harness, service, name):
@@ -580,16 +544,3 @@ async def test_a_changed_file_is_sent_from_the_start(harness, service, s3, size)
     record = await harness.ended_at(path)
     assert (record.state, record.error) == ("done", None)
     assert s3.get("checkpoints/big.ckpt") == content
-
-
-async def test_loop_runs_while_files_are_sent(harness, service):
-    service.to_store = True
-    items = [output(harness, f"{n}.png", b"x" * 16 * MIB) for n in range(3)]
-    sending = asyncio.ensure_future(upload(harness, service, items))
-    gaps = []
-    while not sending.done():
-        before = time.perf_counter()
-        await asyncio.sleep(0.001)
-        gaps.append(time.perf_counter() - before)
-    # not one read or write for each whole file; a busy machine has its hiccups
-    assert sorted(gaps)[-len(items)] < 0.25

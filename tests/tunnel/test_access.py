@@ -1,14 +1,11 @@
 """Requests from the internet: the real ComfyUI and Jupyter through the tunnel, and `kill -9`."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal
 import stat
 import uuid
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -18,17 +15,13 @@ import websocket
 from tests.helpers.processes import alive
 from tests.helpers.waiting import until
 
-if TYPE_CHECKING:
-    from tests.helpers.cloudflared import FakeCloudflared
-    from tests.helpers.jupyter import RestartableJupyter
-
 
 @pytest.fixture
-def server(serve, comfyui, cloudflared) -> RestartableJupyter:
+def server(serve, comfyui, cloudflared):
     return serve(comfyui_url=comfyui.url, cloudflared_path=str(cloudflared.path))
 
 
-def visitor(cloudflared: FakeCloudflared, started: dict[str, Any]) -> requests.Session:
+def visitor(cloudflared, started):
     """A client at the public name of the tunnel."""
     session = requests.Session()
     session.trust_env = False
@@ -36,7 +29,7 @@ def visitor(cloudflared: FakeCloudflared, started: dict[str, Any]) -> requests.S
     return session
 
 
-def secret_of(started: dict[str, Any]) -> str:
+def secret_of(started):
     return started["access_url"].split("access=")[1]
 
 
@@ -84,7 +77,7 @@ def test_comfyui_is_reached_with_the_secret_only_also_after_the_end_of_the_gate(
     gate = next(pid for pid in pids(server, cloudflared) if pid != cloudflared.starts[-1]["pid"])
     os.kill(gate, signal.SIGKILL)
 
-    def answers() -> bool:
+    def answers():
         with suppress(requests.RequestException):
             url = f"{edge}/system_stats"
             return session.get(url, headers=bearer, timeout=30).status_code == 200
@@ -152,7 +145,7 @@ def test_a_jupyter_without_authentication_gets_a_gate(start_jupyter, cloudflared
     jupyter.stop()
 
 
-def pids(server: RestartableJupyter, cloudflared: FakeCloudflared) -> list[int]:
+def pids(server, cloudflared):
     folder = server.folder / "comfydeploy" / "tunnel"
     found = [int(json.loads(path.read_text())["pid"]) for path in folder.glob("*.json")]
     assert cloudflared.starts[-1]["pid"] in found

@@ -1,13 +1,10 @@
 """Where cloudflared is found, and its download from a small release server."""
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 import io
 import subprocess
 import tarfile
-from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import web
@@ -16,25 +13,21 @@ from comfydeploy_jupyter.errors import OfflineError, TunnelFailedError
 from comfydeploy_jupyter.tunnel.cloudflared import Binary, _Asset, _Part, asset_name
 from comfydeploy_jupyter.util.system import FetchPolicy
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
 PROGRAM = b"#!/bin/sh\necho cloudflared version 2026.8.2\n"
 
 
 class ReleaseServer:
     """Describes a release like GitHub's API, and sends its files."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         self.content = PROGRAM
-        self.digest: str | None = f"sha256:{hashlib.sha256(PROGRAM).hexdigest()}"
+        self.digest = f"sha256:{hashlib.sha256(PROGRAM).hexdigest()}"
         self.notes = ""
         self.asset = asset_name()
         self.downloads = 0
         self.hang_up = False
 
-    async def open(self) -> None:
+    async def open(self):
         app = web.Application()
         app.router.add_get("/latest", self._release)
         app.router.add_get("/files/{name}", self._file)
@@ -43,10 +36,10 @@ class ReleaseServer:
         await web.TCPSite(self._runner, "127.0.0.1", 0).start()
         self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}/latest"
 
-    async def close(self) -> None:
+    async def close(self):
         await self._runner.cleanup()
 
-    async def _release(self, request: web.Request) -> web.Response:
+    async def _release(self, request):
         asset = {
             "name": self.asset,
             "browser_download_url": f"{self.url.rpartition('/')[0]}/files/{self.asset}",
@@ -54,20 +47,19 @@ class ReleaseServer:
         }
         return web.json_response({"tag_name": "1", "body": self.notes, "assets": [asset]})
 
-    async def _file(self, request: web.Request) -> web.StreamResponse:
+    async def _file(self, request):
         self.downloads += 1
         if self.hang_up:
             answer = web.StreamResponse(headers={"Content-Length": str(len(self.content))})
             await answer.prepare(request)
             await answer.write(self.content[:5])
-            assert request.transport is not None
             request.transport.abort()
             return answer
         return web.Response(body=self.content)
 
 
 @pytest.fixture
-def release(jp_asyncio_loop, monkeypatch, tmp_path) -> Iterator[ReleaseServer]:
+def release(jp_asyncio_loop, monkeypatch, tmp_path):
     # a cloudflared of this machine's own must not be found
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     found = ReleaseServer()
@@ -76,22 +68,22 @@ def release(jp_asyncio_loop, monkeypatch, tmp_path) -> Iterator[ReleaseServer]:
     jp_asyncio_loop.run_until_complete(found.close())
 
 
-def place(path: Path) -> Path:
+def place(path):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(PROGRAM)
     path.chmod(0o755)
     return path
 
 
-def output_of(program: Path) -> str:
+def output_of(program):
     return subprocess.check_output([program], text=True)
 
 
-def names_in(folder: Path) -> list[str]:
+def names_in(folder):
     return [path.name for path in folder.iterdir()] if folder.exists() else []
 
 
-async def refusal(binary: Binary) -> dict[str, Any]:
+async def refusal(binary):
     with pytest.raises(TunnelFailedError) as refused:
         await binary.path()
     assert "cloudflared_download" in refused.value.extra["hint"]

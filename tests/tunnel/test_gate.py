@@ -1,7 +1,5 @@
 """The gate in front of a small server: access, forwarded requests, and credentials."""
 
-from __future__ import annotations
-
 import asyncio
 import gzip
 import hashlib
@@ -10,7 +8,6 @@ import re
 import signal
 import ssl
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
@@ -23,17 +20,14 @@ from tests.helpers.comfyui_proxies import Certificates
 from tests.helpers.waiting import until_async
 from tests.tunnel.conftest import MIB, Behind, bearer, pid_of
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 PAGE = {"Accept": "text/html,*/*"}
 
 
 @pytest.fixture
-def visitor(gate, jp_asyncio_loop) -> Iterator[aiohttp.ClientSession]:
+def visitor(gate, jp_asyncio_loop):
     """A browser at the gate."""
 
-    async def enter() -> aiohttp.ClientSession:
+    async def enter():
         return aiohttp.ClientSession(gate.url, cookie_jar=aiohttp.CookieJar(unsafe=True))
 
     session = jp_asyncio_loop.run_until_complete(enter())
@@ -41,12 +35,12 @@ def visitor(gate, jp_asyncio_loop) -> Iterator[aiohttp.ClientSession]:
     jp_asyncio_loop.run_until_complete(session.close())
 
 
-def peak_memory(pid: int) -> int:
+def peak_memory(pid):
     status = Path(f"/proc/{pid}/status").read_text()
     return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) * 1024
 
 
-def assert_nowhere(gate: GateProcess, *secrets: str) -> None:
+def assert_nowhere(gate, *secrets):
     """Check that secrets are in no argument, environment variable or file of a gate."""
     process = Path(f"/proc/{pid_of(gate)}")
     started_with = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
@@ -212,7 +206,7 @@ async def test_large_bodies_are_not_kept_in_memory(gate, behind, visitor):
     mib = 192
     digest = hashlib.sha256()
 
-    async def body() -> Any:
+    async def body():
         for _ in range(mib):
             chunk = os.urandom(MIB)
             digest.update(chunk)

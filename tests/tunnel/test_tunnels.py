@@ -1,9 +1,5 @@
 """How a tunnel follows a change of its target."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import pytest
 
 from comfydeploy_jupyter.errors import ComfyUIUnavailableError
@@ -16,26 +12,21 @@ from tests.helpers.comfyui import free_port
 from tests.helpers.processes import alive
 from tests.helpers.waiting import until_async
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
 HERE = Origin(f"http://127.0.0.1:{free_port()}", 1)
 
 
 @pytest.fixture
-def tunnels(
-    cloudflared, tmp_path, monkeypatch, jp_asyncio_loop
-) -> Iterator[Callable[..., tuple[Tunnels, list[bool]]]]:
+def tunnels(cloudflared, tmp_path, monkeypatch, jp_asyncio_loop):
     """A function that makes tunnels; it gets what is found at each search, the last one for ever.
 
     The second result is whether each search was to start a ComfyUI.
     """
-    made: list[Tunnels] = []
+    made = []
 
-    def make(*found: Origin | Exception) -> tuple[Tunnels, list[bool]]:
-        searches: list[bool] = []
+    def make(*found):
+        searches = []
 
-        async def find(_: TunnelOptions, start: bool) -> Origin:
+        async def find(_, start):
             searches.append(start)
             result = found[min(len(searches), len(found)) - 1]
             if isinstance(result, Exception):

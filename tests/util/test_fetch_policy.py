@@ -1,7 +1,5 @@
 """Which downloads are allowed if ``COMFYDEPLOY_OFFLINE`` is set."""
 
-from __future__ import annotations
-
 import pytest
 
 from comfydeploy_jupyter.comfyui import install

@@ -1,9 +1,6 @@
 """JSON that is parsed and written in pieces is the same as if it were not."""
 
-from __future__ import annotations
-
 import json
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -25,7 +22,7 @@ DEEP = {"definitions": {"subgraphs": [{"state": {"nodes": NODES, "ids": [*range(
 
 
 @pytest.fixture(autouse=True)
-def keep_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+def keep_sizes(monkeypatch):
     """Restore the sizes of pieces after a test."""
     monkeypatch.setattr(jsons, "VALUES", jsons.VALUES)
     monkeypatch.setattr(jsons, "PIECE", jsons.PIECE)
@@ -58,7 +55,8 @@ def test_invalid_json_is_refused_for_every_piece_size(value, depth, data, piece)
 
 
 @pytest.mark.parametrize(
-    "text", ["[" * 100_000, '{"a":' * 100_000, b"\xff", "", '{"a" 1}', "[1 2]"]
+    "text",
+    ["[" * 100_000, '{"a":' * 100_000, "[" + "1," * 10**6, b"\xff", "", '{"a" 1}', "[1 2]"],
 )
 @pytest.mark.parametrize("depth", [0, 1, 2, 10**6])
 def test_other_invalid_json_is_refused(text, depth):
@@ -120,7 +118,7 @@ class WatchedEncoder(json.JSONEncoder):
 
     longest = 0
 
-    def encode(self, value: Any) -> str:
+    def encode(self, value):
         text = super().encode(value)
         self.longest = max(self.longest, len(text))
         return text
@@ -129,7 +127,7 @@ class WatchedEncoder(json.JSONEncoder):
 def test_nothing_large_is_made_at_once():
     watched = WatchedEncoder()
     assert dumps(DEEP, encoder=watched) == json.dumps(DEEP)
-    assert 10 < watched.longest < 1000
+    assert 10 < watched.longest < 10 * jsons.VALUES
 
 
 def test_rough_size():
@@ -139,7 +137,7 @@ def test_rough_size():
         [[1]] * 500,
     ):
         assert 0.5 < rough_size(value) / len(json.dumps(value)) < 3
-    deep: list[Any] = []
+    deep = []
     for _ in range(100_000):
         deep = [deep]
     assert rough_size(deep) > 100_000

@@ -1,7 +1,5 @@
 """The owners of sockets, by both ways in which Linux tells them."""
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import os
@@ -11,7 +9,6 @@ import struct
 import sys
 import threading
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -24,11 +21,6 @@ from comfydeploy_jupyter.util.sockets import (
     listeners,
     owners_of,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from comfydeploy_jupyter.util.sockets import End, Socket
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells all owners")
 
@@ -45,12 +37,12 @@ HOSTS = [
 
 
 @pytest.fixture
-def stack() -> Iterator[contextlib.ExitStack]:
+def stack():
     with contextlib.ExitStack() as stack:
         yield stack
 
 
-def listening(host: str = "127.0.0.1", port: int = 0, *options: tuple[int, Any]) -> socket.socket:
+def listening(host="127.0.0.1", port=0, *options):
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family)
     for name, value in options:
@@ -60,17 +52,17 @@ def listening(host: str = "127.0.0.1", port: int = 0, *options: tuple[int, Any])
     return listener
 
 
-def owner(sock: socket.socket) -> Owner:
+def owner(sock):
     status = os.fstat(sock.fileno())
     return Owner(status.st_uid, status.st_ino)
 
 
-def ends(connection: socket.socket) -> tuple[End, End]:
+def ends(connection):
     """Its own end, and that of its peer."""
     return as_end(connection.getsockname()), as_end(connection.getpeername())
 
 
-def both_ways(end: End, other: End | None = None) -> list[Socket]:
+def both_ways(end, other=None):
     """What netlink finds; the table must have the same, in any order."""
     try:
         found = by_netlink(end, other)
@@ -168,11 +160,11 @@ def test_a_socket_that_is_bound_to_a_network_device(stack):
     assert listeners(remote) == [owner(listener)]
 
 
-def without_netlink(work: Callable[[], Any]) -> Any:
+def without_netlink(work):
     """Call a function in a thread to which the kernel refuses netlink, as containers may do."""
-    future: Future[Any] = Future()
+    future = Future()
 
-    def run() -> None:
+    def run():
         try:
             number = {"x86_64": 41, "aarch64": 198}[platform.machine()]  # of the call `socket`
             steps = [
@@ -206,7 +198,7 @@ def test_a_system_that_refuses_netlink(stack):
     assert without_netlink(lambda: owners_of(local, remote)) == [owner(listener)]
     accepted = stack.enter_context(listener.accept()[0])
 
-    def found() -> list[Owner]:
+    def found():
         with pytest.raises(PermissionError):
             by_netlink(remote, local)
         return owners_of(local, remote)

@@ -1,7 +1,5 @@
 """Background tasks: waiting for them, and ending them."""
 
-from __future__ import annotations
-
 import asyncio
 import gc
 import logging
@@ -24,7 +22,7 @@ from comfydeploy_jupyter.util.times import Backoff
 from tests.helpers.waiting import until_async
 
 
-def failures() -> float:
+def failures():
     """Return how many exceptions of background work are counted."""
     return REGISTRY.get_sample_value("comfydeploy_background_failures_total") or 0
 
@@ -33,7 +31,7 @@ async def test_a_swallowed_cancellation_is_repeated(monkeypatch):
     monkeypatch.setattr(tasks, "CANCEL_AGAIN", 0.01)
     swallowed = 0
 
-    async def stubborn() -> None:
+    async def stubborn():
         nonlocal swallowed
         while swallowed < 2:
             try:
@@ -50,7 +48,7 @@ async def test_a_swallowed_cancellation_is_repeated(monkeypatch):
 
 
 async def test_end_handles_tasks_that_are_done_fail_or_never_started():
-    async def fail() -> None:
+    async def fail():
         try:
             await asyncio.sleep(3600)
         finally:
@@ -91,7 +89,7 @@ async def test_background_tasks_are_kept_until_they_are_done():
     """The garbage collector deletes a waiting task to which nothing else refers."""
     tasks = BackgroundTasks()
 
-    async def work() -> None:
+    async def work():
         await asyncio.get_running_loop().create_future()
 
     task = weakref.ref(tasks.start(work()))
@@ -106,7 +104,7 @@ async def test_background_tasks_are_kept_until_they_are_done():
 async def test_an_exception_of_a_background_task_is_logged(caplog):
     tasks = BackgroundTasks(logging.getLogger("here"))
 
-    async def fail(error: Exception) -> None:
+    async def fail(error):
         raise error
 
     unexpected = tasks.start(fail(OSError("no")), "Work", log_fields={"run": "7"})
@@ -122,7 +120,7 @@ async def test_an_exception_of_a_background_task_is_logged(caplog):
 async def test_a_task_that_is_cancelled_before_its_first_step_is_done():
     tasks, entered, done = BackgroundTasks(), [], []
 
-    async def work() -> None:
+    async def work():
         entered.append(1)
 
     begun = [tasks.start(work(), when_done=lambda: done.append(1)), tasks.keep(work, "Work")]
@@ -134,7 +132,7 @@ async def test_a_task_that_is_cancelled_before_its_first_step_is_done():
 async def test_tasks_started_by_tasks_that_end_are_ended_too():
     tasks = BackgroundTasks()
 
-    async def work(again: int) -> None:
+    async def work(again):
         try:
             await asyncio.Event().wait()
         finally:
@@ -160,7 +158,7 @@ async def test_a_loop_that_fails_goes_on(caplog):
     unrelated = asyncio.get_running_loop().create_future()
     unrelated.cancel()
 
-    async def loop() -> None:
+    async def loop():
         rounds.append(1)
         if len(rounds) < 3:
             await gone()
@@ -186,7 +184,7 @@ async def test_a_loop_that_fails_goes_on(caplog):
 async def test_a_loop_that_returns_is_done():
     tasks, rounds = BackgroundTasks(), []
 
-    async def twice() -> None:
+    async def twice():
         rounds.append(1)
         if len(rounds) == 1:
             await gone()
@@ -211,7 +209,7 @@ async def test_wait_for_returns_or_raises_what_its_task_does_or_cancels_it():
         await wait_for(gone(), 10)
     ended = []
 
-    async def slow() -> None:
+    async def slow():
         try:
             await asyncio.Event().wait()
         finally:
@@ -224,7 +222,7 @@ async def test_wait_for_returns_or_raises_what_its_task_does_or_cancels_it():
 
 
 async def test_wait_for_returns_a_result_that_comes_during_the_cancellation():
-    async def late() -> str:
+    async def late():
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
@@ -236,7 +234,7 @@ async def test_wait_for_returns_a_result_that_comes_during_the_cancellation():
 
 async def test_wait_for_does_not_swallow_a_cancellation():
     """asyncio's function does before Python 3.12, if both happen in the same step of the loop."""
-    ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    ready = asyncio.get_running_loop().create_future()
     waiting = asyncio.ensure_future(wait_for(ready, 10))
     await asyncio.sleep(0)
     ready.set_result(None)

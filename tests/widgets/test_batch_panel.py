@@ -27,6 +27,6 @@ def test_the_notebook_keeps_the_sheet_of_a_batch_that_has_ended(
     panel.wait(60)
     page, text = panel.kept
     assert text == "<BatchPanel: done, 2 of 2 points>"
-    assert page.count("data:image/webp;base64,") == 2
+    assert page.count("data:image/jpeg;base64,") == 2
     assert "96 px" in page
     assert "<b>" not in page.partition("<table")[0]

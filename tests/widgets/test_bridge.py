@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import queue
+import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -112,14 +113,15 @@ def test_a_stream_arrives_in_parts(page: Page) -> None:
 
 def test_a_stream_is_given_up(page: Page, comfy: Comfy) -> None:
     steps = node("TestPreview", "slow", steps=600, delay=0.1, size=64, token="bridge")
-    body = {"workflow_api": {"1": steps, "2": shown("1")}}
+    run_id = str(uuid.uuid4())
+    body = {"workflow_api": {"1": steps, "2": shown("1")}, "prompt_id": run_id}
     page.send("stream", "run/streaming", method="POST", body=body)
     assert page.answer()[0]["kind"] == "data"
     page.send("abort")
     while page.answer()[0]["kind"] == "data":
         pass
     until(lambda: not page.bridge._open)
-    comfy.interrupt()
+    comfy.interrupt(run_id)  # which may not have begun
 
 
 def test_a_file_is_uploaded_in_any_order(page: Page, comfy: Comfy) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from comfydeploy_jupyter import RunPanel
 from comfydeploy_jupyter.errors import InvalidRequestError, UnknownInputError
+from comfydeploy_jupyter.receipts import ReceiptError
 from tests.helpers.graphs import SUNSET_PATH, node, paper, shown
 from tests.helpers.waiting import until
 
@@ -64,6 +65,22 @@ def test_values_are_set_read_and_run(panel_of: Callable[..., RunPanel]) -> None:
     assert result.files[0].filename in data["text/plain"]
     state = panel.get_state("result")["result"]
     assert state["prompt_id"] == result.prompt_id
+
+
+def test_a_receipt_is_opened(
+    comfy: Comfy, opened: Callable[[RunPanel], RunPanel], tmp_path: Path
+) -> None:
+    path = comfy.submit(PAPER).receipt(tmp_path / "receipt.zip")
+    panel = opened(comfy.open(path))
+    panel.set_input("width", 48)
+    panel.run()
+    result = ended(panel)
+    assert result.images[0].size == (48, PAPER["1"]["inputs"]["height"])
+    changed = bytearray(path.read_bytes())
+    changed[99] ^= 1
+    path.write_bytes(changed)
+    with pytest.raises(ReceiptError):
+        comfy.open(path)
 
 
 def test_wrong_names_values_and_numbers_are_refused(

@@ -94,7 +94,7 @@ def test_the_notebook_keeps_no_secret(panel_of: Callable[..., TunnelPanel], comf
     secret = str(started.access_url).partition("access=")[2]
     plain = panel._repr_mimebundle_()[0]["text/plain"]
     assert str(started.url) in plain
-    saved = json.dumps(w.Widget.get_manager_state(), default=str)
+    saved = json.dumps(w.Widget.get_manager_state(widgets=[panel]), default=str)
     assert str(started.url) in saved
     assert secret not in saved + plain
     assert comfy.server.token not in saved

@@ -1,7 +1,5 @@
 """Workflows in ComfyDeploy: features that only the service has."""
 
-from __future__ import annotations
-
 import pytest
 
 from comfydeploy_jupyter.compat.comfydeploy import CloudAccess, CloudClient

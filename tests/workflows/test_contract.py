@@ -1,16 +1,11 @@
 """The common behaviour of both repositories of workflows: the local store and ComfyDeploy."""
 
-from __future__ import annotations
-
-import asyncio
 import re
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
 from comfydeploy_jupyter.compat.comfydeploy import CloudAccess, CloudClient
-from comfydeploy_jupyter.errors import ComfyDeployError
 from comfydeploy_jupyter.store.database import Database
 from comfydeploy_jupyter.workflows.store import CloudWorkflows, Draft, LocalWorkflows
 from tests.helpers.fake_comfydeploy import KEY
@@ -18,15 +13,15 @@ from tests.helpers.fake_comfydeploy import KEY
 ISO_UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 
-def ui(text: str) -> dict[str, Any]:
+def ui(text):
     return {"nodes": [{"id": 1, "type": "TestText", "widgets_values": [text]}], "links": []}
 
 
-def api(text: str) -> dict[str, Any]:
+def api(text):
     return {"1": {"class_type": "TestText", "inputs": {"text": text}}}
 
 
-def draft(text: str = "a", **fields: Any) -> Draft:
+def draft(text="a", **fields):
     return Draft(ui(text), api(text), **fields)
 
 
@@ -47,7 +42,7 @@ def make(request, tmp_path, jp_asyncio_loop):
 
 
 @pytest.fixture
-def repository(make) -> LocalWorkflows:
+def repository(make):
     return make()
 
 
@@ -134,40 +129,8 @@ async def test_list_of_versions(repository):
     assert [row["comment"] for row in found] == ["Take 2"]
 
 
-async def test_unknown_ids_are_not_found(repository):
-    workflow_id = (await repository.save(draft(name="w")))["workflow_id"]
-    nobody = "00000000-0000-4000-8000-000000000000"
-    for call in (
-        repository.workflow(nobody),
-        repository.versions(nobody),
-        repository.version(nobody),
-        repository.version(nobody, 1),
-        repository.version(workflow_id, 2),
-        repository.save(draft(workflow_id=nobody)),
-        repository.add_version(draft(workflow_id=nobody)),
-    ):
-        with pytest.raises(ComfyDeployError) as caught:
-            await call
-        assert caught.value.status == 404
-    assert [row["id"] for row in await repository.workflows()] == [workflow_id]
-
-
-async def test_concurrent_versions_get_consecutive_numbers(repository):
-    workflow_id = (await repository.save(draft("first", name="w")))["workflow_id"]
-    made = await asyncio.gather(
-        *(
-            repository.add_version(draft(str(n), workflow_id=workflow_id, comment=str(n)))
-            for n in range(20)
-        )
-    )
-    assert sorted(version["version"] for version in made) == list(range(2, 22))
-    for version in made:
-        stored = await repository.version(workflow_id, version["version"])
-        assert stored["comment"] == version["comment"]
-
-
 async def test_the_api_graph_is_made_where_it_is_missing_and_can_be_made(make):
-    async def convert(workflow: dict[str, Any]) -> dict[str, Any] | None:
+    async def convert(workflow):
         text = workflow["nodes"][0]["widgets_values"][0]
         return None if text == "odd" else api(text)
 

@@ -1,13 +1,10 @@
 """Lists of options that a route of ComfyUI, or a public address, gives."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import json
 import time
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import web
@@ -19,9 +16,6 @@ from comfydeploy_jupyter.graphs.remote import MAX_OPTIONS, RemoteList
 from comfydeploy_jupyter.util.system import FetchPolicy
 from comfydeploy_jupyter.workflows.remote_options import MAX_ANSWER, RemoteOptions
 from tests.helpers.servers import serving
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 SECRET = "the-key-of-this-comfyui"
 VOICES = [
@@ -40,29 +34,29 @@ SCHEMA = {
 class Routes:
     """Answers of a ComfyUI by path, and what it was asked."""
 
-    def __init__(self) -> None:
-        self.answers: dict[str, Callable[[web.Request], Awaitable[web.StreamResponse]]] = {}
-        self.asked: list[web.Request] = []
+    def __init__(self):
+        self.answers = {}
+        self.asked = []
 
-    def json(self, path: str, value: Any) -> None:
+    def json(self, path, value):
         text = value if isinstance(value, str) else json.dumps(value)
         self.text(path, text, content_type="application/json")
 
-    def text(self, path: str, text: str, **more: Any) -> None:
-        async def answer(_: web.Request) -> web.Response:
+    def text(self, path, text, **more):
+        async def answer(_):
             return web.Response(text=text, **more)
 
         self.answers[path] = answer
 
-    async def handle(self, request: web.Request) -> web.StreamResponse:
+    async def handle(self, request):
         self.asked.append(request)
         answer = self.answers.get(request.path)
         return web.Response(status=404) if answer is None else await answer(request)
 
 
 @contextlib.asynccontextmanager
-async def served() -> AsyncIterator[Any]:
-    made: Any = Routes()
+async def served():
+    made = Routes()
     app = web.Application()
     app.router.add_route("*", "/{tail:.*}", made.handle)
     async with serving(app) as made.url:
@@ -70,29 +64,29 @@ async def served() -> AsyncIterator[Any]:
 
 
 @pytest.fixture
-def routes(jp_asyncio_loop) -> Iterator[Any]:
+def routes(jp_asyncio_loop):
     context = served()
     yield jp_asyncio_loop.run_until_complete(context.__aenter__())
     jp_asyncio_loop.run_until_complete(context.__aexit__(None, None, None))
 
 
 @pytest.fixture
-def ask(routes: Any, jp_asyncio_loop) -> Iterator[Callable[..., Any]]:
+def ask(routes, jp_asyncio_loop):
     options = RemoteOptions(FetchPolicy(False))
     client = ComfyUIClient(routes.url, access=Access(headers={"Authorization": SECRET}))
 
-    async def asked(definition: Any, name: str = "voice", inputs: str = "{}") -> Any:
+    async def asked(definition, name="voice", inputs="{}"):
         section = definition if isinstance(definition, dict) else {name: definition}
         entry = {"input": {"required": section}, "output": []}
         nodes = NodeDefinitions.of({"Talk": entry})
 
-        async def ready() -> ComfyUIClient:
+        async def ready():
             return client
 
-        async def definitions() -> Any:
+        async def definitions():
             return SimpleNamespace(nodes=nodes)
 
-        machine: Any = SimpleNamespace(ready=ready, definitions=definitions)
+        machine = SimpleNamespace(ready=ready, definitions=definitions)
         return await options.get(machine, "Talk", name, inputs)
 
     yield asked
@@ -100,11 +94,11 @@ def ask(routes: Any, jp_asyncio_loop) -> Iterator[Callable[..., Any]]:
     jp_asyncio_loop.run_until_complete(client.close())
 
 
-def combo(route: Any, **more: Any) -> list[Any]:
+def combo(route, **more):
     return ["COMBO", {"remote_combo": {"route": route, **more}}]
 
 
-def values(reply: Any) -> list[Any]:
+def values(reply):
     return [option["value"] for option in reply["options"]]
 
 
@@ -139,7 +133,7 @@ async def test_inputs_of_options_rows_and_groups_are_found(routes, ask):
     routes.json("/a", ["a"])
     routes.json("/b", ["b"])
 
-    def option(key: str) -> dict[str, Any]:
+    def option(key):
         return {"key": key, "inputs": {"required": {"voice": combo(f"/{key}")}}}
 
     definition = {
@@ -174,7 +168,7 @@ async def test_inputs_of_options_rows_and_groups_are_found(routes, ask):
     ],
 )
 async def test_a_wrong_answer_is_one_sentence(routes, ask, text, reason):
-    async def answer(_: web.Request) -> web.Response:
+    async def answer(_):
         return web.Response(body=text.encode("utf-8", "surrogatepass"))
 
     routes.answers["/voices"] = answer
@@ -185,10 +179,10 @@ async def test_a_wrong_answer_is_one_sentence(routes, ask, text, reason):
 
 
 async def test_a_route_that_is_missing_moves_or_hangs(routes, ask):
-    async def moved(_: web.Request) -> web.Response:
+    async def moved(_):
         raise web.HTTPFound(f"{routes.url}/elsewhere")
 
-    async def hangs(request: web.Request) -> web.StreamResponse:
+    async def hangs(request):
         response = web.StreamResponse()
         await response.prepare(request)
         while True:
@@ -236,13 +230,13 @@ async def test_an_offline_server_asks_no_public_address():
         {"Talk": {"input": {"required": {"voice": combo("https://example.com/voices")}}}}
     )
 
-    async def ready() -> ComfyUIClient:
+    async def ready():
         return client
 
-    async def definitions() -> Any:
+    async def definitions():
         return SimpleNamespace(nodes=nodes)
 
-    machine: Any = SimpleNamespace(ready=ready, definitions=definitions)
+    machine = SimpleNamespace(ready=ready, definitions=definitions)
     with pytest.raises(ComfyUIUnavailableError, match="the setting `offline` forbids that"):
         await options.get(machine, "Talk", "voice")
     with pytest.raises(InvalidRequestError, match="class_type: there are no nodes 'Walk'"):
@@ -253,7 +247,6 @@ async def test_an_offline_server_asks_no_public_address():
 def test_a_list_is_bounded_whatever_it_holds():
     node = NodeDefinitions.of({"Talk": {"input": {"required": {"voice": combo("/a")}}}})
     remote = RemoteList.of(node.declared("Talk")["voice"])
-    assert remote is not None
     options, left_out = remote.options_in([str(n) for n in range(MAX_OPTIONS + 5)])
     assert (len(options), left_out) == (MAX_OPTIONS, 5)
 
@@ -270,6 +263,5 @@ def test_a_list_is_bounded_whatever_it_holds():
 def test_contradicting_definitions_are_read_as_far_as_they_can(wrong):
     node = NodeDefinitions.of({"Talk": {"input": {"required": {"voice": combo("/a", **wrong)}}}})
     remote = RemoteList.of(node.declared("Talk")["voice"])
-    assert remote is not None
     assert (remote.route, remote.value, remote.response_key) == ("/a", "", "")
     assert 0.1 <= remote.timeout <= 10

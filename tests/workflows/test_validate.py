@@ -1,7 +1,3 @@
-from __future__ import annotations
-
-from typing import Any
-
 import pytest
 
 from comfydeploy_jupyter.comfyui.definitions import core_classes
@@ -9,7 +5,7 @@ from comfydeploy_jupyter.graphs.versions import NEWEST_TESTED
 from comfydeploy_jupyter.workflows.validate import core_node_warnings
 
 
-def saved_with(class_type: str, version: Any) -> dict[str, Any]:
+def saved_with(class_type, version):
     return {"nodes": [{"type": class_type, "properties": {"cnr_id": "comfy-core", "ver": version}}]}
 
 
@@ -29,17 +25,15 @@ BATCH, NEWER = "BatchImagesNode", "NewerStill"
         ("Foreign", saved_with("Other", "0.38.1"), "0.33.0", None),
     ],
 )
-def test_core_nodes_say_which_comfyui_has_them(
-    class_type: str, workflow: Any, running: str | None, needs: str | None
-) -> None:
-    missing: list[dict[str, Any]] = [{"class_type": class_type, "node_ids": ["1"]}]
+def test_core_nodes_say_which_comfyui_has_them(class_type, workflow, running, needs):
+    missing = [{"class_type": class_type, "node_ids": ["1"]}]
     core_node_warnings(missing, workflow, running)
     assert missing[0].get("needs", "").startswith(f"ComfyUI {needs}" if needs else "")
     assert ("needs" in missing[0]) is (needs is not None)
 
 
-def test_core_nodes_that_no_newer_comfyui_has() -> None:
-    missing: list[dict[str, Any]] = [
+def test_core_nodes_that_no_newer_comfyui_has():
+    missing = [
         {"class_type": "IdeogramV3", "node_ids": ["1"]},
         {"class_type": "ImageInvert", "node_ids": ["2"]},
         {"class_type": "Foreign", "node_ids": ["3"]},
@@ -51,7 +45,7 @@ def test_core_nodes_that_no_newer_comfyui_has() -> None:
     assert [entry.get("pack") for entry in missing] == ["comfy-core", "comfy-core", None]
 
 
-def test_bundled_definitions_are_of_the_newest_tested_version() -> None:
+def test_bundled_definitions_are_of_the_newest_tested_version():
     version, modules = core_classes()
     assert version == NEWEST_TESTED
     assert len(modules) > 800

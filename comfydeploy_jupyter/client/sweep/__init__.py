@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from .sweep import Batches, Point, Sweep, SweepProgress, Sweeps, current_cell
+from .sweep import Point, Sweep, SweepProgress, current_cell
+from .sweeps import Batches, Sweeps
 
 __all__ = ["Batches", "Point", "Sweep", "SweepProgress", "Sweeps", "current_cell"]

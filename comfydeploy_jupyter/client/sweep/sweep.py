@@ -2,75 +2,55 @@
 
 from __future__ import annotations
 
-import hashlib
 import html
 import io
-import json
-import re
 import sys
 import threading
 import time
-import uuid
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from ...errors import (
     ComfyDeployError,
     ConflictError,
     InvalidRequestError,
     NotFoundError,
+    RunCancelledError,
+    RunFailedError,
     RunTimeoutError,
     ServerUnreachableError,
-    brief,
     printable,
 )
 from ...util.markup import value_text
-from ..files import Uploader, has_files, write_bytes, write_text
+from ..files import write_bytes, write_text
 from ..graph import Source
+from ..proofs import verify_batch
 from ..results import Result
-from ..runs import Run, check_options
-from ..server import check_timeout, plain
+from ..runs import Run
+from ..server import check_timeout
 from ..stream import FINAL, RunProgress
 from ..text import text_table
-from ..workflow import Workflow
-from .plan import Grid, Points
+from .file import VERSION, SweepFile
+from .plan import Grid
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
     from PIL.Image import Image
 
     from ..comfy import Comfy, Display
-
-AtOnce: TypeAlias = int | Literal["auto"]
+    from ..proofs import SweepVerification
 
 BYTE_ORDER_MARK = "\ufeff"
-FORMAT = "comfydeploy-sweep"
-VERSION = 2
-SERVER = ("url", "store", "id")
-"""What identifies the server that has the runs: its address, and the file and id of its store."""
-
-FOLDER = Path("sweeps")
-"""The folder where sweeps are saved by default, relative to the working directory."""
-
-UPDATE_INTERVAL = 0.2
-"""Shortest time between two requests for the state of a batch, s."""
-
-PAGE = 500
-"""How many points one request returns."""
-
-STOP_TIMEOUT = 20.0
-"""How long `Sweep.stop` waits for cancelled runs to end, s."""
-
-AWAY = 60.0
-"""How long `Sweep.wait` tries to reach the server again, s."""
-
-MAX_ROWS = 500
-"""How many points the table has as text."""
+UPDATE_INTERVAL = 0.2  # s, the shortest time between two requests for the state of a batch
+PAGE = 500  # points that one request returns
+STOP_TIMEOUT = 20.0  # s that `Sweep.stop` waits for cancelled runs to end
+AWAY = 60.0  # s for which `Sweep.wait` tries to reach the server again
+MAX_ROWS = 500  # points that the table has as text
 
 
 class Point:
@@ -148,12 +128,39 @@ class Point:
             self._result = Result(self._sweep.comfy.server, facts["run"], self._sweep.source)
         return self._result
 
+    def wait(self, timeout: float | None = None) -> Result:
+        """Wait until it has ended, and return the result of its run, which succeeded.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Wait at most this long, s.
+
+        Raises
+        ------
+        RunFailedError
+            It has failed.
+        RunCancelledError
+            It was cancelled.
+        RunTimeoutError
+            It has not ended in time; it continues.
+        """
+        check_timeout(timeout)
+        if not self._sweep._wait(timeout, lambda: self.status in FINAL):
+            raise RunTimeoutError(f"the point has not ended after {timeout:g} s; it continues")
+        result = self.result
+        if result is not None:
+            return result.raise_for_status()
+        if self.status == "cancelled":
+            raise RunCancelledError(f"point {self.index} was cancelled")
+        raise RunFailedError(self.error or f"the run of point {self.index} was deleted")
+
     def __repr__(self) -> str:
         return printable(f"<Point {self.index}: {self.label}: {self.status}>")
 
     @property
     def _known(self) -> dict[str, Any]:
-        self._sweep._update()
+        self._sweep._update(points=True)
         return self._facts
 
     def _set(self, facts: dict[str, Any]) -> None:
@@ -163,11 +170,9 @@ class Point:
 class SweepProgress:
     """The progress of a sweep."""
 
-    def __init__(self, sweep: Sweep, *, blocking: bool = False) -> None:
+    def __init__(self, sweep: Sweep) -> None:
         self.sweep = sweep
         """The sweep."""
-        self.blocking = blocking
-        """Whether the kernel waits for it; then the kernel cannot react to buttons."""
         self.started = time.monotonic()
         """When it was started, s of `time.monotonic`."""
         self.ended: float | None = None
@@ -193,7 +198,7 @@ class SweepProgress:
     @property
     def fraction(self) -> float:
         """The part that is done, 0 to 1."""
-        return float(self.sweep._present["fraction"])
+        return float(self.sweep.record["fraction"])
 
     @property
     def elapsed(self) -> float:
@@ -206,7 +211,7 @@ class SweepProgress:
 
         It is known once a point has ended.
         """
-        left: float | None = self.sweep._present["time_left"]
+        left: float | None = self.sweep.record["time_left"]
         return None if self.ended is not None else left
 
     @property
@@ -220,9 +225,8 @@ class SweepProgress:
     @property
     def current(self) -> tuple[Point, RunProgress | None] | None:
         """The point that runs now, else one that is queued, with its progress; else None."""
-        self.sweep._update()
-        active = [self.sweep[index] for index in self.sweep._active]
-        active.sort(key=lambda point: point.status != "running")
+        self.sweep._update(points=True)
+        active = sorted(self.sweep._active, key=lambda point: point.status != "running")
         return next(((point, point.progress) for point in active), None)
 
     def finish(self, status: str) -> None:
@@ -234,7 +238,8 @@ class Sweep(Sequence[Point]):
     """A workflow, run at every point of a grid; made by ``comfy.sweep``.
 
     A sequence of its points. It is a batch of the server, which goes on without this kernel: after
-    a restart, ``comfy.sweep.load(path)`` or ``comfy.batches()`` return it.
+    a restart, ``comfy.sweep.load(path)`` or ``comfy.batches()`` return it. If its points are the
+    outputs of runs that have not ended (`Comfy.map`), its length and its points are waited for.
     """
 
     def __init__(
@@ -244,8 +249,7 @@ class Sweep(Sequence[Point]):
         *,
         source: Source | None = None,
         grid: Grid | None = None,
-        path: Path | None = None,
-        content: dict[str, Any] | None = None,
+        file: SweepFile | None = None,
     ) -> None:
         self.shown_in: object = None
         """The cell whose output already shows the sweep, as `current_cell` returns it."""
@@ -256,16 +260,12 @@ class Sweep(Sequence[Point]):
         self.progress = SweepProgress(self)
         """Its progress."""
         self._batch = batch
-        self._path = path
-        self._content = content or {}
+        self._file = file
+        self._grid = grid
+        self._made: list[Point] = []
         self._lock = threading.RLock()
-        self._in_words: Any = None
+        self._changes = 0
         self._forget()
-        if grid is None:
-            grid = Grid.from_json(batch) if batch.get("axes") else Grid((), self._all_values())
-        self.grid = grid
-        """The axes, and the values of the points."""
-        self._points = [Point(self, index, values) for index, values in enumerate(grid.points)]
 
     @overload
     def __getitem__(self, index: int) -> Point: ...
@@ -283,14 +283,33 @@ class Sweep(Sequence[Point]):
         return str(self._batch["batch_id"])
 
     @property
+    def record(self) -> dict[str, Any]:
+        """Its present record, with the keys of the reply of ``batch/{batch_id}``."""
+        self._update()
+        return self._batch
+
+    @property
+    def grid(self) -> Grid:
+        """The axes, and the values of the points; waits for those that are outputs of others."""
+        if self._batch.get("waiting_for"):
+            self._wait(None, lambda: not self._batch.get("waiting_for"))
+        if self._grid is None:
+            axes = self.record["axes"]
+            self._grid = Grid.from_json(
+                {"axes": axes, "points": () if axes else [*self._all_values()]}
+            )
+        return self._grid
+
+    @property
     def labels(self) -> dict[str, str]:
         """Its labels: texts by name, which its runs have, too."""
-        return dict(self._present["labels"])
+        return dict(self.record["labels"])
 
     @property
     def counts(self) -> dict[str, int]:
         """How many points have each status; ``total`` is the number of all points."""
-        return {"total": len(self), **self._present["counts"]}
+        present = self.record
+        return {"total": present["total"], **present["counts"]}
 
     @property
     def results(self) -> dict[Point, Result]:
@@ -309,12 +328,10 @@ class Sweep(Sequence[Point]):
         Raises InvalidRequestError if no point has a value of this name.
         """
         wanted = {**(values or {}), **named}
-        for name in wanted:
-            if not any(name in point.values for point in self):
-                known = ", ".join(dict.fromkeys(key for point in self for key in point.values))
-                raise InvalidRequestError.of_field(
-                    name, f"is not an input of the sweep; its inputs are {known}"
-                )
+        known = dict.fromkeys(key for point in self for key in point.values)
+        for name in wanted.keys() - known.keys():
+            text = f"is not an input of the sweep; its inputs are {', '.join(known)}"
+            raise InvalidRequestError.of_field(name, text)
         return [
             point
             for point in self
@@ -327,7 +344,7 @@ class Sweep(Sequence[Point]):
         Raises NotFoundError if there is no such point.
         """
         if isinstance(wanted, Point):
-            if wanted.index < len(self) and self[wanted.index] is wanted:
+            if wanted._sweep is self:
                 return wanted
             found = next((point for point in self if point.values == wanted.values), None)
         else:
@@ -347,17 +364,17 @@ class Sweep(Sequence[Point]):
     @property
     def path(self) -> Path | None:
         """The file where it is saved; None if it is not saved."""
-        return self._path
+        return None if self._file is None else self._file.path
 
     @property
     def notes(self) -> list[str]:
         """A sentence for each thing to know before it runs, such as loops, which are not cached."""
-        return list(self._batch["notes"])
+        return list(self.record["notes"])
 
     @property
     def status(self) -> str:
         """``running``; ``done``, also with failed points; ``stopped``: `resume` continues it."""
-        batch = self._present
+        batch = self.record
         if batch["state"] == "done":
             return "done"
         ending = batch["state"] == "cancelled" and batch["finished_at"] is None
@@ -371,18 +388,7 @@ class Sweep(Sequence[Point]):
     @property
     def why(self) -> str:
         """Why no point is queued now, such as a ComfyUI that does not answer; else empty."""
-        return str(self._present["why"])
-
-    @property
-    def table(self) -> Any:
-        """The values of all points, and the headings of the sheet, in the words of the form.
-
-        ``keys`` are the names of its inputs, ``labels`` their labels, ``heads`` the headings of
-        rows and columns, ``points`` the points with ``label`` and ``values``.
-        """
-        if self._in_words is None:
-            self._in_words = json.loads(self._render("table", "json"))
-        return self._in_words
+        return str(self.record["why"])
 
     def star(self, *points: Point | int) -> None:
         """Mark points as the best; the server keeps the marks with their runs.
@@ -408,7 +414,8 @@ class Sweep(Sequence[Point]):
     def wait(self, timeout: float | None = None) -> Sweep:
         """Wait until no point is left; interrupting the kernel ends the waiting only.
 
-        Returns this sweep; points may have failed.
+        Returns this sweep; points may have failed. It waits through a pause, which the page can
+        end, but not if too many failed points have paused it.
 
         Parameters
         ----------
@@ -467,8 +474,8 @@ class Sweep(Sequence[Point]):
         ServerUnreachableError
             The server does not answer.
         """
-        if self._content:
-            check_server(self.comfy, self._content, self._path)
+        if self._file is not None:
+            self._file.check(self.comfy)
         self._update(now=True)
         if self.status == "running":
             raise ConflictError("the sweep is running")
@@ -476,8 +483,7 @@ class Sweep(Sequence[Point]):
             self._change("resume")
         if retry_failed and self.counts.get("failed"):
             self._change("retry")
-        if self._content:
-            self.save()
+        self.save()
         return self._follow(wait=wait, progress=progress)
 
     def save(self, path: str | Path | None = None) -> Path | None:
@@ -491,14 +497,11 @@ class Sweep(Sequence[Point]):
             Another file, which the sweep uses from now on.
         """
         if path is not None:
-            self._path = Path(path).expanduser()
-        if self._path is None:
-            return None
-        if not self._content:
-            self._content = new_content(self.comfy, self.title, self.source)
-        self._content["batch_id"] = self.id
-        write_file(self._path, self._content)
-        return self._path
+            key = self._batch["key"] if self._file is None else self._file.key
+            self._file = SweepFile(Path(path).expanduser(), {"key": key, "version": VERSION})
+        if self._file is not None:
+            self._file.put(self.comfy, self.title, self.source, self.id)
+        return self.path
 
     def delete(self, *, files: bool = False) -> None:
         """Delete its batch, which does not run; its runs stay, and its file on this disk.
@@ -513,6 +516,52 @@ class Sweep(Sequence[Point]):
         address = self.comfy.server.address(f"batch/{self.id}", {"files": str(files).lower()})
         with self.comfy.server.request("DELETE", address):
             pass
+
+    def verify(
+        self,
+        points: int | Iterable[Point | int] | None = None,
+        *,
+        machine: str | None = None,
+        nodes: bool = False,
+        timeout: float | None = None,
+    ) -> SweepVerification:
+        """Make its points once more, one after the other, and compare what was made.
+
+        Each runs with empty caches on a machine that executes nothing: it waits until there is one.
+        Interrupting the kernel cancels it.
+
+        Parameters
+        ----------
+        points : int or iterable of Point or int, optional
+            A sample: so many points, evenly spread over those that have succeeded, or these. By
+            default all.
+        machine : str, optional
+            The machine or pool; by default that of the sweep.
+        nodes : bool
+            Execute each twice, and name the first node whose pictures differ.
+        timeout : float, optional
+            Wait at most this long, s.
+
+        Returns
+        -------
+        SweepVerification
+            It is true if each point is identical.
+
+        Raises
+        ------
+        ConflictError
+            The sweep has points that have not ended, or is being verified already.
+        NotFoundError
+            There is no such point.
+        RunTimeoutError
+            Not all points were compared in time; it goes on.
+        """
+        check_timeout(timeout)
+        chosen = points
+        if points is not None and not isinstance(points, int):
+            chosen = [self.point_of(point).index for point in points]
+        asked = {"machine": machine, "points": chosen, "nodes": nodes}
+        return verify_batch(self.comfy.server, self.id, asked, timeout)
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the table: for each point its values, then the outcome of its run.
@@ -594,7 +643,8 @@ class Sweep(Sequence[Point]):
         return f"<div>{html.escape(self._headline())}</div>{page}"
 
     def __repr__(self) -> str:
-        return f"{printable(self._headline())}\n{_table_text(self)}"
+        known = () if self.record.get("waiting_for") else self
+        return f"{printable(self._headline())}\n{_table_text(known)}"
 
     def _repr_html_(self) -> str | None:
         if self.shown_in is not None and self.shown_in == current_cell():
@@ -604,82 +654,77 @@ class Sweep(Sequence[Point]):
     # -- the batch -----------------------------------------------------------------------------
 
     @property
-    def _present(self) -> dict[str, Any]:
-        """The batch, as the server has described it a moment ago."""
-        self._update()
-        return self._batch
+    def _points(self) -> list[Point]:
+        grid = self.grid
+        with self._lock:
+            self._made = self._made or [
+                Point(self, index, values) for index, values in enumerate(grid.points)
+            ]
+        return self._made
 
     def _forget(self) -> None:
         """Forget what is known of the points."""
         self._mark = "0-0"
-        self._active: list[int] = []
+        self._active: list[Point] = []
         self._updated_at = -UPDATE_INTERVAL
-        self._complete = False
-        self._changes = 0
+        self._is_complete = self._is_read = False
+        for point in self._made:
+            point._set({})
 
-    def _all_values(self) -> tuple[dict[str, Any], ...]:
-        found: list[dict[str, Any]] = []
-        while len(found) < self._batch["total"]:
-            page = self._get("points", limit=PAGE, offset=len(found))["points"]
-            if not page:
-                break
-            found += (point["values"] for point in page)
-        return tuple(found)
+    def _all_values(self) -> Iterator[dict[str, Any]]:
+        read = 0
+        while page := self._get("points", limit=PAGE, offset=read)["points"]:
+            read += len(page)
+            yield from (point["values"] for point in page)
 
     def _get(self, part: str = "", **query: Any) -> Any:
         path = f"batch/{self.id}/{part}" if part else f"batch/{self.id}"
         return self.comfy.server.get(path, **query)
 
-    def _update(self, *, now: bool = False) -> None:
+    def _update(self, *, points: bool = False, now: bool = False) -> None:
         """Ask the server what has changed, unless that was a moment ago, or nothing can change."""
         with self._lock:
-            if not now and (
-                self._complete or time.monotonic() - self._updated_at < UPDATE_INTERVAL
-            ):
+            is_due = time.monotonic() - self._updated_at >= UPDATE_INTERVAL
+            if now or (is_due and not self._is_complete):
+                before, axes = self._batch, self._batch.get("axes")
+                self._batch = self._get(axes="false" if axes else "true")
+                self._batch["axes"] = axes or self._batch["axes"]  # they do not change any more
+                self._changes += self._batch != before
+                self._is_complete, self._is_read = self._batch["finished_at"] is not None, False
+                self._updated_at = time.monotonic()
+            if not points or self._is_read or self._batch.get("waiting_for"):
                 return
-            before = self._batch
-            self._batch = self._get()
-            while True:
+            known, page = self._points, None
+            while page is None or len(page["points"]) == PAGE:
                 page = self._get("points", after=self._mark, limit=PAGE)
                 self._mark = page["mark"]
                 for facts in page["points"]:
-                    self._points[facts["point"]]._set(facts)
-                if len(page["points"]) < PAGE:
-                    break
-            over = self._batch["finished_at"] is not None
-            active = [] if over else self._get("points", status="active", limit=PAGE)["points"]
-            for index in self._active:
-                if self._points[index]._facts["status"] not in FINAL:
-                    self._points[index]._set({})
+                    known[facts["point"]]._set(facts)
+            for point in self._active:
+                if point._facts["status"] not in FINAL:
+                    point._set({})
+            active = self._get("points", status="active", limit=PAGE)["points"]
             for facts in active:
-                self._points[facts["point"]]._set(facts)
-            self._active = [facts["point"] for facts in active]
-            if over:
-                for point in self._points:  # they were cancelled before they had a run
-                    if not point._facts and self._batch["state"] == "cancelled":
-                        point._set({"status": "cancelled"})
-            self._changes += self._batch != before
-            self._complete = over
-            self._updated_at = time.monotonic()
+                known[facts["point"]]._set(facts)
+            self._active = [known[facts["point"]] for facts in active]
+            self._is_read = True
 
     def _change(self, what: str) -> None:
         """Send a request that changes the batch."""
         self._batch = self.comfy.server.post(f"batch/{self.id}/{what}", {})
         with self._lock:
-            changes = self._changes + 1
             self._forget()
-            self._changes = changes
-            for point in self._points:
-                point._set({})
+            self._changes += 1
 
-    def _wait(self, timeout: float | None) -> bool:
+    def _wait(self, timeout: float | None, ended: Callable[[], bool] | None = None) -> bool:
+        """Wait until no point is left, or something else is true; return whether it is."""
         deadline = None if timeout is None else time.monotonic() + timeout
         pause, answered = 0.05, time.monotonic()
         while True:
             try:
                 self._update(now=True)
                 answered = time.monotonic()
-                if self.status != "running":
+                if self._is_over() if ended is None else ended():
                     return True
             except ServerUnreachableError:
                 if time.monotonic() - answered > AWAY:
@@ -690,33 +735,35 @@ class Sweep(Sequence[Point]):
             time.sleep(pause if deadline is None else max(min(pause, deadline - now), 0))
             pause = min(1.5 * pause, 0.5)
 
-    def _follow(
-        self, *, wait: bool, progress: bool | str | Display, last: Sweeps | None = None
-    ) -> Sweep:
+    def _is_over(self) -> bool:
+        batch = self.record
+        is_asked = batch["state"] == "paused" and (not batch["why"] or batch["waiting_for"])
+        return self.status != "running" and not is_asked  # else too many points have failed
+
+    def _follow(self, *, wait: bool, progress: bool | str | Display) -> Sweep:
         """Show the progress; wait for the end, or let a thread update the view."""
-        self.progress = SweepProgress(self, blocking=wait)
-        if wait:
-            try:
-                if last is not None:
-                    last.last = self
-                self._show(self.comfy._view(progress, self.progress))
-            except KeyboardInterrupt:
-                if self.progress.ended is None:  # before the view was there
-                    self.stop()
-                where = "" if self.path is None else f", comfy.sweep.load({str(self.path)!r})"
-                raise KeyboardInterrupt(
-                    f"stopped at {self.progress.summary}; it continues with resume() of: "
-                    f"comfy.sweep.last{where}"
-                ) from None
-            return self
-        if last is not None:
-            last.last = self
-        if progress:
+        self.comfy.sweep.last = self
+        self.progress = SweepProgress(self)
+        if not wait:
             view = self.comfy._view(progress, self.progress)
-            threading.Thread(
-                target=self._show, args=(view,), name="comfydeploy-sweep", daemon=True
-            ).start()
+            if not isinstance(view, nullcontext):
+                threading.Thread(target=self._watch, args=(view,), daemon=True).start()
+            return self
+        try:
+            self._show(self.comfy._view(progress, self.progress))
+        except KeyboardInterrupt:
+            if self.progress.ended is None:  # before the view was there
+                self.stop()
+            where = "" if self.path is None else f", comfy.sweep.load({str(self.path)!r})"
+            raise KeyboardInterrupt(
+                f"stopped at {self.progress.summary}; it continues with resume() of: "
+                f"comfy.sweep.last{where}"
+            ) from None
         return self
+
+    def _watch(self, view: AbstractContextManager[object]) -> None:
+        with suppress(ComfyDeployError):  # it was deleted, or the server is away
+            self._show(view)
 
     def _show(self, view: AbstractContextManager[object]) -> None:
         with view:
@@ -726,12 +773,10 @@ class Sweep(Sequence[Point]):
                 self.stop()
                 raise
             finally:
-                self.progress.finish(self.status)
+                self.progress.finish(self._batch["state"])
 
     def _render(self, what: str, kind: str, *, starred: bool = False) -> bytes:
         """Return a sheet or a table that the server makes."""
-        if starred and not self.starred:
-            raise InvalidRequestError.of_field("starred", "no point of the sweep has a star")
         query = {"format": kind, "starred": str(starred).lower()}
         address = self.comfy.server.address(f"batch/{self.id}/{what}", query)
         with self.comfy.server.request("GET", address, timeout=300) as response:
@@ -742,13 +787,13 @@ class Sweep(Sequence[Point]):
         for point in own:
             if not point.prompt_id:
                 raise InvalidRequestError.of_field("points", f"point {point.index} has no run yet")
-        changed = [point for point in own if point.starred != starred]
-        if changed:
-            ids = [point.prompt_id for point in changed]
-            self.comfy.server.post("runs/update", {"prompt_ids": ids, "starred": starred})
-        for point in self._points:
+        ids = {point.prompt_id for point in own if point.starred != starred}
+        if ids:
+            body = {"prompt_ids": sorted(ids), "starred": starred}
+            self.comfy.server.post("runs/update", body)
+        for point in self:
             record = point._facts.get("run")
-            if record is not None and any(record["prompt_id"] == p.prompt_id for p in changed):
+            if record is not None and record["prompt_id"] in ids:
                 record["starred"] = starred
 
     def _headline(self) -> str:
@@ -779,8 +824,7 @@ def _table_text(points: Sequence[Point]) -> str:
     names = list(dict.fromkeys(name for point in points for name in point.values))
     table = [[*names, "status", "seconds", "output"]]
     for point in points[:MAX_ROWS]:
-        result = point.result
-        output, seconds = "", ""
+        result, output, seconds = point.result, "", ""
         if result is not None:
             seconds = "" if result.execution_time is None else f"{result.execution_time:.2f}"
             files = [file.filename for file in result.files]
@@ -790,388 +834,8 @@ def _table_text(points: Sequence[Point]) -> str:
     return text_table(table)
 
 
-# -- the file of a sweep -----------------------------------------------------------------------
-
-
-def new_content(comfy: Comfy, title: str, source: Source) -> dict[str, Any]:
-    """Return what the file of a new sweep has, without its batch."""
-    return {
-        "format": FORMAT,
-        "version": VERSION,
-        "server": server_of(comfy),
-        "key": f"sweep-{uuid.uuid4()}",
-        "batch_id": "",
-        "request": "",
-        "title": title,
-        "workflow_api": source.graph,
-        "workflow": source.ui,
-    }
-
-
-def server_of(comfy: Comfy) -> dict[str, str]:
-    """Return what identifies the present server."""
-    store = comfy.server.get("check-status", timeout=10).get("store", {})
-    return {"url": comfy.server.url, "store": store["path"], "id": store["id"]}
-
-
-def check_server(comfy: Comfy, content: dict[str, Any], path: Path | None) -> None:
-    """Raise a ConflictError if the runs of a sweep are on another server than the present one."""
-    known = content.get("server")  # older files have none
-    present = server_of(comfy)
-    known = known if isinstance(known, dict) else {}
-    if all(isinstance(known.get(name), str) for name in SERVER) and known["id"] != present["id"]:
-        runs = "this sweep" if path is None else str(path)
-        raise ConflictError(
-            f"the runs of {runs} are on the Jupyter server {known['url']!r}, whose data are in"
-            f" {known['store']!r}; {present['url']!r} is another one, or its data were replaced."
-            " Connect to that server to continue, or run the points here with save= another file"
-        )
-    content["server"] = present
-
-
-def write_file(path: Path, content: dict[str, Any]) -> None:
-    """Write the file of a sweep."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(content, ensure_ascii=False) + "\n")
-
-
-def read_file(path: Path) -> dict[str, Any]:
-    """Return the content of the file of a sweep, which may be that of an earlier version."""
-    try:
-        content = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise not_a_sweep(path) from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise not_a_sweep(path)
-    if content.get("version") not in (1, VERSION):
-        raise InvalidRequestError.of_field("path", f"{path} was saved by a newer version")
-    return content
-
-
-def not_a_sweep(path: Path) -> InvalidRequestError:
-    """Return the error for a file that holds something else."""
-    return InvalidRequestError.of_field("path", f"{path} is not the file of a sweep")
-
-
-def default_path(title: str, request: str) -> Path:
-    """Return the path of a sweep's file, the same for the same workflow and points."""
-    name = re.sub(r"[^\w.-]+", "-", title).strip("-.")[:60] or "sweep"
-    return FOLDER / f"{name}-{request[:8]}.json"
-
-
-def digest(value: object) -> str:
-    """Return the SHA-256 of a value's JSON, hexadecimal."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _earlier_runs(content: dict[str, Any], points: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Return the runs that the file of an earlier version has, by the numbers of points."""
-    saved = list(content.get("runs", {}).values())
-    runs = {}
-    for number, values in enumerate(points):
-        for each in saved:
-            if each["values"] == values and each["sent"] and each["status"] != "waiting":
-                runs[str(number)] = str(each["prompt_id"])
-    return runs
-
-
 def current_cell() -> object:
     """Return the execution count of the notebook cell that runs now; None outside of IPython."""
     ipython = sys.modules.get("IPython")
     shell = None if ipython is None else ipython.get_ipython()
     return None if shell is None else shell.execution_count
-
-
-NOT_FOR_SWEEPS = frozenset(
-    {
-        *("client_id", "extra_data", "file_upload_endpoint", "front", "gpu_event_id"),
-        *("prompt_id", "status_endpoint", "version", "workflow_id"),
-    }
-)
-"""Options of a run that a sweep does not take, since they belong to a single run."""
-
-
-class Sweeps:
-    """Runs a workflow at every point of a grid: ``comfy.sweep(…)``.
-
-    Examples
-    --------
-    >>> sweep = comfy.sweep("portrait.json", {"seed": range(8), "cfg": [4, 7]})  # doctest: +SKIP
-    >>> sweep.to_dataframe()                                                  # doctest: +SKIP
-    """
-
-    def __init__(self, comfy: Comfy) -> None:
-        self._comfy = comfy
-        self.last: Sweep | None = None
-        """The sweep that was made or loaded last."""
-
-    def __repr__(self) -> str:
-        return "comfy.sweep(workflow, {input: values}), or comfy.sweep.load(path)"
-
-    def __call__(
-        self,
-        workflow: Workflow | dict[str, Any] | str | bytes | os.PathLike[str],
-        points: Points,
-        inputs: Mapping[str, Any] | None = None,
-        *,
-        seed: int | None = None,
-        machine: str | None = None,
-        at_once: AtOnce = "auto",
-        save: bool | str | os.PathLike[str] = True,
-        fresh: bool = False,
-        wait: bool = True,
-        progress: bool | Literal["auto"] | Display = "auto",
-        **options: Any,
-    ) -> Sweep:
-        """Run a workflow at every point of a grid; show the pictures as they arrive.
-
-        Points with the same graph and the same values that have ended according to the file
-        of the sweep are not run again. Returns the points with their results; points may have
-        failed.
-
-        Parameters
-        ----------
-        workflow : Workflow, dict, str, bytes or path
-            As `Comfy.load` takes it.
-        points : dict or list of dict
-            A dict of inputs, by the names that `Comfy.run` takes, to their values. Every
-            combination runs; the last input changes fastest. Inputs that change together are one
-            key: ``{("width", "height"): [(512, 768), (768, 512)]}``. Or a list of points, each a
-            dict. Values may be files, pictures and lists of rows. If no input is called ``seed``,
-            or several are, ``seed`` sets every seed of the workflow.
-        inputs : dict, optional
-            Inputs that are the same at all points.
-        seed : int, optional
-            As in `Comfy.run`, the same at all points.
-        machine : str, optional
-            The machine or pool that runs it, by its id or name. Each machine of a pool gets points
-            that share as much of their work as possible.
-        at_once : int or "auto"
-            How many points are queued at a time, 1 to 256; the others wait at the server. By
-            default, two for a machine, more if they take only moments, and four for each machine
-            of a pool.
-        save : bool or path
-            The JSON file that names it, so that the same call continues where the last one ended.
-            True: in the folder ``sweeps``, under a name made of the workflow's title and the
-            points. False: no file.
-        fresh : bool
-            Whether to run also the points that have ended before.
-        wait : bool
-            Whether to wait for the end; then interrupting the kernel stops the sweep. The server
-            goes on in any case, also without this kernel.
-        progress : bool, "auto" or callable
-            As in `Comfy.run`; a callable gets the `SweepProgress`.
-        **options
-            As `Comfy.run` takes them. ``seed_mode`` is ``"saved"`` by default, so that points
-            differ only in their values. Also ``retry``, ``stop_after``, ``order`` and ``webhook``
-            of the route ``batch``.
-
-        Raises
-        ------
-        UnknownInputError
-            A name is no input of the workflow, or fits inputs of several nodes; nothing has been
-            queued.
-        InvalidRequestError
-            Something else is wrong with the arguments; nothing has been queued.
-        ConflictError
-            The runs in the file are on another server, or other points with this file are
-            running; nothing has been queued.
-        ServerUnreachableError
-            The server does not answer.
-        KeyboardInterrupt
-            The kernel was interrupted; ``comfy.sweep.last.resume()`` continues.
-        """
-        for name in options:
-            if name in NOT_FOR_SWEEPS:
-                text = f"a sweep has no option {name!r}: each point is a separate run"
-                raise brief(TypeError(text))
-        own = {"order", "retry", "stop_after", "webhook"}
-        check_options(
-            {n: v for n, v in options.items() if n not in own},
-            {*("at_once", "fresh", "points", "save", "wait"), *own},
-        )
-        comfy, server = self._comfy, self._comfy.server
-        loaded = Workflow(server, workflow)
-        source = loaded.source
-        seeds = {} if seed is None else source.seed_inputs(seed)
-        constant = {**source.files, **seeds, **(inputs or {})}
-        grid = Grid.of(points)
-        if any("seed" in point for point in grid.points):
-            _check_seed(source)
-        values = [*constant.values(), *(value for p in grid.points for value in p.values())]
-        if machine == "auto" and any(map(has_files, values)):
-            machine = comfy.machines.get(machine).id  # files go to the machine that runs
-        uploader = Uploader(server, machine)
-
-        def sent(value: Any) -> Any:
-            return plain(uploader.stored(value))
-
-        grid = grid.map(sent)
-        fields = grid.to_json()
-        body = {
-            **source.body(),
-            **fields,
-            "inputs": {**{k: sent(v) for k, v in constant.items()}, **fields.get("inputs", {})},
-            "machine": machine,
-            **options,
-        }
-        request = digest(body)
-        body |= {"at_once": at_once, "title": loaded.title or None}
-        if save is False:
-            batch = server.post("batch", _given(body))
-            sweep = Sweep(comfy, server.get(f"batch/{batch['batch_id']}"), source=source, grid=grid)
-        else:
-            path = default_path(loaded.title, request) if save is True else Path(save).expanduser()
-            sweep = self._saved(path, request, body, source, grid, fresh=fresh)
-        state, counts = sweep._batch["state"], sweep._batch["counts"]
-        if state in ("paused", "cancelled") or (state == "done" and counts.get("failed")):
-            self.last = sweep
-            return sweep.resume(wait=wait, progress=progress)
-        return sweep._follow(wait=wait, progress=progress, last=self)
-
-    def _saved(
-        self,
-        path: Path,
-        request: str,
-        body: dict[str, Any],
-        source: Source,
-        grid: Grid,
-        *,
-        fresh: bool,
-    ) -> Sweep:
-        """Return the sweep of a file, or a new one that continues it."""
-        comfy, server = self._comfy, self._comfy.server
-        known = read_file(path) if path.exists() else {}
-        title = str(body["title"] or "")
-        content = new_content(comfy, title, source) | {"request": request}
-        if known:
-            check_server(comfy, known, path)
-        if known.get("version") == VERSION:
-            content["key"] = known["key"]
-            before = _batch_of(comfy, known)
-            if before is not None and known["request"] == request and not fresh:
-                return Sweep(comfy, before, source=source, grid=grid, path=path, content=content)
-            if before is not None and before["state"] == "running":
-                raise ConflictError(
-                    f"the sweep in {path} is running; comfy.sweep.load({str(path)!r}) returns it,"
-                    " and stop() ends it"
-                )
-        elif known and not fresh:
-            body = {**body, "runs": _earlier_runs(known, grid.points)}
-        write_file(path, {**content, "batch_id": known.get("batch_id", "")})
-        batch = server.post("batch", _given({**body, "key": content["key"], "fresh": fresh}))
-        found = server.get(f"batch/{batch['batch_id']}")
-        sweep = Sweep(comfy, found, source=source, grid=grid, path=path, content=content)
-        sweep.save()
-        return sweep
-
-    def load(self, path: str | os.PathLike[str]) -> Sweep:
-        """Return a sweep that was saved; ``resume()`` continues with it if it is stopped.
-
-        Raises
-        ------
-        FileNotFoundError
-            There is no such file.
-        InvalidRequestError
-            It is not the file of a sweep.
-        ConflictError
-            Its runs are on another server.
-        """
-        comfy, where = self._comfy, Path(path).expanduser()
-        content = read_file(where)
-        check_server(comfy, content, where)
-        try:
-            source = Source(content["workflow_api"], ui=content["workflow"])
-            if content["version"] == VERSION:
-                batch, grid = _batch_of(comfy, content), None
-                if batch is None:
-                    raise NotFoundError(f"the server has deleted the batch of {where}")
-            else:
-                grid = Grid.from_json(content)
-                options = {k: v for k, v in content["options"].items() if k not in NOT_FOR_SWEEPS}
-                fields = grid.to_json()
-                body = {
-                    **source.body(),
-                    **fields,
-                    "inputs": {**content["inputs"], **fields.get("inputs", {})},
-                    "machine": content["machine"],
-                    **options,
-                    "title": content["title"] or None,
-                    "runs": _earlier_runs(content, grid.points),
-                    "paused": True,
-                }
-                content = new_content(comfy, content["title"], source)
-                made = comfy.server.post("batch", _given({**body, "key": content["key"]}))
-                batch = comfy.server.get(f"batch/{made['batch_id']}")
-            self.last = Sweep(comfy, batch, source=source, grid=grid, path=where, content=content)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise not_a_sweep(where) from error
-        if not content["batch_id"]:
-            self.last.save()
-        return self.last
-
-
-class Batches:
-    """The batches that the server has: ``comfy.batches()``."""
-
-    def __init__(self, comfy: Comfy) -> None:
-        self._comfy = comfy
-
-    def __repr__(self) -> str:
-        return "comfy.batches(), or comfy.batches.get(id)"
-
-    def __call__(
-        self,
-        *,
-        limit: int = 100,
-        offset: int = 0,
-        state: str | None = None,
-        labels: Mapping[str, str] | None = None,
-    ) -> list[Sweep]:
-        """Return the batches, the newest first, whoever has started them.
-
-        Parameters
-        ----------
-        limit, offset : int
-            How many to return, and how many of the newest to skip.
-        state : str, optional
-            Only those that are ``running``, ``paused``, ``cancelled`` or ``done``.
-        labels : dict, optional
-            Only those with all of these labels.
-        """
-        wanted = {f"labels[{name}]": value for name, value in (labels or {}).items()}
-        query: dict[str, Any] = {"limit": limit, "offset": offset, "state": state, **wanted}
-        found = self._comfy.server.get("batches", **query)["batches"]
-        return [self.get(batch["batch_id"]) for batch in found]
-
-    def get(self, batch_id: str) -> Sweep:
-        """Return a batch by its id; raises NotFoundError if there is none."""
-        return Sweep(self._comfy, self._comfy.server.get(f"batch/{batch_id}"))
-
-
-def _batch_of(comfy: Comfy, content: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the batch of a file; also if the kernel has ended before its id was saved."""
-    batch_id = content["batch_id"]
-    if not batch_id:
-        found = comfy.server.get("batches", key=content["key"], limit=1)["batches"]
-        batch_id = found[0]["batch_id"] if found else ""
-    if not batch_id:
-        return None
-    try:
-        batch: dict[str, Any] = comfy.server.get(f"batch/{batch_id}")
-    except NotFoundError:
-        return None
-    return batch
-
-
-def _check_seed(source: Source) -> None:
-    """Raise if ``seed`` is varied, and the workflow has none."""
-    if source.graph is not None and not source.is_ui:
-        named = [node for node in source.graph.values() if "seed" in node.get("inputs", {})]
-        if len(named) != 1:
-            source.seed_inputs(0)
-
-
-def _given(body: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in body.items() if value is not None}

@@ -32,6 +32,8 @@ var Subscriptions = class {
 };
 
 // src/kernel.ts
+var SILENT = "The kernel does not answer: the panel waits until it is free. If it has ended, run this cell again.";
+var NO_PICTURES = "This page reaches the server only through the kernel, which is busy: the sheet appears as soon as it is free. With comfy.sweep(…, wait=False) it appears as results arrive.";
 var GONE = /* @__PURE__ */ new Set(["restarting", "autorestarting", "terminating", "dead"]);
 function followKernel(model, el, ended) {
   let isGone = false;
@@ -90,19 +92,39 @@ function pageHeaders() {
   return headers;
 }
 
-// src/hosts/anywidget.ts
+// src/load_panels.ts
 var LOADED = "comfydeployPanels";
-async function fromServer() {
-  const { baseUrl } = pageConfig();
-  if (!baseUrl) return null;
+function panelsOnce(read) {
+  const page = globalThis;
+  page[LOADED] ??= {};
+  const loaded = page[LOADED];
+  loaded["2e428bd722ac02b4"] ??= read().then(run);
+  loaded["2e428bd722ac02b4"].catch(() => delete loaded["2e428bd722ac02b4"]);
+  return loaded["2e428bd722ac02b4"];
+}
+async function run(text) {
+  const url = URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
   try {
-    const url = `${baseUrl}static/comfydeploy/panels.js?v=${"447efc41c6c544fc"}`;
-    const reply = await fetch(url, { headers: pageHeaders() });
-    const text = reply.ok ? await reply.text() : "";
-    return text.startsWith(`// ${"447efc41c6c544fc"} `) ? text : null;
-  } catch {
-    return null;
+    return await import(url);
+  } finally {
+    URL.revokeObjectURL(url);
   }
+}
+function askForPanels() {
+  const url = `${pageConfig().baseUrl ?? "/"}static/comfydeploy/panels.js?v=${"2e428bd722ac02b4"}`;
+  return fetch(url, { headers: pageHeaders() });
+}
+function isPanels(text) {
+  return text.startsWith(`// ${"2e428bd722ac02b4"} `);
+}
+
+// src/hosts/anywidget.ts
+var LATE = 4e3;
+async function fromServer() {
+  const reply = pageConfig().baseUrl ? await askForPanels() : null;
+  const text = reply?.ok ? await reply.text() : "";
+  if (!isPanels(text)) throw new Error("the server has none of this version");
+  return text;
 }
 function fromKernel(model) {
   return new Promise((resolve) => {
@@ -115,22 +137,25 @@ function fromKernel(model) {
     model.send({ kind: "panels" });
   });
 }
-async function load(model) {
-  const text = await fromServer() ?? await fromKernel(model);
-  const url = URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
-  try {
-    return await import(url);
-  } finally {
-    URL.revokeObjectURL(url);
-  }
-}
-function panels(model) {
-  const page = globalThis;
-  page[LOADED] ??= {};
-  const loaded = page[LOADED];
-  loaded["447efc41c6c544fc"] ??= load(model);
-  loaded["447efc41c6c544fc"].catch(() => delete loaded["447efc41c6c544fc"]);
-  return loaded["447efc41c6c544fc"];
+function sayWaiting(model, el) {
+  const line = h("div", { role: "status" });
+  let isLate = false;
+  const say = () => {
+    const status = model.get("status") ?? "";
+    line.textContent = isLate ? status ? `${status}. ${NO_PICTURES}` : SILENT : status;
+  };
+  const timer = setTimeout(() => {
+    isLate = true;
+    say();
+  }, LATE);
+  model.on("change:status", say);
+  el.append(line);
+  say();
+  return () => {
+    clearTimeout(timer);
+    model.off("change:status", say);
+    line.remove();
+  };
 }
 function render({ model, el }) {
   let end = () => {
@@ -138,7 +163,12 @@ function render({ model, el }) {
   let isOver = false;
   el.classList.add("comfydeploy-panel");
   const leave = followKernel(model, el, () => el.classList.add("jupyter-widgets-disconnected"));
-  panels(model).then(({ mount }) => {
+  const endWaiting = sayWaiting(model, el);
+  panelsOnce(fromServer).catch(async () => {
+    const text = await fromKernel(model);
+    return panelsOnce(async () => text);
+  }).then(({ mount }) => {
+    endWaiting();
     if (!isOver) end = mount(model, el);
   }).catch((error) => {
     const text = `The panel cannot be shown: ${error}`;
@@ -146,6 +176,7 @@ function render({ model, el }) {
   });
   return () => {
     isOver = true;
+    endWaiting();
     leave();
     end();
   };

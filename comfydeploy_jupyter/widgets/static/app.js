@@ -42,16 +42,17 @@ function typed() {
   }
 }
 async function open(el2) {
-  const { mountAlone, Straight } = await import(`./panels.js?v=${"447efc41c6c544fc"}`);
+  const address = new URL(location.href);
+  address.searchParams.delete("token");
+  history.replaceState(null, "", address);
+  const { mountAlone, Straight } = await import(`./panels.js?v=${"2e428bd722ac02b4"}`);
   const transport = new Straight(pageConfig().baseUrl ?? "/");
   const given = parseJson(document.getElementById("comfydeploy-app")?.textContent);
   let { error = "" } = given ?? {};
-  const lists = { queued: [], runs: [], result: null };
-  const traits = { values: {}, locked: null, varied: {}, batch: "", machine: null, ...lists };
-  const shown = { ...traits, shown_workflow: null, directory: "", ...given, ...typed() };
+  const shown = { shown_workflow: null, ...given, ...typed() };
   const source = shown.shown_workflow?.source;
-  const run = shown.result?.prompt_id ?? shown.queued[0];
-  if (source && run && !Object.keys(shown.values).length) {
+  const run = shown.result?.prompt_id ?? shown.queued?.[0];
+  if (source && run && !Object.keys(shown.values ?? {}).length) {
     try {
       const asked = { ...source, prompt_id: run };
       shown.values = (await transport.post("workflow/form", asked)).given;

@@ -13,6 +13,7 @@ import {
   sizeText,
 } from "../shown_runs.ts";
 import type { Transport } from "../transport.ts";
+import { Proof } from "./proof.tsx";
 import { Button, CopyButton, Details, ErrorBox, Link } from "./ui.tsx";
 
 const MAX_NOTE = 10_000; // characters
@@ -121,9 +122,9 @@ export function AboutRun({ transport, run, file, inputs, actions }: AboutProps) 
         {actions.reuse && (
           <Button label="Use these values" icon="reply" onClick={() => actions.reuse?.(run)} />
         )}
-        {!actions.show && run.workflow_id && transport.base !== null && (
-          <Link href={`${transport.base}comfyui-deploy/app?workflow_id=${run.workflow_id}`}>
-            Open the workflow
+        {!actions.show && transport.base !== null && (
+          <Link href={`${transport.base}comfyui-deploy/app?run_id=${run.prompt_id}`}>
+            Open the workflow with these values
           </Link>
         )}
         {actions.show && (
@@ -184,6 +185,7 @@ export function AboutRun({ transport, run, file, inputs, actions }: AboutProps) 
             </dl>
           </Details>
         )}
+        <Proof transport={transport} promptId={run.prompt_id} />
         {folder && (
           <Told label="Folder" text={folder}>
             {address && <Link href={address}>Open in JupyterLab</Link>}

@@ -5,28 +5,15 @@ import type { CSSProperties, VNode } from "preact";
 import { useRef } from "preact/hooks";
 import { formatDuration } from "../format.ts";
 import { moveFocus } from "../gallery/move_focus.ts";
+import { NO_PICTURES } from "../kernel.ts";
 import { type Media, mediaOf, Picture } from "../media.tsx";
 import { saveFile } from "../save_file.ts";
-import type { ShownFile } from "../shown_runs.ts";
+import type { Batch, ShownFile } from "../shown_runs.ts";
 import { RouteError, ThroughKernel, type Transport } from "../transport.ts";
 import { Bar } from "./progress.tsx";
+import { BatchProof } from "./proof.tsx";
 import { Button, ErrorBox, Icon, IconButton, Lost, Note, useFollowing, useTask } from "./ui.tsx";
 import { Viewer } from "./viewer.tsx";
-
-/** The reply of `batch/{batch_id}`, as far as it is used; `batches` has it without some fields. */
-export type Batch = {
-  batch_id: string;
-  state: "running" | "paused" | "cancelled" | "done";
-  why: string;
-  title: string;
-  created_at: string;
-  finished_at: string | null;
-  total: number;
-  counts: Record<string, number>;
-  fraction: number;
-  time_left?: number | null;
-  notes?: string[];
-};
 
 /** A point in words, as `batch/{batch_id}/table` has it. */
 type Point = {
@@ -65,8 +52,8 @@ type BatchSheetProps = {
   transport: Transport;
   /** The id of the batch; empty while it is being made. */
   batch: string;
-  /** Called with the state of the batch on one line. */
-  onSummary?: (summary: string) => void;
+  /** Called with the batch each time that it was looked at. */
+  onBatch?: (batch: Batch) => void;
   /** What Python says of it, which knows while the page cannot ask. */
   status?: string;
   /** Called if it was deleted. */
@@ -76,7 +63,7 @@ type BatchSheetProps = {
 export function BatchSheet({
   transport,
   batch: batchId,
-  onSummary,
+  onBatch,
   status,
   onGone,
 }: BatchSheetProps) {
@@ -84,8 +71,8 @@ export function BatchSheet({
   const media = mediaOf(transport);
   const batch = useSignal<Batch | null>(null);
   const table = useSignal<Table | null>(null);
-  /** Stars that were set or removed here, until the table has them. */
-  const wanted = useSignal<ReadonlyMap<number, boolean>>(new Map());
+  /** Stars that were set or removed here, and when the server had them: later tables have them, too. */
+  const wanted = useSignal<ReadonlyMap<number, { starred: boolean; at: number }>>(new Map());
   /** Null: all points are shown; else those with a star, and these, which had one before. */
   const before = useSignal<ReadonlySet<number> | null>(null);
   const open = useSignal<number | null>(null); // the place of the point in the viewer
@@ -97,26 +84,31 @@ export function BatchSheet({
   const { wake, lost } = useFollowing(root, async (signal) => {
     if (!batchId) return RUNNING; // Python has not made it yet
     const began = performance.now();
-    const found = await transport.get<Batch>(`batch/${id}`, {}, signal).catch((error) => {
-      if (error instanceof RouteError && error.code === "not_found") onGone?.();
-      throw error;
-    });
+    const found = await transport
+      .get<Batch>(`batch/${id}`, { axes: false }, signal)
+      .catch((error) => {
+        if (error instanceof RouteError && error.code === "not_found") onGone?.();
+        throw error;
+      });
     const mark = JSON.stringify([batchId, found.state, found.counts]);
     const isStill = found.finished_at !== null || found.state === "paused";
     if (mark !== seen.current || isStill) {
+      const asked = performance.now();
       table.value = await transport.get<Table>(`batch/${id}/table`, { limit: MOST }, signal);
-      wanted.value = new Map();
+      wanted.value = new Map([...wanted.value].filter(([, { at }]) => at > asked));
       seen.current = mark;
     }
     batch.value = found;
-    onSummary?.(headline(found));
+    onBatch?.(found);
     return Math.max(isStill ? STILL : RUNNING, SHARE * (performance.now() - began));
   });
 
-  const known = batch.value;
-  const isSilent = transport instanceof ThroughKernel && transport.isSilent.value;
+  const isSilent = Boolean(
+    status && transport instanceof ThroughKernel && transport.isSilent.value,
+  );
+  const known = isSilent ? null : batch.value; // Python knows more
   const all = table.value?.points ?? [];
-  const isStarred = (point: Point) => wanted.value.get(point.point) ?? point.starred;
+  const isStarred = (point: Point) => (wanted.value.get(point.point) ?? point).starred;
   const starred = all.filter(isStarred);
   const onlyStarred = before.value !== null;
   const shown = all.filter(
@@ -132,14 +124,16 @@ export function BatchSheet({
       said.value = `${point.label}: it has no run yet`;
       return;
     }
-    const wants = !isStarred(point);
-    wanted.value = new Map(wanted.value).set(point.point, wants);
-    said.value = `${point.label}: ${wants ? "star" : "no star"}`;
+    const starred = !isStarred(point);
+    const mine = { starred, at: Infinity };
+    wanted.value = new Map(wanted.value).set(point.point, mine);
+    said.value = `${point.label}: ${starred ? "star" : "no star"}`;
     order.run(async () => {
       try {
-        await transport.post("runs/update", { prompt_ids: [point.prompt_id], starred: wants });
+        await transport.post("runs/update", { prompt_ids: [point.prompt_id], starred });
+        mine.at = performance.now();
       } catch (error) {
-        wanted.value = new Map([...wanted.value].filter(([each]) => each !== point.point));
+        wanted.value = new Map([...wanted.value].filter(([, each]) => each !== mine));
         throw error;
       }
       wake();
@@ -158,7 +152,7 @@ export function BatchSheet({
   const isOpen = known !== null && known.finished_at === null;
   const isEmpty = !shown.length;
   return (
-    <div class="cd-rows comfydeploy-sheet" ref={root}>
+    <div class="cd-rows comfydeploy-sheet" ref={root} data-shows={batchId}>
       <span class="cd-unseen" role="status">
         {known ? headline(known) : ""}
       </span>
@@ -239,7 +233,8 @@ export function BatchSheet({
           </div>
         </>
       )}
-      {(!known || isSilent) && status && <Note live>{status}</Note>}
+      {!known && status && <Note live>{status}</Note>}
+      {isSilent && <Note>{NO_PICTURES}</Note>}
       {!known && !status && !lost.value && (
         <Note live>{batchId ? "Loading …" : "The batch is being made …"}</Note>
       )}
@@ -256,6 +251,14 @@ export function BatchSheet({
             open.value = place;
           }}
           star={star}
+        />
+      )}
+      {known && known.finished_at !== null && count("success") > 0 && (
+        <BatchProof
+          transport={transport}
+          batch={id}
+          made={count("success")}
+          nameOf={(number) => all.find(({ point }) => point === number)?.label || `Point ${number}`}
         />
       )}
       {known && known.total > all.length && all.length === MOST && (
@@ -313,7 +316,7 @@ export function headline({ state, counts, total, finished_at, time_left }: Batch
 /** Return what is shown of a point that has no picture. */
 function textOf(point: Point | undefined): string {
   if (!point) return "";
-  if (!FINAL.includes(point.status)) return point.status;
+  if (!FINAL.includes(point.status)) return point.status === "running" ? "running" : "waiting";
   if (point.status !== "success") return point.error || point.status;
   return [...point.texts, ...point.files].join("\n") || "no output";
 }

@@ -6,7 +6,17 @@ import type { Field } from "../form/field.ts";
 import { containsWords, searchWords } from "../format.ts";
 import type { Transport } from "../transport.ts";
 import { type FrontInput, type Opened, saveFront, waysToSave } from "../workflows/source.ts";
-import { Button, Checkbox, Dialog, ErrorBox, IconButton, Note, TextField, useTask } from "./ui.tsx";
+import {
+  Button,
+  Checkbox,
+  Dialog,
+  ErrorBox,
+  Icon,
+  IconButton,
+  Note,
+  TextField,
+  useTask,
+} from "./ui.tsx";
 
 const SEARCHED = 8; // other inputs that are shown without a search
 const LISTED = 200; // of them at once
@@ -65,6 +75,40 @@ export function ChooseInputs(props: Props) {
     focused.current = `${step < 0 ? "up" : "down"} ${one.key}`;
     said.value = `${one.label} is ${place + step + 1} of ${order.length}`;
   };
+  /** Move an entry with the pointer: between those whose middles it is. */
+  const drag = (event: PointerEvent, { key, label }: Chosen) => {
+    const entries = list.current;
+    if (event.button !== 0 || !entries) return;
+    event.preventDefault();
+    const stop = new AbortController();
+    const listen = { signal: stop.signal };
+    entries.setPointerCapture(event.pointerId); // not the row, which is moved
+    entries.dataset.dragged = key;
+    const onMove = ({ clientY }: PointerEvent) => {
+      const rows = [...entries.querySelectorAll<HTMLElement>("li")];
+      const place = rows.filter((row) => {
+        const { top, height } = row.getBoundingClientRect();
+        return row.dataset.key !== key && top + height / 2 < clientY;
+      }).length;
+      const one = chosen.value.find((each) => each.key === key);
+      if (!one || chosen.value.indexOf(one) === place) return;
+      const order = chosen.value.filter((each) => each !== one);
+      order.splice(place, 0, one);
+      chosen.value = order;
+      said.value = `${label} is ${place + 1} of ${order.length}`;
+      requestAnimationFrame(() => {
+        const row = [...entries.children].find((each) => (each as HTMLElement).dataset.key === key);
+        row?.scrollIntoView({ block: "nearest" });
+      });
+    };
+    entries.addEventListener("pointermove", onMove, listen);
+    const end = () => {
+      stop.abort();
+      delete entries.dataset.dragged;
+    };
+    for (const name of ["pointerup", "pointercancel", "lostpointercapture"] as const)
+      entries.addEventListener(name, end, listen);
+  };
   const add = (key: string, next: string | undefined) => {
     chosen.value = [...chosen.value, { key, label: labels.get(key) ?? key }];
     focused.current = `check ${next ?? key}`;
@@ -101,6 +145,9 @@ export function ChooseInputs(props: Props) {
       <ol aria-label="Inputs in front" ref={list}>
         {chosen.value.map((each, place) => (
           <li key={each.key} data-key={each.key}>
+            <span class="cd-grip" title="Drag" onPointerDown={(event) => drag(event, each)}>
+              <Icon name="grip-vertical" />
+            </span>
             <input
               type="checkbox"
               data-part="check"

@@ -2,6 +2,8 @@
 
 import { useSignal } from "@preact/signals";
 import type { RefObject } from "preact";
+import { useRef } from "preact/hooks";
+import { whyDown } from "../state/overview.ts";
 import type { Transport } from "../transport.ts";
 import { State, usePolling } from "./ui.tsx";
 
@@ -16,21 +18,6 @@ type ComfyUI = {
   hint?: string | null;
 };
 
-/** Return a sentence about a ComfyUI that does not answer; empty for one that nobody has needed. */
-function whyDown({ state = "", restarts = 0, error, hint }: ComfyUI, isNeeded: boolean): string {
-  const isAgain = state === "backoff" || (state === "starting" && restarts > 0);
-  const what = isAgain
-    ? "ComfyUI is down, it is being started again"
-    : state === "starting"
-      ? "ComfyUI is being started"
-      : state === "failed"
-        ? "ComfyUI does not start"
-        : error || isNeeded
-          ? "ComfyUI does not answer"
-          : "";
-  return what && [what, error, hint].filter(Boolean).join(": ");
-}
-
 type Props = {
   transport: Transport;
   /** What must be seen for it to look. */
@@ -38,12 +25,13 @@ type Props = {
   machine?: string | null;
   /** Whether it is said also of one that was not started yet. */
   isNeeded?: boolean;
-  /** Called with each look at a ComfyUI that answers. */
-  onReachable?: () => unknown;
+  /** Called with each look at a ComfyUI that answers; `isBack` if it did not at the look before. */
+  onReachable?: (isBack: boolean) => unknown;
 };
 
 export function Down({ transport, root, machine = null, isNeeded = false, onReachable }: Props) {
   const text = useSignal("");
+  const wasDown = useRef(false);
   usePolling(
     root,
     async (signal) => {
@@ -51,7 +39,9 @@ export function Down({ transport, root, machine = null, isNeeded = false, onReac
         type Status = { comfyui: ComfyUI | null };
         const { comfyui } = await transport.get<Status>("check-status", { machine }, signal);
         text.value = comfyui && !comfyui.reachable ? whyDown(comfyui, isNeeded) : "";
-        if (comfyui?.reachable) await onReachable?.();
+        const isBack = wasDown.current;
+        wasDown.current = comfyui !== null && !comfyui.reachable;
+        if (comfyui?.reachable) await onReachable?.(isBack);
       } catch {
         // the other parts of the panel say what is wrong with the server
       }

@@ -57,6 +57,11 @@ export function isFiltered(filter: Filter, base = EVERYTHING): boolean {
   return JSON.stringify(filter) !== JSON.stringify(base);
 }
 
+/** Return whether batches stand in place of their points: these are found one by one otherwise. */
+export function foldsBatches({ status, search, pinned, starred, workflow }: Filter): boolean {
+  return !(status || search || pinned || starred || workflow);
+}
+
 /** Return the fields of a filter as the routes of runs take them. */
 export function fieldsOf(filter: Filter): Record<string, string | boolean> {
   const { status, search, days, label, pinned, starred, workflow } = filter;

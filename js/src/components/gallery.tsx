@@ -23,6 +23,8 @@ import { Button, Details, ErrorBox } from "./ui.tsx";
 import { Viewer } from "./viewer.tsx";
 
 const SIDE = 384; // pixels of a small copy
+const LARGEST_SIDE = 1024; // of those that the server makes
+const WIDE = 1600; // CSS pixels of a page in which a picture has room for these
 const FEW = 4; // up to this number, pictures are shown larger
 const MANY = 48; // above this number, the copies are smaller: the browser keeps them decoded
 const SIDE_OF_MANY = 224; // CSS pixels, about as large as the pictures are shown
@@ -255,7 +257,7 @@ function Pictures({ media, pictures, players, count, onOpen }: PicturesProps) {
 
 /** Return the pixels of the small copies of so many pictures. */
 function sideOf(count: number): number {
-  if (count <= FEW) return 2 * SIDE;
+  if (count <= FEW) return window.innerWidth > WIDE ? LARGEST_SIDE : 2 * SIDE;
   if (count <= MANY) return SIDE;
   return Math.min(SIDE, Math.ceil(SIDE_OF_MANY * window.devicePixelRatio));
 }

@@ -3,21 +3,14 @@
 import type { ReadonlySignal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
-import { counted, formatBytes, formatDuration, messageOf } from "../format.ts";
-import { type Media, mediaOf, Picture } from "../media.tsx";
-import {
-  type Difference,
-  formatTime,
-  type RunCard,
-  type ShownFile,
-  seedsOf,
-  statusOf,
-} from "../shown_runs.ts";
-import { RunList } from "../state/run_list.ts";
+import { counted, formatBytes, messageOf } from "../format.ts";
+import { mediaOf } from "../media.tsx";
+import { type Difference, formatTime, type RunCard, type ShownFile } from "../shown_runs.ts";
+import { isBatch, keyOf, type Listed, RunList } from "../state/run_list.ts";
 import type { Transport } from "../transport.ts";
 import { AboutRun, type Marks, type RunActions } from "./about_run.tsx";
-import { type BatchList, BatchRows } from "./batch_rows.tsx";
 import { Comparison } from "./comparison.tsx";
+import { BatchEntry, Entry, type EntryActions, nameOf, OpenBatch } from "./entries.tsx";
 import { EVERYTHING, Filters, isFiltered, SUCCESSFUL } from "./filters.tsx";
 import { Gallery, useDetails } from "./gallery.tsx";
 import {
@@ -25,29 +18,26 @@ import {
   Checkbox,
   Dialog,
   ErrorBox,
-  Icon,
   IconButton,
+  NEVER,
   Question,
   usePolling,
 } from "./ui.tsx";
 import { Viewer } from "./viewer.tsx";
 import { Wall } from "./wall.tsx";
 
-const SIDE = 256; // pixels of a small copy
-const TILES = 4; // pictures of a run that a large card shows
 const MOST_WORKFLOWS = 1000;
-const NO_BATCHES: BatchList = { batches: [], total: 0 };
-const BATCHES = 5; // that are shown at first
 const MADE = 500; // entries that are kept while they are not in the page
 const CARD = { height: 196, gap: 8, leastWidth: 160, rows: 2 };
 const LARGE_CARD = { height: 268, gap: 8, leastWidth: 220, rows: null };
-const LARGE_SIDE = 384;
 const ROW = { height: 44, gap: 0, leastWidth: 0, rows: 12 };
 
 type HistoryProps = {
   transport: Transport;
   /** The hash of the workflow, as its form says it; without it, the runs of all workflows. */
   structure?: string;
+  /** Whether `revision` tells all changes, so that nothing is looked for without it. */
+  isTold?: boolean;
   /** Whether it is a gallery: large pictures of the runs that have succeeded. */
   isGallery?: boolean;
   /** The run that is shown elsewhere. */
@@ -79,6 +69,7 @@ type Deletion = {
 
 export function History(props: HistoryProps) {
   const { transport, structure, isGallery = false, chosen = null, inputs = [] } = props;
+  const { isTold = false } = props;
   const { revision, edits } = props;
   const base = isGallery ? SUCCESSFUL : EVERYTHING;
   const media = mediaOf(transport);
@@ -86,48 +77,41 @@ export function History(props: HistoryProps) {
   const list = useMemo(() => new RunList(transport, structure, base), [transport, structure, base]);
   const workflows = useWorkflows(transport, structure === undefined);
   const [isOpen, setOpen] = useState(true);
-  const [isTable, setTable] = useState(false);
+  const [isTable, setTable] = useState(isTold);
   const [isLarge, setLarge] = useState(false);
   const [selected, setSelected] = useState(new Map<string, RunCard>());
   const [notice, setNotice] = useState<Notice | null>(null);
   const [opened, setOpened] = useState<Opened | null>(null);
   const [viewed, setViewed] = useState<RunCard | null>(null); // one without pictures
   const [asked, setAsked] = useState<Asked | null>(null);
+  const [turn, setTurn] = useState(0); // of the list, which begins at its top again
   const [compared, setCompared] = useState<[RunCard, RunCard] | null>(null);
   useEffect(() => {
     setSelected(new Map());
     setNotice(null);
     setOpened(null);
-    setBatches(NO_BATCHES);
-    setMost(BATCHES);
+    setOpenBatch(null);
     return () => list.end();
   }, [list]);
-  const [batches, setBatches] = useState<BatchList>(NO_BATCHES);
-  const [most, setMost] = useState(BATCHES); // batches that are shown
-  /** Look for the batches; what is wrong with the connection, the list of runs says. */
-  const look = async (signal: AbortSignal) => {
-    const query = { limit: most, ...(structure && { structure }) };
-    const found = await transport.get<BatchList>("batches", query, signal).catch(() => null);
-    if (!found || signal.aborted) return;
-    setBatches((before) => (JSON.stringify(before) === JSON.stringify(found) ? before : found));
-  };
   const wake = usePolling(root, async (signal) => {
-    if (!isOpen) return 3_600_000;
-    const [pause] = await Promise.all([list.poll(signal), isGallery || look(signal)]);
-    return pause;
+    if (!isOpen) return NEVER;
+    const pause = await list.poll(signal);
+    return isTold && list.count >= 0 ? NEVER : pause;
   });
-  useEffect(wake, [list, isOpen, most]);
+  useEffect(wake, [list, isOpen]);
+  const [openBatch, setOpenBatch] = useState<string | null>(null);
   const removeBatch = async (batchId: string, which: { runs: boolean; files: boolean }) => {
     await act(async () => {
       const path = `batch/${encodeURIComponent(batchId)}`;
       return reportOf(await transport.request<Deletion>("DELETE", path, { query: which }));
     });
+    setOpenBatch(null);
     list.refresh();
-    wake();
   };
   const isFirst = useRef(true);
   useEffect(() => {
     if (!isFirst.current) list.refresh();
+    if (!isFirst.current && isTold) wake();
     isFirst.current = false;
   }, [revision]);
   useEffect(
@@ -208,24 +192,30 @@ export function History(props: HistoryProps) {
     mark: actions.mark,
     select,
     remove: actions.remove,
+    toggle: (batchId) => setOpenBatch((now) => (now === batchId ? null : batchId)),
   };
   // While the list scrolls, entries that stay in it are not made again.
   const made = useRef(new Map<string, { facts: unknown[]; entry: ComponentChildren }>());
-  const entryOf = (run: RunCard, tabIndex: number) => {
-    const isChosen = run.prompt_id === chosen;
-    const isSelected = selected.has(run.prompt_id);
-    const facts = [run, tabIndex, isChosen, isSelected, isTable];
-    const known = made.current.get(run.prompt_id);
+  const entryOf = (listed: Listed, tabIndex: number) => {
+    const key = keyOf(listed);
+    const isChosen = key === (isBatch(listed) ? openBatch : chosen);
+    const isSelected = selected.has(key);
+    const facts = [listed, tabIndex, isChosen, isSelected, isTable];
+    const known = made.current.get(key);
     if (known?.facts.every((fact, place) => fact === facts[place])) return known.entry;
     if (made.current.size > MADE) made.current.clear();
+    const parts = { isTable, isChosen, isGallery, tabIndex, on };
     const isOfAny = structure === undefined;
-    const entry = (
-      <Entry {...{ media, run, isTable, isChosen, isSelected, isOfAny, isGallery, tabIndex, on }} />
+    const entry = isBatch(listed) ? (
+      <BatchEntry {...parts} transport={transport} batch={listed} />
+    ) : (
+      <Entry {...parts} {...{ media, run: listed, isSelected, isOfAny }} />
     );
-    made.current.set(run.prompt_id, { facts, entry });
+    made.current.set(key, { facts, entry });
     return entry;
   };
-  const isHidden = list.isEmpty && !list.problem.value && !batches.total && !notice?.text;
+  const openPlace = openBatch === null ? -1 : list.placeOf(openBatch);
+  const isHidden = list.isEmpty && !list.problem.value && !notice?.text;
   return (
     <div ref={root} class={`comfydeploy-view comfydeploy-history${isLarge ? " cd-large" : ""}`}>
       {!isHidden && (
@@ -282,34 +272,51 @@ export function History(props: HistoryProps) {
           >
             {notice?.text}
           </div>
-          {!isFiltered(filter) && (
-            <BatchRows
-              transport={transport}
-              list={batches}
-              onMore={setMost}
-              onDelete={removeBatch}
-            />
-          )}
           {list.count === 0 && isFiltered(filter) && (
             <div class="cd-faint">
               {isFiltered(filter, base) ? "No runs match." : "The results of all runs appear here."}
             </div>
           )}
+          {list.hasNewer.value && (
+            <div class="cd-line cd-newer">
+              <Button label="Show newer runs" icon="arrow-up" onClick={() => setTurn(turn + 1)} />
+            </div>
+          )}
           {count > 0 && (
             <Wall
               // one of another layout begins at its top
-              key={`${isTable} ${JSON.stringify(filter)}`}
+              key={`${turn} ${isTable} ${JSON.stringify(filter)}`}
               class={isTable ? "cd-table" : ""}
               label="Earlier runs"
               count={count}
               {...layout}
               rows={isLarge || isGallery ? null : layout.rows}
-              keyOf={(place) => list.at(place)?.prompt_id ?? `place ${place}`}
-              onRange={(first, end) => list.need(first, end)}
+              keyOf={(place) => {
+                const listed = list.at(place);
+                return listed ? keyOf(listed) : `place ${place}`;
+              }}
+              onRange={(first, end, isAtTop) => list.need(first, end, isAtTop)}
+              opened={
+                openBatch !== null && openPlace >= 0
+                  ? {
+                      place: openPlace,
+                      key: openBatch,
+                      content: (
+                        <OpenBatch
+                          key={openBatch}
+                          transport={transport}
+                          batchId={openBatch}
+                          onDelete={removeBatch}
+                          onClose={() => setOpenBatch(null)}
+                        />
+                      ),
+                    }
+                  : null
+              }
               render={(place, tabIndex) => {
-                const run = list.at(place);
-                if (!run) return <div class="cd-run cd-main cd-faint" tabIndex={tabIndex} />;
-                return entryOf(run, tabIndex);
+                const listed = list.at(place);
+                if (!listed) return <div class="cd-run cd-main cd-faint" tabIndex={tabIndex} />;
+                return entryOf(listed, tabIndex);
               }}
             />
           )}
@@ -347,10 +354,6 @@ export function History(props: HistoryProps) {
   );
 }
 
-function nameOf(run: RunCard): string {
-  return `run of ${new Date(run.created_at).toLocaleString()}`;
-}
-
 /** Return what was deleted, and the first reasons why something was kept. */
 function reportOf({ runs, files, bytes, kept }: Deletion): string {
   const size = files ? ` (${formatBytes(bytes)})` : "";
@@ -359,168 +362,6 @@ function reportOf({ runs, files, bytes, kept }: Deletion): string {
     ? ` Kept: ${reasons.slice(0, 3).join("; ")}${reasons.length > 3 ? " …" : ""}.`
     : "";
   return `${counted(runs, "run")} and ${counted(files, "file")}${size} deleted.${why}`;
-}
-
-// -- entries ---------------------------------------------------------------------------------------
-
-type EntryProps = {
-  media: Media;
-  run: RunCard;
-  isTable: boolean;
-  isChosen: boolean;
-  isSelected: boolean;
-  /** Whether the runs are those of all workflows. */
-  isOfAny: boolean;
-  isGallery: boolean;
-  tabIndex: number;
-  on: { current: EntryActions };
-};
-
-type EntryActions = {
-  open: (run: RunCard) => void;
-  show: (run: RunCard) => void;
-  mark: (run: RunCard, marks: Marks) => void;
-  select: (run: RunCard, isSelected: boolean) => void;
-  remove: (run: RunCard) => void;
-};
-
-function isStarKey({ key, ctrlKey, metaKey, altKey }: KeyboardEvent): boolean {
-  return key.toLowerCase() === "s" && !ctrlKey && !metaKey && !altKey;
-}
-
-/** A run as a card or as a row of the table. */
-function Entry(props: EntryProps) {
-  const { run, isTable, isSelected, tabIndex, on } = props;
-  const name = nameOf(run);
-  const seconds = run.seconds === null ? "" : formatDuration(run.seconds);
-  const status = run.status === "success" && !isTable ? "" : statusOf(run);
-  const facts = [status, run.from_editor ? "Editor" : "", seconds, props.isOfAny && run.workflow]
-    .filter(Boolean)
-    .join(" · ");
-  const hint = [run.note, run.why, run.inputs.join("\n")]
-    .filter(Boolean)
-    .join("\n\n")
-    .slice(0, 2000);
-  const keys = (event: KeyboardEvent) => {
-    if (event.key === "Delete") on.current.remove(run);
-    else if (event.key === " ") on.current.select(run, !isSelected);
-    else if (isStarKey(event)) on.current.mark(run, { starred: !run.starred });
-    else return;
-    event.preventDefault();
-    event.stopPropagation();
-  };
-  const labels = Object.entries(run.metadata).map((label) => label.join(": "));
-  return (
-    <>
-      <button
-        type="button"
-        class="cd-run cd-main"
-        tabIndex={tabIndex}
-        title={hint}
-        aria-pressed={props.isChosen}
-        onClick={() => on.current.show(run)}
-        onKeyDown={keys}
-      >
-        <span class="cd-unseen">run of </span>
-        <Frame
-          media={props.media}
-          run={run}
-          isSmall={isTable}
-          tiles={props.isGallery && !isTable ? TILES : 1}
-        />
-        <span class="cd-when">{formatTime(run.created_at)}</span>
-        <span class={`cd-status cd-${run.status}`}>{facts}</span>
-        {isTable && (
-          <>
-            <span class="cd-number cd-cut">{seedsOf(run).join(", ")}</span>
-            <span class="cd-cut cd-faint" dir="auto">
-              {[run.note, run.why, ...run.inputs, ...labels].filter(Boolean).join(" · ")}
-            </span>
-          </>
-        )}
-        {run.pinned && <span class="cd-unseen">, pinned</span>}
-        {run.starred && <span class="cd-unseen">, with a star</span>}
-      </button>
-      <input
-        type="checkbox"
-        class="cd-select"
-        tabIndex={tabIndex}
-        checked={isSelected}
-        title="Select"
-        aria-label={`Select ${name}`}
-        onChange={(event) => on.current.select(run, event.currentTarget.checked)}
-      />
-      <button
-        type="button"
-        class="cd-icon cd-star"
-        tabIndex={tabIndex}
-        title={run.starred ? "Remove the star (S)" : "Star (S)"}
-        aria-label={`Star ${name}`}
-        aria-pressed={run.starred}
-        onClick={() => on.current.mark(run, { starred: !run.starred })}
-      >
-        <Icon name={run.starred ? "star" : "star-o"} />
-      </button>
-      <button
-        type="button"
-        class="cd-icon cd-pin"
-        tabIndex={tabIndex}
-        title={run.pinned ? "Unpin" : "Pin"}
-        aria-label={`${run.pinned ? "Unpin" : "Pin"} ${name}`}
-        aria-pressed={run.pinned}
-        onClick={() => on.current.mark(run, { pinned: !run.pinned })}
-      >
-        <Icon name="thumb-tack" />
-      </button>
-      {run.pictures.length > 0 && (
-        <button
-          type="button"
-          class="cd-icon cd-larger"
-          tabIndex={tabIndex}
-          title="Show the picture in full size"
-          aria-label={`Show the picture of the ${name} in full size`}
-          onClick={() => on.current.open(run)}
-        >
-          <Icon name="expand" />
-        </button>
-      )}
-    </>
-  );
-}
-
-type FrameProps = { media: Media; run: RunCard; isSmall: boolean; tiles: number };
-
-/** The picture of a run, or several; without one, why it failed or waits, or the kind of its outputs. */
-function Frame({ media, run, isSmall, tiles }: FrameProps) {
-  const [isGone, setGone] = useState(false);
-  const [picture] = run.pictures;
-  const shown = run.pictures.slice(0, tiles);
-  const side = tiles > 1 && shown.length === 1 ? LARGE_SIDE : SIDE;
-  const instead = () => {
-    if (picture) return <span>{isSmall ? "–" : "gone"}</span>;
-    if (!isSmall && run.why) return <span class="cd-why">{run.why}</span>;
-    if (run.status === "success") return <span>{run.medium || (isSmall ? "–" : "no output")}</span>;
-    return <Icon name={run.status === "cancelled" ? "ban" : "exclamation-triangle"} />;
-  };
-  const more = run.pictures.length - shown.length;
-  return (
-    <span class={`cd-frame${shown.length > 1 ? " cd-mosaic" : ""}`}>
-      {picture && !isGone
-        ? shown.map((file) => (
-            <Picture
-              key={file.query}
-              media={media}
-              query={file.query}
-              side={file.small ? side : 0}
-              alt=""
-              dragged={file}
-              failed={() => setGone(true)}
-            />
-          ))
-        : instead()}
-      {more > 0 && !isSmall && <span class="cd-tag cd-more-pictures">+{more}</span>}
-    </span>
-  );
 }
 
 type SelectionProps = {

@@ -267,8 +267,13 @@ function chosen(machines: MachineFacts[], wanted: string | null): MachineFacts |
   return machines.find(({ id, name }) => wanted === id || wanted === name) ?? machines[0];
 }
 
+/** Return the state of a machine in a few words, and its colour. */
+export function stateWords({ status }: Pick<MachineFacts, "status">): [string, Colour] {
+  return STATES[status ?? ""] ?? [status ?? "", "faint"];
+}
+
 function stateOf({ status, members = [] }: MachineFacts, { comfyui }: Status): [string, Colour] {
-  const [text, colour] = STATES[status ?? ""] ?? [status ?? "", "faint"];
+  const [text, colour] = stateWords({ status });
   if (members.length) {
     const ready = members.filter((member) => member.status === "ready").length;
     const all = ready === members.length;
@@ -276,7 +281,7 @@ function stateOf({ status, members = [] }: MachineFacts, { comfyui }: Status): [
   }
   const isAgain = status === "starting" && (comfyui.restarts ?? 0) > 0;
   const said = isAgain ? "is down, it is being started again" : text;
-  return [`ComfyUI${comfyui.version ? ` ${comfyui.version}` : ""} ${said}`, colour as Colour];
+  return [`ComfyUI${comfyui.version ? ` ${comfyui.version}` : ""} ${said}`, colour];
 }
 
 type Freed = { gpu?: { freed: number }; ram?: { freed: number }; pending?: boolean };
@@ -381,7 +386,7 @@ function Facts({ status, hardware }: { status: Status; hardware: Hardware | null
 }
 
 function PoolMember({ member }: { member: Member }) {
-  const [state, colour] = STATES[member.status] ?? [member.status, "faint"];
+  const [state, colour] = stateWords(member);
   const running = member.run ? 1 : 0;
   const gpu = member.gpu ?? "";
   const about = [
@@ -415,7 +420,7 @@ function PoolMember({ member }: { member: Member }) {
 type LogProps = { transport: Transport; machine: string | null; onClose: () => void };
 
 /** The last lines of ComfyUI's log; it follows the log while it is open. */
-function Log({ transport, machine, onClose }: LogProps) {
+export function Log({ transport, machine, onClose }: LogProps) {
   const root = useRef<HTMLDivElement>(null);
   const end = useRef<HTMLDivElement>(null);
   const log = useSignal<{ path: string; lines: string[] } | null>(null);

@@ -9,7 +9,7 @@ import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { messageOf } from "../format.ts";
 import { mediaOf } from "../media.tsx";
 import { encodePNG } from "../png.ts";
-import type { Transport } from "../transport.ts";
+import { RouteError, type Transport } from "../transport.ts";
 import { Button, Dialog, ErrorBox, IconButton, useId } from "./ui.tsx";
 
 const ZOOM = 1.25;
@@ -417,7 +417,12 @@ async function load(
 ): Promise<{ colours: ImageBitmap; alpha: ImageBitmap | null }> {
   const media = mediaOf(transport);
   const exact: ImageBitmapOptions = { colorSpaceConversion: "none", premultiplyAlpha: "none" };
-  const opaque = await media.read(`${query}&opaque=true`, signal);
+  const opaque = await media.read(`${query}&opaque=true`, signal).catch((error) => {
+    const isRefused = error instanceof RouteError && error.details.field === "opaque";
+    throw isRefused
+      ? new Error(`A mask or a crop ${error.message.replace(/^opaque: /, "")}`)
+      : error;
+  });
   const colours = await createImageBitmap(opaque, exact);
   const whole = await media.read(query, signal);
   if (whole.type === "image/jpeg") return { colours, alpha: null };
@@ -489,7 +494,7 @@ function paint(
   context.lineJoin = "round";
   context.beginPath();
   context.moveTo(...first);
-  if (!rest.length) context.lineTo(...first);
+  context.lineTo(first[0] + 0.01, first[1]); // browsers draw nothing without a length: a click is a dot
   for (const point of rest) context.lineTo(...point);
   context.stroke();
 }

@@ -5,13 +5,24 @@ import type { ComponentChildren, RefObject } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import { isMedia, MEDIA, type MediaKind, viewQuery } from "../form/media_control.ts";
 import { counted, formatBytes, messageOf } from "../format.ts";
+import { mediaOf } from "../media.tsx";
 import { AccountPanel } from "../panels/account.tsx";
 import type { FormState, Source } from "../state/form.ts";
 import { isOpen, ofServer, type ServerTransfer } from "../transfers/transfer.ts";
 import { listOf, RouteError, type Transport } from "../transport.ts";
 import { FileButton } from "./files.tsx";
 import { type Act, TransferProgress, useServerTransfers } from "./transfers.tsx";
-import { Button, Dialog, ErrorBox, Link, Note, Question, usePolling, useTask } from "./ui.tsx";
+import {
+  Button,
+  Dialog,
+  ErrorBox,
+  Link,
+  NEVER,
+  Note,
+  Question,
+  usePolling,
+  useTask,
+} from "./ui.tsx";
 
 type Model = {
   name: string;
@@ -78,6 +89,7 @@ export function Missing(props: Props) {
     try {
       const body = { ...source, machine, ...options };
       const reply = await transport.post<Found>("workflow/fetch-models", body, asked.signal);
+      for (const list of [reply.models, reply.missing_nodes, reply.warnings]) listOf<unknown>(list);
       if (!asked.signal.aborted) found.value = reply;
     } catch (error) {
       // what is wrong with the workflow itself is said where it is run
@@ -89,10 +101,12 @@ export function Missing(props: Props) {
   useEffect(() => {
     found.value = null;
   }, [source, machine, transport]);
+  const isTime = !form || form.isDone(source); // the form comes first: the server makes both
   useEffect(() => {
+    if (!isTime) return undefined;
     ask({ dry_run: true });
     return () => wanted.current?.abort();
-  }, [source, machine, transport, turn.value, form?.isDefined.value]);
+  }, [source, machine, transport, turn.value, isTime, form?.isDefined.value]);
   const nodes = found.value?.missing_nodes ?? [];
   return (
     <div class="comfydeploy-missing cd-rows" ref={own}>
@@ -299,11 +313,12 @@ function Files({ transport, form, machine }: FilesProps) {
       if (isListed) asked.delete(name);
       if (!name || isListed || /^[a-z]+:/i.test(name) || asked.has(name)) return;
       asked.set(name, null);
-      const query = Object.fromEntries(new URLSearchParams(viewQuery(name, machine)));
-      const isThere = await transport.size("view", query).then(
-        () => true,
-        (error) => !(error instanceof RouteError && error.status === 404),
-      );
+      const isThere = await mediaOf(transport)
+        .size(viewQuery(name, machine))
+        .then(
+          () => true,
+          (error) => !(error instanceof RouteError && error.status === 404),
+        );
       if (asked.get(name) === null) asked.set(name, isThere);
       show();
     });
@@ -384,6 +399,8 @@ type Pack = {
   classes: string[];
   state: "missing" | "waiting" | "installing" | "installed" | "failed" | "no_manager" | "cancelled";
   problem: string | null;
+  /** What ComfyUI's log says while it is being installed. */
+  progress?: string | null;
 };
 
 type PacksReply = {
@@ -405,7 +422,6 @@ const PACK_STATES: Record<Pack["state"], string> = {
   cancelled: "cancelled",
 };
 const LOOK = 1000; // ms between two looks at an installation
-const NEVER = 3_600_000;
 
 const isMoving = ({ state }: Pack) => state === "waiting" || state === "installing";
 
@@ -576,14 +592,17 @@ type PackRowProps = {
 
 function PackRow({ pack, onCancel, onRetry }: PackRowProps) {
   const task = useTask();
-  const { title, url, classes, state, problem } = pack;
+  const { title, url, classes, state, problem, progress } = pack;
   return (
     <tr class={state === "failed" ? "cd-wrong" : ""}>
       <td title={url}>{/^https:/.test(url) ? <Link href={url}>{title}</Link> : title}</td>
       <td class="cd-words">{classes.join(", ")}</td>
       <td>
         <span class="cd-line">
-          <span class="cd-grow cd-words">{problem ?? PACK_STATES[state]}</span>
+          <span class="cd-grow cd-words">
+            {problem ?? PACK_STATES[state]}
+            {state === "installing" && progress && <div class="cd-faint">{progress}</div>}
+          </span>
           {state === "waiting" && (
             <Button
               label="Cancel"

@@ -111,7 +111,9 @@ export function Presets({ transport, form, workflowId, store }: Props) {
       used.value = { name: preset.name, values: valuesOf(form) };
       await refresh(true);
       combo.current?.set(preset.name);
-      say(`Saved as ${preset.name}`);
+      const several = form.axes.value.flatMap(({ members }) => members.map(({ label }) => label));
+      const without = several.length ? `, without the several values of ${several.join(", ")}` : "";
+      say(`Saved as ${preset.name}${without}`);
     });
   const remove = () =>
     attempt(async () => {
@@ -125,8 +127,8 @@ export function Presets({ transport, form, workflowId, store }: Props) {
       say(`Deleted ${gone}`);
     });
 
-  // a message about values is over when these change
-  const values = form.values.value;
+  // a message about values is over when these change, and one about a preset with its name
+  const values = valuesOf(form);
   const shownFor = useRef(values);
   useEffect(() => {
     const isOver = kind.value === "" || message.peek() === INVALID;
@@ -135,7 +137,10 @@ export function Presets({ transport, form, workflowId, store }: Props) {
   }, [values, kind, message]);
 
   const take = (value: unknown) => {
-    name.value = String(value ?? "").trim();
+    const taken = String(value ?? "").trim();
+    if (taken === name.value) return;
+    name.value = taken;
+    say("");
   };
   const draw = (root: HTMLElement) => {
     const made = comboBox({
@@ -163,7 +168,7 @@ export function Presets({ transport, form, workflowId, store }: Props) {
     ? "Save the present values under this name"
     : "Save the present values under this name; this also stores the workflow on the server";
   const isOther = names.value.includes(name.value) && used.value?.name !== name.value;
-  const isChanged = used.value?.name === name.value && used.value.values !== valuesOf(form);
+  const isChanged = used.value?.name === name.value && used.value.values !== values;
   const differs = isOther
     ? "The form does not have the values of this preset: choose it in the list to use them."
     : isChanged

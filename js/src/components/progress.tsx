@@ -1,13 +1,12 @@
 /** The progress of a run: the node, a bar for the run and one for the node, the time. */
 
 import { useSignal } from "@preact/signals";
-import { useEffect, useRef } from "preact/hooks";
+import { useRef } from "preact/hooks";
 import { formatDuration } from "../format.ts";
 import type { RunQueue } from "../state/runs.ts";
 import { usePolling } from "./ui.tsx";
 
-const TICK = 500; // ms between two updates of the clock
-const ASK = 1000; // ms between two requests for the place in the queue
+const TICK = 500; // ms between two updates of the clock, of which every second asks for the place
 
 /** A bar that is full at 1. */
 export function Bar({ label, share, thin }: { label: string; share: number; thin?: boolean }) {
@@ -29,19 +28,14 @@ export function Bar({ label, share, thin }: { label: string; share: number; thin
 export function ProgressView({ runs }: { runs: RunQueue }) {
   const root = useRef<HTMLDivElement>(null);
   const now = useSignal(Date.now());
+  const turns = useRef(0);
   const progress = runs.progress.value;
-  const isShown = progress !== null;
   usePolling(root, async (signal) => {
-    await runs.ask(signal).catch(() => {}); // following it shows what is wrong
-    return ASK;
+    now.value = Date.now();
+    turns.current += 1;
+    if (turns.current % 2) await runs.ask(signal).catch(() => {}); // following it says what is wrong
+    return TICK;
   });
-  useEffect(() => {
-    if (!isShown) return undefined;
-    const timer = setInterval(() => {
-      now.value = Date.now();
-    }, TICK);
-    return () => clearInterval(timer);
-  }, [isShown, now]);
   if (!progress) return <div ref={root} hidden />;
   const { text, fraction, step, steps, since, left, leftAt } = progress;
   const others = runs.followed.value.length - 1;

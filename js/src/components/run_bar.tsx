@@ -5,7 +5,7 @@ import type { RefObject } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import { MAX_AT_ONCE, type RunQueue } from "../state/runs.ts";
 import { ProgressView } from "./progress.tsx";
-import { type Action, Button, ErrorBox, Icon, IconButton, Menu, Note } from "./ui.tsx";
+import { type Action, Button, ErrorBox, GOES_ON, Icon, IconButton, Menu, Note } from "./ui.tsx";
 
 const LEAST_ROOM = 240; // the least height of a picture, in pixels
 const AROUND = 120; // pixels of height that a result needs beside its pictures: facts and a title
@@ -27,6 +27,8 @@ type Props = {
   /** Whether there is a workflow to run. */
   isReady: boolean;
   state: string;
+  /** Why something has to wait for the server; empty if nothing has. */
+  lost: string;
   error: string;
   /** Downloads the missing models that the error names; null if there are none. */
   onDownload: (() => void) | null;
@@ -38,7 +40,7 @@ type Props = {
 };
 
 export function RunBar(props: Props) {
-  const { runs, times, isReady, state, error, onDownload, note, actions, onRun } = props;
+  const { runs, times, isReady, state, lost, error, onDownload, note, actions, onRun } = props;
   const box = useRef<HTMLDivElement>(null);
   const input = useRef<HTMLInputElement>(null);
   const isAsking = useSignal(false);
@@ -131,7 +133,10 @@ export function RunBar(props: Props) {
           />
         )}
         <div class="cd-state cd-grow">
-          <Note live>{isCancelling ? "Cancelling …" : state}</Note>
+          <Note live>
+            {isCancelling ? "Cancelling …" : state}
+            {lost && ` ${lost}. ${GOES_ON}`}
+          </Note>
         </div>
         <span class="comfydeploy-keys cd-line cd-spread">
           <Menu label="More actions" actions={actions} />

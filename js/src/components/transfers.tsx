@@ -29,11 +29,14 @@ type TransferProps = {
   onCancel?: Act | undefined;
   /** Starts it again; without it there is no such button. */
   onRetry?: Act | undefined;
+  /** Gives up one that has failed; without it there is no such button. */
+  onDismiss?: Act | undefined;
   children?: ComponentChildren;
 };
 
 /** The progress of a transfer, with a button that cancels it or starts it again. */
-export function TransferProgress({ transfer, onCancel, onRetry, children }: TransferProps) {
+export function TransferProgress(props: TransferProps) {
+  const { transfer, onCancel, onRetry, onDismiss, children } = props;
   const { id, name, size, sent, state, error, result } = transfer;
   const rate = useRef<TransferRate | null>(null);
   rate.current ??= new TransferRate();
@@ -44,6 +47,11 @@ export function TransferProgress({ transfer, onCancel, onRetry, children }: Tran
   const total = size ? formatBytes(size) : "";
   const bytes = total && isUnderWay ? `${formatBytes(sent)} of ${total}` : total;
   const text = result?.reused ? "Existed already" : TEXTS[state];
+  const buttons: [string, Act | undefined, boolean][] = [
+    ["Retry", onRetry, !isUnderWay],
+    ["Cancel", onCancel, isUnderWay && state !== "finishing"],
+    ["Dismiss", onDismiss, state === "failed"],
+  ];
   const parts = isUnderWay
     ? [state === "active" ? `${Math.floor(100 * fraction)} %` : text, bytes, speed, error]
     : [error ? `${text}: ${error}` : text, bytes];
@@ -53,21 +61,18 @@ export function TransferProgress({ transfer, onCancel, onRetry, children }: Tran
       <div class="cd-line cd-transfer">
         <span class="cd-note">{parts.filter(Boolean).join(" · ")}</span>
         {children}
-        {onRetry && !isUnderWay && (
-          <Button
-            label="Retry"
-            name={`Retry ${name}`}
-            disabled={task.busy.value}
-            onClick={() => task.run(async () => onRetry(id))}
-          />
-        )}
-        {onCancel && isUnderWay && state !== "finishing" && (
-          <Button
-            label="Cancel"
-            name={`Cancel ${name}`}
-            disabled={task.busy.value}
-            onClick={() => task.run(async () => onCancel(id))}
-          />
+        {buttons.map(
+          ([label, act, isOffered]) =>
+            act &&
+            isOffered && (
+              <Button
+                key={label}
+                label={label}
+                name={`${label} ${name}`}
+                disabled={task.busy.value}
+                onClick={() => task.run(async () => act(id))}
+              />
+            ),
         )}
       </div>
       <ErrorBox text={task.error.value} />
@@ -76,8 +81,8 @@ export function TransferProgress({ transfer, onCancel, onRetry, children }: Tran
 }
 
 /** A transfer in a list: what goes where, and its progress. */
-export function TransferRow({ transfer, onCancel, onRetry }: TransferProps) {
-  const { name, where, state, result } = transfer;
+export function TransferRow(props: TransferProps) {
+  const { name, where, state, result } = props.transfer;
   const hash = result?.file_hash ?? "";
   return (
     <li data-state={state}>
@@ -87,7 +92,7 @@ export function TransferRow({ transfer, onCancel, onRetry }: TransferProps) {
         </b>
         <span class="cd-faint cd-words">{where}</span>
       </div>
-      <TransferProgress transfer={transfer} onCancel={onCancel} onRetry={onRetry}>
+      <TransferProgress {...props}>
         {hash && (
           <>
             <code title={hash}>SHA-256 {hash.slice(0, 12)}…</code>

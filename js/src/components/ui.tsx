@@ -511,7 +511,13 @@ export function Dialog({ label, onClose, onKeyDown, children, class: name }: Dia
     const dialog = ref.current;
     const opener = dialog && focusedBeside(dialog);
     dialog?.showModal();
+    // A button that is gone, or disabled, takes the focus along; the keys of the dialog go on.
+    const keep = new MutationObserver(() => {
+      if (document.activeElement === document.body) dialog?.focus();
+    });
+    if (dialog) keep.observe(dialog, { childList: true, subtree: true });
     return () => {
+      keep.disconnect();
       if (dialog?.open) dialog.close();
       if (opener instanceof HTMLElement) opener.focus({ preventScroll: true });
     };
@@ -520,6 +526,7 @@ export function Dialog({ label, onClose, onKeyDown, children, class: name }: Dia
     <dialog
       ref={ref}
       class={name ?? "cd-dialog"}
+      tabIndex={-1}
       aria-label={label}
       onClose={onClose}
       onClick={(event) => event.target === event.currentTarget && onClose()}
@@ -544,6 +551,9 @@ export function Drawn({
 }
 
 const RETRY = 5000; // ms until a server that did not answer is asked again
+
+/** The pause of a polling without a reason for a further look, ms. */
+export const NEVER = 3_600_000;
 
 /**
  * Call an action again and again while the panel can be seen: at once, then after as many ms as it
@@ -628,6 +638,8 @@ export function useFollowing(
   return { wake, lost };
 }
 
+export const GOES_ON = "The panel continues by itself once this is over.";
+
 /** Why a panel does not know the present state; it tries again by itself. */
 export function Lost({ error, base }: { error: unknown; base: string | null }) {
   if (!error) return null;
@@ -636,11 +648,11 @@ export function Lost({ error, base }: { error: unknown; base: string | null }) {
   if (isRefused && error.code === "no_kernel") return null;
   const isSignedOut = isRefused && error.code === "signed_out";
   return (
-    <ErrorBox text={`${messageOf(error)}. The panel continues by itself once this is over.`}>
+    <ErrorBox text={`${messageOf(error)}. ${GOES_ON}`}>
       {isSignedOut && base !== null && (
         <>
           {" "}
-          <Link href={`${base}login`}>Sign in</Link>
+          <Link href={base}>Sign in</Link>
         </>
       )}
     </ErrorBox>

@@ -17,6 +17,8 @@ type ViewerProps = {
   pictures: ShownFile[];
   /** The place of the picture that is shown first. */
   start: number;
+  /** The place of the picture that is compared with the others from the beginning. */
+  compared?: number;
   onClose: () => void;
   /** Names of the pictures if two are compared; otherwise those of their files. */
   name?: (place: number) => string;
@@ -31,7 +33,7 @@ type ViewerProps = {
 export function Viewer(props: ViewerProps) {
   const { media, pictures, start, onClose, name, beside, said: textAt, onKey } = props;
   const [place, setPlace] = useState(start);
-  const [pinned, setPinned] = useState<number | null>(null); // the picture that others are compared with
+  const [pinned, setPinned] = useState(props.compared ?? null); // the picture that others are compared with
   const [wanted, setWanted] = useState(-1); // the large picture that is shown whole
   const [found, setFound] = useState<Record<string, Box>>({}); // sizes that were not known, by query
   const [url, setUrl] = useState("");

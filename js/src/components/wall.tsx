@@ -4,6 +4,7 @@ import type { ComponentChildren } from "preact";
 import { useLayoutEffect, useRef, useState } from "preact/hooks";
 
 const SPARE = 2; // rows that are made above and below the visible ones
+const TALLEST = 15_000_000; // pixels; browsers cut taller elements, so a longer list moves faster
 
 type WallProps = {
   count: number;
@@ -19,15 +20,20 @@ type WallProps = {
   keyOf: (place: number) => string;
   /** The content of an entry; `tabIndex` is for its controls. */
   render: (place: number, tabIndex: number) => ComponentChildren;
-  /** Called with the places that are in the page now. */
-  onRange: (first: number, end: number) => void;
+  /** Called with the places that are in the page now, and whether the first row is visible. */
+  onRange: (first: number, end: number, isAtTop: boolean) => void;
+  /** An entry that is open: what stands below its row. */
+  opened?: { place: number; key: string; content: ComponentChildren } | null;
   class?: string;
 };
 
 /** The element of an entry that gets the focus has the class `cd-main`. */
 export function Wall(props: WallProps) {
   const { count, height, gap, leastWidth, rows: mostRows, keyOf, render, onRange } = props;
+  const { opened } = props;
   const root = useRef<HTMLDivElement>(null);
+  const list = useRef<HTMLUListElement>(null);
+  const strip = useRef<HTMLLIElement>(null);
   const [width, setWidth] = useState(0);
   const [top, setTop] = useState(0); // the first visible row
   const [active, setActive] = useState(""); // the key of the entry that the Tab key reaches
@@ -36,9 +42,22 @@ export function Wall(props: WallProps) {
   const step = height + gap;
   const columns = leastWidth ? Math.max(1, Math.floor((width + gap) / (leastWidth + gap))) : 1;
   const rows = Math.ceil(count / columns);
-  const total = Math.max(0, rows * step - gap);
-  const most = mostRows === null ? Math.max(3 * step, innerHeight - 220) : (mostRows + 0.5) * step;
+  const openRow = opened ? Math.floor(opened.place / columns) : rows;
+  const [stripHeight, setStripHeight] = useState(0);
+  const added = opened ? stripHeight + gap : 0;
+  const total = Math.max(0, rows * step - gap) + added;
+  const most =
+    (mostRows === null ? Math.max(3 * step, innerHeight - 220) : (mostRows + 0.5) * step) +
+    Math.min(added, innerHeight / 2);
   const visible = Math.ceil(Math.min(total, most) / step);
+  // A list that is too tall is as tall as possible, and a pixel there is several of the list.
+  const view = Math.min(total + 4, most);
+  const scale = total > TALLEST ? (total - view) / (TALLEST - view) : 1;
+  const topOf = (row: number) => row * step + (row > openRow ? added : 0);
+  const rowAt = (pixel: number) => {
+    const row = Math.floor(Math.max(0, pixel) / step);
+    return row <= openRow ? row : Math.max(openRow, Math.floor((pixel - added) / step));
+  };
   const first = Math.max(0, top - SPARE) * columns;
   const end = Math.min(count, (top + visible + SPARE + 1) * columns);
 
@@ -52,10 +71,32 @@ export function Wall(props: WallProps) {
     return () => observer.disconnect();
   }, []);
   useLayoutEffect(() => {
-    onRange(first, end);
-  }, [first, end, count]);
-  const onScroll = () => setTop(Math.floor(Math.max(0, root.current?.scrollTop ?? 0) / step));
-  useLayoutEffect(onScroll, [step, columns, total]);
+    const { current } = strip;
+    if (!current) return;
+    const measure = () => setStripHeight(current.offsetHeight);
+    const observer = new ResizeObserver(measure);
+    observer.observe(current);
+    measure();
+    // what is below the entry is seen
+    if (root.current) root.current.scrollTop = topOf(openRow) / scale;
+    root.current?.scrollIntoView({ block: "nearest" });
+    return () => observer.disconnect();
+  }, [opened?.key]);
+  useLayoutEffect(() => {
+    onRange(first, end, top === 0);
+  }, [first, end, count, top === 0]);
+  const base = scale === 1 ? 0 : topOf(Math.max(0, top - SPARE));
+  const onScroll = () => {
+    const { current } = root;
+    if (!current) return;
+    const { scrollTop } = current;
+    if (list.current) {
+      const by = base + scrollTop - scrollTop * scale;
+      list.current.style.transform = scale === 1 ? "" : `translateY(${by}px)`;
+    }
+    setTop(rowAt(scrollTop * scale));
+  };
+  useLayoutEffect(onScroll, [step, columns, total, base]);
 
   // The place of the active entry, which may have moved; if it is gone, the one that is there now.
   let focused = Math.min(lastPlace.current, Math.max(0, count - 1));
@@ -72,10 +113,11 @@ export function Wall(props: WallProps) {
     const { current } = root;
     const to = Math.max(0, Math.min(place, count - 1));
     if (!current || !count) return;
-    const start = Math.floor(to / columns) * step;
-    if (start < current.scrollTop) current.scrollTop = start;
-    else if (start + height > current.scrollTop + current.clientHeight) {
-      current.scrollTop = start + height - current.clientHeight + 4;
+    const start = topOf(Math.floor(to / columns));
+    const now = current.scrollTop * scale;
+    if (start < now) current.scrollTop = start / scale;
+    else if (start + height > now + current.clientHeight) {
+      current.scrollTop = (start + height - current.clientHeight + 4) / scale;
     }
     wanted.current = to;
     lastPlace.current = to;
@@ -105,6 +147,7 @@ export function Wall(props: WallProps) {
   };
   const onKeyDown = (event: KeyboardEvent) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (strip.current?.contains(event.target as Node)) return; // it has its own keys
     const isRightToLeft = root.current && getComputedStyle(root.current).direction === "rtl";
     const forward = isRightToLeft ? -1 : 1;
     const page = Math.max(1, visible - 1) * columns;
@@ -132,7 +175,7 @@ export function Wall(props: WallProps) {
     <div
       ref={root}
       class={`cd-wall ${props.class ?? ""}`}
-      style={{ height: `${Math.min(total + 4, most)}px` }}
+      style={{ height: `${view}px` }}
       onScroll={onScroll}
       onKeyDown={onKeyDown}
       onFocusIn={note}
@@ -144,7 +187,12 @@ export function Wall(props: WallProps) {
         hadFocus.current = false;
       }}
     >
-      <ul class="cd-runs" aria-label={props.label} style={{ height: `${total}px` }}>
+      <ul
+        ref={list}
+        class="cd-runs"
+        aria-label={props.label}
+        style={{ height: `${Math.min(total, TALLEST)}px` }}
+      >
         {places.map((place) => {
           const column = place % columns;
           return (
@@ -156,7 +204,7 @@ export function Wall(props: WallProps) {
               style={{
                 width: `calc(${part}% - ${gap - gap / columns}px)`,
                 insetInlineStart: `calc(${column * part}% + ${(column * gap) / columns}px)`,
-                top: `${Math.floor(place / columns) * step}px`,
+                top: `${topOf(Math.floor(place / columns)) - base}px`,
                 height: `${height}px`,
               }}
             >
@@ -164,6 +212,11 @@ export function Wall(props: WallProps) {
             </li>
           );
         })}
+        {opened && (
+          <li ref={strip} class="cd-opened" style={{ top: `${(openRow + 1) * step - base}px` }}>
+            {opened.content}
+          </li>
+        )}
       </ul>
     </div>
   );

@@ -100,8 +100,8 @@ function textInput(form: Form, field: Field): Control {
 
 function choice(form: Form, field: Field, options: Value[]): Control {
   const { value } = form;
+  if (field.models) return modelPicker(form, field, field.models, options);
   const all = options.includes(value) ? [...options] : [value, ...options];
-  if (field.models) return modelPicker(form, field, field.models, all);
   if (all.length >= LONG_LIST) {
     return comboBox({
       id: form.id,
@@ -129,18 +129,25 @@ function choice(form: Form, field: Field, options: Value[]): Control {
   return { root: select, set };
 }
 
-/** A list of models by their folders, each with its size and the picture beside it. */
-function modelPicker(form: Form, field: Field, folder: string, names: Value[]): Control {
+/**
+ * A list of models by their folders, each with its size and the picture beside it. If there are
+ * models that `listed` lacks, it is read again when the user opens it.
+ */
+function modelPicker(form: Form, field: Field, folder: string, listed: Value[]): Control {
   let facts = new Map<string, ModelFacts>();
-  const hasFolders = names.some((name) => FOLDER.test(textOf(name)));
+  let present = form.value;
+  const nameOf = (value: Value) => textOf(value).replaceAll("\\", "/");
+  const known = new Set(listed.map(nameOf));
   const inFolders = (name: Value) => {
     const [, group = "", short = ""] = FOLDER.exec(textOf(name)) ?? [];
     return group ? { group, short } : {};
   };
   const options = () => {
+    const names = listed.includes(present) ? listed : [present, ...listed];
+    const hasFolders = names.some((name) => FOLDER.test(textOf(name)));
     const all = names.map((value): Option => {
       const text = textOf(value);
-      const { size = null, picture } = facts.get(text.replaceAll("\\", "/")) ?? {};
+      const { size = null, picture } = facts.get(nameOf(value)) ?? {};
       const note = size === null ? undefined : formatBytes(size);
       return { value, text, note, picture, ...(hasFolders && inFolders(value)) };
     });
@@ -161,14 +168,17 @@ function modelPicker(form: Form, field: Field, folder: string, names: Value[]): 
     opened: async () => {
       facts = await form.models(folder).catch(() => facts); // the names are known nevertheless
       combo.setOptions(options(), present);
+      const added = [...facts.keys()].filter((name) => !known.has(name));
+      if (!added.length) return;
+      for (const name of added) known.add(name); // also if the field does not offer it
+      await form.relist().catch(() => {});
+      combo.setOptions(options(), present);
     },
   });
-  let present = form.value;
   return {
     ...combo,
     set(now) {
       present = now;
-      if (!names.includes(now)) names.unshift(now);
       combo.setOptions(options(), now);
     },
   };

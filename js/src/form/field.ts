@@ -73,6 +73,8 @@ export type Form = {
   options: () => Promise<RemoteOptions>;
   /** What is known of the models in a folder, by their names. */
   models: (folder: string) => Promise<Map<string, ModelFacts>>;
+  /** Bring the lists of all fields up to date. */
+  relist: () => Promise<void>;
   /** Send a file to ComfyUI; return the name that is the value then, null if there is none. */
   upload: (file: File) => Promise<string | null>;
   /** Stop sending it. */
@@ -86,6 +88,9 @@ export type Form = {
   /** The values of a field that takes several, one on each line. An effect that calls it follows it. */
   varied: () => string | undefined;
   vary: (text: string | null) => void;
+  /** The others that take several, each with its label and whether it changes with this one. */
+  partners: () => { key: string; label: string; isWith: boolean }[];
+  varyAlong: (key: string) => void;
   /** Let the user paint a mask on the picture that a value names, or crop it. */
   paint: (name: string) => void;
   /** The files of ComfyUI, and the query by which they have the file that a value names. */

@@ -73,12 +73,24 @@ export function drawForm(
       return transport.get("node-options", { ...query, machine: state.machine });
     },
     models: (folder) => modelsOf(transport, folder, state.machine),
+    relist: () => state.relist(),
     upload: (file) => state.upload(key, file),
     giveUp: () => state.stopSending(key),
     store: (file, signal) => state.store(file, { signal }),
     present: () => state.values.peek()[key] ?? null,
-    varied: () => state.varied.value[key],
+    varied: () => state.varied.value[key]?.text,
     vary: (text) => state.vary(key, text),
+    partners: () => {
+      const own = state.leaderOf(key);
+      return state.axes.value
+        .filter(({ leader }) => leader !== key)
+        .map(({ leader }) => ({
+          key: leader,
+          label: state.row(leader)?.label ?? leader,
+          isWith: leader === own,
+        }));
+    },
+    varyAlong: (other) => state.varyAlong(key, other),
     sending: () => state.uploads.value[key]?.text ?? "",
     paint: (name) => paint(key, name),
     media,
@@ -332,10 +344,11 @@ export function drawForm(
   const head = h("div", { className: "cd-line cd-form-head" }, count, reset);
   const showCount = () => {
     const values = state.values.value;
-    const changed = state.rows.value.filter(
-      ({ key, kind, original }) =>
-        kind !== "group" && (values[key] !== original || key in state.varied.value),
-    ).length;
+    const varied = state.varied.value;
+    const changed = Object.keys({ ...state.changed.value, ...varied }).filter((key) => {
+      const row = state.row(key);
+      return row && row.kind !== "group" && (values[key] !== row.original || key in varied);
+    }).length;
     const number = changed + Object.keys(state.others.value).length;
     setText(count, number ? `${number} changed` : "As in the workflow");
     reset.disabled = !number;
@@ -426,19 +439,25 @@ export function drawForm(
   let shown: Record<string, Value> = {};
 
   const build = (fields: Field[]) => {
-    // A value may determine which fields exist. The field that has the focus keeps it.
+    // A value may determine which fields exist. The others stay, with what is typed in their tools,
+    // and the one that has the focus keeps it.
     const active = document.activeElement as HTMLElement;
     const [found, row] = [...rows].find(([, { root }]) => root.contains(active)) ?? [];
     const key = focused?.key ?? found;
     const place = focused?.place ?? (row ? controlsIn(row.root).indexOf(active) : -1);
     const isPressed = focused !== null;
     focused = null;
-    for (const each of rows.values()) each.end?.();
-    rows.clear();
+    const before = byKey;
+    byKey = new Map(fields.map((field) => [field.key, field]));
+    for (const [key, each] of rows) {
+      const isSame = byKey.has(key) && byKey.get(key) === before.get(key);
+      if (isSame && (!each.refused || key in state.varied.peek())) continue;
+      each.end?.();
+      rows.delete(key);
+    }
     tools.clear();
     for (const each of lists.splice(0)) each.end();
     reach = () => {};
-    byKey = new Map(fields.map((field) => [field.key, field]));
     const more = fields.filter((field) => field.more);
     const first = list(fields.filter((field) => !field.more));
     el.replaceChildren(head, first.root);
@@ -448,7 +467,7 @@ export function drawForm(
     if (key === undefined) return;
     const isIts = ({ row }: Field) => row && `${row.group} ${row.place}` === key;
     const field = byKey.get(key) ?? fields.find(isIts);
-    if (field && !rows.has(key)) reachIn(field);
+    if (field && !el.contains(rows.get(key)?.root ?? null)) reachIn(field);
     const again = rows.get(key);
     if (!again) return;
     const usable = (control: HTMLElement) => !control.matches(":disabled");
@@ -474,8 +493,8 @@ export function drawForm(
     const fields = state.rows.value;
     const values = state.values.value;
     untracked(() => {
-      if (fields === built) showValues(values);
-      else build(fields);
+      if (fields !== built) build(fields);
+      showValues(values);
     });
     built = fields;
     shown = values;

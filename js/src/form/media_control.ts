@@ -128,7 +128,8 @@ export function mediaControl(form: Form, field: Field, kind: MediaKind): Control
   });
   remote?.for(combo);
 
-  const upload = async (file: File) => {
+  const upload = async (file: File | undefined) => {
+    if (!file) return;
     if (!isAccepted(file, accept)) {
       const workflow = /\.json$/i.test(file.name)
         ? "; to open it as a workflow, drop it beside the inputs or use Open"
@@ -140,7 +141,7 @@ export function mediaControl(form: Form, field: Field, kind: MediaKind): Control
     const name = await form.upload(file);
     if (name === before && name === present) preview(name); // there may have been no such file
   };
-  const [button, input] = fileButton("Upload", accept, upload, {
+  const [button, input] = fileButton("Upload", accept, ([file]) => upload(file), {
     title: `Upload a ${word} for ${field.label}, or drop one here`,
     "aria-label": `${field.label}: upload a ${word}`,
   });
@@ -158,8 +159,7 @@ export function mediaControl(form: Form, field: Field, kind: MediaKind): Control
         event.preventDefault();
         event.stopPropagation();
         root.classList.remove("cd-drop");
-        const file = event.dataTransfer?.files[0];
-        if (file) upload(file);
+        upload(event.dataTransfer?.files[0]);
       },
     },
     frame,

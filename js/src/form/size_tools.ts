@@ -66,8 +66,11 @@ export function sizeTools(
   });
   const megapixels = h("span", { className: "cd-faint cd-number" });
   const show = () => {
-    const [width, height] = read();
-    const isSize = width > 0 && height > 0;
+    const size = read();
+    const [width, height] = size;
+    const isSize = size.every(
+      (side, place) => side > 0 && side <= (fields[place]?.max ?? Infinity),
+    );
     const place = RATIOS.findIndex(
       ([a, b]) => isSize && Math.abs(width / height / (a / b) - 1) < 0.02,
     );

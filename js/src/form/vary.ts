@@ -5,6 +5,7 @@ import { comboBox } from "../combo_box.ts";
 import { fileButton, h, iconButton, isAccepted, newId, setText } from "../dom.ts";
 import { counted, messageOf } from "../format.ts";
 import { isListed, linesOf } from "../state/form.ts";
+import { droppedFiles } from "../transfers/dropped_files.ts";
 import type { Field, Form } from "./field.ts";
 import { isMedia, MEDIA } from "./media_control.ts";
 
@@ -76,15 +77,60 @@ function editorOf(form: Form, field: Field): Editor {
   const state = h("span", { className: "cd-faint", role: "status" });
   const tools = toolsOf(form, field, add);
   tools.root.append(state);
+  const root = h("div", { className: "cd-several" }, text, tools.root);
+  const along = alongChoice(form, field);
+  root.append(along.root);
+  if (tools.take) takeDropped(root, tools.take);
   return {
-    root: h("div", { className: "cd-several" }, text, tools.root),
+    root,
     text,
     show(now) {
       if (text.value !== now) text.value = now;
       setText(state, counted(linesOf(now).length, "value"));
     },
-    end: () => tools.end?.(),
+    end() {
+      along.end();
+      tools.end?.();
+    },
   };
+}
+
+/** Whether the values are combined with all others, or change together with those of one input. */
+function alongChoice(form: Form, { label }: Field) {
+  const select = h("select", {
+    "aria-label": `${label}: how its values are combined`,
+    onchange: () => form.varyAlong(select.value),
+  });
+  const root = h("label", { className: "cd-line cd-along" }, "combined", select);
+  const end = effect(() => {
+    const partners = form.varied() === undefined ? [] : form.partners();
+    root.hidden = !partners.length;
+    select.replaceChildren(
+      h("option", { value: "" }, "with every other value"),
+      ...partners.map(({ key, label: other, isWith: selected }) =>
+        h("option", { value: key, selected }, `line by line with ${other}`),
+      ),
+    );
+  });
+  return { root, end };
+}
+
+function takeDropped(root: HTMLElement, take: (files: File[]) => void): void {
+  const mark = (isOver: boolean) => root.classList.toggle("cd-drop", isOver);
+  root.addEventListener("dragover", (event) => {
+    if (!event.dataTransfer?.types.includes("Files")) return;
+    event.preventDefault();
+    event.stopPropagation();
+    mark(true);
+  });
+  root.addEventListener("dragleave", () => mark(false));
+  root.addEventListener("drop", async (event) => {
+    mark(false);
+    if (!event.dataTransfer?.types.includes("Files")) return;
+    event.preventDefault();
+    event.stopPropagation();
+    take((await droppedFiles(event.dataTransfer)).map(({ file }) => file));
+  });
 }
 
 /** The text at first: the present value, and of a check box both. */
@@ -93,7 +139,12 @@ function firstOf(value: unknown, { kind }: Field): string {
   return String(value ?? "").replace(/\s*\n\s*/g, " ");
 }
 
-type Tools = { root: HTMLElement; end?: () => void };
+type Tools = {
+  root: HTMLElement;
+  end?: () => void;
+  /** Adds files that were dropped. */
+  take?: (files: File[]) => void;
+};
 
 function toolsOf(form: Form, field: Field, add: (...values: string[]) => void): Tools {
   if (isMedia(field.kind)) return fileTools(form, field, field.kind, add);
@@ -144,40 +195,75 @@ function fileTools(
   field: Field,
   kind: keyof typeof MEDIA,
   add: (...values: string[]) => void,
-) {
+): Tools {
   const { accept, word } = MEDIA[kind];
   const combo = choices(field, "add a file", add);
   const problem = h("div", { className: "cd-problem-text", role: "status" });
-  const waiting: File[] = [];
-  const stop = new AbortController();
+  const refused: string[] = []; // the names of files that are of another kind
+  let waiting: File[] = [];
+  let done = 0;
+  let stop = new AbortController();
+  const end = (text: string) => {
+    waiting = [];
+    done = 0;
+    cancel.hidden = true;
+    setText(problem, text);
+  };
+  const cancel = iconButton(
+    "times",
+    `${field.label}: send no more files`,
+    () => {
+      stop.abort();
+      end("");
+    },
+    { hidden: true },
+  );
   const send = async () => {
+    stop = new AbortController();
+    const { signal } = stop;
+    cancel.hidden = false;
     for (let file = waiting[0]; file; file = waiting[0]) {
-      setText(problem, `Sending ${file.name} …`);
+      const total = done + waiting.length;
+      setText(problem, `Sending ${file.name}${total > 1 ? ` (${done + 1} of ${total})` : ""} …`);
       try {
-        if (!isAccepted(file, accept)) throw new Error(`it is not a ${word}`);
-        const name = await form.store(file, stop.signal);
-        if (stop.signal.aborted) return;
+        const name = await form.store(file, signal);
+        if (signal.aborted) return;
         add(name);
-        setText(problem, "");
       } catch (error) {
-        waiting.length = 0;
-        setText(problem, `${file.name} was not uploaded: ${messageOf(error)}`);
+        if (!signal.aborted) end(`${file.name} was not uploaded: ${messageOf(error)}`);
         return;
       }
       waiting.shift();
+      done += 1;
     }
+    const [first, ...others] = refused.splice(0);
+    const more = others.length ? ` and ${others.length} more were` : " was";
+    const why = others.length ? `they are no ${word}s` : `it is not a ${word}`;
+    end(first ? `${first}${more} not uploaded: ${why}` : "");
   };
-  const [button, input] = fileButton(
-    "Upload",
-    accept,
-    (file) => {
-      if (waiting.push(file) === 1) send();
-    },
-    { title: `Upload files for ${field.label}`, "aria-label": `${field.label}: upload files` },
-  );
-  input.multiple = true;
+  const take = (files: File[]) => {
+    const isSending = waiting.length > 0;
+    const pathOf = (file: File) => file.webkitRelativePath || file.name;
+    const sorted = [...files].sort((a, b) =>
+      pathOf(a).localeCompare(pathOf(b), undefined, { numeric: true }),
+    );
+    for (const file of sorted) {
+      if (isAccepted(file, accept)) waiting.push(file);
+      else refused.push(file.name);
+    }
+    if (!isSending) send();
+  };
+  const buttons = ["Upload", "Folder"].flatMap((name) => {
+    const what = name === "Folder" ? "upload the files of a folder" : "upload files";
+    const facts = { title: `${field.label}: ${what}`, "aria-label": `${field.label}: ${what}` };
+    const [button, input] = fileButton(name, accept, take, facts);
+    input.multiple = true;
+    input.webkitdirectory = name === "Folder";
+    return [button, input];
+  });
   return {
-    root: h("div", { className: "cd-line" }, combo.root, button, input, problem),
+    root: h("div", { className: "cd-line" }, combo.root, ...buttons, problem, cancel),
+    take,
     end() {
       stop.abort();
       combo.end();

@@ -6,29 +6,18 @@
  */
 
 import { h } from "../dom.ts";
-import { followKernel } from "../kernel.ts";
+import { followKernel, NO_PICTURES, SILENT } from "../kernel.ts";
+import { askForPanels, isPanels, panelsOnce } from "../load_panels.ts";
 import type { Buffers, Context, Model } from "../model.ts";
-import type { Panels } from "../panels/index.tsx";
-import { pageConfig, pageHeaders } from "../server.ts";
+import { pageConfig } from "../server.ts";
 
-/** SHA-256 of `panels.js`, the first digits; the build sets it. */
-declare const PANELS: string;
+const LATE = 4000; // ms
 
-const LOADED = "comfydeployPanels";
-
-type Page = { [LOADED]?: Record<string, Promise<Panels>> };
-
-async function fromServer(): Promise<string | null> {
-  const { baseUrl } = pageConfig();
-  if (!baseUrl) return null;
-  try {
-    const url = `${baseUrl}static/comfydeploy/panels.js?v=${PANELS}`;
-    const reply = await fetch(url, { headers: pageHeaders() });
-    const text = reply.ok ? await reply.text() : "";
-    return text.startsWith(`// ${PANELS} `) ? text : null;
-  } catch {
-    return null;
-  }
+async function fromServer(): Promise<string> {
+  const reply = pageConfig().baseUrl ? await askForPanels() : null;
+  const text = reply?.ok ? await reply.text() : "";
+  if (!isPanels(text)) throw new Error("the server has none of this version");
+  return text;
 }
 
 function fromKernel(model: Model): Promise<string> {
@@ -43,23 +32,26 @@ function fromKernel(model: Model): Promise<string> {
   });
 }
 
-async function load(model: Model): Promise<Panels> {
-  const text = (await fromServer()) ?? (await fromKernel(model));
-  const url = URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
-  try {
-    return await import(url);
-  } finally {
-    URL.revokeObjectURL(url);
-  }
-}
-
-function panels(model: Model): Promise<Panels> {
-  const page = globalThis as Page;
-  page[LOADED] ??= {};
-  const loaded = page[LOADED];
-  loaded[PANELS] ??= load(model);
-  loaded[PANELS].catch(() => delete loaded[PANELS]); // the next panel tries again
-  return loaded[PANELS];
+/** Say what a panel waits for, and what Python says of it: a busy kernel sends the panels late. */
+function sayWaiting(model: Model, el: HTMLElement): () => void {
+  const line = h("div", { role: "status" });
+  let isLate = false;
+  const say = () => {
+    const status: string = model.get("status") ?? "";
+    line.textContent = isLate ? (status ? `${status}. ${NO_PICTURES}` : SILENT) : status;
+  };
+  const timer = setTimeout(() => {
+    isLate = true;
+    say();
+  }, LATE);
+  model.on("change:status", say);
+  el.append(line);
+  say();
+  return () => {
+    clearTimeout(timer);
+    model.off("change:status", say);
+    line.remove();
+  };
 }
 
 function render({ model, el }: Context<Record<string, unknown>>) {
@@ -68,8 +60,15 @@ function render({ model, el }: Context<Record<string, unknown>>) {
   el.classList.add("comfydeploy-panel");
   // as ipywidgets marks it elsewhere; the kernel may end while the panels are loaded
   const leave = followKernel(model, el, () => el.classList.add("jupyter-widgets-disconnected"));
-  panels(model)
+  const endWaiting = sayWaiting(model, el);
+  panelsOnce(fromServer)
+    .catch(async () => {
+      // each panel asks: the kernel of one before it may have ended without an answer
+      const text = await fromKernel(model);
+      return panelsOnce(async () => text);
+    })
     .then(({ mount }) => {
+      endWaiting();
       if (!isOver) end = mount(model, el);
     })
     .catch((error) => {
@@ -78,6 +77,7 @@ function render({ model, el }: Context<Record<string, unknown>>) {
     });
   return () => {
     isOver = true;
+    endWaiting();
     leave();
     end();
   };

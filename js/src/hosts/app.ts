@@ -35,16 +35,17 @@ function typed(): Partial<RunTraits> {
 }
 
 async function open(el: HTMLElement): Promise<void> {
+  const address = new URL(location.href);
+  address.searchParams.delete("token"); // it has led here, and is not for others
+  history.replaceState(null, "", address);
   const { mountAlone, Straight }: Panels = await import(`./panels.js?v=${PANELS}`);
   const transport = new Straight(pageConfig().baseUrl ?? "/");
   const given = parseJson<Given>(document.getElementById("comfydeploy-app")?.textContent);
   let { error = "" } = given ?? {};
-  const lists = { queued: [], runs: [], result: null };
-  const traits = { values: {}, locked: null, varied: {}, batch: "", machine: null, ...lists };
-  const shown = { ...traits, shown_workflow: null, directory: "", ...given, ...typed() };
+  const shown: Given = { shown_workflow: null, ...given, ...typed() };
   const source = shown.shown_workflow?.source;
-  const run = shown.result?.prompt_id ?? shown.queued[0];
-  if (source && run && !Object.keys(shown.values).length) {
+  const run = shown.result?.prompt_id ?? shown.queued?.[0];
+  if (source && run && !Object.keys(shown.values ?? {}).length) {
     try {
       const asked = { ...source, prompt_id: run };
       shown.values = (

@@ -5,6 +5,7 @@
  * Then the router has no view for the page's address, and the page stays empty.
  */
 
+import { followLab } from "../editor/lab_theme.ts";
 import { openNamedWorkflow } from "../editor/open_workflow.ts";
 
 /** The part of Vue's router that is used here. */
@@ -75,3 +76,4 @@ const timer = setInterval(async () => {
 }, INTERVAL);
 
 openNamedWorkflow();
+followLab();

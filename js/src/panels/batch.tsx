@@ -1,6 +1,6 @@
 /** A batch. */
 
-import { BatchSheet } from "../components/batch_sheet.tsx";
+import { BatchSheet, headline } from "../components/batch_sheet.tsx";
 import type { PanelProps } from "../state/traits.ts";
 
 /** `summary` is for Python, `status` from Python. */
@@ -14,7 +14,7 @@ export function BatchPanel({ transport, traits }: PanelProps<Shared>) {
     <BatchSheet
       transport={transport}
       batch={traits.batch.value}
-      onSummary={say}
+      onBatch={(batch) => say(headline(batch))}
       status={traits.status.value}
     />
   );

@@ -9,7 +9,7 @@ import { ErrorBox, Note } from "../components/ui.tsx";
 import { keepKeysIn, newId } from "../dom.ts";
 import { messageOf } from "../format.ts";
 import { iconStyle } from "../icons.ts";
-import { followKernel } from "../kernel.ts";
+import { followKernel, SILENT } from "../kernel.ts";
 import { type Model, Subscriptions } from "../model.ts";
 import { pageServer, type ServerFacts } from "../server.ts";
 import { localTraits, modelTraits, type PanelProps, type Traits } from "../state/traits.ts";
@@ -20,6 +20,7 @@ import { BatchPanel } from "./batch.tsx";
 import { ComfyDeployPanel } from "./comfydeploy.tsx";
 import { GalleryPanel } from "./gallery.tsx";
 import { RunPanel } from "./run.tsx";
+import { Sidebar } from "./sidebar.tsx";
 import { TunnelPanel } from "./tunnel.tsx";
 import { UploadPanel } from "./upload.tsx";
 import { WorkflowPanel } from "./workflow.tsx";
@@ -31,9 +32,48 @@ const PANELS: Record<string, ComponentType<PanelProps<any>>> = {
   ComfyDeployPanel,
   GalleryPanel,
   RunPanel,
+  Sidebar,
   TunnelPanel,
   UploadPanel,
   WorkflowPanel,
+};
+
+const TABS = {
+  Run: "RunPanel",
+  Workflows: "WorkflowPanel",
+  Gallery: "GalleryPanel",
+  Files: "UploadPanel",
+  Tunnel: "TunnelPanel",
+  Account: "AccountPanel",
+};
+const OF_RUN = { values: {}, machine: null };
+
+/** The traits that a panel without a widget begins with; Python's classes have the same. */
+const DEFAULTS: Record<string, Record<string, unknown>> = {
+  BatchPanel: { batch: "", summary: "", status: "" },
+  ComfyDeployPanel: { tab: "Run", machine: null, panels: TABS, summary: "" },
+  RunPanel: {
+    ...OF_RUN,
+    ...{ shown_workflow: null, directory: "", locked: null, varied: {}, batch: "" },
+    ...{ queued: [], runs: [], result: null, document: false, edits: {} },
+  },
+  TunnelPanel: { target: "comfyui", summary: "" },
+  UploadPanel: {
+    ...{ place: "input", subfolder: "", overwrite: false, machine: null, choose_machine: true },
+    ...{ uploads: [], followed: {}, rows: [], refreshed: 0 },
+  },
+  WorkflowPanel: {
+    ...OF_RUN,
+    ...{ workflow_id: "", version: null, source: {}, title: "", search_text: "", cloud: false },
+    ...{ directory: "", tab: "Nodes", format: "api", validation: null, runs_elsewhere: false },
+    ...{ runner: "", run_requests: 0 },
+  },
+};
+
+/** Those of panels in the tabs of another one, which has the choice of the machine on top. */
+const INNER: Record<string, Record<string, unknown>> = {
+  UploadPanel: { choose_machine: false },
+  WorkflowPanel: { runner: "RunPanel", runs_elsewhere: true },
 };
 
 /** The traits that each panel has. */
@@ -59,8 +99,6 @@ const GONE =
   " queued runs continue.";
 const DEAF = "The kernel has ended: the panel goes on, but Python does not learn of it.";
 const BROKEN = "The panel cannot show what the server has sent; run this cell again";
-const SILENT =
-  "The kernel does not answer: the panel waits until it is free. If it has ended, run this cell again.";
 
 type Kernel = "there" | "gone" | "none";
 type AllTraits = Common & Record<string, unknown>;
@@ -96,17 +134,65 @@ export function mount(model: Model, el: HTMLElement): () => void {
   };
 }
 
-/** Show a panel without a widget in a page of the server; return its traits, and what removes it. */
+type Alone = {
+  traits: Traits<AllTraits>;
+  /** Return the traits of a panel within it. */
+  inner: (component: string) => Traits<AllTraits>;
+  /** Remove it. */
+  end: () => void;
+};
+
+/**
+ * Show a panel without a widget in a page of the server.
+ *
+ * The value `inner` has those of panels within it, by the names of their components.
+ */
 export function mountAlone(
   component: string,
   el: HTMLElement,
   way: Transport,
   values: Record<string, unknown>,
-): { traits: Traits<AllTraits>; end: () => void } {
+): Alone {
+  const traits = traitsOf(component, values);
+  const shared = { machine: traits.machine?.peek() ?? null, directory: values.directory ?? "" };
+  const made = new Map<string, Traits<AllTraits>>();
+  const known = values.inner as Record<string, Record<string, unknown>> | undefined;
+  const inner = (name: string) => {
+    const begin = { ...shared, ...INNER[name], ...known?.[name] };
+    const found = made.get(name) ?? traitsOf(name, begin);
+    made.set(name, found);
+    return found;
+  };
+  const child = componentsIn(way, inner);
+  const end = show(el, { traits, transport: signal(way), kernel: signal("none"), child });
+  return { traits, inner, end };
+}
+
+function traitsOf(component: string, values: Record<string, unknown>): Traits<AllTraits> {
   const common: Common = { component, server: {}, error: "", record: "" };
-  const traits = localTraits<AllTraits>({ ...common, ...values });
-  const end = show(el, { traits, transport: signal(way), kernel: signal("none") });
-  return { traits, end };
+  const queued = values.runs ? { queued: values.runs } : {}; // those that a panel has shown go on in it
+  return localTraits<AllTraits>({ ...common, ...DEFAULTS[component], ...queued, ...values });
+}
+
+/** Return the panels within one that has no widget; their ids are the names of their components. */
+function componentsIn(way: Transport, of: Alone["inner"]): Children {
+  const child: Children = {
+    show: (name, el) =>
+      show(el, { traits: of(name), transport: signal(way), kernel: signal("none"), child }),
+    set: (name, changed) => of(name).set(changed),
+    get: async (name, names) =>
+      Object.fromEntries(names.map((each) => [each, of(name)[each]?.peek()])),
+    follow(name, trait, action) {
+      const known = of(name)[trait];
+      let before = known?.peek();
+      const look = (value: unknown) => {
+        if (value !== before) action();
+        before = value;
+      };
+      return known?.subscribe(look) ?? (() => {});
+    },
+  };
+  return child;
 }
 
 type Shown = {
@@ -129,7 +215,8 @@ function show(el: HTMLElement, { traits, transport, kernel, ...more }: Shown): (
     const [broken] = useErrorBoundary();
     const way = transport.value;
     const isGone = kernel.value === "gone";
-    const isSilent = way instanceof ThroughKernel && way.isSilent.value;
+    // a panel with a status of Python says itself what it lacks
+    const isSilent = way instanceof ThroughKernel && way.isSilent.value && !traits.status?.value;
     const hiding = traits.record.value
       ? `.${traits.record.value}, .jp-OutputArea-child:has(.${traits.record.value}), ` +
         `.output_area:has(.${traits.record.value}) { display: none }`

@@ -13,13 +13,14 @@ import { Missing } from "../components/missing.tsx";
 import { Presets } from "../components/presets.tsx";
 import { Preview } from "../components/preview.tsx";
 import { RunBar } from "../components/run_bar.tsx";
-import { type Action, Button, ErrorBox, Note, Part, useTask } from "../components/ui.tsx";
+import { type Action, Button, ErrorBox, Note, Part } from "../components/ui.tsx";
 import type { Value } from "../form/field.ts";
 import { counted, messageOf } from "../format.ts";
+import { mediaOf } from "../media.tsx";
 import type { ServerFacts } from "../server.ts";
 import type { ShownFile } from "../shown_runs.ts";
-import { type FormNote, FormState, type Inputs } from "../state/form.ts";
-import { createOnce, MAX_AT_ONCE, newRunId, RunQueue, type RunRecord } from "../state/runs.ts";
+import { type FormNote, FormState, type Inputs, type Source, type Varied } from "../state/form.ts";
+import { MAX_AT_ONCE, newRunId, RunQueue, type RunRecord } from "../state/runs.ts";
 import { asCurl, asPython, wantedOf } from "../state/snippets.ts";
 import type { PanelProps } from "../state/traits.ts";
 import { toQuery } from "../transport.ts";
@@ -37,8 +38,8 @@ export type RunTraits = {
   values: Inputs;
   /** The seeds that every run keeps; null for those that the workflow says. */
   locked: string[] | null;
-  /** The inputs that take several values, one on each line. */
-  varied: Record<string, string>;
+  /** The inputs that take several values. */
+  varied: Varied;
   /** The batch that is shown in place of a result; empty for none. */
   batch: string;
   machine: string | null;
@@ -48,6 +49,12 @@ export type RunTraits = {
   runs: string[];
   /** The record of the last run that ended. */
   result: RunRecord | null;
+  /** Whether Python opens a workflow. */
+  opening?: boolean;
+  /** Whether the panel shows a document of JupyterLab, so that no other workflow is chosen in it. */
+  document?: boolean;
+  /** Those of `values` that belong into a document: without seeds that each run draws. */
+  edits?: Inputs;
 };
 
 type BatchFacts = { batch_id: string; finished_at: string | null };
@@ -55,6 +62,7 @@ type BatchFacts = { batch_id: string; finished_at: string | null };
 const MAX_OTHERS = 8; // values of a run that are listed
 const MAX_VALUE = 60; // characters of one of them
 const NOT_HERE = "is not on this ComfyUI"; // in what the server says of a missing model
+const UNAVAILABLE = "comfyui_unavailable"; // the code of an error: no ComfyUI answers
 const LINK_COPIED =
   "The link is copied. It opens this workflow without a notebook, for those who may use this server.";
 const ENDS: Record<string, string> = {
@@ -63,11 +71,13 @@ const ENDS: Record<string, string> = {
   cancelled: " · the last run was cancelled",
 };
 
-export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
+export function RunPanel({ transport, traits, kernel }: PanelProps<RunTraits>) {
   const root = useRef<HTMLDivElement>(null);
   const times = useSignal("1");
   /** The key of the field whose value was refused when the user wanted to run it. */
   const wrong = useSignal("");
+  /** The fields whose values the server has refused. */
+  const refusedKeys = useSignal<string[]>([]);
   /** How many runs are wanted of a workflow that is being opened. */
   const awaited = useRef(0);
   const download = useSignal<(() => void) | null>(null);
@@ -79,6 +89,7 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
       new FormState(transport, () =>
         traits.set({
           values: form.changed.value,
+          edits: form.edits(),
           locked: form.locked.value,
           varied: form.varied.value,
         }),
@@ -94,7 +105,8 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
           form.showDrawn(inputs);
         },
         refused: (error) => {
-          if (form.mark(error)) focus.current();
+          refusedKeys.value = form.mark(error) ? Object.keys(form.problems.peek()) : [];
+          if (refusedKeys.value.length) focus.current();
         },
         ended: (result) => {
           shownRun.value = result.prompt_id;
@@ -104,6 +116,48 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
     [transport, traits, form, shownRun],
   );
 
+  const open = async (source: Source) => {
+    form.machine = traits.machine.peek();
+    const { values, locked, varied } = traits;
+    const wanted = () => [values.peek(), locked.peek(), varied.peek()] as const;
+    const asked = wanted();
+    if (!(await form.open(source, ...asked))) return;
+    const number = awaited.current;
+    awaited.current = 0;
+    const structure = form.structure.peek();
+    if (!structure || form.problem.peek()) return;
+    const [now, nowLocked, nowVaried] = wanted();
+    if (wanted().some((each, place) => each !== asked[place])) {
+      await form.use(now, nowLocked ?? form.locked.peek(), nowVaried); // set while it was opening
+    }
+    const isCurrent = () => form.source.peek() === source;
+    if (!isCurrent()) return;
+    if (number) run(number);
+    const quietly = () => {}; // following and History say what is wrong
+    runs
+      .find(structure, isCurrent)
+      .then(([running]) => {
+        // A form beside a run that goes on has the values of that run.
+        const isFree = !form.changes.peek() && !traits.document?.peek();
+        if (running && isFree) form.reuse(running, false);
+      })
+      .catch(quietly);
+    if (!traits.batch.peek()) {
+      transport
+        .get<{ batches: BatchFacts[] }>("batches", { structure })
+        .then(({ batches }) => {
+          const open = batches.find(({ finished_at }) => finished_at === null);
+          if (isCurrent() && open) traits.set({ batch: open.batch_id });
+        })
+        .catch(quietly);
+    }
+    transport
+      .get<{ runs: { prompt_id: string }[] }>("runs/cards", { structure, limit: 1, count: false })
+      .then(({ runs: [last] }) => {
+        if (isCurrent() && last) shownRun.value ??= last.prompt_id;
+      })
+      .catch(quietly);
+  };
   // Python may set the workflow, the values, the machine, and queue runs.
   useEffect(
     () =>
@@ -114,41 +168,7 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
         wrong.value = "";
         runs.error.value = "";
         shownRun.value = traits.result.peek()?.prompt_id ?? null;
-        form.machine = traits.machine.peek();
-        const { values, locked, varied } = traits;
-        form.open(value.source, values.peek(), locked.peek(), varied.peek()).then(() => {
-          const isCurrent = () => form.source.peek() === value.source;
-          const structure = form.structure.peek();
-          if (!isCurrent()) return;
-          const number = awaited.current;
-          awaited.current = 0;
-          if (!structure || form.problem.peek()) return;
-          if (number) run(number);
-          const quietly = () => {}; // following and History say what is wrong
-          runs
-            .find(structure, isCurrent)
-            .then(([running]) => {
-              // A form beside a run that goes on has the values of that run.
-              if (running && !form.changes.peek()) form.reuse(running, false);
-            })
-            .catch(quietly);
-          if (!traits.batch.peek()) {
-            transport
-              .get<{ batches: BatchFacts[] }>("batches", { structure })
-              .then(({ batches }) => {
-                const open = batches.find(({ finished_at }) => finished_at === null);
-                if (isCurrent() && open) traits.set({ batch: open.batch_id });
-              })
-              .catch(quietly);
-          }
-          const newest = { structure, limit: 1 };
-          transport
-            .get<{ runs: { prompt_id: string }[] }>("runs/cards", newest)
-            .then(({ runs: [last] }) => {
-              if (isCurrent() && last) shownRun.value ??= last.prompt_id;
-            })
-            .catch(quietly);
-        });
+        open(value.source);
       }),
     [form, runs, traits, shownRun],
   );
@@ -162,7 +182,7 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
           values === form.changed.peek() &&
           (!locked || locked === form.locked.peek()) &&
           varied === form.varied.peek();
-        if (!isKnown && form.rows.peek().length) {
+        if (!isKnown && form.rows.peek().length && !form.isOpening.peek()) {
           form.use(values, locked ?? form.locked.peek(), varied);
         }
       }),
@@ -171,8 +191,12 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
   useEffect(
     () =>
       effect(() => {
-        form.machine = traits.machine.value;
-        if (form.rows.peek().length) form.remake();
+        const { value } = traits.machine;
+        const source = form.source.peek();
+        if (value === form.machine) return;
+        form.machine = value;
+        if (source && form.isOpening.peek()) open(source);
+        else form.remake();
       }),
     [form, traits],
   );
@@ -214,30 +238,20 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
     const each = Array.from({ length: number }, () => ({ ...fixed, ...form.drawAll() }));
     runs.submit(workflow.source, each, traits.machine.peek());
   };
-  const creation = useTask();
   /** Create the batch of all values. */
-  const create = ({ source, title }: Opened, number: number) => {
-    if (creation.busy.peek()) return;
+  const create = async ({ source, title }: Opened, number: number) => {
+    if (runs.submitting.peek()) return;
     const inputs = form.inputsOfAll(number);
     const batch_id = newRunId();
     const body = { ...source, inputs, machine: traits.machine.peek(), title, batch_id };
-    creation.run(async () => {
-      try {
-        await createOnce(transport, body);
-        if (traits.shown_workflow.peek()?.source !== source) return;
-        if (number === 1 && inputs) form.showDrawn(inputs);
-        traits.set({ batch: batch_id });
-      } catch (error) {
-        if (form.mark(error)) focus.current();
-        throw error;
-      }
-    });
+    if (!(await runs.create(body)) || traits.shown_workflow.peek()?.source !== source) return;
+    if (number === 1 && inputs) form.showDrawn(inputs);
+    traits.set({ batch: batch_id });
   };
 
   /** Use a picture of a run as the value of an input. */
   const use = async (file: ShownFile, key: string) => {
-    const query = Object.fromEntries(new URLSearchParams(file.query));
-    const content = await transport.content("view", { query });
+    const content = await mediaOf(transport).read(file.query);
     const reply = await transport.send<{ name: string }>("upload-file", {
       file: new File([content], file.name, { type: content.type }),
       query: { machine: traits.machine.value },
@@ -282,7 +296,7 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
         () => say(link, 20 * SHOWN_FOR), // to be copied by hand
       );
     } catch (error) {
-      runs.error.value = messageOf(error);
+      say(`Not copied: ${messageOf(error)}`, 4 * SHOWN_FOR);
     }
   };
   const copy = async (as: typeof asPython) => {
@@ -300,7 +314,11 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
     );
   };
 
-  const choices = useChoices(transport, traits.directory.value || null);
+  const workflow = traits.shown_workflow.value;
+  const isComing = !workflow && traits.opening?.value === true && kernel.value === "there";
+  // it comes before the lists
+  const isFormDone = workflow ? form.isDone(workflow.source) : !isComing;
+  const choices = useChoices(transport, traits.directory.value || null, isFormDone);
   const show = (opened: Opened) =>
     traits.set({
       shown_workflow: opened,
@@ -312,31 +330,31 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
     });
 
   const isUndefined = form.source.value !== null && !form.isDefined.value;
-  const workflow = traits.shown_workflow.value;
   const result = runs.result.value ?? traits.result.value;
   const { run: details, problem: unread } = useDetails(transport, shownRun.value);
+  const isEarlier = runs.isBusy.value || details?.prompt_id !== shownRun.value;
   const pictures = form.rows.value
     .filter(({ kind }) => kind === "image")
     .map(({ key, label }): [string, string] => [key, label]);
   // what is wrong with a value is said until the value is another one
   const refused = form.problems.value[wrong.value];
+  const isMended =
+    refusedKeys.value.length > 0 && !refusedKeys.value.some((key) => form.problems.value[key]);
   const error =
     (refused && `${form.row(wrong.value)?.label}: ${refused}`) ||
-    runs.error.value ||
-    creation.error.value ||
+    (isMended ? "" : runs.error.value) ||
     form.problem.value;
   const isReady = workflow !== null && !form.isOpening.value && !form.problem.value;
   const end = result ? (ENDS[result.status] ?? "") : "";
-  const state =
-    runs.submitting.value || creation.busy.value
-      ? "Queueing …"
-      : runs.isBusy.value || error
-        ? ""
-        : form.isOpening.value
-          ? "Opening …"
-          : isReady
-            ? `Ready${end}`
-            : "";
+  const state = runs.submitting.value
+    ? "Queueing …"
+    : runs.isBusy.value || error
+      ? ""
+      : form.isOpening.value
+        ? "Opening …"
+        : isReady
+          ? `Ready${end}`
+          : "";
   const axes = form.axes.value;
   const actions: Action[] = [
     {
@@ -346,9 +364,7 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
         isChoosing.value = true;
       },
     },
-    ...(axes.length
-      ? []
-      : [{ label: "Copy as Python", icon: "copy" as const, onClick: () => copy(asPython) }]),
+    { label: "Copy as Python", icon: "copy", onClick: () => copy(asPython) },
     { label: "Copy as curl", icon: "copy", onClick: () => copy(asCurl) },
   ];
   if (workflow && transport.base !== null) {
@@ -362,11 +378,19 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
   };
   const notes = lost.texts.length ? [...form.notes.value, lost] : form.notes.value;
   const number = Number(times.value);
-  const repeats = !axes.length && number > 1 && number <= MAX_AT_ONCE && sameSeeds(form);
+  const repeats =
+    !axes.length &&
+    Number.isInteger(number) &&
+    number > 1 &&
+    number <= MAX_AT_ONCE &&
+    sameSeeds(form);
   const chosen = traits.batch.value;
+  const seen = [...runs.followed.value, result?.prompt_id ?? ""]; // for notifications
   return (
-    <div class="cd-body" ref={root}>
-      <WorkflowPicker transport={transport} choices={choices} shown={workflow} onOpen={show} />
+    <div class="cd-body" ref={root} data-shows={seen.join(" ")}>
+      {!(traits.document?.value && workflow) && (
+        <WorkflowPicker transport={transport} choices={choices} shown={workflow} onOpen={show} />
+      )}
       <Notes notes={notes} />
       <Down
         transport={transport}
@@ -374,7 +398,10 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
         machine={traits.machine.value}
         isNeeded={isUndefined}
         // a form that was made while ComfyUI did not answer is made again when it does
-        onReachable={() => isUndefined && form.remake(true)}
+        onReachable={(isBack) => {
+          if (isBack && runs.errorCode === UNAVAILABLE) runs.error.value = "";
+          return isUndefined && form.remake(true);
+        }}
       />
       {workflow && (
         <Part name="What the workflow lacks">
@@ -398,6 +425,7 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
           times={times}
           isReady={workflow !== null && !form.problem.value}
           state={copied.value || state}
+          lost={runs.lost.value || form.lost.value}
           actions={actions.map((each) => ({ ...each, disabled: !isReady }))}
           error={error}
           onDownload={error.includes(NOT_HERE) ? download.value : null}
@@ -437,7 +465,10 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
           />
         </div>
       )}
-      {!workflow && <WorkflowStart transport={transport} choices={choices} onOpen={show} />}
+      {isComing && <Note live>Opening …</Note>}
+      {!workflow && !isComing && (
+        <WorkflowStart transport={transport} choices={choices} onOpen={show} />
+      )}
       <div class="cd-work" hidden={!workflow}>
         <div class="cd-column cd-inputs">
           {isReady && (
@@ -462,7 +493,7 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
             )}
             {!chosen &&
               details &&
-              !runs.isBusy.value &&
+              !isEarlier &&
               details.prompt_id !== runs.result.value?.prompt_id && (
                 <OtherValues form={form} promptId={details.prompt_id} />
               )}
@@ -471,9 +502,9 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
                 transport={transport}
                 run={details}
                 chosen={form.outputs.value}
-                isEarlier={runs.isBusy.value}
+                isEarlier={isEarlier}
                 onReuse={(promptId) => form.reuse(promptId)}
-                edits={form.values}
+                edits={form.edited}
               />
             )}
           </Part>
@@ -493,7 +524,7 @@ export function RunPanel({ transport, traits }: PanelProps<RunTraits>) {
               shownRun.value = promptId;
             }}
             onReuse={(promptId) => form.reuse(promptId)}
-            edits={form.values}
+            edits={form.edited}
             onUse={(file, key) => use(file, key)}
           />
         </Part>
@@ -540,10 +571,13 @@ function OtherValues({ form, promptId }: { form: FormState; promptId: string }) 
 
 /** Return how many runs a batch of a form has, and why. */
 function sizeOf(form: FormState, times: number): string {
-  const axes = form.axes.value.map(({ label, count }) => [label, count] as const);
-  if (form.isDrawing.value && times > 1) axes.push(["seeds", times]);
+  const axes = form.axes.value.map(({ members, count }): [string, number] => [
+    members.map(({ label }) => `“${label}”`).join(" with "),
+    count,
+  ]);
+  if (form.isDrawing.value && times > 1) axes.push(["the seeds", times]);
   const total = axes.reduce((all, [, count]) => all * count, 1);
-  const parts = axes.map(([label, count]) => `${count} of “${label}”`).join(" × ");
+  const parts = axes.map(([what, count]) => `${count} of ${what}`).join(" × ");
   return `${counted(total, "run")}: ${parts}.`;
 }
 

@@ -4,8 +4,8 @@ import { batch, computed, signal } from "@preact/signals";
 import { type Exact, exact } from "../exact.ts";
 import type { Field, Value } from "../form/field.ts";
 import { isMedia } from "../form/media_control.ts";
-import { messageOf } from "../format.ts";
-import { listOf, RouteError, type Transport, type Upload } from "../transport.ts";
+import { counted, messageOf } from "../format.ts";
+import { listOf, RouteError, type Transport, type Upload, untilAnswered } from "../transport.ts";
 
 /**
  * The graph of a workflow, or where the server has it, as the routes take it. Graphs are texts:
@@ -21,13 +21,22 @@ export type Source = {
 /** An order of the rows of a group: the places where they are shown, and null for a new row. */
 export type Order = (number | null)[];
 
+/** What rows have if a form, which is brief, leaves it out. */
+const ABSENT = {
+  hint: "",
+  dynamic: false,
+  may_be_empty: true,
+  choosable: true,
+  least: null,
+  most: null,
+};
+
 /** A row of the form as the server describes it. */
 type Row = Field & {
   node: string;
   input: string;
   keys: string[];
-  names: string[];
-  choices: number | null;
+  choices?: number | null;
   dynamic: boolean;
   may_be_empty: boolean;
   least: string | null;
@@ -40,9 +49,16 @@ type Row = Field & {
 /** Sentences about a workflow, with a heading. */
 export type FormNote = { about: string; title: string; texts: string[] };
 
-type FormReply = {
+export type FormReply = {
   title: string;
-  rows: Row[];
+  /** Those of a brief form lack what is in the lists below, and what follows from the rest. */
+  rows: (Partial<Omit<Row, "section">> & {
+    node: string;
+    alike?: number;
+    section?: number | Row["section"];
+  })[];
+  alike?: Partial<Row>[];
+  sections?: string[];
   values: Record<string, Value>;
   choices: Value[][];
   unlocked: string[];
@@ -60,7 +76,40 @@ type FormReply = {
   defined: boolean;
 };
 
-/** The values of an input that takes several: one on each line. */
+/** Return a row with everything that a brief form leaves out. */
+function rowOf(brief: FormReply["rows"][number], reply: FormReply): Row {
+  const { section, ...own } = brief;
+  const row = { ...ABSENT, ...reply.alike?.[own.alike ?? -1], ...own };
+  const key = row.key ?? `${row.node}.${row.input}`;
+  return {
+    original: reply.values[key] ?? null,
+    keys: [key],
+    label: row.parts?.join(""),
+    ...row,
+    key,
+    section:
+      typeof section === "number" ? { id: section, title: reply.sections?.[section] } : section,
+    options: reply.choices[row.choices ?? -1] ?? null,
+  } as Row;
+}
+
+/** Forms that came with their workflows, until they are shown. */
+const forms = new WeakMap<Source, FormReply>();
+
+/** Keep the form of a workflow, as the server makes it for its local machine. */
+export function keepForm(source: Source, form: FormReply): void {
+  forms.set(source, form);
+}
+
+/** The values of an input that takes several: one on each line; and what it changes together with. */
+export type Several = { text: string; along?: string };
+
+/** Several values, by the keys of their fields. */
+export type Varied = Record<string, Several>;
+
+/** Inputs that change together, the one that they change with, and how many values it has. */
+export type Axis = { leader: string; members: { key: string; label: string }[]; count: number };
+
 type Line = { number: number; text: string };
 
 export function linesOf(text: string): Line[] {
@@ -111,9 +160,8 @@ export function isListed({ options, remote, kind }: Field): boolean {
   return Boolean(options) && !remote && !isMedia(kind);
 }
 
-/** Inputs that take several values and change together. */
-function together(inputs: [key: string, values: unknown[]][]): Inputs {
-  const [first] = inputs[0] ?? [""];
+/** Inputs that take several values and change together, with the first one or another one. */
+function together(inputs: [key: string, values: unknown[]][], first = inputs[0]?.[0]): Inputs {
   return Object.fromEntries(
     inputs.map(([key, values]) => [
       key,
@@ -130,6 +178,7 @@ function isWithin(key: string, top: string): boolean {
 /** The form that a panel shows, and what the user has changed in it. */
 export class FormState {
   readonly rows = signal<Row[]>([]);
+  private readonly byKey = computed(() => new Map(this.rows.value.map((row) => [row.key, row])));
   readonly values = signal<Record<string, Value>>({});
   readonly problems = signal<Record<string, string>>({});
   readonly others = signal<Record<string, string>>({});
@@ -147,21 +196,31 @@ export class FormState {
   /** Why there is no form; empty if there is one, or none was asked for. */
   readonly problem = signal("");
   readonly isOpening = signal(false);
+  /** Why the form has to wait for the server; empty if it has not. */
+  readonly lost = signal("");
   /** Increases with each workflow that is opened. */
   readonly number = signal(0);
   readonly source = signal<Source | null>(null);
   /** The inputs that differ from the workflow: numbers are texts, null removes an input. */
   readonly changed = signal<Inputs>({});
   readonly changes = computed(() => Object.keys(this.changed.value).length);
-  /** The inputs that take several values, one on each line, by the keys of their fields. */
-  readonly varied = signal<Record<string, string>>({});
-  /** The labels of those that are shown, and the number of their values. */
-  readonly axes = computed(() =>
-    this.rows.value.flatMap(({ key, label }) => {
-      const text = this.varied.value[key];
-      return text === undefined ? [] : [{ key, label, count: linesOf(text).length }];
-    }),
-  );
+  /** The inputs that take several values. */
+  readonly varied = signal<Varied>({});
+  /** Changes with each change of what runs get. */
+  readonly edited = computed(() => [this.values.value, this.varied.value]);
+  /** Those that are shown, as the server reads them: an axis is where its first member is. */
+  readonly axes = computed((): Axis[] => {
+    const found = new Map<string, Axis>();
+    for (const { key, label } of this.rows.value) {
+      if (!(key in this.varied.value)) continue;
+      const leader = this.leaderOf(key);
+      const count = linesOf(this.varied.value[leader]?.text ?? "").length;
+      const axis = found.get(leader) ?? { leader, members: [], count };
+      axis.members.push({ key, label });
+      found.set(leader, axis);
+    }
+    return [...found.values()];
+  });
   /** The files that are being sent, by the key of their field. */
   readonly uploads = signal<Record<string, { text: string; stop: AbortController }>>({});
   machine: string | null = null;
@@ -179,17 +238,29 @@ export class FormState {
     private readonly onChange: () => void = () => {},
   ) {}
 
-  row(key: string): Row | undefined {
-    return this.rows.value.find((each) => each.key === key);
+  /** Whether the form of a workflow is shown, or why there is none. */
+  isDone(source: Source): boolean {
+    return this.source.value === source && !this.isOpening.value;
   }
 
-  /** Show another workflow, with these values in place of its own. */
+  private seeds(): string[] {
+    return this.rows.value.filter(({ kind }) => kind === "seed").map(({ key }) => key);
+  }
+
+  row(key: string): Row | undefined {
+    return this.byKey.value.get(key);
+  }
+
+  /**
+   * Show another workflow, with these values in place of its own; return false if something else
+   * was asked for meanwhile.
+   */
   async open(
     source: Source,
     inputs: Inputs = {},
     locked: string[] | null = null,
-    varied: Record<string, string> = {},
-  ): Promise<void> {
+    varied: Varied = {},
+  ): Promise<boolean> {
     this.stopSending(...Object.keys(this.uploads.value));
     batch(() => {
       this.source.value = source;
@@ -202,12 +273,15 @@ export class FormState {
     this.drawn.clear();
     this.saved.clear();
     try {
-      const reply = await this.ask();
-      if (!reply) return;
-      const seeds = reply.rows.filter(({ kind }) => kind === "seed").map(({ key }) => key);
+      const isPlain = this.machine === null && !Object.keys(inputs).length;
+      const made = isPlain ? forms.get(source) : undefined;
+      forms.delete(source);
+      if (made) this.asked?.abort();
+      const reply = made ?? (await this.ask());
+      if (!reply) return false;
       batch(() => {
         this.take(reply);
-        this.locked.value = locked ?? seeds.filter((key) => !reply.unlocked.includes(key));
+        this.locked.value = locked ?? this.seeds().filter((key) => !this.unlocked.includes(key));
       });
     } catch (error) {
       batch(() => {
@@ -217,6 +291,7 @@ export class FormState {
         this.isOpening.value = false;
       });
     }
+    return true;
   }
 
   /** Show nothing. */
@@ -235,7 +310,7 @@ export class FormState {
 
   /** Make the form again with the present values: for another machine, or when ComfyUI answers. */
   async remake(fresh = false): Promise<void> {
-    if (!this.source.value) return;
+    if (!this.source.value || this.isOpening.value) return;
     const making = this.ask(fresh).then(
       (reply) => {
         if (reply) batch(() => this.take(reply));
@@ -249,20 +324,37 @@ export class FormState {
     if (this.making === making) this.making = null;
   }
 
+  private request(fresh: boolean): object {
+    const { machine } = this;
+    const inputs = this.changed.value;
+    return { ...this.source.value, machine, inputs, brief: true, ...(fresh && { fresh }) };
+  }
+
+  /** Change the lists of the fields that are shown, as ComfyUI has them now. */
+  async relist(): Promise<void> {
+    const reply = await this.transport.post<FormReply>("workflow/form", this.request(true));
+    if (!reply.defined) return; // there is no ComfyUI that says it
+    for (const each of reply.rows) {
+      const { key, options } = rowOf(each, reply);
+      if (options) this.row(key)?.options?.splice(0, Number.POSITIVE_INFINITY, ...options);
+    }
+  }
+
   /** Ask for the form of the present values; null if something else was asked for since. */
   private async ask(fresh = false): Promise<FormReply | null> {
     this.asked?.abort();
     const asked = new AbortController();
     this.asked = asked;
     this.newer = {};
-    const body = {
-      ...this.source.value,
-      machine: this.machine,
-      inputs: this.changed.value,
-      ...(fresh && { fresh }),
-    };
+    const body = this.request(fresh);
     try {
-      const reply = await this.transport.post<FormReply>("workflow/form", body, asked.signal);
+      const reply = await untilAnswered(
+        () => this.transport.post<FormReply>("workflow/form", body, asked.signal),
+        asked.signal,
+        (why) => {
+          if (this.asked === asked) this.lost.value = why;
+        },
+      );
       listOf(reply.rows); // a server of another version may answer something else
       return asked.signal.aborted ? null : reply;
     } catch (error) {
@@ -272,11 +364,10 @@ export class FormState {
   }
 
   private take(reply: FormReply): void {
-    const rows = reply.rows.map((row) => ({
-      ...row,
-      options: row.choices === null ? null : (reply.choices[row.choices] ?? null),
-    }));
-    if (!this.saved.size) {
+    const isOther = !this.saved.size;
+    const made = reply.rows.map((row) => rowOf(row, reply));
+    const rows = isOther ? made : this.known(made);
+    if (isOther) {
       const added = new Set(Object.keys(this.changed.value));
       for (const { key } of rows) if (!added.has(key)) this.saved.add(key);
     }
@@ -301,6 +392,25 @@ export class FormState {
     for (const [key, value] of newer) if (key in reply.values) this.put(key, value);
   }
 
+  /** Return rows, and in place of those that are as they are shown these, whose fields stay. */
+  private known(rows: Row[]): Row[] {
+    const lists = new Map<Value[], Value[]>(); // fields with the same list of files share it
+    for (const { key, kind, options } of rows) {
+      const shown = this.row(key)?.options;
+      if (!options || !shown || !isMedia(kind) || lists.has(options)) continue;
+      shown.splice(0, Number.POSITIVE_INFINITY, ...options);
+      lists.set(options, shown);
+    }
+    const isEqual = (a: unknown, b: unknown) =>
+      a === b || (typeof a === "object" && JSON.stringify(a) === JSON.stringify(b));
+    return rows.map((row) => {
+      if (row.options && isMedia(row.kind)) row.options = lists.get(row.options) ?? row.options;
+      const shown = this.row(row.key);
+      const names = Object.keys({ ...shown, ...row }) as (keyof Row)[];
+      return shown && names.every((name) => isEqual(shown[name], row[name])) ? shown : row;
+    });
+  }
+
   /** The key that a shown field gets with the order of rows that was asked for. */
   private moved(key: string): string {
     const { group, place, index } = this.row(key)?.row ?? { group: "", place: 0, index: 0 };
@@ -310,6 +420,7 @@ export class FormState {
 
   /** The user, or code, has set a value. */
   change(key: string, value: Value): void {
+    if (this.isOpening.value) return; // the fields are those of another workflow
     this.stopSending(key);
     if (this.making) this.newer[key] = value;
     const row = this.put(key, value);
@@ -470,12 +581,44 @@ export class FormState {
 
   /** Let an input take several values, one on each line; null: only the one of its field. */
   vary(key: string, text: string | null): void {
-    const { [key]: _, ...others } = this.varied.value;
+    const { [key]: before, ...others } = this.varied.value;
     batch(() => {
-      this.setProblem(key, "");
-      this.varied.value = text === null ? others : { ...others, [key]: text };
+      for (const { members } of this.axes.value) {
+        if (members.some((each) => each.key === key))
+          for (const each of members) this.setProblem(each.key, "");
+      }
+      this.varied.value = text === null ? others : { ...others, [key]: { ...before, text } };
     });
     this.onChange();
+  }
+
+  /** Let an input change together with another one that takes several values; empty: with none. */
+  varyAlong(key: string, along: string): void {
+    const before = this.varied.value[key];
+    if (!before) return;
+    const others = Object.entries(this.varied.value).map(([name, several]): [string, Several] => {
+      // those that changed with this one go on with the one that it changes with
+      const isWith = along !== "" && name !== key && this.leaderOf(name) === key;
+      return [name, isWith ? { ...several, along } : several];
+    });
+    const { text } = before;
+    this.varied.value = {
+      ...Object.fromEntries(others),
+      [key]: along ? { text, along } : { text },
+    };
+    this.problems.value = {};
+    this.onChange();
+  }
+
+  /** The input with which one that takes several values changes together; itself if with none. */
+  leaderOf(key: string): string {
+    const seen = [key];
+    for (let last = key; ; seen.push(last)) {
+      const along = this.varied.value[last]?.along;
+      if (along === undefined || !this.varied.value[along] || !this.row(along)) return last;
+      if (seen.includes(along)) return key; // they name each other
+      last = along;
+    }
   }
 
   draw(key: string): void {
@@ -492,7 +635,7 @@ export class FormState {
   }
 
   /** Show other values in place of all changes. */
-  async use(inputs: Inputs, locked: string[], varied: Record<string, string> = {}): Promise<void> {
+  async use(inputs: Inputs, locked: string[], varied: Varied = {}): Promise<void> {
     this.drawn.clear();
     batch(() => {
       this.changed.value = inputs;
@@ -505,7 +648,8 @@ export class FormState {
 
   /** Return the form with the values of a run. */
   ofRun(promptId: string): Promise<FormReply> {
-    const body = { ...this.source.value, machine: this.machine, prompt_id: promptId };
+    const { source, machine } = this;
+    const body = { ...source.value, machine, prompt_id: promptId, brief: true };
     return this.transport.post("workflow/form", body);
   }
 
@@ -525,7 +669,7 @@ export class FormState {
       this.take(reply);
       if (!lock) return;
       this.varied.value = {};
-      this.locked.value = reply.rows.filter(({ kind }) => kind === "seed").map(({ key }) => key);
+      this.locked.value = this.seeds();
     });
     this.onChange();
     const told = "The values and seeds of this run are in the form now";
@@ -580,11 +724,20 @@ export class FormState {
     }
     for (const row of this.rows.value) {
       if (row.kind === "group") continue;
-      const text = this.varied.value[row.key];
-      if (text !== undefined) {
-        const [values, problem] = this.readAll(row, text);
+      const several = this.varied.value[row.key];
+      if (several) {
+        const [values, problem] = this.readAll(row, several.text);
+        const leader = this.row(this.leaderOf(row.key)) ?? row;
+        const count = linesOf(this.varied.value[leader.key]?.text ?? "").length;
+        const isOther = values.length !== count;
         if (problem) problems[row.key] = problem;
-        else Object.assign(inputs, together(row.keys.map((key) => [key, values])));
+        else if (isOther)
+          problems[row.key] =
+            `has ${counted(values.length, "value")}, but “${leader.label}”, with which it changes, has ${count}`;
+        else {
+          const pairs = row.keys.map((key): [string, unknown[]] => [key, values]);
+          Object.assign(inputs, together(pairs, leader.keys[0]));
+        }
         continue;
       }
       const isOwn = row.key === `${row.node}.${row.input}`;
@@ -616,6 +769,15 @@ export class FormState {
 
   /** Whether runs get new seeds. */
   readonly isDrawing = computed(() => this.rows.value.some((row) => this.isDrawn(row)));
+
+  /** What was changed, without the seeds that each run draws. */
+  edits(): Inputs {
+    const isKept = ([key]: [string, unknown]) => {
+      const row = this.row(key);
+      return !row || !this.isDrawn(row);
+    };
+    return Object.fromEntries(Object.entries(this.changed.value).filter(isKept));
+  }
 
   private isDrawn({ kind, key }: Row): boolean {
     return kind === "seed" && !this.locked.value.includes(key) && !(key in this.varied.value);
@@ -692,12 +854,12 @@ export class FormState {
 
   /** The number of the line with the value that a field has at a point; the last field changes first. */
   private lineAt(key: string, point: number): number | null {
-    const place = this.axes.value.findIndex((axis) => axis.key === key);
+    const place = this.axes.value.findIndex(({ members }) => members.some((m) => m.key === key));
     const count = this.axes.value[place]?.count;
     if (!count) return null;
     const faster = this.axes.value.slice(place + 1).reduce((all, axis) => all * axis.count, 1);
     const index = Math.floor(point / faster) % count;
-    return linesOf(this.varied.value[key] ?? "")[index]?.number ?? null;
+    return linesOf(this.varied.value[key]?.text ?? "")[index]?.number ?? null;
   }
 
   private markRows(problemOf: (row: Row) => string | undefined): boolean {

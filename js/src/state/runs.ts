@@ -2,7 +2,7 @@
 
 import { batch, computed, signal } from "@preact/signals";
 import { counted, messageOf } from "../format.ts";
-import { RouteError, type ServerEvent, type Transport } from "../transport.ts";
+import { RouteError, type ServerEvent, type Transport, untilAnswered } from "../transport.ts";
 import type { Inputs, NodeErrors, Source } from "./form.ts";
 
 /** The record of a run, as `POST run` replies and `GET runs` lists it. */
@@ -13,6 +13,7 @@ export type RunRecord = {
   live_status?: string | null;
   started_at?: string | null;
   created_at?: string | null;
+  finished_at?: string | null;
   [name: string]: unknown;
 };
 
@@ -30,6 +31,8 @@ export type Progress = {
   since: number;
   left: number | null;
   leftAt: number;
+  /** Whether the text says that the server is away. */
+  isLost?: boolean;
 };
 
 /** The state of a node in a run; one that has none is not executed yet. */
@@ -91,6 +94,10 @@ export class RunQueue {
   /** The last run that ended here. */
   readonly result = signal<RunRecord | null>(null);
   readonly error = signal("");
+  /** The code of the error that a server answered with. */
+  errorCode = "";
+  /** Why what is being queued or cancelled has to wait; empty if it has not. */
+  readonly lost = signal("");
   readonly isBusy = computed(() => this.submitting.value + this.followed.value.length > 0);
 
   private giveUp = new AbortController(); // of what is being queued
@@ -113,53 +120,99 @@ export class RunQueue {
 
   /** Queue a workflow once for each of these inputs. */
   async submit(source: Source, runs: Inputs[], machine: string | null): Promise<void> {
-    const { signal } = this.giveUp;
-    batch(() => {
-      this.error.value = "";
-      this.submitting.value += runs.length;
-    });
-    let left = runs.length;
-    try {
+    await this.queue(runs.length, async (done) => {
       for (const inputs of runs) {
-        if (signal.aborted) return;
         const prompt_id = newRunId();
         const body = { ...source, inputs, machine, prompt_id, wait: false };
-        const reply = await this.accept(body);
-        left -= 1;
+        const cancel = () => this.interrupt(prompt_id);
+        const reply = await this.make<{ node_errors?: NodeErrors }>(
+          "run",
+          body,
+          "prompt_id",
+          cancel,
+        );
         batch(() => {
-          this.submitting.value -= 1;
+          done();
           this.follow(prompt_id);
         });
-        this.on.accepted(prompt_id, inputs, reply.node_errors ?? {});
-        if (signal.aborted) await this.interrupt(prompt_id); // while there was no reply yet
+        this.on.accepted(prompt_id, inputs, reply?.node_errors ?? {});
       }
+    });
+  }
+
+  /** Make a batch; return whether it was made, or its creation was given up or refused. */
+  create(body: { batch_id: string }): Promise<boolean> {
+    const path = `batch/${body.batch_id}/cancel`;
+    return this.queue(1, () => this.make("batch", body, "batch_id", () => this.tell(path, {})));
+  }
+
+  /** Do this; return whether it was done, or was given up or refused. */
+  private async queue(
+    number: number,
+    work: (done: () => void) => Promise<unknown>,
+  ): Promise<boolean> {
+    const { signal } = this.giveUp;
+    let left = number;
+    batch(() => {
+      this.error.value = "";
+      this.submitting.value += number;
+    });
+    try {
+      await work(() => {
+        left -= 1;
+        this.submitting.value -= 1;
+      });
+      return true;
     } catch (error) {
-      this.error.value = messageOf(error);
-      this.on.refused(error);
+      if (!signal.aborted) {
+        this.fail(error);
+        this.on.refused(error);
+      }
+      return false;
     } finally {
       this.submitting.value -= left;
       if (signal.aborted && this.giveUp.signal === signal) this.giveUp = new AbortController();
+      if (!this.followed.value.length) this.isCancelling.value = false;
     }
   }
 
-  /** Queue one run. If the connection breaks, the server may have it nevertheless. */
-  private async accept(body: { prompt_id: string }): Promise<{ node_errors?: NodeErrors }> {
-    try {
-      return await this.transport.post("run", body);
-    } catch (error) {
-      if (!(error instanceof RouteError) || !error.isUnreachable) throw error;
-      for (const pause of PAUSES) {
-        await this.pause(pause);
-        try {
-          await this.transport.get("check-status", { prompt_id: body.prompt_id });
-          return {};
-        } catch (problem) {
-          if (problem instanceof RouteError && problem.status === 404) throw error;
+  /**
+   * Have the server make something with an id of ours, which is the field `id` of the body. The
+   * request is sent until there is a reply, and makes it once; what is given up is cancelled.
+   */
+  private async make<Reply>(
+    path: string,
+    body: object,
+    id: string,
+    cancel: () => Promise<void>,
+  ): Promise<Reply | null> {
+    const { signal } = this.giveUp;
+    signal.throwIfAborted();
+    const send = async () => {
+      try {
+        return await this.transport.post<Reply>(path, body);
+      } catch (error) {
+        // it is there already: the reply to an earlier request was lost
+        if (error instanceof RouteError && error.status === 409 && error.details.field === id) {
+          return null;
         }
+        throw error;
       }
+    };
+    const stop = () => !this.stop.signal.aborted && cancel();
+    try {
+      const reply = await untilAnswered(send, signal, this.wait);
+      if (signal.aborted) await stop(); // while there was no reply yet
+      return reply;
+    } catch (error) {
+      if (signal.aborted) await stop(); // an earlier request may have arrived
       throw error;
     }
   }
+
+  private readonly wait = (why: string) => {
+    this.lost.value = why;
+  };
 
   /** Follow a run, after those that are followed already. */
   follow(promptId: string): void {
@@ -190,13 +243,23 @@ export class RunQueue {
     for (const promptId of runs) await this.interrupt(promptId);
   }
 
-  private async interrupt(promptId: string): Promise<void> {
+  private interrupt(promptId: string): Promise<void> {
+    return this.tell("interrupt", { prompt_id: promptId });
+  }
+
+  /** Send a cancellation until there is a reply; what has ended, or is not there, needs none. */
+  private async tell(path: string, body: object): Promise<void> {
     try {
-      await this.transport.post("interrupt", { prompt_id: promptId });
+      await untilAnswered(() => this.transport.post(path, body), this.stop.signal, this.wait);
     } catch (error) {
-      const hasEnded = error instanceof RouteError && [404, 409].includes(error.status);
-      if (!hasEnded) this.error.value = messageOf(error);
+      const isOver = error instanceof RouteError && [404, 409].includes(error.status);
+      if (!isOver && !this.stop.signal.aborted) this.fail(error);
     }
+  }
+
+  private fail(error: unknown): void {
+    this.errorCode = error instanceof RouteError ? error.code : "";
+    this.error.value = messageOf(error);
   }
 
   private pause(duration: number): Promise<void> {
@@ -233,7 +296,7 @@ export class RunQueue {
           { prompt_id: promptId },
           signal,
         );
-        if (FINAL.has(known.status)) return known;
+        if (FINAL.has(known.status) || known.finished_at) return known;
         this.begin(known);
         const query = { prompt_id: promptId, previews: true };
         for await (const event of this.transport.events("run/streaming", { query, signal })) {
@@ -245,7 +308,10 @@ export class RunQueue {
         if (signal.aborted) return null;
         if (error instanceof RouteError && error.status === 404) return null; // it was deleted
         const { value } = this.progress;
-        if (value) this.progress.value = { ...value, text: `${messageOf(error)}; trying again` };
+        if (value) {
+          const text = `${messageOf(error)}; trying again`;
+          this.progress.value = { ...value, text, isLost: true };
+        }
       }
       await this.pause(PAUSES[Math.min(failures, PAUSES.length - 1)] ?? 0);
     }
@@ -256,7 +322,7 @@ export class RunQueue {
     const started = known.started_at ?? known.created_at;
     const status = known.status;
     const before = this.progress.value;
-    if (before?.prompt_id === known.prompt_id) return;
+    if (before?.prompt_id === known.prompt_id && !before.isLost) return;
     this.progress.value = {
       prompt_id: known.prompt_id,
       status,
@@ -333,23 +399,5 @@ export class RunQueue {
       change({ status: String(data.status) });
     }
     return null;
-  }
-}
-
-const AGAIN = [1000, 3000]; // ms after which a request that was not answered is sent again
-
-/** Create a batch with an id; if a reply is lost, the id tells whether the batch is there. */
-export async function createOnce(transport: Transport, body: object): Promise<void> {
-  for (let tries = 0; ; tries += 1) {
-    try {
-      await transport.post("batch", body);
-      return;
-    } catch (error) {
-      if (!(error instanceof RouteError)) throw error;
-      if (error.code === "conflict" && error.details.field === "batch_id") return;
-      const pause = AGAIN[tries];
-      if (!error.isUnreachable || pause === undefined) throw error;
-      await new Promise((resolve) => setTimeout(resolve, pause));
-    }
   }
 }

@@ -21,18 +21,20 @@ export function wantedOf(
   machine: string | null,
   times: number,
 ): Wanted | null {
-  const all = form.inputs();
+  const isBatch = form.axes.value.length > 0;
+  const all = isBatch ? form.inputsOfAll(times) : form.inputs();
   if (!all) return null;
   const seeds = form.rows.value.filter(({ kind }) => kind === "seed");
   const isDrawn = (key: string) => !form.locked.value.includes(key) && !(key in form.varied.value);
   const isByEditor = (key: string) => form.unlocked.includes(key);
   // Seeds that the editor would keep are drawn in one mode only, which draws all that are not given.
-  const isRandom = seeds.some(({ key }) => isDrawn(key) && !isByEditor(key));
-  const left = new Set(seeds.filter(({ key }) => isDrawn(key)).flatMap(({ keys }) => keys));
-  const given = new Set(
-    seeds
-      .filter(({ key }) => !isDrawn(key) && (isRandom || isByEditor(key)))
-      .flatMap(({ keys }) => keys),
+  const isRandom = !isBatch && seeds.some(({ key }) => isDrawn(key) && !isByEditor(key));
+  const keysOf = (isOne: (key: string) => boolean) =>
+    new Set(seeds.filter(({ key }) => isOne(key)).flatMap(({ keys }) => keys));
+  // A batch keeps the seeds that it does not get, and all its runs have the ones that are drawn here.
+  const left = keysOf((key) => !isBatch && isDrawn(key));
+  const given = keysOf((key) =>
+    isBatch ? isDrawn(key) : !isDrawn(key) && (isRandom || isByEditor(key)),
   );
   for (const key of Object.keys(all)) if (isSeveral(all[key])) given.add(key);
   for (const key of Object.keys(form.changed.value)) {
@@ -43,12 +45,35 @@ export function wantedOf(
   }
   const inputs = Object.entries(all).filter(([key]) => given.has(key) && !left.has(key));
   const seedMode = isRandom ? "random" : null;
-  return { workflow, inputs: Object.fromEntries(inputs), seedMode, machine, times };
+  const number = isBatch ? 1 : times;
+  return { workflow, inputs: Object.fromEntries(inputs), seedMode, machine, times: number };
 }
 
+type SeveralValues = { $vary: unknown[]; $with?: string };
+
 /** Whether a value stands for several, as `FormState.inputs` writes them. */
-function isSeveral(value: unknown): boolean {
+function isSeveral(value: unknown): value is SeveralValues {
   return typeof value === "object" && value !== null && "$vary" in value;
+}
+
+/** Return the several values among inputs as the points that `comfy.sweep` takes. */
+function pointsOf(inputs: Inputs): string {
+  const axes = new Map<string, [key: string, values: unknown[]][]>();
+  for (const [key, value] of Object.entries(inputs)) {
+    if (!isSeveral(value)) continue;
+    const { $vary, $with = key } = value;
+    axes.set($with, [...(axes.get($with) ?? []), [key, $vary]]);
+  }
+  const python = (value: unknown) => toPython(toJson(value));
+  const tuple = (texts: string[]) => (texts.length > 1 ? `(${texts.join(", ")})` : texts.join());
+  const lines = [...axes.values()].map((members) => {
+    const name = tuple(members.map(([key]) => python(key)));
+    const rows = members[0]?.[1].map((_, place) =>
+      tuple(members.map(([, values]) => python(values[place]))),
+    );
+    return `  ${name}: [${rows?.map((row) => `\n    ${row},`).join("")}\n  ],`;
+  });
+  return `{\n${lines.join("\n")}\n}`;
 }
 
 const indented = (text: string) => text.replace(/\n/g, "\n  ");
@@ -73,20 +98,27 @@ export function asPython(wanted: Wanted, url: string): string {
   const { source, key = "" } = workflow;
   const graph = source.workflow ?? source.workflow_api ?? "";
   const path = key.startsWith("file:") ? key.slice("file:".length) : "";
+  const isBatch = Object.values(inputs).some(isSeveral);
+  const same = Object.entries(inputs).filter(([, value]) => !isSeveral(value));
+  const { workflow_id, version } = source;
   const named: [string, unknown][] = [
-    ["workflow_id", source.workflow_id],
-    ["version", source.version],
-    ["inputs", Object.keys(inputs).length ? inputs : null],
+    ["workflow_id", isBatch ? null : workflow_id],
+    ["version", isBatch ? null : version],
+    ["inputs", same.length ? Object.fromEntries(same) : null],
     ["seed_mode", seedMode],
     ["machine", machine],
   ];
-  const lines = source.workflow_id ? [] : [path ? JSON.stringify(path) : toPython(graph.trim())];
+  const given = path ? JSON.stringify(path) : toPython(graph.trim());
+  const stored = `comfy.workflows.version(${[workflow_id, version ?? "latest"].map((each) => JSON.stringify(each)).join(", ")}).load()`;
+  const lines = !workflow_id ? [given] : isBatch ? [stored] : [];
+  if (isBatch) lines.push(pointsOf(inputs));
   for (const [name, value] of named) {
     if (value) lines.push(`${name}=${toPython(toJson(value, 2))}`);
   }
   const call = (name: string) => `comfy.${name}(\n  ${lines.map(indented).join(",\n  ")},\n)`;
-  const run =
-    times > 1
+  const run = isBatch
+    ? `sweep = ${call("sweep")}\nsweep`
+    : times > 1
       ? `runs = [${call("submit")} for _ in range(${times})]\nresults = [run.wait() for run in runs]\nresults[-1]`
       : `result = ${call("run")}\nresult`;
   return [

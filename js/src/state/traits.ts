@@ -2,6 +2,7 @@
 
 import { batch, type ReadonlySignal, type Signal, signal } from "@preact/signals";
 import type { Children } from "../children.ts";
+import { toJson } from "../exact.ts";
 import type { Model, Subscriptions } from "../model.ts";
 import type { Transport } from "../transport.ts";
 
@@ -43,21 +44,40 @@ function asTraits<T extends Record<string, unknown>>(
   });
 }
 
+const ECHO = 2000; // ms within which Python sends back what the page has set
+
+function textOf(value: unknown): string {
+  return value === undefined ? "" : toJson(value);
+}
+
 /** The traits of a widget; `events` ends following it. Python gets them while it `hears`. */
 export function modelTraits<T extends Record<string, unknown>>(
   model: Model,
   events: Subscriptions,
   hears: () => boolean,
 ): Traits<T> {
+  let sent: { name: string; text: string; at: number }[] = [];
   return asTraits(
     (name) => {
       const made = signal<unknown>(model.get(name));
       events.on(`change:${name}`, () => {
-        made.value = model.get(name);
+        const value = model.get(name);
+        if (value === made.peek()) return;
+        // a page gets back what it has set, as a copy, and maybe after it has set something newer
+        const text = textOf(value);
+        const isEcho = sent.some((each) => {
+          return each.name === name && each.text === text && performance.now() - each.at < ECHO;
+        });
+        if (!isEcho && text !== textOf(made.peek())) made.value = value;
       });
       return made;
     },
     (values) => {
+      const at = performance.now();
+      sent = sent.filter((each) => at - each.at < ECHO);
+      for (const [name, value] of Object.entries(values)) {
+        sent.push({ name, text: textOf(value), at });
+      }
       // other views of the widget learn of it without Python, too
       for (const [name, value] of Object.entries(values)) model.set(name, value);
       if (hears()) model.save_changes();

@@ -466,7 +466,7 @@ function LastPicture(props: { transport: Transport; workflowId: string; turn: nu
   useEffect(() => {
     if (!isSeen) return;
     const ending = new AbortController();
-    const asked = { like: workflowId, status: "success", limit: LOOKED_AT };
+    const asked = { like: workflowId, status: "success", limit: LOOKED_AT, count: false };
     transport.get<Cards>("runs/cards", asked, ending.signal).then(
       ({ runs }) => {
         const pictures = runs.flatMap((run) => run.pictures);

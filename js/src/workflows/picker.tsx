@@ -39,8 +39,8 @@ export type Choices = {
   search: (text: string) => void;
 };
 
-/** List what can be chosen; `folder` is that of the notebook, if it is known. */
-export function useChoices(transport: Transport, folder: string | null): Choices {
+/** List what can be chosen once it is time; `folder` is that of the notebook, if it is known. */
+export function useChoices(transport: Transport, folder: string | null, isTime: boolean): Choices {
   const stored = useSignal<Entry[]>([]);
   const files = useSignal<Entry[]>([]);
   const editor = useSignal<Entry[]>([]);
@@ -87,13 +87,15 @@ export function useChoices(transport: Transport, folder: string | null): Choices
       listStored(transport, text, null, ending.current?.signal).then(addStored, () => {});
     }, TYPING);
   };
+  const isDue = useRef(isTime);
+  isDue.current ||= isTime;
   useEffect(() => {
-    refresh();
+    if (isDue.current) refresh();
     return () => {
       clearTimeout(timer.current);
       ending.current?.abort();
     };
-  }, [transport, folder]);
+  }, [transport, folder, isDue.current]);
   return {
     entries: [...stored.value, ...files.value, ...editor.value],
     templates: templates.value,
@@ -114,7 +116,7 @@ type PickerProps = {
 /** A field with all workflows, their versions, and a button that opens a file. */
 export function WorkflowPicker({ transport, choices, shown, onOpen }: PickerProps) {
   const root = useRef<HTMLDivElement>(null);
-  const { take, takeFile, error, fail } = useOpening(transport, onOpen);
+  const { take, takeFile, error, fail } = useOpening(transport, onOpen, true);
   useDrop(root, {
     accept: ACCEPTED,
     take: ([file]) => file && takeFile(file),
@@ -181,7 +183,12 @@ export function WorkflowPicker({ transport, choices, shown, onOpen }: PickerProp
 }
 
 /** What opens workflows; of several requests at the same time, the last one is shown. */
-export function useOpening(transport: Transport, onOpen: (opened: Opened) => void) {
+export function useOpening(
+  transport: Transport,
+  onOpen: (opened: Opened) => void,
+  /** Whether the forms of the workflows are shown. */
+  form = false,
+) {
   const task = useTask();
   const failed = useSignal("");
   const last = useRef<AbortController | null>(null);
@@ -203,7 +210,7 @@ export function useOpening(transport: Transport, onOpen: (opened: Opened) => voi
   };
   useEffect(() => () => last.current?.abort(), []);
   return {
-    take: (entry: Entry) => carryOut((signal) => open(transport, entry, signal), entry),
+    take: (entry: Entry) => carryOut((signal) => open(transport, entry, signal, form), entry),
     takeFile: (file: File) => carryOut((signal) => openFile(transport, file, signal)),
     busy: task.busy.value,
     error: failed.value || task.error.value,
@@ -283,7 +290,7 @@ function keyOfShown({ key, source }: Pick<Opened, "source" | "key">): string {
 
 /** Shown by a panel without a workflow: what was used last, files, stored ones, and templates. */
 export function WorkflowStart({ transport, choices, onOpen }: Omit<PickerProps, "shown">) {
-  const { take, takeFile, error } = useOpening(transport, onOpen);
+  const { take, takeFile, error } = useOpening(transport, onOpen, true);
   const of = (kind: Entry["kind"]) => choices.entries.filter((each) => each.kind === kind);
   const files = of("file").slice(0, LATEST);
   const stored = of("stored").slice(0, LATEST);

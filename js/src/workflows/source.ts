@@ -1,8 +1,11 @@
 /** Where workflows are, and how a panel opens one. */
 
 import { parseJson } from "../format.ts";
-import type { Source } from "../state/form.ts";
+import { type FormReply, keepForm, type Source } from "../state/form.ts";
 import { RouteError, type Transport } from "../transport.ts";
+
+/** The end of what a conversion says of a missing node class, which the panel says by itself. */
+const NO_CLASS = "this ComfyUI has no such node class; it is kept";
 
 /** A workflow that is open. */
 export type Opened = {
@@ -43,6 +46,7 @@ type Converted = {
   workflow_api: string;
   workflow?: string;
   warnings: string[];
+  form?: FormReply;
 };
 
 type Version = { workflow_id: string; version: number };
@@ -116,22 +120,26 @@ export async function listTemplates(transport: Transport, signal?: AbortSignal):
   }));
 }
 
-function opened({ title, workflow_api, workflow, warnings }: Converted): Opened {
-  return { title, source: { workflow_api, ...(workflow && { workflow }) }, warnings };
+function opened({ title, workflow_api, workflow, warnings, form }: Converted): Opened {
+  const source = { workflow_api, ...(workflow && { workflow }) };
+  if (form) keepForm(source, form);
+  return { title, source, warnings: warnings.filter((text) => !text.endsWith(NO_CLASS)) };
 }
 
-/** Open a workflow that is listed, by default its newest version. */
+/** Open a workflow that is listed, by default its newest version; to show its form, with that. */
 export async function open(
   transport: Transport,
   entry: Entry,
   signal?: AbortSignal,
+  form = false,
 ): Promise<Opened> {
   if (entry.kind === "stored") {
     const { name: workflow_id, title, version } = entry;
     const source = { workflow_id, ...(version && { version }) };
     return { title, source, warnings: [], key: keyOf(entry) };
   }
-  const body = { filename: entry.name, type: entry.kind, to: "api", text: true };
+  const file = { filename: entry.name, type: entry.kind };
+  const body = { ...file, to: "api", text: true, ...(form && { form }) };
   const found = await transport.post<Converted>("workflow/convert", body, signal);
   const title = entry.kind === "template" ? entry.title : found.title;
   return { ...opened(found), title, key: keyOf(entry) };

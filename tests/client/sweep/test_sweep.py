@@ -128,7 +128,7 @@ def test_every_point_runs_with_its_values(comfy, tmp_path):
     assert sweep.path.resolve().parent == tmp_path / "sweeps"
     assert "6 of 6 points" in repr(sweep)
     page = sweep._repr_html_()
-    assert page.count("data:image/webp;base64,") == 6
+    assert page.count("data:image/jpeg;base64,") == 6
     assert "&lt;c&gt;" in page
     assert "<c>" not in page
     sheet = PIL.Image.open(io.BytesIO(sweep.to_png()))
@@ -271,7 +271,7 @@ def test_stopped_and_resumed(comfy):
     assert done < {p.prompt_id for p in sweep}
 
 
-def test_it_goes_on_after_its_kernel_ended(comfy, jupyter, tmp_path):
+def test_it_goes_on_after_its_kernel_ended(comfy, jupyter, tmp_path, monkeypatch):
     graph = sleeping_workflow(1)
     graph["3"] = {"class_type": "TestText", "inputs": {"text": "early"}}
     (tmp_path / "graph.json").write_text(json.dumps(graph))
@@ -298,7 +298,11 @@ def test_it_goes_on_after_its_kernel_ended(comfy, jupyter, tmp_path):
     assert [sorted(p.result.texts) for p in sweep] == [[x, "early"] for x in "abc"]
     assert ours(comfy, sweep) == {p.prompt_id for p in sweep}
     assert comfy.sweep.last is sweep
-    (found,) = comfy.batches(labels={"for": "kernel"})
+    asked, get = [], comfy.server.get
+    with monkeypatch.context() as counting:
+        counting.setattr(comfy.server, "get", lambda *a, **kw: asked.append(a) or get(*a, **kw))
+        (found,) = comfy.batches(labels={"for": "kernel"})
+    assert asked == [("batches",)]
     assert (found.id, found.labels) == (sweep.id, {"for": "kernel"})
     assert [p.values for p in found] == [p.values for p in sweep]
     assert found[1].result.texts == sweep[1].result.texts
@@ -408,6 +412,7 @@ def test_the_file_of_an_earlier_version_is_read(comfy, tmp_path):
                 "error": "",
                 "record": {},
                 "sent": status != "waiting",
+                "starred": True,
             }
             for number, prompt_id, status in ((1, done.prompt_id, "success"), (2, "x", "waiting"))
         },
@@ -417,6 +422,7 @@ def test_the_file_of_an_earlier_version_is_read(comfy, tmp_path):
     sweep = comfy.sweep.load(path)
     assert (sweep.title, sweep.status) == ("old", "stopped")
     assert [point.status for point in sweep] == ["success", "waiting"]
+    assert sweep.starred == [sweep[0]]
     assert sweep[0].result.texts == ["1"]
     assert sweep.resume().status == "done"
     assert sweep[0].prompt_id == done.prompt_id
@@ -426,6 +432,26 @@ def test_the_file_of_an_earlier_version_is_read(comfy, tmp_path):
     again = comfy.sweep(graph, {"2.seed": [1, 5]}, {"message": "x"}, save=path)
     assert again[0].prompt_id == done.prompt_id
     assert again.status == "done"
+
+
+def test_the_kernel_may_end_before_its_file_names_the_batch(comfy, tmp_path):
+    graph, path = failing_if(), tmp_path / "it.json"
+    comfy.sweep(graph, {"seed": [1]}, save=path)
+    before = path.read_text()
+    second = comfy.sweep(graph, {"seed": [1, 2]}, save=path)
+    path.write_text(before)
+    assert comfy.sweep(graph, {"seed": [1, 2]}, save=path).id == second.id
+    path.write_text(json.dumps({**json.loads(before), "batch_id": ""}))
+    assert comfy.sweep.load(path).id == second.id
+    with pytest.raises(UnknownInputError):
+        comfy.sweep(graph, {"sed": [1]}, save=path)
+    assert comfy.sweep.load(path).id == second.id, "a refused request changes no file"
+    new = tmp_path / "new.json"
+    with pytest.raises(UnknownInputError):
+        comfy.sweep(graph, {"sed": [1]}, save=new)
+    with pytest.raises(NotFoundError, match="has deleted the batch"):
+        comfy.sweep.load(new)
+    assert comfy.sweep(graph, {"seed": [3]}, save=new)[0].result.texts == ["3"]
 
 
 def test_files_that_are_not_sweeps_are_not_changed(comfy, tmp_path):
@@ -465,13 +491,13 @@ def test_a_view_is_updated_and_a_later_change_of_the_workflow_is_ignored(comfy):
         seen.append((progress.fraction, progress.status))
 
     workflow = comfy.load(sleeping_workflow(0.2))
-    points = {"seconds": [0.2, 0.1]}
+    points = {"seconds": [1.5, 0.1]}
     sweep = comfy.sweep(workflow, points, {"2.text": "before"}, wait=False, progress=view)
     workflow.set({"2.text": "after"})
     assert [p.result.texts for p in sweep.wait(30)] == [["before"], ["before"]]
     until(lambda: len(seen) == 2)
     (first, status), last = seen
-    assert (first < 0.1, status, last) == (True, "running", (1.0, "done"))
+    assert (first < 0.5, status, last) == (True, "running", (1.0, "done"))
 
 
 def test_waiting_goes_on_while_the_server_is_started_again(serve, comfyui):

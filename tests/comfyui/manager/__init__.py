@@ -2,7 +2,9 @@
 
 `manager.json` in ComfyUI's base directory says which one: ``version`` ("3", "4", or "4-pages" for
 Manager 4 with its older page), ``security_level``, ``loopback``, ``delay`` of an installation, and
-``packs``: by id or address, the ``classes`` in the list, and the ``code`` that is installed.
+``packs``: by id or address, the ``classes`` in the list, and the ``code`` that is installed, of a
+pack in the registry also by its version in ``versions``; or the repository that is cloned.
+``models`` is its list of models.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import queue
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -41,7 +44,15 @@ def installed() -> dict[str, dict]:
         facts = folder / "pack.json"
         if facts.exists():
             found[folder.name] = {**json.loads(facts.read_text()), "enabled": True}
+            if (folder / ".git").exists():
+                found[folder.name]["ver"] = git("-C", str(folder), "rev-parse", "HEAD")
     return found
+
+
+def git(*arguments: str) -> str:
+    return subprocess.run(
+        ["git", *arguments], check=True, capture_output=True, text=True
+    ).stdout.strip()
 
 
 AT_START = installed()
@@ -52,21 +63,35 @@ def is_allowed(*, is_unknown: bool) -> bool:
 
 
 def install(key: str, version: str) -> str:
+    log.info("Collecting \x1b[1m%s", key)
     time.sleep(CONFIG.get("delay", 0))
     by_folder = {each.rpartition("/")[2]: each for each in CONFIG["packs"]}
     pack = by_folder.get(key)
-    if pack is None or ("/" in pack) != (version == "unknown"):
+    is_known = version == "unknown" if "/" in (pack or "") else version != "unknown"
+    about = CONFIG["packs"].get(pack, {})
+    versions = {"latest": about.get("code"), **about.get("versions", {})}
+    clone = about.get("clone") if version in ("unknown", "nightly") else None
+    if pack is None or not is_known or (clone is None and version not in (*versions, "unknown")):
         return f"Cannot resolve install target: '{key}@{version}'"
-    code = CONFIG["packs"][pack].get("code")
-    if code is None:
+    code = versions.get(version, about.get("code"))
+    if code is None and clone is None:
         log.error("[ComfyUI-Manager] Installation failed:\nfailed to fetch the archive")
         return "failed to fetch the archive"
     folder = NODES / key
-    folder.mkdir(exist_ok=True)
-    is_known = "/" not in pack
-    aux_id = None if is_known else pack.removeprefix("https://github.com/")
-    facts = {"ver": "1.0.0", "cnr_id": pack if is_known else None, "aux_id": aux_id}
-    (folder / "__init__.py").write_text(code)
+    aux_id = pack.removeprefix("https://github.com/") if "/" in pack else None
+    newest = max(about.get("versions", {}), default="1.0.0")
+    facts = {"ver": newest if version == "latest" else version, "aux_id": aux_id}
+    facts["cnr_id"] = None if aux_id else pack
+    if clone is not None:
+        git("clone", "-q", clone, str(folder))
+        git("-C", str(folder), "remote", "set-url", "origin", f"https://github.com/{aux_id}")
+    else:
+        folder.mkdir(exist_ok=True)
+        (folder / "__init__.py").write_text(code)
+        (folder / "pyproject.toml").write_text(
+            f'[project]\nname = "{pack}"\nversion = "{facts["ver"]}"\n'
+        )
+        (folder / ".tracking").write_text("__init__.py\npyproject.toml\n")
     (folder / "pack.json").write_text(json.dumps(facts))
     return "success"
 
@@ -131,6 +156,34 @@ async def mappings(request: web.Request) -> web.Response:
         if "pattern" in pack:
             about[key]["nodename_pattern"] = pack["pattern"]
     return web.json_response({key: [pack["classes"], about[key]] for key, pack in packs})
+
+
+@routes.get(f"{PREFIX}/externalmodel/getlist")
+async def list_models(request: web.Request) -> web.Response:
+    assert request.query["mode"] == "cache"
+    return web.json_response({"models": CONFIG.get("models", [])})
+
+
+@routes.get(f"{PREFIX}/snapshot/get_current")
+async def snapshot(_: web.Request) -> web.Response:
+    packs = installed()
+    urls = {name: f"https://github.com/{each['aux_id']}" for name, each in packs.items()}
+    cloned = {name for name in packs if (NODES / name / ".git").exists()}
+    return web.json_response(
+        {
+            "comfyui": "c" * 40,
+            "git_custom_nodes": {
+                urls[name]: {"hash": packs[name]["ver"], "disabled": False} for name in cloned
+            },
+            "cnr_custom_nodes": {
+                each["cnr_id"]: each["ver"]
+                for name, each in packs.items()
+                if name not in cloned and each["cnr_id"]
+            },
+            "file_custom_nodes": [],
+            "pips": {"numpy==2.2.0": "", "torch==2.9.0+cpu": "", "-e git+bad": ""},
+        }
+    )
 
 
 @routes.get(f"{PREFIX}/customnode/installed")

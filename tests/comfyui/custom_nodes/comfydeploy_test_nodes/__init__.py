@@ -44,8 +44,6 @@ ANY = AnyType("*")
 SPEED = float(os.environ.get("COMFYDEPLOY_TEST_SPEED", "1"))
 """How many times as fast as another ComfyUI this one is, as far as nodes that wait show it."""
 
-BROKEN = "COMFYDEPLOY_TEST_BROKEN" in os.environ
-
 
 def sleep(seconds: float) -> None:
     """Sleep, but let ComfyUI interrupt the node."""
@@ -169,19 +167,6 @@ class TestText(TestNode):
         return {"ui": {"text": (text,)}, "result": (text,)}
 
 
-class TestTextUnlessBroken(TestText):
-    """A TestText that raises ValueError in a ComfyUI with COMFYDEPLOY_TEST_BROKEN."""
-
-    def run(self, text, anything=None, token=""):
-        if BROKEN:
-            raise ValueError("broken on purpose")
-        return super().run(text)
-
-
-class TestTextUnlessLacking(TestText):
-    """A TestText that a ComfyUI with COMFYDEPLOY_TEST_BROKEN does not have."""
-
-
 class TestLongText(TestNode):
     """An output node that shows ``length`` characters."""
 
@@ -268,6 +253,18 @@ class TestBlock(TestNode):
 
     def run(self, message, anything=None, token=""):
         return (ExecutionBlocker(message),)
+
+
+class TestUnstable(TestNode):
+    """Makes a picture whose upper half is different each time."""
+
+    INPUTS: ClassVar = {"height": ("INT", {"default": 16, "min": 2, "max": 1024})}
+    RETURN_TYPES = ("IMAGE",)
+
+    def run(self, height, anything=None, token=""):
+        picture = torch.zeros((1, height, 16, 3))
+        picture[:, : height // 2] = torch.rand((height // 2, 16, 3))
+        return (picture,)
 
 
 class TestSound(TestNode):
@@ -452,14 +449,13 @@ NODE_CLASS_MAPPINGS = {
     node.__name__: node
     for node in (
         TestSleep,
+        TestUnstable,
         TestProgress,
         TestPreview,
         TestHeldPreview,
         TestFail,
         TestFailIf,
         TestText,
-        TestTextUnlessBroken,
-        *([] if BROKEN else [TestTextUnlessLacking]),
         TestLongText,
         TestPartner,
         TestSeed,

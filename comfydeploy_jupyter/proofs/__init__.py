@@ -1,0 +1,1 @@
+"""With what runs were made, and whether they can be made again."""

@@ -1,0 +1,7 @@
+CREATE TABLE run_pictures (
+    id INTEGER PRIMARY KEY,
+    run INTEGER NOT NULL UNIQUE REFERENCES runs (id) ON DELETE CASCADE,
+    side INTEGER NOT NULL,
+    content BLOB NOT NULL
+);
+INSERT INTO migrations VALUES ('run_pictures', '2026-01-20T00:00:00.000Z');
