@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import signal
+import time
 
 import psutil
 import pytest
@@ -92,6 +93,21 @@ async def test_a_process_stays_for_the_next_call_unless_it_has_needed_much_memor
     assert await worker.call(own_id) == third
     await until_async(lambda: not psutil.pid_exists(third))
     assert await worker.call(own_id) != third
+
+
+async def test_work_for_which_nobody_waits_has_a_process_of_low_priority():
+    slow = asyncio.ensure_future(worker.call_later(time.sleep, 600))
+    await asyncio.gather(*(worker.call(own_id) for _ in range(worker.AT_ONCE + 1)))
+    assert not slow.done()
+    (process,) = (
+        each
+        for each in psutil.Process().children()
+        if each.cmdline()[-2:] == [worker.__name__, str(worker.NICE)]
+    )
+    await until_async(process.nice, lambda nice: nice == psutil.Process().nice() + worker.NICE)
+    process.kill()
+    with pytest.raises(ComfyDeployError):
+        await slow
 
 
 async def test_a_graph_that_is_only_read_keeps_its_text_if_it_is_json():

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import sys
 from array import array
 from contextlib import suppress
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image
 
-NICE = 10
 MAX_PIXELS = 1 << 31  # of all pictures of an animation
 MAX_TEXT = 64 * 1024 * 1024  # bytes
 MAX_AUDIO_VIDEO = 1 << 34  # pixels of decoded pictures, and bytes of samples
@@ -67,9 +65,7 @@ class Decoded(NamedTuple):
 
 
 def decode(files: Sequence[tuple[str, bytes, bool]]) -> list[Decoded]:
-    """Decode files, each with its name and whether a small copy is wanted, with low priority."""
-    with suppress(OSError):
-        os.nice(NICE)
+    """Decode files, each with its name and whether a small copy is wanted."""
     found = []
     for name, body, with_copy in files:
         copies: list[bytes] = []

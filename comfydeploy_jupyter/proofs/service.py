@@ -66,7 +66,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-GATHER = 0.5  # seconds in which ended runs are collected
+GATHER = 0.5  # seconds in which ended runs are collected, and in which none may begin or end
+LAG = 5.0  # seconds at most until the record of a run is begun while runs follow each other
 LOOK_INTERVAL = 30.0  # seconds between two looks without a reason
 AT_ONCE = 32  # runs
 SMALL = 64 * 1024 * 1024  # bytes of a file that is hashed although something runs
@@ -140,7 +141,9 @@ class Provenance:
         self._reading = defaultdict[str, asyncio.Lock](asyncio.Lock)  # by machine
         self._connected = asyncio.Event()
         self._wake = asyncio.Event()
+        self._read = asyncio.Event()  # somebody waits for a record
         self._ended = asyncio.Event()
+        self._ends = 0
         self._noted = asyncio.Event()
         self._tasks = BackgroundTasks(log)
 
@@ -168,6 +171,7 @@ class Provenance:
             )
         if stored.state == "wanted":
             self._wake.set()  # no event tells of a run of ComfyUI's editor
+            self._read.set()
         return await worker.run(shown, stored)
 
     async def shown(self, prompt_id: str) -> dict[str, Any]:
@@ -190,6 +194,7 @@ class Provenance:
     # -- noting --------------------------------------------------------------------------------
 
     def _run_ended(self, _run: Run, _event: RunEvent) -> None:
+        self._ends += 1
         self._wake.set()
         self._ended.set()
 
@@ -197,7 +202,7 @@ class Provenance:
         while True:
             await wait_until_set(self._wake, LOOK_INTERVAL)
             self._wake.clear()
-            await asyncio.sleep(GATHER)
+            await self._until_quiet()
             after = 0
             while found := await self._wanted("wanted", after):
                 after = found[-1].number
@@ -208,6 +213,19 @@ class Provenance:
                         await self._give_up_unless(self._note([run]), run)
                 if len(found) < AT_ONCE:
                     break  # those that ended meanwhile are gathered, too
+
+    async def _until_quiet(self) -> None:
+        """Wait until no run begins or ends, at most for `LAG`, unless somebody waits for a record.
+
+        What is noted competes with the next run for the processors and the interpreter lock.
+        """
+        clock = asyncio.get_running_loop().time
+        latest, before = clock() + LAG, None
+        while clock() < latest and before != (now := (self._ends, len(self._active))):
+            before = now
+            if await wait_until_set(self._read, min(GATHER, latest - clock())):
+                break
+        self._read.clear()
 
     async def _give_up_unless(self, work: Awaitable[None], run: Wanted) -> None:
         """Do something for a record; if that fails for another reason than the store, end it."""
@@ -380,7 +398,7 @@ class Provenance:
     async def _decode(self, waiting: Sequence[Undecoded]) -> None:
         files = [(e["filename"], body, picture is not None) for e, body, picture in waiting]
         try:
-            found = await worker.call(decode, files)
+            found = await worker.call_later(decode, files)
         except ComfyDeployError as error:  # the process was killed
             found = [Decoded(None, error.message)] * len(waiting)
         copies: dict[str, bytes | None] = {}

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 AT_ONCE = 2  # processes at the same time; each may need several hundred megabytes
+NICE = 10  # of the process whose work nobody waits for
 KEPT = 300.0  # seconds for which a process waits for the next call
 KEPT_BELOW = 256 * 1024  # KiB of memory; a process that has needed more ends after its call
 READY_ABOVE = 256 * 1024  # bytes of JSON that a waiting process reads sooner than a thread
@@ -49,9 +50,6 @@ GRAPHS = frozenset(
     }
 )
 
-# Not asyncio's own threads: calls that wait for a free process must not block other work.
-_threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="large-graphs")
-
 
 async def call(function: Callable[..., T], *args: Any) -> T:
     """Call a function of a module of this package in a worker process.
@@ -60,17 +58,17 @@ async def call(function: Callable[..., T], *args: Any) -> T:
     large parts of it should be text or bytes. ComfyDeployError if the function raises it, or the
     process ends without a result.
     """
-    loop = asyncio.get_running_loop()
-    found, error = await loop.run_in_executor(_threads, _call, function, args)
-    loop.call_later(KEPT, _threads.submit, _end_unused)
-    if error is not None:
-        raise error
-    return found  # type: ignore[no-any-return]  # pickles have no types
+    return await _workers.call(function, args)
+
+
+async def call_later(function: Callable[..., T], *args: Any) -> T:
+    """Do what `call` does with low priority: in a process of its own, one call after the other."""
+    return await _background.call(function, args)
 
 
 async def prepare(*needed: Any) -> None:
     """Let a process wait for calls with these functions and arguments, which it has read then."""
-    if not any(process.read == needed for process in _waiting):
+    if not any(process.read == needed for process in _workers.waiting):
         with suppress(ComfyDeployError):
             await call(_nothing, *needed)
 
@@ -85,7 +83,7 @@ async def run(function: Callable[..., T], *args: Any) -> T:
     Large are `RawJSON` and text of more than `PROCESS_ABOVE` bytes, or of more than `READY_ABOVE`
     while a process waits. The function gets `RawJSON` parsed.
     """
-    if sum(map(_length, args)) > (READY_ABOVE if _waiting else PROCESS_ABOVE):
+    if sum(map(_length, args)) > (READY_ABOVE if _workers.waiting else PROCESS_ABOVE):
         return await call(function, *args)
     return await asyncio.to_thread(_run, function, args)
 
@@ -125,7 +123,7 @@ async def parse_body(
     With ``graphs``, `GRAPHS` in it may be text with JSON, and large ones are `RawJSON`; those that
     are only given to `run` may be less large.
     """
-    if graphs and len(text) > (READY_ABOVE if only_read and _waiting else PROCESS_ABOVE):
+    if graphs and len(text) > (READY_ABOVE if only_read and _workers.waiting else PROCESS_ABOVE):
         return await call(_body_with_raw, text, unique, only_read)
     load = _body_with_graphs if graphs else load_body
     if len(text) > THREAD_ABOVE:
@@ -204,11 +202,11 @@ class _Pickler(pickle.Pickler):
 class _Process:
     """A worker process."""
 
-    def __init__(self) -> None:
+    def __init__(self, nice: int) -> None:
         self.used_at = time.monotonic()
         self.read: tuple[Any, ...] = ()  # for what it was prepared
         self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__],
+            [sys.executable, "-m", __name__, str(nice)],
             cwd=Path(__file__).parents[2],  # only the folder with this package
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -238,61 +236,78 @@ class _Process:
         return self._process.wait()
 
 
-_waiting: list[_Process] = []  # those that wait for a call
+class _Workers:
+    """Worker processes of one priority."""
 
+    def __init__(self, at_once: int, nice: int) -> None:
+        # Not asyncio's own threads: calls that wait for a free process must not block other work.
+        self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="large-graphs")
+        self._nice = nice
+        self.waiting: list[_Process] = []  # those that wait for a call
+        atexit.register(self._end_all)
 
-@atexit.register
-def _end_all() -> None:
-    while _waiting:
-        _waiting.pop().end()
+    async def call(self, function: Callable[..., T], args: tuple[Any, ...]) -> T:
+        loop = asyncio.get_running_loop()
+        found, error = await loop.run_in_executor(self._threads, self._call, function, args)
+        loop.call_later(KEPT, self._threads.submit, self._end_unused)
+        if error is not None:
+            raise error
+        return found  # type: ignore[no-any-return]  # pickles have no types
 
-
-def _end_unused() -> None:
-    """End the processes that have waited for long."""
-    for process in [*_waiting]:
-        if time.monotonic() - process.used_at >= KEPT:
-            with suppress(ValueError):  # it is used at this moment
-                _waiting.remove(process)
+    def _call(
+        self, function: Callable[..., Any], args: tuple[Any, ...]
+    ) -> tuple[Any, Exception | None]:
+        """Call a function in a process, and wait for the result. Call it in a thread."""
+        process = None
+        try:
+            process = self._idle() or _Process(self._nice)
+            found, error, stays = process.call(function, args)
+        except (OSError, EOFError, pickle.UnpicklingError) as error:
+            if process is None:
+                reason = f"could not be started: {getattr(error, 'strerror', error)}"
+            else:
+                reason = f"ended before it was done: {_how_ended(process.end())}"
+        except BaseException:  # such as arguments that cannot be pickled
+            if process is not None:
                 process.end()
-
-
-def _call(function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, Exception | None]:
-    """Call a function in a process, and wait for the result. Call it in a thread."""
-    process = None
-    try:
-        process = _idle() or _Process()
-        found, error, stays = process.call(function, args)
-    except (OSError, EOFError, pickle.UnpicklingError) as error:
-        if process is None:
-            reason = f"could not be started: {getattr(error, 'strerror', error)}"
+            raise
         else:
-            reason = f"ended before it was done: {_how_ended(process.end())}"
-    except BaseException:  # such as arguments that cannot be pickled
-        if process is not None:
-            process.end()
-        raise
-    else:
-        if function is _nothing:
-            process.read = args
-        if stays:
-            _waiting.append(process)
-        else:
-            process.end()
-        return found, error
-    raise ComfyDeployError(
-        f"The process for a large workflow {reason}. Perhaps there is not enough memory"
-    )
+            if function is _nothing:
+                process.read = args
+            if stays:
+                self.waiting.append(process)
+            else:
+                process.end()
+            return found, error
+        raise ComfyDeployError(
+            f"The process for a large workflow {reason}. Perhaps there is not enough memory"
+        )
+
+    def _idle(self) -> _Process | None:
+        """Return a process that waits for a call."""
+        with suppress(IndexError):
+            while True:
+                process = self.waiting.pop()
+                if process.is_there:
+                    return process
+                process.end()
+        return None
+
+    def _end_unused(self) -> None:
+        """End the processes that have waited for long."""
+        for process in [*self.waiting]:
+            if time.monotonic() - process.used_at >= KEPT:
+                with suppress(ValueError):  # it is used at this moment
+                    self.waiting.remove(process)
+                    process.end()
+
+    def _end_all(self) -> None:
+        while self.waiting:
+            self.waiting.pop().end()
 
 
-def _idle() -> _Process | None:
-    """Return a process that waits for a call."""
-    with suppress(IndexError):
-        while True:
-            process = _waiting.pop()
-            if process.is_there:
-                return process
-            process.end()
-    return None
+_workers = _Workers(AT_ONCE, 0)
+_background = _Workers(1, NICE)
 
 
 def _how_ended(code: int) -> str:
@@ -310,6 +325,8 @@ def _most_memory() -> int:
 
 
 def main(source: BinaryIO, target: BinaryIO) -> None:
+    with suppress(OSError, AttributeError):  # Windows has none
+        os.nice(int(sys.argv[1]))
     gc.disable()  # what a call makes is freed without it
     jsons.in_worker = True
     sys.stdout = sys.stderr  # only results are written to the standard output

@@ -7,6 +7,7 @@ import json
 import sqlite3
 from contextlib import closing
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -19,6 +20,9 @@ from comfydeploy_jupyter.util.times import timestamp_of
 from tests.helpers.bodies import picture
 from tests.helpers.graphs import node
 from tests.helpers.waiting import until_async
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture
@@ -63,6 +67,39 @@ async def test_a_record_names_what_the_run_was_made_with(api, comfyui, tmp_path)
         sizes = store.execute("SELECT length(body) FROM provenance").fetchall()
         assert store.execute("SELECT count(*) FROM environments").fetchone() == (1,)
     assert max(sizes)[0] < 2048
+
+
+def states(folder: Path) -> set[str]:
+    with closing(sqlite3.connect(folder / "data/comfydeploy.db")) as store:
+        return {state for (state,) in store.execute("SELECT state FROM provenance")}
+
+
+@pytest.fixture
+def never_quiet(monkeypatch):
+    """Let no moment be long enough for a record, but the `LAG` of the test."""
+    monkeypatch.setattr(service, "GATHER", 600.0)
+
+
+async def test_a_record_is_made_once_runs_do_not_follow_each_other_or_it_is_read(
+    never_quiet, monkeypatch, api, tmp_path
+):
+    monkeypatch.setattr(service, "LAG", 600.0)
+    ids = [(await api.run(workflow_api=picture("soon")))["prompt_id"] for _ in range(3)]
+    assert states(tmp_path) == {"wanted"}
+    assert (await recorded(api, ids[0]))["outputs"]
+    assert states(tmp_path) == {"complete"}
+
+
+async def test_records_are_made_while_runs_follow_each_other(
+    never_quiet, monkeypatch, api, tmp_path
+):
+    monkeypatch.setattr(service, "LAG", 0.5)
+
+    async def run_and_look() -> set[str]:
+        await api.run(workflow_api=picture("always"))
+        return states(tmp_path)
+
+    assert "complete" in await until_async(run_and_look, lambda found: "complete" in found)
 
 
 async def test_models_inputs_and_packs_are_named_by_their_content(api, comfyui):
