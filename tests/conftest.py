@@ -46,11 +46,11 @@ class Scheduling(LoadScopeScheduling):
 
 @pytest.fixture
 def jp_environ(jp_environ: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Remove the ``PYTHONPATH`` of pytest-jupyter, which breaks other Pythons such as ComfyUI's.
+    """Replace the ``PYTHONPATH`` of pytest-jupyter, which breaks other Pythons such as ComfyUI's.
 
     It contains all paths of this Python, whose standard library does not work in other versions.
     """
-    monkeypatch.delenv("PYTHONPATH")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).with_name("hidden")))
 
 
 @pytest.fixture

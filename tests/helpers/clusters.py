@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.helpers.comfyui import ComfyUIServer, free_port
-from tests.helpers.processes import REPOSITORY, Reaped
+from tests.helpers.processes import PYTHONPATH, Reaped
 from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ class DaskProcess(Reaped):
     """A scheduler or a worker."""
 
     def __init__(self, log: Path, *arguments: str, env: Mapping[str, str] | None = None) -> None:
-        env = {"PYTHONPATH": str(REPOSITORY), **(env or {})}
+        env = {"PYTHONPATH": PYTHONPATH, **(env or {})}
         super().__init__(sys.executable, "-m", *arguments, log=log, cwd=log.parent, env=env)
 
 

@@ -21,7 +21,7 @@ import pytest
 
 from comfydeploy_jupyter.comfyui.find import installed_version
 from comfydeploy_jupyter.graphs.versions import version_parts
-from tests.helpers.processes import REPOSITORY, Reaped, start_failure
+from tests.helpers.processes import HIDDEN, REPOSITORY, Reaped, start_failure
 from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
@@ -133,8 +133,8 @@ class ComfyUIServer:
             *("--preview-method", "auto", *self._args),
             *(() if self._partner_nodes else ("--disable-api-nodes",)),
         ]
-        log, env = self.log_path, self._env
-        self._process = Reaped(*command, log=log, cwd=self.path, env=env)
+        env = {"PYTHONPATH": HIDDEN, **self._env}
+        self._process = Reaped(*command, log=self.log_path, cwd=self.path, env=env)
         if why := start_failure(self._process.guard, self._answers, timeout):
             self.kill()
             pytest.fail(f"ComfyUI {why}. Its log:\n{self.log()}", pytrace=False)

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-PYTHONPATH = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests" / "hidden")])
-"""For Jupyter servers: this package, and a module that makes their start faster."""
+HIDDEN = str(REPOSITORY / "tests" / "hidden")
+"""Modules that make the start of Jupyter servers and ComfyUIs faster."""
+PYTHONPATH = os.pathsep.join([str(REPOSITORY), HIDDEN])
+"""For Jupyter servers: this package, and these modules."""
 OF_TESTS = {"editor_runs": False}
 """For Jupyter servers: settings of the extension, unless a test has others.
 
