@@ -47,13 +47,15 @@ PNG = b"\x89PNG\r\n\x1a\n"
 NO_CRYPTOGRAPHY = "signatures need the package cryptography (pip install cryptography)"
 _TIME = (1980, 1, 1, 0, 0, 0)
 _DEFLATED = re.compile(rb"\x78[\x01\x5e\x9c\xda]")
-_VALUES = re.compile(r"/(inputs|widgets_values)/")
-_HOMES = re.compile(
-    r"(?:/home|/Users)/[^\s\"'/\\]+|/root(?![\w.-])|[A-Za-z]:[\\/]+Users[\\/]+[^\s\"'/\\]+"
+_VALUES = re.compile(r"/(inputs|widgets_values|extra)/")
+# Slashes and backslashes, escaped as in JSON or addresses, too.
+_SEPARATOR = r"(?:\\{0,4}[\\/]|%2[Ff]|%5[Cc])"
+_HOME = (
+    rf"(?:(?:[A-Za-z]:)?{_SEPARATOR}(?:homes?|Users|(?<=\\)(?i:users)|(?<=[A-Za-z]:/)(?i:users))|"
+    rf"(?<![\w.]){_SEPARATOR}(?:run{_SEPARATOR})?media){_SEPARATOR}"
 )
-_HOME_BYTES = re.compile(
-    rb"(?:/home|/Users)/[^\s\"'/\\]|/root/|[A-Za-z]:[\\/]+Users[\\/]+[^\s\"'/\\]"
-)
+_HOMES = re.compile(rf"{_HOME}(?:(?!%2[Ff]|%5[Cc])[^\s\"'/\\])+|/root(?![\w.-])")
+_HOME_BYTES = re.compile(rf"{_HOME}[^\s\"'/\\]|/root/".encode())
 _PATH = re.compile(r"(?<![\w.:/-])/(?:[^\s\"'/\\]+/)+[^\s\"'\\]*")
 
 
@@ -185,7 +187,9 @@ def redacted(record: dict[str, Any], *, paths: bool) -> tuple[dict[str, Any], li
     """
     hidden: list[str] = []
     secrets = named_secrets(record)
-    home = re.compile(rf"{re.escape(str(Path.home()))}(?![\w.-])")
+    parts = re.split(r"[\\/]+", str(Path.home()))
+    spelled = _SEPARATOR.join(map(re.escape, parts)) if parts[-1] else "(?!)"  # it may be "/"
+    home = re.compile(rf"{spelled}(?![\w.-])")
 
     def text(value: str, pointer: str) -> str:
         shown = without_secrets(value, HIDDEN)
@@ -226,9 +230,11 @@ def named_secrets(record: Mapping[str, Any]) -> list[str]:
         if isinstance(value, dict):
             for key, inner in value.items():
                 visit(inner, name if key == "__value__" else key)
+            visit([value.get("name") or value.get("key"), value.get("value")], "")
         elif isinstance(value, list):
-            for inner in value:
-                visit(inner, "")  # such as a link to another node
+            named = str(value[0]) if len(value) == 2 else ""  # such as a header and its value
+            for inner in value:  # such as a link to another node
+                visit(inner, "" if inner is value[0] else named)
         elif isinstance(value, str):
             found.update(secrets_in(value))
             if is_secret_input(name, value):

@@ -26,13 +26,17 @@ _KEYS = re.compile(
     rb"\bgh[oprsu]_[A-Za-z0-9]{36,}|\bgithub_pat_\w{40,}|\bglpat-[\w-]{20,}|\bAKIA[0-9A-Z]{16}\b|"
     rb"\bAIza[\w-]{35}|\bya29\.[\w-]{20,}|\bxox[abprs]-[\w-]{20,}|\bcomfyui-[0-9a-f]{40,}|"
     rb"\b(?:gsk|npm|r8|[rs]k_live)_[A-Za-z0-9]{24,}|\b(?:pplx|xai)-[A-Za-z0-9]{40,}|"
+    rb"\b(?:nvapi|pypi)-[\w-]{40,}|\bdckr_pat_[\w-]{20,}|\bSG\.[\w-]{20,}\.[\w-]{20,}|"
+    rb"\b[0-9]{8,10}:AA[\w-]{30,}|\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}:[0-9a-f]{32}\b|"
+    rb"\bhooks\.slack\.com/services/[\w/]+|\bdiscord(?:app)?\.com/api/webhooks/[\w/-]+|"
     rb"\beyJ[\w-]{8,200}\.eyJ[\w-]{8,4000}\.[\w-]{10,}|-----BEGIN [A-Z ]*PRIVATE KEY-----"
+    rb"(?:[\s\S]*?-----END [A-Z ]*PRIVATE KEY-----|[\s\S]*)"
 )
 _TEXT_KEYS = re.compile(_KEYS.pattern.decode(), re.ASCII)
 _ADDRESS = re.compile(r"""[a-zA-Z][a-zA-Z0-9+.-]*://[^\s"'<>`\\]+""")
 _NAMES = (
-    r"(?<![A-Za-z0-9])(?:(?:api|access|secret)[_-]?key|(?:access|auth|hf|refresh)[_-]?token"
-    r"|client[_-]?secret|passwd|password)"
+    r"(?<![A-Za-z0-9])(?:(?:api|(?:shared[_-]?)?access|account|secret)[_-]?key"
+    r"|(?:access|auth|hf|refresh)[_-]?token|client[_-]?secret|passwd|password)"
 )
 # In texts: headers, and names in quotes, which are no prose.
 _CERTAIN_TEXT = re.compile(
@@ -40,8 +44,13 @@ _CERTAIN_TEXT = re.compile(
     rf"""|{_NAMES}\\?["']\s*[:=]\s*\\?["'])((?<=["'])[^"'\\\n]+|[^\s"'\\,;]{{6,}})""",
     re.IGNORECASE,
 )
+# The same, variables, options of programs and settings, if what follows looks like a secret.
 _LIKELY_TEXT = re.compile(
-    rf"""(\bBearer\s+|{_NAMES}\s*[:=]\s*["']?)([^\s"'<>,;&{{}}()\[\]\\]{{6,}})""", re.IGNORECASE
+    rf"""(\bBearer\s+|{_NAMES}\s*[:=]\s*["']?"""
+    r"""|(?-i:\b[A-Z][A-Z0-9_]*_(?:TOKEN|SECRET|PASSWORD|KEY))\s*=\s*["']?"""
+    r"""|--[\w-]*(?:token|secret|password|api-key)[\s=]+["']?|(?<!\w)token["']?\s*=\s*["']"""
+    r"""|\s-u\s+[^\s:]+:)([^\s"'<>,;&{}()\[\]\\]{6,})""",
+    re.IGNORECASE,
 )
 # Last words of the names of inputs whose values are secrets, whatever they look like.
 _CERTAIN = frozenset(

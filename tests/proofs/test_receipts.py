@@ -105,6 +105,13 @@ def test_a_flip_of_any_bit_is_found():
             read(content[:cut])
 
 
+def test_a_home_folder_that_is_the_root_hides_nothing(monkeypatch):
+    monkeypatch.setattr(Path, "home", lambda: Path("/"))
+    found = read(made(graph(text="a / b", path="x/"), {"a.png": b"/"}, {})).record
+    assert found["prompt"]["1"]["inputs"] == {"text": "a / b", "path": "x/"}
+    assert found["receipt"]["left_out"] == []
+
+
 def test_paths_and_secrets_are_hidden_and_marked(monkeypatch, tmp_path):
     home = tmp_path / "otto"
     monkeypatch.setattr(Path, "home", lambda: home)
@@ -130,6 +137,7 @@ def graph(**inputs):
 
 
 HF = "hf_" + "a1B2" * 10
+PEM = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4\n\nMIIE\n-----END RSA PRIVATE KEY-----"
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.dozjgNryP4J3jVmNHl0w5N"
 
 
@@ -155,8 +163,24 @@ JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.dozjgNryP4J3jVmNHl0w5N"
         ({"json": '"{\\"api_key\\": \\"sesame\\"}"'}, '"{\\"api_key\\": \\"[redacted]\\"}"'),
         ({"text": f"jwt {JWT} end"}, "jwt [redacted] end"),
         ({"text": "HF_TOKEN=abc123def python x"}, "HF_TOKEN=[redacted] python x"),
+        ({"text": "REPLICATE_API_TOKEN='abc123def' x"}, "REPLICATE_API_TOKEN='[redacted]' x"),
+        ({"text": "x --hf-token abc123def -o y"}, "x --hf-token [redacted] -o y"),
+        ({"text": 'token = "abc123def"'}, 'token = "[redacted]"'),
+        ({"text": "curl -u anna:abc123def a"}, "curl -u anna:[redacted] a"),
+        ({"text": "AccountName=a;AccountKey=abc123=="}, "AccountName=a;AccountKey=[redacted]"),
+        ({"text": f"a {PEM} z"}, "a [redacted] z"),
+        ({"text": PEM[:60]}, "[redacted]"),
+        ({"text": f"nvapi-{'a1B2' * 12}"}, "[redacted]"),
+        (
+            {"url": "https://hooks.slack.com/services/T0/B0/x1y2"},
+            "https://[redacted]",
+        ),
         # what only looks like one
         ({"token_normalization": "length+mean"}, "length+mean"),
+        (
+            {"text": "the golden KEY = hope, a token = luck"},
+            "the golden KEY = hope, a token = luck",
+        ),
         ({"key": "filename"}, "filename"),
         ({"pass": "depth"}, "depth"),
         (
@@ -172,6 +196,17 @@ JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.dozjgNryP4J3jVmNHl0w5N"
         ({"api_key": ["2", 0]}, ["2", 0]),
         ({"image": "/home/anna/cat.png"}, "[redacted]/cat.png"),
         ({"image": "C:\\Users\\anna\\cat.png"}, "[redacted]\\cat.png"),
+        ({"image": "c:\\users\\anna\\cat.png"}, "[redacted]\\cat.png"),
+        ({"image": "c:/users/anna/cat.png"}, "[redacted]/cat.png"),
+        ({"image": "\\\\nas\\Users\\anna\\cat.png"}, "\\\\nas[redacted]\\cat.png"),
+        ({"image": "/media/anna/disk/cat.png"}, "[redacted]/disk/cat.png"),
+        ({"image": "/run/media/anna/disk"}, "[redacted]/disk"),
+        ({"image": "/homes/anna/cat.png"}, "[redacted]/cat.png"),
+        ({"json": '{"image": "\\/home\\/anna\\/a.png"}'}, '{"image": "[redacted]\\/a.png"}'),
+        ({"json": '{"image": "C:\\\\Users\\\\anna\\\\a"}'}, '{"image": "[redacted]\\\\a"}'),
+        ({"url": "https://h/?file=%2Fhome%2Fanna%2Fa.png"}, "https://h/?file=[redacted]%2Fa.png"),
+        ({"url": "https://h/users/12"}, "https://h/users/12"),
+        ({"text": "mixed/media/paper"}, "mixed/media/paper"),
         ({"image": "/rooted/cat.png"}, "/rooted/cat.png"),
     ],
 )
@@ -199,6 +234,17 @@ def test_a_record_hides_secrets_and_keeps_the_rest():
         "key": "[redacted]",
     }
     assert hidden == [f"/prompt/1/inputs/{name}" for name in ("text", "api_key", "key")]
+
+
+@pytest.mark.parametrize(
+    "value", [["api_key", "sesame"], {"name": "api_key", "value": "sesame"}, {"password": "sesame"}]
+)
+def test_secrets_in_lists_and_objects_of_inputs_are_hidden(value):
+    record = {**graph(headers=[value]), "workflow": {"nodes": [], "extra": {"headers": [value]}}}
+    shown, _ = redacted(record, paths=False)
+    assert "sesame" not in json.dumps(shown)
+    links = graph(a=["api_key", 0], b=["key", "depth"])
+    assert redacted(links, paths=False)[0]["prompt"] == links["prompt"]
 
 
 def with_text(name: str, text: str) -> bytes:
