@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -35,13 +36,18 @@ class Source:
         files: dict[str, Any] | None = None,
     ) -> None:
         self.graph: dict[str, Any] | None = None  # in either format
+        self._text: str | None = None  # that of the graph, if it was given as one line of JSON
         self.ui = ui  # in the editor's format, if that is known and `graph` is in API format
         self.given = given or {}  # what the user has set in the graph, by the keys of `inputs`
         self.files = files or {}  # those that are files, pictures or arrays
         if source is not None:
-            self.graph, found = _load(source)
+            self.graph, found, self._text = _load(source)
             self.ui = ui or found
-        self.names = {} if self.graph is None else node_names(self.graph)
+
+    @cached_property
+    def names(self) -> dict[str, NodeName]:
+        """The names of the nodes, by their ids."""
+        return {} if self.graph is None else node_names(self.graph)
 
     @property
     def is_ui(self) -> bool:
@@ -54,6 +60,13 @@ class Source:
             return {}
         fields = {"workflow" if self.is_ui else "workflow_api": self.graph}
         return fields if self.ui is None else {**fields, "workflow": self.ui}
+
+    def texts(self) -> dict[str, str]:
+        """Return what `body` returns, as JSON."""
+        return {
+            name: self._text if self._text and graph is self.graph else json.dumps(graph)
+            for name, graph in self.body().items()
+        }
 
     def seed_inputs(self, seed: int) -> dict[str, int]:
         """Return the entries of ``inputs`` that set every seed of the workflow.
@@ -102,10 +115,10 @@ def is_json(text: str) -> bool:
 
 def _load(
     source: dict[str, Any] | str | bytes | os.PathLike[str],
-) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """Return a workflow and, if it is in API format and has both, the editor's format."""
+) -> tuple[dict[str, Any], dict[str, Any] | None, str | None]:
+    """Return a workflow; the editor's format, if it is in API format and has both; and its text."""
     if isinstance(source, dict):
-        return source, None
+        return source, None, None
     if isinstance(source, bytes):
         return _load_stream(io.BytesIO(source), "the content")
     if isinstance(source, str) and is_json(source):
@@ -122,7 +135,9 @@ def _load(
     )
 
 
-def _load_stream(stream: BinaryIO, what: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
+def _load_stream(
+    stream: BinaryIO, what: str
+) -> tuple[dict[str, Any], dict[str, Any] | None, str | None]:
     head = stream.read(64)
     stream.seek(0)
     if not head.removeprefix(codecs.BOM_UTF8).lstrip().startswith((b"{", b"[")):
@@ -134,16 +149,19 @@ def _load_stream(stream: BinaryIO, what: str) -> tuple[dict[str, Any], dict[str,
             problem = f"{what} {error.details['problem']}"
             raise InvalidRequestError.of_field("workflow", problem) from error
         if found["prompt"] is not None:
-            return found["prompt"], found["workflow"]
+            return found["prompt"], found["workflow"], None
         assert found["workflow"] is not None
-        return found["workflow"], None
+        return found["workflow"], None, None
     try:
-        graph = json.loads(stream.read())
+        content = stream.read()
+        graph = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise InvalidRequestError.of_field("workflow", f"{what} is not JSON: {error}") from error
     if not isinstance(graph, dict):
         raise InvalidRequestError.of_field("workflow", f"{what} is not a JSON object")
-    return graph, None
+    # what a program has written: a text of several lines has many spaces
+    one_line = content.isascii() and b"\n" not in content.rstrip()
+    return graph, None, content.decode() if one_line else None
 
 
 def in_api_format(server: Server, source: Source) -> tuple[Source, list[str]]:

@@ -325,7 +325,7 @@ class RunPanel(Panel):
             return _shown(f"{name}, version {given.number}", **place), {}
         if isinstance(given, Workflow):
             files = upload_all(self.comfy.server, given.source.files, machine=self.machine)
-            shown = _shown(given.title or "Given workflow", **given.source.body())
+            shown = _shown(given.title or "Given workflow", **given.source.texts())
             inputs = plain({**given.source.given, **files})
             return shown, self._form_of(shown, inputs)["given"] if inputs else {}
         if not isinstance(given, (dict, str, bytes, os.PathLike)):
@@ -334,7 +334,7 @@ class RunPanel(Panel):
                 "must be a path, a dict, JSON text, a Workflow, or the name or id of a stored one, "
                 f"not a {type(given).__name__}",
             )
-        shown = _shown("Given workflow", **Source(given).body())
+        shown = _shown("Given workflow", **Source(given).texts())
         if isinstance(given, os.PathLike) or (isinstance(given, str) and not is_json(given)):
             path = Path(given).expanduser().resolve()
             folder = Path(self.directory).resolve()
@@ -451,9 +451,8 @@ class RunPanel(Panel):
 
 
 def _shown(title: str, **source: Any) -> dict[str, Any]:
-    """Return a workflow as the page takes it; graphs are texts."""
-    texts = {k: json.dumps(v) if isinstance(v, dict) else v for k, v in source.items()}
-    return {"title": title, "source": texts, "warnings": []}
+    """Return a workflow as the page takes it: graphs are texts, as a browser rounds integers."""
+    return {"title": title, "source": source, "warnings": []}
 
 
 KEPT_PICTURES = 24

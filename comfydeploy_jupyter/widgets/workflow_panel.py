@@ -248,7 +248,7 @@ class WorkflowPanel(Panel):
         with self._lock, self.hold_trait_notifications(), self.hold_sync():
             if request == self._asked and not self.closing:
                 self.workflow_id, self.version = stored or ("", None)
-                self.source = {} if source is None else texts_of(source)
+                self.source = {} if source is None else source.texts()
                 self.title, self.values = title, {}
                 self.set_trait("validation", None)
 
@@ -280,7 +280,7 @@ class WorkflowPanel(Panel):
         with self._lock:
             source = workflow.source
             if workflow is self._loaded[1] and not source.files:
-                graphs = texts_of(Source(source.graph))
+                graphs = Source(source.graph).texts()
                 self._loaded = (self.workflow_id, self.version, tuple(graphs.items())), workflow
                 self.source = graphs
 
@@ -346,11 +346,6 @@ class WorkflowPanel(Panel):
             f"<p><b>{html.escape(head)}</b></p>{html_table(heads, rows)}",
             f"{head}\n{text_table([heads, *rows])}",
         )
-
-
-def texts_of(source: Source) -> dict[str, str]:
-    """Return a workflow for a page: its graphs are text, since a browser rounds large integers."""
-    return {name: json.dumps(graph) for name, graph in source.body().items()}
 
 
 def _exported(workflow: Workflow, kind: str) -> str:

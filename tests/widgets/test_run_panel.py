@@ -168,6 +168,25 @@ def test_workflows_are_given_in_each_way(
     assert changed.inputs.get("1.color", 0x1F2A6B) == 0x1F2A6B
 
 
+def test_a_file_of_one_line_is_sent_as_it_is(
+    panel_of: Callable[..., RunPanel], tmp_path: Path
+) -> None:
+    plain = json.dumps(PAPER, separators=(",", ":"))
+    ways = {
+        f"{plain}\n": f"{plain}\n",
+        json.dumps(PAPER, indent=2): json.dumps(PAPER),
+        plain.replace("Paper", "紙"): json.dumps(PAPER).replace("Paper", "\\u7d19"),
+    }
+    for content, sent in ways.items():
+        path = tmp_path / "paper.json"
+        path.write_text(content, encoding="utf-8")
+        source = panel_of(path).shown_workflow["source"]
+        assert source == {"workflow_api": sent}
+    panel = panel_of(plain.replace('"color":7', '"color":7.0').encode())
+    assert '"color":7.0' in panel.shown_workflow["source"]["workflow_api"]
+    assert panel.workflow["1"].color == 7
+
+
 def test_runs_of_the_page_are_followed_and_cancelled(
     panel_of: Callable[..., RunPanel], comfy: Comfy
 ) -> None:
