@@ -6,9 +6,9 @@ that repeats the same work and times, and ends with exit code 1.
 
     COMFYUI_TEST_PATH=.comfyui python -m benchmarks.kill_rounds --rounds 100 --seed 7
 
-With ``--pool`` the servers are a Jupyter and the two ComfyUIs of a pool; with ``--batches``, too:
-then their work is batches and chains. With ``--cluster`` they are a Jupyter, and the scheduler,
-the workers and the ComfyUIs of a Dask cluster.
+With ``--pool`` the servers are a Jupyter and the two ComfyUIs of a pool; with ``--chains`` and
+``--batches``, too: then their work is chains, or batches with batches over their pictures. With
+``--cluster`` they are a Jupyter, and the scheduler, the workers and the ComfyUIs of a Dask cluster.
 """
 
 from __future__ import annotations
@@ -23,12 +23,18 @@ from pathlib import Path
 from random import Random
 
 from tests.helpers.kill_rounds import VICTIMS, BrokenInvariantError, World, interrupted_migration
-from tests.helpers.pool_kill_rounds import CLUSTER_VICTIMS, BatchWorld, ClusterWorld, PoolWorld
+from tests.helpers.pool_kill_rounds import (
+    CLUSTER_VICTIMS,
+    BatchWorld,
+    ChainWorld,
+    ClusterWorld,
+    PoolWorld,
+)
 from tests.helpers.pool_kill_rounds import VICTIMS as POOL_VICTIMS
 from tests.helpers.transfer_service import running
 
 WORLD = 15  # rounds with the same pair of servers
-POOLS = {"pool": PoolWorld, "batches": BatchWorld, "cluster": ClusterWorld}
+POOLS = {"pool": PoolWorld, "chains": ChainWorld, "batches": BatchWorld, "cluster": ClusterWorld}
 KINDS = (*("jupyter",) * 5, *VICTIMS, "migration", "migration")
 
 
@@ -39,6 +45,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=secrets.randbits(32))
     kinds = parser.add_mutually_exclusive_group()
     kinds.add_argument("--pool", action="store_true", help="kill the servers of a pool")
+    kinds.add_argument("--chains", action="store_true", help="the same with chains")
     kinds.add_argument("--batches", action="store_true", help="the same with batches")
     kinds.add_argument("--cluster", action="store_true", help="kill those of a Dask cluster")
     parser.add_argument("--keep", type=Path, help="a folder for all files, which are left there")

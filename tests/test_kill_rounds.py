@@ -6,7 +6,13 @@ from random import Random
 import pytest
 
 from tests.helpers.kill_rounds import BrokenInvariantError, World, interrupted_migration
-from tests.helpers.pool_kill_rounds import CLUSTER_VICTIMS, BatchWorld, ClusterWorld, PoolWorld
+from tests.helpers.pool_kill_rounds import (
+    CLUSTER_VICTIMS,
+    BatchWorld,
+    ChainWorld,
+    ClusterWorld,
+    PoolWorld,
+)
 from tests.helpers.selection import few
 
 ROUNDS = few(("both", *("jupyter",) * 2, "comfyui"))
@@ -43,6 +49,13 @@ def test_kills_at_random_times_leave_a_consistent_state(tmp_path, bare_service, 
 @pytest.mark.usefixtures("installed_comfyui")
 def test_kills_in_a_pool_lose_no_run_and_execute_none_twice(tmp_path, seed):
     run_rounds(PoolWorld(tmp_path), POOL_ROUNDS, seed)
+
+
+@pytest.mark.thorough
+@pytest.mark.timeout(800)
+@pytest.mark.usefixtures("installed_comfyui")
+def test_kills_in_a_pool_leave_each_run_of_a_chain_one_end(tmp_path, seed):
+    run_rounds(ChainWorld(tmp_path), POOL_ROUNDS, seed)
 
 
 @pytest.mark.thorough

@@ -211,10 +211,10 @@ class World:
             if status == "cancelled":
                 broken.append(f"{name}, and nobody wanted that")
             error = run["error"] or {}
-            needed = found.get(needed_by(run) or "")
+            needed = {found[other]["status"] for other in needed_by(run) if other in found}
             input_failed = error.get("type") == "InputFailed"
-            if needed is not None and input_failed == (needed["status"] == "success"):
-                broken.append(f"{name}: {error}, and the run that it needs: {needed['status']}")
+            if needed and input_failed != (not needed <= {"success"}):
+                broken.append(f"{name}: {error}, and the runs that it needs: {needed}")
             if input_failed:
                 continue
             expected = {"ValueError"} if known is not None else {"ValueError", "NotQueued"}
@@ -467,10 +467,28 @@ def chained(name: str, needed: str) -> tuple[dict[str, Any], dict[str, Any]]:
     return graph, {"1.image": {"$output": {"run": needed, "file": "3.images[0]"}}}
 
 
-def needed_by(run: dict[str, Any]) -> str | None:
-    """Return the run whose picture a run needs, if it is `chained`."""
-    value = run.get("inputs", {}).get("1.image")
-    return value["$output"]["run"] if isinstance(value, dict) else None
+def joined(
+    name: str, needed: Sequence[str], seconds: float
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a graph that saves the mix of the pictures of some runs, and its inputs."""
+    graph, inputs = picture_graph(Random(0), name, seconds), {}
+    for number, run in enumerate(needed):
+        load, mix = f"load{number}", f"mix{number}"
+        mixed = {"image1": graph["2"]["inputs"]["anything"], "image2": [load, 0]}
+        graph[load] = {"class_type": "LoadImage", "inputs": {"image": ""}}
+        graph[mix] = {
+            "class_type": "ImageBlend",
+            "inputs": {**mixed, "blend_factor": 0.5, "blend_mode": "normal"},
+        }
+        graph["2"]["inputs"]["anything"] = [mix, 0]
+        inputs[f"{load}.image"] = {"$output": {"run": run, "file": "3.images[0]"}}
+    return graph, inputs
+
+
+def needed_by(run: dict[str, Any]) -> list[str]:
+    """Return the runs whose pictures a run needs, if it is `chained` or `joined`."""
+    values = (run.get("inputs") or {}).values()
+    return [value["$output"]["run"] for value in values if isinstance(value, dict)]
 
 
 def _version(random: Random) -> dict[str, Any]:

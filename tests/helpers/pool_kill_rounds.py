@@ -27,6 +27,7 @@ from tests.helpers.kill_rounds import (
     counted,
     ended_runs,
     fail_if,
+    joined,
     needed_by,
     picture_graph,
 )
@@ -34,6 +35,7 @@ from tests.helpers.processes import alive
 from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
 SETTLED = 180.0  # time limit in seconds for the end of all runs
@@ -56,6 +58,8 @@ class PoolWorld:
         self._ends: dict[str, tuple[str, str]] = {}  # status and time of each end that was read
         self._answered: set[str] = set()
         self._twice: set[str] = set()  # runs that were executed again, as `docs/clusters.md` allows
+        self._cancelled: set[str] = set()  # runs whose cancellation was asked for
+        self._cancelled_with: set[str] = set()  # those that ask to be cancelled with others
         self._surprises: list[str] = []
 
     def start(self) -> None:
@@ -152,7 +156,8 @@ class PoolWorld:
         def ready() -> int:
             pools = self.jupyter.get("machines", members="1")[1]
             members = next(row["members"] for row in pools if row["id"] == POOL)
-            return sum(member["status"] == "ready" for member in members)
+            # "paused": its last runs were killed; it is tried again with the next one
+            return sum(member["status"] in ("ready", "paused") for member in members)
 
         until(ready, lambda count: count >= MEMBERS - missing, timeout=SETTLED)
 
@@ -169,6 +174,12 @@ class PoolWorld:
         causes = [entry["cause"] for entry in story]
         return "its machine does not have it" in causes and causes.count("execution started") == 1
 
+    def _was_wanted(self, run: dict[str, Any], needed: Collection[str]) -> bool:
+        """Return whether a run may be cancelled; `needed` are the ends of those that it needs."""
+        return run["prompt_id"] in self._cancelled or (
+            run["prompt_id"] in self._cancelled_with and "cancelled" in needed
+        )
+
     def _check(self, kills: int) -> Counter[str]:
         runs = {run["prompt_id"]: run for run in ended_runs(self.jupyter, SETTLED)}
         broken, self._surprises = self._surprises, []
@@ -183,10 +194,10 @@ class PoolWorld:
             new[status] += new_end
             if self._ends.setdefault(prompt_id, end) != end:
                 broken.append(f"{name}: its end was {self._ends[prompt_id]}, and is {end} now")
-            needed = runs.get(needed_by(run) or "")
+            needed = {runs[other]["status"] for other in needed_by(run)}
             input_failed = (run["error"] or {}).get("type") == "InputFailed"
-            if needed is not None and input_failed == (needed["status"] == "success"):
-                broken.append(f"{name}, and the run that it needs: {needed['status']}")
+            if status != "cancelled" and input_failed != (not needed <= {"success"}):
+                broken.append(f"{name}, and the runs that it needs: {needed}")
             new["failed"] -= input_failed and new_end
             made = pictures[prompt_id]
             if made == 2 and prompt_id not in self._twice and self._start_was_unknown(prompt_id):
@@ -196,7 +207,7 @@ class PoolWorld:
                 broken.append(f"{name}: executed {made} times")
             if status == "success" and not made:
                 broken.append(f"{name}, and has no picture")
-            if status == "cancelled":
+            if status == "cancelled" and not self._was_wanted(run, needed):
                 broken.append(f"{name}, and nobody wanted that")
         if new["executed again"] > kills:
             broken.append(f"{new['executed again']} runs were executed again by {kills} kills")
@@ -207,6 +218,52 @@ class PoolWorld:
             stories = [self.jupyter.get("runs", story=text[4:40])[1] for text in broken[:3]]
             raise BrokenInvariantError("\n".join([*broken, *map(str, stories)]))
         return new
+
+
+class ChainWorld(PoolWorld):
+    """The same with chains: most runs need the pictures of one or two of the last runs.
+
+    Some are cancelled, and with each of them those of its chain that have asked for it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._last: list[str] = []  # the last runs that were answered
+
+    def _send(self, over: threading.Event, random: Random) -> None:
+        while not over.is_set():
+            prompt_id = str(uuid.UUID(int=random.getrandbits(128), version=4))
+            seconds = random.choice([0.0, 0.1, 0.3])
+            graph = picture_graph(random, prompt_id, seconds)
+            inputs: dict[str, Any] = {}
+            if self._last and random.random() < 0.85:
+                count = min(random.choice([1, 1, 2]), len(self._last))
+                needed = random.sample(self._last, count)
+                graph, inputs = joined(prompt_id, needed, seconds)
+            body = {
+                "workflow_api": graph,
+                "inputs": inputs,
+                "prompt_id": prompt_id,
+                "machine": POOL,
+                "wait": False,
+                "cancel_with": random.random() < 0.5,
+            }
+            if body["cancel_with"]:
+                self._cancelled_with.add(prompt_id)
+            try:
+                code, answer = self.jupyter.post("run", body)
+                if code == 200:
+                    self._answered.add(prompt_id)
+                    self._last = [*self._last[-5:], prompt_id]
+                elif code != 400 or "status" not in answer["details"]:  # of a run it needs
+                    self._surprises.append(f"answered {code}: {answer}")
+                if self._last and random.random() < 0.1:
+                    victim = random.choice(self._last)
+                    self._cancelled.add(victim)
+                    self.jupyter.post("interrupt", {"prompt_id": victim})
+            except requests.RequestException:
+                over.wait(0.05)
+            over.wait(random.uniform(0.0, 0.1))
 
 
 class BatchWorld(PoolWorld):
