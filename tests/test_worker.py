@@ -36,6 +36,11 @@ def fill(size):
     return len(bytearray(size)) and os.getpid()
 
 
+def stay(path):
+    path.write_text(str(os.getpid()))
+    time.sleep(600)
+
+
 def refuse():
     raise NotFoundError("there is none", details={"field": "x"})
 
@@ -72,6 +77,22 @@ async def test_a_killed_process_fails_its_call_only():
     for fault in (killed, again):
         assert isinstance(fault, ComfyDeployError)
         assert f"signal {signal.SIGKILL:d}" in fault.message
+
+
+async def test_a_cancelled_call_ends_its_process(tmp_path):
+    calls = [asyncio.ensure_future(worker.call(stay, tmp_path / str(n))) for n in range(3)]
+    first = await until_async(
+        lambda: [int(path.read_text() or 0) for path in tmp_path.iterdir()],
+        lambda found: len(found) == worker.AT_ONCE and all(found),
+    )
+    for each in calls:
+        each.cancel()
+    for each in calls:
+        with pytest.raises(asyncio.CancelledError):
+            await each
+    assert await worker.call(describe, 1, 0) == ("1", False)
+    await until_async(lambda: not any(map(psutil.pid_exists, first)))
+    assert len([*tmp_path.iterdir()]) == worker.AT_ONCE, "the third call has not begun"
 
 
 async def test_a_process_stays_for_the_next_call_unless_it_has_needed_much_memory(monkeypatch):

@@ -33,7 +33,7 @@ from ..errors import (
     StoreUnavailableError,
     TooLargeError,
 )
-from ..files.pictures import picture_of
+from ..files.pictures import KEPT, picture_of
 from ..graphs.outputs import files_of, texts_of
 from ..request_models import BatchRequest, PointRun
 from ..runs.chains import Reference, take_out
@@ -195,6 +195,8 @@ class Batches:
         self._readers: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         self._sources = Sources(repository, runs.chains)
         self._tasks = BackgroundTasks(log)
+        # For sheets and tables, so that large ones leave a worker process to all other work
+        self._drawing = asyncio.Lock()
 
     async def open(self) -> None:
         self._runs.active.follow(self._run_ended, "status")
@@ -280,7 +282,7 @@ class Batches:
         row["settings"] = json.dumps(settings)
         row["plan"] = json.dumps(plan_row)
         row["request"] = json.dumps(fields)
-        runs = {str(int(n)): run for n, run in (request.runs or {}).items() if n.isdecimal()}
+        runs = _runs_of_points(request.runs or {}, made.total)
         taken = await self._repository.add(row, made, take_over=take_over, runs=runs)
         self._changed()
         found = {"batch_id": row["batch_id"], "total": made.total, "taken_over": taken}
@@ -906,7 +908,8 @@ class Batches:
             side = side_of_copies(count, lengths)
             for portion in portions:
                 pictures = pickle.loads(portion.pictures)  # noqa: S301 - ours
-                copies += await self._pictures.small(pictures, side)
+                async with self._drawing:
+                    copies += await self._pictures.small(pictures, side, keep=count <= KEPT)
         successful = sum(portion.successful for portion in portions)
         title = f"{batch.settings['title'] or 'Batch'}: {successful} of {count} points"
         shown = Shown(
@@ -923,7 +926,9 @@ class Batches:
             machine = self._runs.destination(batch.machine)[0]
         except NotFoundError:  # it was removed
             machine = self._runs.destination(None)[0]
-        return await worker.call(render, shown, kind, await machine.definitions())
+        definitions = await machine.definitions()
+        async with self._drawing:
+            return await worker.call(render, shown, kind, definitions)
 
     async def ends(self, batch_id: str, after: tuple[int, int], limit: int) -> dict[str, Any]:
         """Return points that have ended, in the order of their ends, after a mark."""
@@ -1112,6 +1117,16 @@ def _names_no_machine(error: Exception) -> bool:
 
 
 _GRAPHS = ("workflow_api", "workflow_api_raw", "workflow")
+
+
+def _runs_of_points(runs: Mapping[str, str], total: int) -> dict[str, str]:
+    """Return runs by the numbers of their points; raise if there is no such point."""
+    known = {str(number) for number in range(total)} if runs else set()
+    if unknown := runs.keys() - known:
+        numbers = f"they are numbered from 0 to {total - 1}"
+        text = f"there is no point {min(unknown)!r}: {numbers}"
+        raise InvalidRequestError.of_field("runs", text)
+    return dict(runs)
 
 
 async def _graph(body: bytes | None) -> Any:

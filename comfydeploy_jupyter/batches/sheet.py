@@ -414,11 +414,13 @@ def _in_place_of(font: FreeTypeFont, char: str) -> str:
 
 MIN_SIDE = 32  # pixels of the longest side of a picture, as `SIDE` is the most
 MAX_WIDTH = 4096  # pixels of a sheet, unless pictures would be smaller than `MIN_SIDE`
-MAX_PIXELS = 30_000_000  # of all its cells, under the same condition; a pixel takes three bytes
+MAX_PIXELS = 30_000_000  # of all its cells, a pixel takes three bytes
+READABLE = SIDE // 3  # pixels of the longest side of a picture that has a text
 MAX_WEBP = 16_383  # pixels, the largest width and height of a WebP file
 MAX_INLINE = 300  # points whose pictures HTML has one by one; a larger sheet is one picture
 ROW_LENGTH = 8  # values of a single input that are in one row
-LINE, ASCENT, GAP = 17, 13, 8
+LINE, ASCENT, GAP, THIN_GAP = 17, 13, 8, 2
+MAX_LABELLED = MAX_PIXELS // (MIN_SIDE + GAP) ** 2  # points; pictures of more are smaller, alone
 PAPER, INK, FAINT = "#ffffff", "#212121", "#757575"
 CELLS = {"failed": "#fdecea", "cancelled": "#fff3e0", "success": "#f5f5f5"}
 EMPTY = "#f0f0f0"
@@ -427,11 +429,12 @@ GOLD, GOLD_LINE = "#ffb300", "#5d4037"
 
 
 class Cells(NamedTuple):
-    """The cells of a sheet: how many there are, and the longest side of a picture, pixels."""
+    """The cells of a sheet: how many there are, the longest side of a picture, and gaps, pixels."""
 
     across: int
     down: int
     side: int
+    gap: int
 
 
 def cells(count: int, axes: Sequence[int]) -> Cells:
@@ -441,8 +444,11 @@ def cells(count: int, axes: Sequence[int]) -> Cells:
     else:
         across = max(1, min(count, math.ceil(math.sqrt(1.5 * count))))
     down = max(1, math.ceil(count / across))
-    room = min(MAX_WIDTH // across, int(math.sqrt(MAX_PIXELS / (across * down)))) - GAP
-    return Cells(across, down, max(MIN_SIDE, min(SIDE, room)))
+    room = math.isqrt(MAX_PIXELS // (across * down))
+    if count > MAX_LABELLED:
+        return Cells(across, down, room - THIN_GAP, THIN_GAP)
+    side = min(room, MAX_WIDTH // across) - GAP
+    return Cells(across, down, max(MIN_SIDE, min(SIDE, side)), GAP)
 
 
 def side_of_copies(count: int, axes: Sequence[int]) -> int:
@@ -451,7 +457,9 @@ def side_of_copies(count: int, axes: Sequence[int]) -> int:
 
 
 def _has_headings(count: int, axes: Sequence[Any]) -> bool:
-    return len(axes) == 2 or (len(axes) == 1 and count <= ROW_LENGTH)
+    if len(axes) == 2:
+        return count <= MAX_LABELLED
+    return len(axes) == 1 and count <= ROW_LENGTH
 
 
 @dataclass(frozen=True)
@@ -468,8 +476,8 @@ class ContactSheet:
     """The contact sheet of a batch, as a picture and as HTML.
 
     The values of the first of two axes are the rows, those of the second the columns. A single axis
-    with few values is one row. In all other cases the pictures are in rows, each with its values.
-    Points that are marked as the best have a star.
+    with few values is one row. In all other cases the pictures are in rows, each with its values if
+    there is room for a text. Points that are marked as the best have a star.
     """
 
     def __init__(self, points: Sequence[ShownPoint], axes: Sequence[Axis], labels: Words) -> None:
@@ -554,11 +562,11 @@ class ContactSheet:
         import PIL.Image
         import PIL.ImageDraw
 
-        heads, (across, down, side) = self.headings, self._cells
+        heads, (across, down, side, gap) = self.headings, self._cells
         columns = [_wrap(label, side, 3) for label in heads.columns]
         rows = [_wrap(label, SIDE, max(1, side // LINE)) for label in heads.rows]
         captions: list[list[str]] = []
-        if not columns:
+        if not columns and side >= READABLE:
             captions = [_wrap(self._words.label(p.values), side, 3) for p in self._points]
         row_title = _fitting(heads.row_title, 2 * SIDE)
         left, top = GAP, GAP
@@ -566,7 +574,7 @@ class ContactSheet:
             left += math.ceil(max(map(_width, [*itertools.chain(*rows), row_title]))) + GAP
         if columns:
             top += LINE + max(map(len, columns)) * LINE + GAP // 2
-        step_x, step_y = side + GAP, side + GAP + max(map(len, captions), default=0) * LINE
+        step_x, step_y = side + gap, side + gap + max(map(len, captions), default=0) * LINE
         width = left + across * step_x
         canvas = PIL.Image.new("RGB", (width, top + down * step_y), PAPER)
         draw = PIL.ImageDraw.Draw(canvas)
@@ -603,7 +611,7 @@ def _draw_point(
             picture.thumbnail((side, side), PIL.Image.Resampling.BILINEAR)
             corner = x + (side - picture.width) // 2, y + (side - picture.height) // 2
             canvas.paste(picture, corner, picture if picture.mode == "RGBA" else None)
-    elif side >= SIDE // 3:
+    elif side >= READABLE:
         lines = _wrap(point.shown or point.status, side - 2 * GAP, max(1, side // LINE - 1))
         _text(draw, (x + GAP, y + GAP), lines, INK if point.ended else FAINT, "ls")
     if point.starred:

@@ -69,10 +69,13 @@ class Pictures(Repository):
         self._kept_outputs = kept_outputs
         self._room = asyncio.Semaphore(AT_ONCE)
 
-    async def small(self, pictures: Sequence[RunPicture | None], side: int) -> list[bytes | None]:
+    async def small(
+        self, pictures: Sequence[RunPicture | None], side: int, *, keep: bool = True
+    ) -> list[bytes | None]:
         """Return copies that are small, but not below a side, if the pictures are not.
 
-        None for a picture that is not there, or damaged.
+        None for a picture that is not there, or damaged. Without ``keep`` none is stored: those of
+        more pictures than there is room for would only replace each other.
         """
         wanted = dict.fromkeys(filter(None, pictures))
         found: dict[str, bytes | None] = {}
@@ -81,7 +84,8 @@ class Pictures(Repository):
         if missing:
             made = await self._make(missing, side)
             found |= made
-            await self.keep(made, side)
+            if keep:
+                await self.keep(made, side)
         return [None if picture is None else found[picture.prompt_id] for picture in pictures]
 
     async def keep(self, copies: Mapping[str, bytes | None], side: int) -> None:

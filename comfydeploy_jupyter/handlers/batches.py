@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 _EVENT_ID = re.compile(r"^(\d{1,18})-(\d{1,18})$", re.ASCII)
 
-PointStatus = Literal["waiting"] | fields.Status
+PointStatus = Literal["waiting", fields.Status]
 
 
 class BatchesQuery(Model):
@@ -67,7 +67,7 @@ class BatchQuery(Model):
 class PointsQuery(Model):
     limit: fields.LimitField = 100
     offset: fields.OffsetField = 0
-    status: PointStatus | Literal["active"] | None = optional(
+    status: Literal["active", PointStatus] | None = optional(
         "Only points with this status; `active`: those with a run that has not ended.", "failed"
     )
     after: Annotated[str, Field(pattern=_EVENT_ID.pattern)] | None = optional(
@@ -409,7 +409,9 @@ class BatchesHandler(Handler):
         self, batch_id: str, query: SheetQuery | TableQuery, media_type: str, **more: Any
     ) -> None:
         kind: Kind = query.format
-        content = await self.services.batches.render(batch_id, kind, starred=query.starred, **more)
+        content = await self.for_client(
+            self.services.batches.render(batch_id, kind, starred=query.starred, **more)
+        )
         name = "sheet" if kind in ("png", "webp", "html") else "table"
         self.set_header("Content-Disposition", f'inline; filename="{name}.{kind}"')
         await self.reply_bytes(content, media_type)

@@ -194,10 +194,14 @@ class RunService:
         return self._creator.destination(machine)
 
     def single_runs(self, place: str, points: int) -> int:
-        """Return how many open runs a machine, or a pool with so many points, has besides those."""
+        """Return how many runs a machine, or a pool with so many points, has besides those.
+
+        Those that were executed, and upload their outputs, do not count.
+        """
         if self._context.machines.find_pool(place) is not None:
             return max(self._context.queue.open(place) - points, 0)
-        return sum(run.record.batch is None for run in self.active.on(place))
+        here = (run.record for run in self.active.on(place))
+        return sum(each.batch is None and each.status != "uploading" for each in here)
 
     def creation(self, prompt_id: str) -> asyncio.Future[Any] | None:
         found = self._creator.find(prompt_id)

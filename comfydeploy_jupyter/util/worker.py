@@ -4,7 +4,7 @@ In a thread, work on a large graph would block the event loop: all threads of a 
 interpreter lock and the garbage collector. A worker process reads a pickled function with its
 arguments from its standard input, and writes the pickled result to its standard output. Then it
 waits some minutes for the next call, unless it has needed much memory. If it is killed, only its
-call fails.
+call fails; if a call is cancelled, its process is killed.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -228,12 +229,41 @@ class _Process:
         self.used_at = time.monotonic()
         return found
 
+    def kill(self) -> None:
+        self._process.kill()
+
     def end(self) -> int:
         """End the process, which waits or has ended; return its exit code."""
         with suppress(BrokenPipeError), self._process:
             assert self._process.stdin is not None
             self._process.stdin.close()
         return self._process.wait()
+
+
+class _Call:
+    """A call in a process, which is killed if nobody wants the result any more."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: _Process | None = None
+        self._given_up = False
+
+    def begin(self, process: _Process) -> None:
+        with self._lock:
+            self._process = process
+            if self._given_up:
+                process.kill()
+
+    def end(self) -> None:
+        """Let the process go: it may be used for another call from now on."""
+        with self._lock:
+            self._process = None
+
+    def give_up(self) -> None:
+        with self._lock:
+            self._given_up = True
+            if self._process is not None:
+                self._process.kill()
 
 
 class _Workers:
@@ -247,21 +277,29 @@ class _Workers:
         atexit.register(self._end_all)
 
     async def call(self, function: Callable[..., T], args: tuple[Any, ...]) -> T:
-        loop = asyncio.get_running_loop()
-        found, error = await loop.run_in_executor(self._threads, self._call, function, args)
+        loop, call = asyncio.get_running_loop(), _Call()
+        try:
+            found, error = await loop.run_in_executor(
+                self._threads, self._call, call, function, args
+            )
+        except asyncio.CancelledError:
+            call.give_up()
+            raise
         loop.call_later(KEPT, self._threads.submit, self._end_unused)
         if error is not None:
             raise error
         return found  # type: ignore[no-any-return]  # pickles have no types
 
     def _call(
-        self, function: Callable[..., Any], args: tuple[Any, ...]
+        self, call: _Call, function: Callable[..., Any], args: tuple[Any, ...]
     ) -> tuple[Any, Exception | None]:
         """Call a function in a process, and wait for the result. Call it in a thread."""
         process = None
         try:
             process = self._idle() or _Process(self._nice)
+            call.begin(process)
             found, error, stays = process.call(function, args)
+            call.end()
         except (OSError, EOFError, pickle.UnpicklingError) as error:
             if process is None:
                 reason = f"could not be started: {getattr(error, 'strerror', error)}"

@@ -10,6 +10,7 @@ import re
 import time
 import uuid
 from contextlib import suppress
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ import PIL.Image
 import pytest
 from aiohttp import web
 
-from comfydeploy_jupyter.batches import records
+from comfydeploy_jupyter.batches import records, service
 from comfydeploy_jupyter.files import pictures
 from comfydeploy_jupyter.graphs.dependencies import structure_of
 from comfydeploy_jupyter.runs.deletion import KeepRuns
@@ -236,6 +237,8 @@ async def test_points_by_value_and_status(api, instant):
         ({"points": [{}], "at_once": 0}, "at_once", "1"),
         ({"points": [{}], "machine": "nowhere"}, "machine", "nowhere"),
         ({"points": [{}], "workflow_id": "x"}, "workflow_api", "workflow_id"),
+        ({"points": [{}], "runs": {"x": "a"}}, "runs", "no point 'x'"),
+        ({"points": [{}, {}], "runs": {"2": "a"}}, "runs", "no point '2': they are numbered from"),
     ],
 )
 async def test_bad_requests_name_the_field(api, fields, field, text):
@@ -356,6 +359,26 @@ async def test_few_points_are_queued_at_a_time_and_single_runs_go_first(api, ins
         assert abs(2 * sum(turns[:count]) - count) <= 2, turns
 
 
+async def test_runs_that_upload_their_outputs_hold_no_batch_up(api, instant):
+    writers: list[asyncio.StreamWriter] = []
+    silent = await asyncio.start_server(lambda _, writer: writers.append(writer), "127.0.0.1", 0)
+    port = silent.sockets[0].getsockname()[1]
+    instant.files = {"a.png": b"picture"}
+    picture = {"1": node("TestPicture", text="a.png", token="")}
+    for _ in range(2):
+        url = f"http://127.0.0.1:{port}/upload"
+        body = {"workflow_api": picture, "wait": False, "file_upload_endpoint": url}
+        assert (await api.post("run", body))[0] == 200
+    await until_async(
+        lambda: api.get("runs"), lambda found: {r["status"] for r in found[1]} == {"uploading"}
+    )
+    batch_id = await create(api, points=[{"text": "a"}, {"text": "b"}])
+    assert (await ended(api, batch_id))["counts"] == {"success": 2}
+    silent.close()
+    for writer in writers:
+        writer.close()
+
+
 async def test_points_that_wait_for_outputs_of_other_runs_hold_nobody_up(api, instant):
     other = InstantComfyUI()
     other.released.clear()
@@ -419,6 +442,28 @@ async def test_a_sheet_has_the_pictures_of_a_machine_elsewhere(api, instant, mon
     with PIL.Image.open(io.BytesIO(sheet.body)) as image:
         colours = {colour for _, colour in image.convert("RGB").getcolors(1 << 24)}
     assert any(red > 230 and green < 30 and blue < 30 for red, green, blue in colours)
+
+
+async def test_a_sheet_of_more_pictures_than_are_kept_replaces_no_copies(
+    api, extension, instant, monkeypatch
+):
+    content = io.BytesIO()
+    PIL.Image.new("RGB", (64, 32), "#ff0000").save(content, "JPEG")
+    names = [f"{number}.jpg" for number in range(4)]
+    instant.files = dict.fromkeys(names, content.getvalue())
+    picture = {"1": node("TestPicture", text="", token="")}
+    batch_id = await create(api, workflow_api=picture, points=[{"1.text": name} for name in names])
+    await ended(api, batch_id)
+    ids = [each["prompt_id"] for each in await points(api, batch_id)]
+    for run_id in ids:
+        record = f"runs/{run_id}/record"
+        await until_async(partial(api.get, record), lambda found: found[1]["complete"])
+    for module in (pictures, service):
+        monkeypatch.setattr(module, "KEPT", 2)
+    kept = extension.services.pictures
+    await kept.keep(dict.fromkeys(ids[:2], content.getvalue()), 200)
+    assert (await api.raw("GET", f"batch/{batch_id}/sheet")).code == 200
+    assert [*await kept._kept(ids, 0)] == ids[:2]
 
 
 async def test_small_copies_are_made_when_the_record_of_a_point_is(api, instant):

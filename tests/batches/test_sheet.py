@@ -155,6 +155,26 @@ def test_a_sheet_of_many_points_stays_small():
     assert PIL.Image.open(io.BytesIO(drawn.encoded("WEBP"))).height <= 16_383
 
 
+def test_a_sheet_of_very_many_points_is_their_small_pictures_alone():
+    content = io.BytesIO()
+    PIL.Image.new("RGB", (192, 192), "#ff0000").save(content, "JPEG")
+    count = 100_000
+    plain = sheets.ShownPoint(0, {"1.width": 1}, "waiting", "", "", None, [], [], False)
+    found = [plain] * (count - 1) + [plain._replace(picture=content.getvalue(), ended=True)]
+    shown_of = sheets.Shown([], [], RawJSON(b"[]"), json.dumps(graph()).encode(), None, {}, [], "")
+    axes = [Axis(("seed",), [(n,) for n in range(50_000)]), Axis(("x",), [(1,), (2,)])]
+    drawn = sheets.ContactSheet(found, axes, sheets.Words(found, shown_of, NodeDefinitions({})))
+    picture = drawn.image()
+    assert picture.width * picture.height <= 31_000_000
+    across, _, side, gap = sheets.cells(count, [50_000, 2])
+    row, column = divmod(count - 1, across)
+    middle = [sheets.GAP + place * (side + gap) + side // 2 for place in (column, row)]
+    red, green, blue = picture.getpixel(tuple(middle))
+    assert red > 230
+    assert green < 30
+    assert blue < 30
+
+
 ASCII = "".join(map(chr, range(0x20, 0x7F)))
 LETTERS = "éöüßñµ€\u00d7\u2013"
 LATIN = f"{ASCII}…{LETTERS}"

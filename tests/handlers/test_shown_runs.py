@@ -4,7 +4,9 @@ import asyncio
 import uuid
 
 from comfydeploy_jupyter.graphs.dependencies import structure_of
+from comfydeploy_jupyter.util import worker
 from tests.helpers.bodies import picture
+from tests.helpers.graphs import node
 
 
 def told(text, seed, **more):
@@ -100,6 +102,30 @@ async def test_a_search_ends_when_its_client_leaves(api, extension, wire, monkey
     await asyncio.wait_for(begun.wait(), 20)
     writer.close()
     await asyncio.wait_for(ended.wait(), 20)
+
+
+async def test_a_sheet_ends_when_its_client_leaves(api, wire, monkeypatch):
+    """Nor does the next one wait for it."""
+    point = {"1": node("TestText", text="a", token="")}
+    _, batch = await api.post("batch", {"prompts": [point], "paused": True})
+    begun, ended, call = asyncio.Event(), asyncio.Event(), worker.call
+
+    async def never(*_):
+        begun.set()
+        try:
+            await asyncio.sleep(600)
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(worker, "call", never)
+    path = f"batch/{batch['batch_id']}/sheet"
+    _, writer = await wire.send("GET", f"comfyui-deploy/{path}")
+    await asyncio.wait_for(begun.wait(), 20)
+    writer.close()
+    await asyncio.wait_for(ended.wait(), 20)
+    monkeypatch.setattr(worker, "call", call)
+    found = await api.raw("GET", path)
+    assert (found.code, found.headers["Content-Type"]) == (200, "image/png")
 
 
 async def test_a_list_names_the_workflows_of_its_runs(api):
