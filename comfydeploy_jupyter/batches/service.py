@@ -1032,10 +1032,12 @@ class Batches:
         if "waits" in batch.plan and batch.finished_at is None:
             left = None if driven is None else driven.waiting_for
             waiting_for = sorted(left)[:MAX_SHOWN] if left else batch.plan["waits"]["for"]
-        why = batch.why or ("" if driven is None or batch.state == "paused" else driven.problem)
-        if waiting_for:
-            why = why or f"Waiting for outputs of {', '.join(waiting_for[:3])}"
-            why += f" and {len(waiting_for) - 3} more" * (len(waiting_for) > 3)
+        why = batch.why
+        if not why and batch.state != "paused":  # else nobody but who asked for it holds it up
+            why = "" if driven is None else driven.problem
+            if waiting_for and not why:
+                why = f"Waiting for outputs of {', '.join(waiting_for[:3])}"
+                why += f" and {len(waiting_for) - 3} more" * (len(waiting_for) > 3)
         return {
             "batch_id": batch.batch_id,
             "state": batch.state,

@@ -211,6 +211,7 @@ def test_inputs_with_several_values_make_a_batch_that_is_found_again(
     expect(batch).to_contain_text("Done: 6 of 6 points")
     expect(batch.locator("img")).to_have_count(4)
     batch.click()
+    expect(batch).to_have_attribute("aria-expanded", "true")
     expect(panel.locator(".cd-opened .cd-sheet img")).to_have_count(6)
     assert_neat(panel)
     opened.shoot(f"batch-{width}")
@@ -320,7 +321,9 @@ def assert_below(shown: Locator, control: Locator) -> None:
 def test_workflows_are_chosen_in_each_way_and_axe_finds_no_violations(
     open_notebook: Any, comfy: Comfy, tmp_path: Path, theme: str
 ) -> None:
-    stored = comfy.workflows.save({"1": node("TestText", "Words", text="one")}, "Harbour at dawn")
+    word = uuid.uuid4().hex[:8]  # in a name that no earlier try has used
+    name = f"Harbour at dawn {word}"
+    stored = comfy.workflows.save({"1": node("TestText", "Words", text="one")}, name)
     second = slow(200, 0.1, "Sampler")
     second["3"] = node("TestText", "Words", text="two")
     second["4"] = paper()
@@ -341,9 +344,9 @@ def test_workflows_are_chosen_in_each_way_and_axe_finds_no_violations(
     combo = panel.get_by_role("combobox", name="Workflow")
     combo.click()
     expect(panel.get_by_role("option", name="sunset.json file")).to_be_visible()
-    page.keyboard.type("dawn harb")
+    page.keyboard.type(f"dawn harb {word}")
     expect(panel.get_by_role("option", name="sunset.json file")).to_be_hidden()
-    expect(panel.get_by_role("option", name=re.compile("Harbour at dawn"))).to_be_visible()
+    expect(panel.get_by_role("option", name=re.compile(name))).to_be_visible()
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
     words = field(panel, "Words: text")
@@ -377,11 +380,11 @@ def test_workflows_are_chosen_in_each_way_and_axe_finds_no_violations(
     expect(words).to_have_value("one")
 
     # files of the user's computer; the last one fails
-    for name in ("broken.json", "mine.json"):
+    for file in ("broken.json", "mine.json"):
         with page.expect_file_chooser() as chooser:
             panel.get_by_title(re.compile("Open a workflow of your computer")).click()
-        chooser.value.set_files(tmp_path / name)
-        if name == "broken.json":
+        chooser.value.set_files(tmp_path / file)
+        if file == "broken.json":
             expect(alert).to_contain_text("is not JSON")
     expect(field(panel, "TestFail: message")).to_be_visible()
     run(panel, "Failed")

@@ -15,7 +15,14 @@ DEFINITIONS = {
 GRAPH = {"1": node("Mix", "LoRA"), "2": node("PreviewImage", images=["1", 0])}
 
 
-BATCH = {"batch_id": "b", "state": "done", "finished_at": "now", "counts": {}, "fraction": 1.0}
+BATCH = {
+    "batch_id": "b",
+    "state": "done",
+    "finished_at": "now",
+    "counts": {},
+    "fraction": 1.0,
+    "axes": [],
+}
 
 
 @pytest.fixture

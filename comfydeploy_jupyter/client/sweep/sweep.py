@@ -737,7 +737,7 @@ class Sweep(Sequence[Point]):
 
     def _is_over(self) -> bool:
         batch = self.record
-        is_asked = batch["state"] == "paused" and (not batch["why"] or batch["waiting_for"])
+        is_asked = batch["state"] == "paused" and not batch["why"]
         return self.status != "running" and not is_asked  # else too many points have failed
 
     def _follow(self, *, wait: bool, progress: bool | str | Display) -> Sweep:

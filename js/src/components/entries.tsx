@@ -246,12 +246,12 @@ export function BatchEntry({ transport, batch, isTable, isChosen, tabIndex, on }
   }, [batch]);
   const done = known.counts.success ?? 0;
   useEffect(() => {
-    let isOver = false;
+    let isGone = false;
     picturesOf(transport, batch_id, Math.min(done, TILES)).then(
-      (found) => isOver || setPictures(found),
+      (found) => isGone || setPictures(found),
     );
     return () => {
-      isOver = true;
+      isGone = true;
     };
   }, [transport, batch_id, Math.min(done, TILES)]);
   const shown = { pictures, why: known.why, status: isOver ? "success" : "", medium: "" as const };
