@@ -72,24 +72,35 @@ def test_the_environment_of_a_run_is_downloaded(open_notebook: Any, lab: Jupyter
     comfy.runs.delete(of=comfy.load(path), files=True)
 
 
-def test_the_points_of_a_batch_are_made_again(open_notebook: Any, lab: JupyterProcess) -> None:
-    save = node("SaveImage", images=["1", 0], filename_prefix="proof")
-    for name, first, points, told in (
+@pytest.mark.parametrize(
+    ("name", "first", "points", "told"),
+    [
         ("steady", paper(color=0x3060C0), {"1.width": [32, 48, 64, 80, 96, 112]}, "5 identical"),
         ("unsteady", node("TestUnstable", height=20), {"1.height": [16, 20]}, "2 differ"),
-    ):
-        path = lab.root / f"proof-{name}.json"
-        path.write_text(json.dumps({"1": first, "2": save}))
-        opened = open_notebook(BATCH.format(name=path.name, points=points))
-        panel = opened.panel.first
-        count = len(next(iter(points.values())))
-        expect(panel.get_by_text(f"Done: {count} of {count} points").first).to_be_visible(
-            timeout=60_000
-        )
-        panel.get_by_text("Can it be made again?", exact=True).click()
-        label = "A sample of 5" if count > 5 else f"Make {count} points again"
-        panel.get_by_role("button", name=label).click()
-        expect(panel.get_by_role("status").filter(has_text=told)).to_be_visible(timeout=120_000)
-        if name == "unsteady":
-            expect(panel.get_by_text(re.compile("differs: .* of the pixels")).first).to_be_visible()
-        look(opened, name, panel.locator("details").filter(has_text="Can it be made again?"))
+    ],
+    ids=["steady", "unsteady"],  # each in the page that is there already
+)
+def test_the_points_of_a_batch_are_made_again(
+    open_notebook: Any,
+    lab: JupyterProcess,
+    name: str,
+    first: dict[str, Any],
+    points: dict[str, list[int]],
+    told: str,
+) -> None:
+    path = lab.root / f"proof-{name}.json"
+    save = node("SaveImage", images=["1", 0], filename_prefix="proof")
+    path.write_text(json.dumps({"1": first, "2": save}))
+    opened = open_notebook(BATCH.format(name=path.name, points=points))
+    panel = opened.panel.first
+    (count,) = map(len, points.values())
+    expect(panel.get_by_text(f"Done: {count} of {count} points").first).to_be_visible(
+        timeout=60_000
+    )
+    panel.get_by_text("Can it be made again?", exact=True).click()
+    label = "A sample of 5" if count > 5 else f"Make {count} points again"
+    panel.get_by_role("button", name=label).click()
+    expect(panel.get_by_role("status").filter(has_text=told)).to_be_visible(timeout=120_000)
+    if name == "unsteady":
+        expect(panel.get_by_text(re.compile("differs: .* of the pixels")).first).to_be_visible()
+    look(opened, name, panel.locator("details").filter(has_text="Can it be made again?"))

@@ -6,7 +6,10 @@ import time
 import uuid
 from typing import Any
 
+import pytest
+
 from tests.helpers.bodies import picture
+from tests.helpers.comfyui_proxies import FaultyComfyUI
 from tests.helpers.graphs import node
 from tests.helpers.jupyter import chain
 from tests.helpers.waiting import until, until_async
@@ -134,8 +137,17 @@ async def test_points_whose_runs_were_deleted_cannot_be_known(api):
     assert found["verdict"] == "cannot"
 
 
-def test_the_next_server_goes_on(serve, comfyui):
-    jupyter = serve(comfyui_url=comfyui.url)
+@pytest.fixture
+def far_comfyui(comfyui):
+    """The address of a ComfyUI as on another computer: no server reads its Python packages."""
+    proxy = FaultyComfyUI(comfyui.url)
+    proxy.start()
+    yield proxy.url
+    proxy.close()
+
+
+def test_the_next_server_goes_on(serve, far_comfyui):
+    jupyter = serve(comfyui_url=far_comfyui)
     slow = [chain(("TestSleep", {"seconds": 0.4 + n / 1000})) for n in range(4)]
     batch_id = jupyter.post("batch", {"prompts": slow})[1]["batch_id"]
     until(lambda: jupyter.get(f"batch/{batch_id}")[1], lambda found: found["finished_at"])
