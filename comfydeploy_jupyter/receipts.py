@@ -107,7 +107,7 @@ def make(
     public key and signature of bytes.
     """
     shown, hidden = redacted(dict(record), paths=True)
-    secrets = [each.encode() for each in named_secrets(record) if len(each) >= LEAST_SECRET]
+    secrets = [each.encode() for each in _spellings(named_secrets(record))]
     files: dict[str, bytes] = {}
     left_out = []
     forms = {} if environment is None else environment(shown)
@@ -242,6 +242,13 @@ def named_secrets(record: Mapping[str, Any]) -> list[str]:
 
     visit([record.get("prompt"), record.get("workflow")], "")
     return sorted(found, key=len, reverse=True)
+
+
+def _spellings(secrets: Sequence[str]) -> Iterator[str]:
+    """Yield how secrets are written in the graph that a file has; short ones with their quotes."""
+    for secret in secrets:
+        spelled = json.dumps(secret)
+        yield from (secret, spelled[1:-1]) if len(secret) >= LEAST_SECRET else (spelled,)
 
 
 def _tells(content: bytes, secrets: Sequence[bytes]) -> bool:

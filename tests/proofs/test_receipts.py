@@ -255,20 +255,25 @@ def with_text(name: str, text: str) -> bytes:
     return content.getvalue()
 
 
+ADDRESS = "https://h/a.png?token=abc"
+
+
 def test_files_with_secrets_are_left_out():
-    record = graph(api_key="opensesame", url="https://h/a.png?token=abc")
+    record = graph(api_key="opensesame", password="käse", pwd="käsekuchen", url=ADDRESS)
     outputs = {
+        "short.png": b'\0prompt {"password": "k\\u00e4se"}',
+        "escaped.png": b'\0prompt {"pwd": "k\\u00e4sekuchen"}',
         "named.png": b"\0prompt{opensesame}",
         "known.png": f"\0prompt {HF}".encode(),
         "home.png": "\0/home/анна/x".encode(),
         "wide.jpg": "\0/home/anna/x".encode("utf-16-be"),
-        "address.png": b"\0https://h/a.png?token=abc",
+        "address.png": f"\0{ADDRESS}".encode(),
         "packed.png": with_text("prompt", "/home/anna/x"),
         "good.png": with_text("prompt", "nothing"),
     }
     found = read(made(record, outputs, {}))
     assert [name for name in found.files if name.startswith("outputs/")] == ["outputs/good.png"]
-    assert len(found.record["receipt"]["left_out"]) == 6
+    assert len(found.record["receipt"]["left_out"]) == 8
 
 
 def test_the_names_of_a_record_are_no_secrets():
