@@ -435,15 +435,16 @@ class BatchRepository(Repository):
 
     @writing
     def resume(self, db: sqlite3.Connection, batch_id: str, session: str) -> None:
-        """Let the points run that wait, and those that were cancelled with the batch."""
-        row = _open_row(db, batch_id, ("paused", "cancelled"))
+        """Let the points run that wait, and if the batch has ended those that were cancelled."""
+        row = _open_row(db, batch_id, ("paused", "cancelled", "done"))
         if row["state"] == "cancelled" and row["finished_at"] is None:
             raise ConflictError(
                 f"The batch {batch_id!r} is still being cancelled",
                 details={"batch_id": batch_id, "state": row["state"]},
             )
-        if row["state"] == "cancelled":
-            _let_wait(db, row["id"], "cancelled", None)
+        waiting = row["state"] == "paused" or _let_wait(db, row["id"], "cancelled", None)
+        if row["state"] == "done" and not waiting:
+            _open_row(db, batch_id, ("paused", "cancelled"))
         _reopen(db, row["id"], session)
 
     @writing

@@ -787,7 +787,7 @@ class Batches:
         return await self.get(batch_id)
 
     async def resume(self, batch_id: str) -> dict[str, Any]:
-        """Go on with the points that wait, or were cancelled with the batch."""
+        """Go on with the points that wait, or were cancelled."""
         await self._repository.resume(batch_id, self._session.id)
         self._changed(batch_id)
         return await self.get(batch_id)

@@ -345,7 +345,7 @@ class BatchesHandler(Handler):
     @_reply
     @route.errors(NotFoundError, ConflictError)
     async def resume_batch(self, batch_id: str) -> None:
-        """Go on with a batch that is paused or cancelled."""
+        """Go on with a batch that is paused, or with points that were cancelled."""
         await self.reply_large(await self.services.batches.resume(batch_id))
 
     @route.post("batch/{batch_id}/retry", "retryBatch")

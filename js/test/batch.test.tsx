@@ -121,6 +121,26 @@ test("a batch is paused, stopped, continued, and its failed points run again", a
   await does("Retry failed (1)", "retry");
 });
 
+test("a batch that has ended goes on with what was cancelled, and says why it ended", async (t) => {
+  const ended = { finished_at: "2026-01-01" };
+  const none = { total: 0, counts: {}, why: "Its points cannot be made: the run was cancelled" };
+  const cases: [object, boolean][] = [
+    [{ ...ended, state: "done", counts: { success: 4, cancelled: 1 } }, true],
+    [{ ...ended, state: "done", counts: { success: 5 } }, false],
+    [{ ...ended, state: "cancelled", ...none }, true],
+    [{ finished_at: null, state: "cancelled", counts: { success: 4, cancelled: 1 } }, false],
+  ];
+  for (const [asked, goesOn] of cases) {
+    const { el, server, tick } = await open(t, {}, asked);
+    await tick(() => el.textContent?.includes("why" in asked ? none.why : "of") === true);
+    assert.equal(Boolean(button(el, "Continue")), goesOn, JSON.stringify(asked));
+    if (goesOn) {
+      button(el, "Continue")?.click();
+      await tick(() => server.take("batch/b/resume").length > 0);
+    }
+  }
+});
+
 test("a batch that is not there is told, with the way on", async (t) => {
   const server = new Recorded({
     "batch/b": () => ({ status: 404, code: "not_found", message: "There is no batch b" }),

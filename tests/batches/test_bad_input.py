@@ -129,6 +129,28 @@ async def test_a_member_that_dies_loses_and_doubles_no_point(api, start_comfyui)
     assert all(point["attempts"] <= 2 for point in found)
 
 
+async def test_points_whose_runs_were_cancelled_can_run_after_the_end(api):
+    graph = chain(("TestSleep", {"seconds": 1.0}))
+    points = [{"2.text": text, "1.seconds": 1 + ord(text) / 1000} for text in "ab"]
+    batch_id = await create(api, workflow_api=graph, points=points)
+    path = f"batch/{batch_id}/points"
+    _, found = await until_async(
+        lambda: api.get(path, status="running"), lambda found: found[1]["total"]
+    )
+    code, _ = await api.post("interrupt", {"prompt_id": found["points"][0]["prompt_id"]})
+    assert code == 200
+    batch, _ = await ended(api, batch_id)
+    assert (batch["state"], batch["counts"]) == ("done", {"success": 1, "cancelled": 1})
+    code, batch = await api.post(f"batch/{batch_id}/resume")
+    assert (code, batch["state"], batch["counts"]["success"]) == (200, "running", 1)
+    batch, found = await ended(api, batch_id)
+    assert (batch["state"], batch["counts"]) == ("done", {"success": 2})
+    texts = [point["run"]["outputs"]["2"]["text"] for point in found]
+    assert texts == [["a"], ["b"]]
+    code, reply = await api.post(f"batch/{batch_id}/resume")
+    assert (code, reply["details"]["state"]) == (409, "done")
+
+
 async def test_points_wait_while_the_disk_is_full(api, extension):
     graph = chain(("TestSleep", {"seconds": 0.2}))
     points = [{"2.text": str(number), "1.seconds": 0.2 + number / 1000} for number in range(6)]

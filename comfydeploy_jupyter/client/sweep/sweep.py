@@ -479,7 +479,7 @@ class Sweep(Sequence[Point]):
         self._update(now=True)
         if self.status == "running":
             raise ConflictError("the sweep is running")
-        if self._batch["state"] in ("paused", "cancelled"):
+        if self._batch["state"] in ("paused", "cancelled") or self.counts.get("cancelled"):
             self._change("resume")
         if retry_failed and self.counts.get("failed"):
             self._change("retry")

@@ -152,7 +152,8 @@ class Sweeps:
             sweep = self._saved(path, request, body, source, grid, fresh=fresh)
         batch = sweep._batch
         stopped = batch["state"] in ("paused", "cancelled")
-        if stopped or (batch["state"] == "done" and batch["counts"].get("failed")):
+        left = batch["counts"].keys() & {"failed", "cancelled"}
+        if stopped or (batch["state"] == "done" and left):
             self.last = sweep
             return sweep.resume(wait=wait, progress=progress)
         return sweep._follow(wait=wait, progress=progress)

@@ -98,9 +98,9 @@ function panelsOnce(read) {
   const page = globalThis;
   page[LOADED] ??= {};
   const loaded = page[LOADED];
-  loaded["2e428bd722ac02b4"] ??= read().then(run);
-  loaded["2e428bd722ac02b4"].catch(() => delete loaded["2e428bd722ac02b4"]);
-  return loaded["2e428bd722ac02b4"];
+  loaded["c10ab293e1d2c7e5"] ??= read().then(run);
+  loaded["c10ab293e1d2c7e5"].catch(() => delete loaded["c10ab293e1d2c7e5"]);
+  return loaded["c10ab293e1d2c7e5"];
 }
 async function run(text) {
   const url = URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
@@ -111,11 +111,11 @@ async function run(text) {
   }
 }
 function askForPanels() {
-  const url = `${pageConfig().baseUrl ?? "/"}static/comfydeploy/panels.js?v=${"2e428bd722ac02b4"}`;
+  const url = `${pageConfig().baseUrl ?? "/"}static/comfydeploy/panels.js?v=${"c10ab293e1d2c7e5"}`;
   return fetch(url, { headers: pageHeaders() });
 }
 function isPanels(text) {
-  return text.startsWith(`// ${"2e428bd722ac02b4"} `);
+  return text.startsWith(`// ${"c10ab293e1d2c7e5"} `);
 }
 
 // src/hosts/anywidget.ts

@@ -150,6 +150,9 @@ export function BatchSheet({
     });
   const count = (status: string) => known?.counts[status] ?? 0;
   const isOpen = known !== null && known.finished_at === null;
+  // before it has points it can be tried again, too
+  const wasCancelled = count("cancelled") > 0 || (known?.state === "cancelled" && !known.total);
+  const mayGoOn = known?.state === "paused" || (!isOpen && wasCancelled);
   const isEmpty = !shown.length;
   return (
     <div class="cd-rows comfydeploy-sheet" ref={root} data-shows={batchId}>
@@ -181,8 +184,7 @@ export function BatchSheet({
                 onClick={() => act("cancel")}
               />
             )}
-            {(known.state === "paused" ||
-              (known.state === "cancelled" && count("cancelled") > 0)) && (
+            {mayGoOn && (
               <Button
                 label="Continue"
                 icon="play"
@@ -201,7 +203,7 @@ export function BatchSheet({
               />
             )}
           </div>
-          {isOpen && known.why && <Note live>{known.why}</Note>}
+          {known.why && <Note live>{known.why}</Note>}
           {isOpen && <Bar share={known.fraction} label="The batch" />}
           <div class="cd-line">
             <button
