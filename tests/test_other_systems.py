@@ -144,6 +144,7 @@ def test_on_windows_the_extension_logs_that_it_is_off_and_jupyter_runs(start_jup
     assert "Traceback" not in server.log()
 
 
+@pytest.mark.thorough
 def test_on_macos_a_server_starts_comfyui_and_runs_a_workflow(start_jupyter, comfyui, tmp_path):
     (tmp_path / "custom_nodes").mkdir()
     server = start_jupyter(

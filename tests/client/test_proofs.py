@@ -163,6 +163,7 @@ def test_a_sweep_is_made_again(comfy):
         sweep.verify([7])
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(600)
 def test_the_packs_of_a_receipt_are_fetched_in_their_versions(
     serve,

@@ -159,15 +159,16 @@ def test_from_the_package_index_without_git_and_again_fast(run, tmp_path):
     assert runs(target)
 
 
-def test_update_keeps_the_version_before_and_back_returns_to_it(run, tmp_path, index):
+def test_update_keeps_the_newest_release_before_and_back_returns_to_it(run, tmp_path, index):
     make_repository(tmp_path)
+    target = tmp_path / "ComfyUI"
+    done = run("--path", str(target))
+    assert done.returncode == 0, done.stdout
+    assert "Fetching ComfyUI v0.33.10" in done.stdout
     requirements = tmp_path / "repository" / "requirements.txt"
     requirements.write_text(TREE["requirements.txt"].replace("tqdm>=4", "tqdm>=5"))
     git(tmp_path / "repository", "commit", "-qam", "newer")
     git(tmp_path / "repository", "tag", "v0.34.0")
-    target = tmp_path / "ComfyUI"
-    done = run("--path", str(target), "--version", "v0.3.76")
-    assert done.returncode == 0, done.stdout
     make_wheel(index, "tqdm", "5.0", {"tqdm.py": "FIVE = 5"})
     assert "no earlier version is kept" in run("--path", str(target), "--back").stdout
     pack = target / "custom_nodes" / "pack"
@@ -186,7 +187,7 @@ def test_update_keeps_the_version_before_and_back_returns_to_it(run, tmp_path, i
     assert names(link.parent) == {"ComfyUI"}
     assert link.readlink() == target
     assert "Fetching ComfyUI v0.34.0" in done.stdout
-    assert "ComfyUI 0.3.76 is kept" in done.stdout
+    assert "ComfyUI 0.33.10 is kept" in done.stdout
     assert "pack may not work with this version" in done.stdout
     assert runs(target)
     assert names(tmp_path) >= {"ComfyUI", "ComfyUI.kept"}
@@ -201,7 +202,7 @@ def test_update_keeps_the_version_before_and_back_returns_to_it(run, tmp_path, i
 
     done = run("--path", str(target), "--back")
     assert done.returncode == 0, done.stdout
-    assert "ComfyUI 0.3.76 is used again" in done.stdout
+    assert "ComfyUI 0.33.10 is used again" in done.stdout
     assert "is kept" in done.stdout
     assert "may not work" not in done.stdout
     assert runs(target)
@@ -262,26 +263,11 @@ def test_from_git_at_a_tag_over_another_version(run, tmp_path, index):
     assert "torchaudio.py" in site_packages()
 
 
-def test_the_newest_release_is_the_default(run, tmp_path):
+def test_a_repository_without_a_release(run, tmp_path):
     make_repository(tmp_path)
-    target = tmp_path / "ComfyUI"
-    done = run("--path", str(target))
-    assert done.returncode == 0, done.stdout
-    assert "Fetching ComfyUI v0.33.10" in done.stdout
-    assert "ComfyUI 0.33.10 is ready" in done.stdout
-    again = run("--path", str(target))
-    assert again.stdout == f"ComfyUI v0.33.10 is already in {target}.\n"
-    git(
-        tmp_path / "repository",
-        "tag",
-        "-d",
-        "v0.33.10",
-        "v0.33.9",
-        "v0.4.0",
-        "v0.3.76",
-        INDEX_VERSION,
-    )
-    done = run("--path", str(tmp_path / "other"))
+    releases = ("v0.33.10", "v0.33.9", "v0.4.0", "v0.3.76", INDEX_VERSION)
+    git(tmp_path / "repository", "tag", "-d", *releases)
+    done = run("--path", str(tmp_path / "ComfyUI"))
     assert done.returncode == 1
     assert "has no release" in done.stdout.splitlines()[-1]
 

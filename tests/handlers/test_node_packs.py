@@ -63,9 +63,7 @@ def with_manager(tmp_path, **config):
 
 @pytest.fixture
 def extension_config(request, managed, tmp_path):  # noqa: F811 - the fixture
-    config = getattr(request, "param", {"version": "3"})
-    if config:
-        with_manager(tmp_path, **config)
+    with_manager(tmp_path, **request.param)
     return managed
 
 
@@ -185,18 +183,22 @@ async def test_waiting_installations_are_cancelled_and_failures_said(api):
     )
 
 
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("extension_config", [{}], indirect=True)
-async def test_without_manager_the_packs_are_named(api):
-    body = await ask(api, dry_run=True)
-    assert body["manager"] is None
-    blur = "https://github.com/ada/Blur.Pack"
-    assert states(body) == {"film-grain": ("no_manager", None), blur: ("no_manager", None)}
-    assert {each["class_type"] for each in body["others"]} == {"Zoom$1", "Nobody's", "FutureNode"}
-    code, refused = await api.post("workflow/install-packs", {"workflow": GRAPH})
-    assert (code, refused["code"]) == (409, "conflict")
-    body = await ask(api, workflow(), dry_run=True)
-    assert (body["packs"], body["others"]) == ([], [])
+class TestWithoutManager:
+    @pytest.fixture
+    def extension_config(self, config_with_folders):
+        return config_with_folders
+
+    async def test_the_packs_are_named(self, api):
+        body = await ask(api, dry_run=True)
+        assert body["manager"] is None
+        blur = "https://github.com/ada/Blur.Pack"
+        assert states(body) == {"film-grain": ("no_manager", None), blur: ("no_manager", None)}
+        others = {each["class_type"] for each in body["others"]}
+        assert others == {"Zoom$1", "Nobody's", "FutureNode"}
+        code, refused = await api.post("workflow/install-packs", {"workflow": GRAPH})
+        assert (code, refused["code"]) == (409, "conflict")
+        body = await ask(api, workflow(), dry_run=True)
+        assert (body["packs"], body["others"]) == ([], [])
 
 
 def git(folder, *arguments):
@@ -231,57 +233,60 @@ def sharpen(tmp_path):
     return repository(tmp_path / "sharpen", NODE.replace("Grain+", "Sharpen"), NODE)
 
 
-@pytest.mark.parametrize("extension_config", few(VERSIONS, 1), indirect=True)
-@pytest.mark.timeout(300)
-async def test_packs_are_installed_in_the_version_that_was_asked_for(api, tmp_path, sharpen):
-    where = tmp_path / "base/manager.json"
-    config = json.loads(where.read_text())
-    named = {"classes": [], "clone": str(tmp_path / "sharpen")}
-    config["packs"] = {
-        "film-grain": {**PACKS["film-grain"], "versions": {"1.0.0": NODE, "1.2": NODE}},
-        "lost-version": {"classes": [], "code": NODE, "versions": {"3.0": NODE}},
-        "https://github.com/ada/Sharpen": named,
-        "https://github.com/ada/Other": named,
-        "nightly-pack": named,
-    }
-    where.write_text(json.dumps(config))
-    await api.post("machine/update", {"machine_id": "local", "restart": True})
-    graph = workflow(
-        node(1, "Grain+", cnr_id="film-grain"),
-        node(2, "Lost", cnr_id="lost-version"),
-        node(3, "Sharpen", aux_id="ada/Sharpen"),
-        node(4, "Other", aux_id="ada/Other"),
-        node(5, "Nightly", cnr_id="nightly-pack"),
-    )
-    first, newest = sharpen
-    foreign = "f" * 40
-    wanted = {
-        "film-grain": "1.0.0",
-        "lost-version": "2.0",
-        "https://github.com/ada/Sharpen": first,
-        "https://github.com/ada/Other": foreign,
-        "nightly-pack": first,
-    }
-    for wrong in ({"film-grain": "1; x"}, {"film-grain": ""}, {"no-such": "1"}):
-        code, refused = await api.post(
-            "workflow/install-packs", {"workflow": graph, "versions": wrong}
+class TestVersions:
+    @pytest.fixture(params=few(VERSIONS))
+    def extension_config(self, request, managed, tmp_path, sharpen):  # noqa: F811 - the fixture
+        named = {"classes": [], "clone": str(tmp_path / "sharpen")}
+        packs = {
+            "film-grain": {**PACKS["film-grain"], "versions": {"1.0.0": NODE, "1.2": NODE}},
+            "lost-version": {"classes": [], "code": NODE, "versions": {"3.0": NODE}},
+            "https://github.com/ada/Sharpen": named,
+            "https://github.com/ada/Other": named,
+            "nightly-pack": named,
+        }
+        with_manager(tmp_path, **request.param, packs=packs)
+        return managed
+
+    @pytest.mark.timeout(300)
+    async def test_packs_are_installed_in_the_version_that_was_asked_for(
+        self, api, tmp_path, sharpen
+    ):
+        graph = workflow(
+            node(1, "Grain+", cnr_id="film-grain"),
+            node(2, "Lost", cnr_id="lost-version"),
+            node(3, "Sharpen", aux_id="ada/Sharpen"),
+            node(4, "Other", aux_id="ada/Other"),
+            node(5, "Nightly", cnr_id="nightly-pack"),
         )
-        assert (code, refused["details"]["field"].partition(".")[0]) == (400, "versions"), wrong
-    await ask(api, graph, versions=wanted)
-    found = await ended(api)
-    state, problem = found.pop("lost-version")
-    assert state == "installed"
-    assert problem.startswith("3.0 is installed instead of 2.0, which cannot be had (")
-    assert found.pop("https://github.com/ada/Other") == (
-        "installed",
-        f"{newest} is installed instead of {foreign}, which cannot be had",
-    )
-    assert set(found.values()) == {("installed", None)}
-    nodes = tmp_path / "base/custom_nodes"
-    assert json.loads((nodes / "film-grain/pack.json").read_text())["ver"] == "1.0.0"
-    for name in ("Sharpen", "nightly-pack"):
-        assert git(nodes / name, "rev-parse", "HEAD") == first
-        assert "Sharpen" in (nodes / name / "__init__.py").read_text()
+        first, newest = sharpen
+        foreign = "f" * 40
+        wanted = {
+            "film-grain": "1.0.0",
+            "lost-version": "2.0",
+            "https://github.com/ada/Sharpen": first,
+            "https://github.com/ada/Other": foreign,
+            "nightly-pack": first,
+        }
+        for wrong in ({"film-grain": "1; x"}, {"film-grain": ""}, {"no-such": "1"}):
+            code, refused = await api.post(
+                "workflow/install-packs", {"workflow": graph, "versions": wrong}
+            )
+            assert (code, refused["details"]["field"].partition(".")[0]) == (400, "versions"), wrong
+        await ask(api, graph, versions=wanted)
+        found = await ended(api)
+        state, problem = found.pop("lost-version")
+        assert state == "installed"
+        assert problem.startswith("3.0 is installed instead of 2.0, which cannot be had (")
+        assert found.pop("https://github.com/ada/Other") == (
+            "installed",
+            f"{newest} is installed instead of {foreign}, which cannot be had",
+        )
+        assert set(found.values()) == {("installed", None)}
+        nodes = tmp_path / "base/custom_nodes"
+        assert json.loads((nodes / "film-grain/pack.json").read_text())["ver"] == "1.0.0"
+        for name in ("Sharpen", "nightly-pack"):
+            assert git(nodes / name, "rev-parse", "HEAD") == first
+            assert "Sharpen" in (nodes / name / "__init__.py").read_text()
 
 
 def test_only_commits_of_the_clone_are_checked_out(tmp_path, sharpen):
