@@ -42,7 +42,7 @@ from ..graphs.inputs import (
 )
 from ..graphs.loops import executions, loop_notices
 from ..graphs.seeds import SEED_NAMES
-from ..graphs.validation import refusal, validate_prompt
+from ..graphs.validation import is_missing, names_file, refusal, validate_prompt
 from ..util.jsons import dumps
 
 if TYPE_CHECKING:
@@ -70,6 +70,14 @@ class Axis(NamedTuple):
     values: list[tuple[Any, ...]]  # the values of these inputs at each position of the axis
 
 
+class MissingFile(NamedTuple):
+    """A file that is a value, and is not in the input folder."""
+
+    name: str  # of the input
+    value: str
+    points: list[int]  # with this value; empty: it is the same at all points
+
+
 class Plan(NamedTuple):
     """What is stored of a new batch."""
 
@@ -87,6 +95,7 @@ class Plan(NamedTuple):
     # Outputs of runs among the values, each once: the point (None: all), the name and the value
     outputs: list[tuple[int | None, str, Any]]
     kinds: dict[str, str]  # of the inputs whose values are outputs of sources
+    files: list[MissingFile]  # that the definitions do not list
 
 
 def plan(
@@ -128,6 +137,7 @@ def plan(
         shared=bool(order.levels),
         outputs=_outputs(constant, points) if find_outputs else [],
         kinds={name: checker.kinds.get(name, "") for axis in axes for name in axis.names},
+        files=[MissingFile(*each, numbers) for each, numbers in checker.files.items()],
     )
 
 
@@ -291,6 +301,8 @@ class _Checker:
         self._wrong: list[dict[str, Any]] = []
         self._count = 0
         self.kinds: dict[str, str] = {}  # of inputs whose values are outputs of runs
+        self.files: dict[tuple[str, str], list[int]] = {}  # points by missing files
+        self._missing: dict[str, bool] = {}
 
     def check(self, points: list[Point]) -> tuple[dict[str, set[str]], list[str]]:
         """Return the nodes that each varied name sets, and the key of each point."""
@@ -303,17 +315,7 @@ class _Checker:
             for name, found in self._group(points, members, keys).items():
                 nodes[name] |= found
         if self._wrong:
-            self._wrong.sort(key=lambda each: each["point"])
-            first, more = self._wrong[0], self._count - 1
-            raise InvalidRequestError(
-                f"point {first['point']}: {first['problem']}"
-                + (f" ({more} more {'points are' if more > 1 else 'point is'} wrong)" * (more > 0)),
-                details={
-                    "field": first["field"],
-                    "points": self._wrong[:MAX_WRONG],
-                    "wrong": self._count,
-                },
-            )
+            raise wrong_points(self._wrong, self._count)
         return nodes, keys
 
     def _group(
@@ -343,6 +345,7 @@ class _Checker:
                 self._note(number, error)
             else:
                 keys[number] = digest([whole, self._request.outputs]) if dynamic else ""
+        self._find_files(points, members, applied)
         base, targets = applied.graph, defaultdict(list)
         for (node_id, name), key in applied.given.items():
             targets[key].append(f"{node_id}.{name}")
@@ -365,6 +368,31 @@ class _Checker:
             }
             for name in first_named
         }
+
+    def _find_files(self, points: list[Point], members: list[int], applied: AppliedInputs) -> None:
+        """Note the points with files that the definitions do not list."""
+        live = self._live
+        if live is None:
+            return
+        keys = dict.fromkeys(
+            key
+            for (node_id, name), key in applied.given.items()
+            if (node := live.get(class_of(applied.graph[node_id]))) and names_file(node, name)
+        )
+        for key in keys:
+            if key in points[members[0]]:
+                for number in members:
+                    if self._is_missing(value := points[number][key]):
+                        self.files.setdefault((key, value), []).append(number)
+            elif self._is_missing(value := self._constant.get(key, "")):
+                self.files.setdefault((key, value), [])
+
+    def _is_missing(self, value: Any) -> bool:
+        if not isinstance(value, str) or self._live is None:
+            return False
+        if value not in self._missing:
+            self._missing[value] = is_missing(value, self._live)
+        return self._missing[value]
 
     def _inputs(self, point: Point) -> dict[str, Any]:
         return with_seeds({**self._constant, **point}, self._seeds)
@@ -442,6 +470,17 @@ class _Checker:
                     suspects.append(number)
                     break
         return suspects
+
+
+def wrong_points(wrong: list[dict[str, Any]], count: int) -> InvalidRequestError:
+    """Return the error for wrong points, of which it lists the first ones; ``count`` of all."""
+    wrong.sort(key=lambda each: each["point"])
+    first, more = wrong[0], count - 1
+    return InvalidRequestError(
+        f"point {first['point']}: {first['problem']}"
+        + (f" ({more} more {'points are' if more > 1 else 'point is'} wrong)" * (more > 0)),
+        details={"field": first["field"], "points": wrong[:MAX_WRONG], "wrong": count},
+    )
 
 
 def _marked(value: Any, name: str, marks: dict[str, str]) -> Any:
@@ -540,6 +579,7 @@ def _plan_prompts(
         shared=any(levels),
         outputs=[],
         kinds={},
+        files=[],
     )
 
 

@@ -35,6 +35,7 @@ from ..errors import (
 )
 from ..files.pictures import KEPT, picture_of
 from ..graphs.outputs import files_of, texts_of
+from ..graphs.validation import is_missing
 from ..request_models import BatchRequest, PointRun
 from ..runs.chains import Reference, take_out
 from ..runs.deletion import Deleted
@@ -46,7 +47,7 @@ from ..util import worker
 from ..util.jsons import PROCESS_ABOVE, RawJSON, is_large
 from ..util.tasks import BackgroundTasks, wait_until_set
 from ..util.times import Backoff, utc_now
-from .plan import MANY, count_of, plan, with_seeds
+from .plan import MANY, count_of, plan, with_seeds, wrong_points
 from .records import PLANNED, STATUSES, Batch, Work
 from .sheet import Shown, ShownPoint, render, side_of_copies
 from .sources import Sources, has_ended, sources_of, stand_ins, with_values
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
 
     from ..files.pictures import Pictures, RunPicture
+    from ..graphs.definitions import NodeDefinitions
     from ..machines.machine import Machine
     from ..machines.registry import MachineRegistry
     from ..runs.feed import RunEvent
@@ -63,7 +65,7 @@ if TYPE_CHECKING:
     from ..runs.service import RunService
     from ..store.session import Session
     from ..transfers.callbacks import Callbacks
-    from .plan import Plan
+    from .plan import MissingFile, Plan
     from .records import BatchRepository, Point, PointFilter, Template
     from .sheet import Kind
     from .sources import Source
@@ -235,6 +237,8 @@ class Batches:
         machine, pool = self._runs.destination(request.machine)
         request, sources = await self._checked_sources(request)
         made = await self._plan(request, machine, checked=request.prompts is None or pool is None)
+        if made.files and pool is None:  # a member of a pool gets them from wherever they are
+            _check_files(made.files, (await machine.definitions(max_age=0)).nodes)
         await self._check_outputs(made, without=sources)
         row = {
             "batch_id": request.batch_id or str(uuid.uuid4()),
@@ -1119,6 +1123,20 @@ def _names_no_machine(error: Exception) -> bool:
 
 
 _GRAPHS = ("workflow_api", "workflow_api_raw", "workflow")
+
+
+def _check_files(files: list[MissingFile], known: NodeDefinitions) -> None:
+    """Raise if files of a new batch are not in the input folder."""
+    wrong = []
+    for name, value, numbers in files:
+        if is_missing(value, known):
+            field, problem = f"inputs.{name}", f"{value} is not in the input folder of this ComfyUI"
+            if not numbers:
+                raise InvalidRequestError.of_field(field, problem)
+            told = {"field": field, "problem": f"{field}: {problem}"}
+            wrong += [{"point": number, **told} for number in numbers]
+    if wrong:
+        raise wrong_points(wrong, len(wrong))
 
 
 def _runs_of_points(runs: Mapping[str, str], total: int) -> dict[str, str]:

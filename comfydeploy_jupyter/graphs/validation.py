@@ -754,6 +754,18 @@ def split_annotated(name: str) -> tuple[str, str]:
     return "input", name
 
 
+def names_file(node: NodeClass, argument: str) -> bool:
+    """Return whether a node class itself checks that the value of an input is an existing file."""
+    own = own_check(node)
+    return own is not None and own.lists_folder and argument == own.arguments[0]
+
+
+def is_missing(name: str, known: NodeDefinitions) -> bool:
+    """Return whether a file is not in the input folder, as far as the definitions show that."""
+    folder, path = split_annotated(name)
+    return folder == "input" and "/" not in path and _is_listed(path, known) is False
+
+
 def _is_listed(name: str, known: NodeDefinitions) -> bool | None:
     """Return whether a file is in the input folder by the options of the class that loads it."""
     # ComfyUI lists files by the kind of their extension, and only those without a subfolder. None

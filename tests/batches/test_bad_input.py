@@ -60,6 +60,23 @@ async def test_files_that_vanish_meanwhile_fail_their_points_alone(api, comfyui)
     assert (await ended(api, batch_id))[0]["counts"] == {"success": 3}
 
 
+async def test_files_that_are_not_there_are_told_before_anything_is_queued(api, comfyui):
+    there, away = picture(comfyui.input_dir, "red"), f"{uuid.uuid4().hex}.png"
+    values = [there, away, f"{away} [output]", f"folder/{away}", there, away]
+    points = [{"image": value} for value in values]
+    why = f"inputs.image: {away} is not in the input folder of this ComfyUI"
+    code, reply = await api.post("batch", {"workflow_api": LOAD, "points": points})
+    assert (code, reply["error"]) == (400, f"point 1: {why} (1 more point is wrong)")
+    assert [each["point"] for each in reply["details"]["points"]] == [1, 5]
+    inputs = {"image": away, "filename_prefix": {"$vary": ["a", "b"]}}
+    code, reply = await api.post("batch", {"workflow_api": LOAD, "inputs": inputs})
+    assert (code, reply["error"], reply["details"]["field"]) == (400, why, "inputs.image")
+    (comfyui.input_dir / away).write_bytes((comfyui.input_dir / there).read_bytes())
+    assert (await ended(api, await create(api, workflow_api=LOAD, inputs=inputs)))[0]["counts"] == {
+        "success": 2
+    }
+
+
 async def test_outputs_that_are_deleted_before_a_point_needs_them(api, comfyui):
     made = {"width": 8, "height": 8, "batch_size": 1, "color": 255}
     save = {"images": ["1", 0], "filename_prefix": uuid.uuid4().hex}
