@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -63,6 +63,7 @@ class Bridge:
         self._send = send
         self._pool = ThreadPoolExecutor(REQUESTS, thread_name_prefix="comfydeploy-requests")
         self._lock = threading.Lock()
+        self._asked: dict[str, Future[None]] = {}
         self._arriving: dict[str, _ArrivingFile] = {}
         self._open: dict[str, requests.Response | None] = {}  # None until there is a response
         self._closed = False
@@ -83,7 +84,9 @@ class Bridge:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _on_request(self, message: Message, _: object) -> None:
-        self._pool.submit(self._attempt, self._request, message)
+        key = str(message["id"])
+        self._asked[key] = asked = self._pool.submit(self._attempt, self._request, message)
+        asked.add_done_callback(lambda _: self._asked.pop(key, None))
 
     def _on_script(self, message: Message, _: object) -> None:
         self._pool.submit(self._attempt, self._script, message)
@@ -127,6 +130,8 @@ class Bridge:
 
     def _on_abort(self, message: Message, _: object) -> None:
         key = str(message["id"])
+        if (asked := self._asked.get(key)) is not None:
+            asked.cancel()  # if it has not been sent yet
         with self._lock:
             arriving, response = self._arriving.pop(key, None), self._open.pop(key, None)
         if arriving is not None:

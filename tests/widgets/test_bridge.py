@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import queue
+import threading
 import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from comfydeploy_jupyter.client import Comfy
-from comfydeploy_jupyter.widgets.bridge import MAX_OPEN, Bridge
+from comfydeploy_jupyter.widgets.bridge import MAX_OPEN, REQUESTS, Bridge
+from tests.client.conftest import small_server  # noqa: F401 - a fixture
 from tests.helpers.graphs import node, paper, shown
 from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from tests.client.small_server import Reply, Request, SmallServer
 
 FAST = {"1": paper(color=7), "2": shown("1")}
 
@@ -122,6 +126,31 @@ def test_a_stream_is_given_up(page: Page, comfy: Comfy) -> None:
         pass
     until(lambda: not page.bridge._open)
     comfy.interrupt(run_id)  # which may not have begun
+
+
+def test_a_request_that_waits_for_others_is_given_up(
+    small_server: Callable[[Callable[[Request, Reply], None]], SmallServer],  # noqa: F811
+) -> None:
+    answering = threading.Event()
+    asked: list[str] = []
+
+    def reply(request: Request, answer: Reply) -> None:
+        asked.append(request.query["search"])
+        answering.wait(30)
+        answer.json([])
+
+    page = Page(Comfy(small_server(reply).url))
+    for number in range(REQUESTS + 2):
+        page.send("request", "runs", method="GET", query=f"search={number}", id=str(number))
+    until(lambda: len(asked) == REQUESTS)
+    page.send("abort", id=str(REQUESTS))
+    page.send("abort", id="0")  # its answer is on its way
+    answering.set()
+    ids = {page.answer()[0]["id"] for _ in range(REQUESTS + 1)}
+    page.bridge.close()
+    assert str(REQUESTS) not in ids
+    assert sorted(asked) == sorted(ids)
+    until(lambda: not page.bridge._asked)
 
 
 def test_a_file_is_uploaded_in_any_order(page: Page, comfy: Comfy) -> None:
