@@ -27,7 +27,7 @@ function server(replies: Record<string, unknown> = {}) {
   };
   const answer = async (path: string, given: unknown) => {
     asked.push({ path, given });
-    const reply = known[path];
+    const reply = { ...known, ...replies }[path];
     if (reply instanceof Error) throw reply;
     return reply;
   };
@@ -103,6 +103,21 @@ test("stored workflows, files and those of the editor are chosen by their names"
   assert.deepEqual(opened.at(-1)?.source, { workflow_api: TEXT }, "exact, as text");
   assert.equal(input().value, "deep/sky.png");
   assert.equal(root.querySelector("img"), null);
+});
+
+test("what was stored elsewhere meanwhile is there when the list is opened", async (t) => {
+  const replies: Record<string, unknown> = { workflows: [] };
+  const { root, asked, input } = await show(t, replies);
+  const card = () => root.querySelector('[aria-label="A stored workflow"]')?.textContent ?? "";
+  assert.match(card(), /There is none yet/);
+  replies.workflows = [STORED];
+  input().click();
+  await until(() => root.querySelectorAll(".cd-picker [role=option]").length === 3);
+  assert.doesNotMatch(card(), /There is none yet/);
+  const before = asked.length;
+  type(input(), "img");
+  await until(() => asked.length === before + 1);
+  assert.deepEqual(asked.at(-1)?.given, { search: "img", limit: 100, target: null });
 });
 
 test("a panel without a workflow offers ways to begin, and remembers the last ones", async (t) => {

@@ -98,9 +98,9 @@ function panelsOnce(read) {
   const page = globalThis;
   page[LOADED] ??= {};
   const loaded = page[LOADED];
-  loaded["c10ab293e1d2c7e5"] ??= read().then(run);
-  loaded["c10ab293e1d2c7e5"].catch(() => delete loaded["c10ab293e1d2c7e5"]);
-  return loaded["c10ab293e1d2c7e5"];
+  loaded["9c7b522f73d4f587"] ??= read().then(run);
+  loaded["9c7b522f73d4f587"].catch(() => delete loaded["9c7b522f73d4f587"]);
+  return loaded["9c7b522f73d4f587"];
 }
 async function run(text) {
   const url = URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
@@ -111,11 +111,11 @@ async function run(text) {
   }
 }
 function askForPanels() {
-  const url = `${pageConfig().baseUrl ?? "/"}static/comfydeploy/panels.js?v=${"c10ab293e1d2c7e5"}`;
+  const url = `${pageConfig().baseUrl ?? "/"}static/comfydeploy/panels.js?v=${"9c7b522f73d4f587"}`;
   return fetch(url, { headers: pageHeaders() });
 }
 function isPanels(text) {
-  return text.startsWith(`// ${"c10ab293e1d2c7e5"} `);
+  return text.startsWith(`// ${"9c7b522f73d4f587"} `);
 }
 
 // src/hosts/anywidget.ts

@@ -13,6 +13,8 @@ type ComboProps = {
   onChoose: (value: unknown) => void;
   /** Called with what the user types. */
   onType?: (text: string) => void;
+  /** Called when the list appears. */
+  onOpen?: () => void;
   id?: string;
   placeholder?: string;
 };
@@ -31,6 +33,7 @@ export function Combo(props: ComboProps) {
       options,
       hint: placeholder,
       choose: (chosen) => latest.current.onChoose(chosen),
+      opened: () => latest.current.onOpen?.(),
     });
     made.input.addEventListener("input", () => latest.current.onType?.(made.input.value));
     root.append(made.root);

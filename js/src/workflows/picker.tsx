@@ -47,13 +47,14 @@ export function useChoices(transport: Transport, folder: string | null, isTime: 
   const templates = useSignal<Entry[]>([]);
   const isLoaded = useSignal(false);
   const ending = useRef<AbortController | null>(null);
+  const listing = useRef<Promise<void> | null>(null);
   const timer = useRef<ReturnType<typeof setTimeout> | undefined>(undefined);
 
   const addStored = (found: Entry[]) => {
     const known = new Set(found.map(keyOf));
     stored.value = [...found, ...stored.value.filter((each) => !known.has(keyOf(each)))];
   };
-  const refresh = async () => {
+  const list = async () => {
     ending.current?.abort();
     ending.current = new AbortController();
     const { signal } = ending.current;
@@ -80,10 +81,14 @@ export function useChoices(transport: Transport, folder: string | null, isTime: 
     ]);
     if (!signal.aborted) isLoaded.value = true;
   };
+  const refresh = () => {
+    listing.current = list();
+  };
   const search = (text: string) => {
     clearTimeout(timer.current);
     if (!text.trim()) return;
-    timer.current = setTimeout(() => {
+    timer.current = setTimeout(async () => {
+      await listing.current; // which replaces what was found
       listStored(transport, text, null, ending.current?.signal).then(addStored, () => {});
     }, TYPING);
   };
@@ -152,6 +157,7 @@ export function WorkflowPicker({ transport, choices, shown, onOpen }: PickerProp
                 options={options}
                 placeholder={hint}
                 onType={choices.search}
+                onOpen={choices.refresh}
                 onChoose={(key) => {
                   const entry = entries.find((each) => keyOf(each) === key);
                   if (entry) take(entry);
