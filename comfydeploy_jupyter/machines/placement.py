@@ -6,7 +6,9 @@ import math
 from bisect import bisect_left, insort
 from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
+from heapq import merge
 from itertools import islice
+from operator import itemgetter
 from sys import intern
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -196,6 +198,9 @@ class _Client:
     last: int = 0  # the highest order of the runs that were assigned
 
 
+_TURN = itemgetter(0, 1)  # the turn and the order of a waiting run
+
+
 def _turn_of(key: str, client: _Client) -> int:
     """Return the turn of the first waiting run of a client."""
     if key == FRONT:
@@ -276,6 +281,16 @@ class _Pool:
         if run.client == FRONT:
             return -1
         return _turn_of(run.client, client) + bisect_left(client.orders, run.order)
+
+    def in_order(self) -> Iterator[tuple[int, int, Run]]:
+        """Yield turn, order and run of all that wait, in the order in which they are assigned."""
+        return merge(*map(self._in_order, self.clients), key=_TURN)
+
+    def _in_order(self, key: str) -> Iterator[tuple[int, int, Run]]:
+        client = self.clients[key]
+        first = _turn_of(key, client)
+        for place, order in enumerate(client.orders):
+            yield first if key == FRONT else first + place, order, self.waiting[order]
 
     def before(self, turn: int, order: int) -> int:
         """Return how many waiting runs are assigned before one with a turn and an order."""
@@ -515,21 +530,12 @@ class Dispatcher:
         turn = self._pools[run.pool].turn_of(run)
         return 1 + sum(pool.before(turn, run.order) for pool in self._pools_of(run.pool))
 
-    def line(self) -> list[tuple[int, str, str]]:
-        """Return position, id and pool of all waiting runs, the positions as `position` does."""
-        waiting = sorted(
-            ((pool.turn_of(run), run.order), run.run_id, pool_id)
-            for pool_id, pool in self._pools.items()
-            for run in pool.waiting.values()
-        )
-        names = {id(pool): pool_id for pool_id, pool in self._pools.items()}
-        before: Counter[str] = Counter()
-        line = []
-        for _, run_id, pool_id in waiting:
-            sharing = (names[id(pool)] for pool in self._pools_of(pool_id))
-            line.append((1 + sum(before[each] for each in sharing), run_id, pool_id))
-            before[pool_id] += 1
-        return line
+    def line(self, pool_id: str) -> Iterator[tuple[int, str]]:
+        """Yield the `position` and the id of each run that waits for a pool, in their order."""
+        sharing = (pool.in_order() for pool in self._pools_of(pool_id))
+        for place, (_, _, run) in enumerate(merge(*sharing, key=_TURN), 1):
+            if run.pool == pool_id:
+                yield place, run.run_id
 
     def hand_over(
         self,

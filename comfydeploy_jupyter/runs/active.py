@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import logging
+import math
+from bisect import bisect_left, insort
 from collections import Counter, OrderedDict, defaultdict
+from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain
-from typing import TYPE_CHECKING, TypeVar
+from itertools import count
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from .background import now
 from .outputs import with_urls
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from ..machines.machine import Machine
     from .feed import RunEvent
+    from .records import RunRecord
     from .run import Run
 
 log = logging.getLogger(__name__)
@@ -24,7 +28,30 @@ Follower = TypeVar("Follower")
 
 KEPT_RUNS = 100
 KEPT_BYTES = 32 * 1024 * 1024  # size of their events
+BEGUN = ("running", "uploading")  # the status of a run that has left its queue
 GIVEN_UP_FOR = 86400.0  # seconds after which a machine that did not return is forgotten
+
+
+Turn = tuple[float, int, str]  # the number of a queued run, when its machine got it, and its id
+
+
+class _Entry(NamedTuple):
+    """As what a run is counted."""
+
+    machine_id: str | None  # None while it needs outputs of other runs
+    status: str
+    turn: Turn | None  # None if it is not queued on its machine
+    in_comfyui: bool  # whether ComfyUI's queue should contain it
+
+
+@dataclass
+class _OnMachine:
+    """The runs of a machine, counted so that no event has to look at all of them."""
+
+    runs: dict[str, Run] = field(default_factory=dict)
+    turns: list[Turn] = field(default_factory=list)  # of those that are queued, sorted
+    uploading: int = 0
+    in_comfyui: int = 0
 
 
 class ActiveRuns:
@@ -34,8 +61,12 @@ class ActiveRuns:
         self.view_url = view_url
         self._runs: dict[str, Run] = {}
         self._by_comfyui_id: dict[str, Run] = {}
-        self._by_machine: defaultdict[str, dict[str, Run]] = defaultdict(dict)
-        self._place_of: dict[str, tuple[str, str]] = {}  # machine and id there, by the run's id
+        self._by_machine: defaultdict[str, _OnMachine] = defaultdict(_OnMachine)
+        self._place_of: dict[str, tuple[str, str, int]] = {}  # machine, id there, when it got it
+        self._entries: dict[str, _Entry] = {}
+        self._statuses: Counter[str] = Counter()
+        self._begun: dict[str, Run] = {}  # that are executed, or upload their outputs
+        self._arrivals = count()
         self._given_up: dict[str, dict[str, float]] = {}
         self._needing: defaultdict[str, list[Run]] = defaultdict(list)  # by the run that they need
         # by the name of the event; None: of all events
@@ -56,8 +87,9 @@ class ActiveRuns:
     def add(self, run: Run) -> None:
         """Add a run, and pass its events on to the followers."""
         run.listener = self._pass_on
-        self.moved(run)
+        run.on_change = self._count
         self._runs[run.prompt_id] = run
+        self.moved(run)
         for needed in run.record.waiting_for or ():
             self._needing[needed].append(run)
 
@@ -74,16 +106,20 @@ class ActiveRuns:
         """Record that a run has another machine, which is in the URLs of its outputs."""
         self._take_off(run)
         if run.record.waiting_for is not None:
+            self._count(run)
             return  # no machine has it yet, nor the queue of a pool
-        self._place_of[run.prompt_id] = run.record.machine, run.comfyui_id
-        self._by_machine[run.record.machine][run.prompt_id] = run
+        machine_id = run.record.machine
+        self._place_of[run.prompt_id] = machine_id, run.comfyui_id, next(self._arrivals)
+        self._by_machine[machine_id].runs[run.prompt_id] = run
         self._by_comfyui_id[run.comfyui_id] = run
+        self._count(run)
         self.given_up(run.record.machine).pop(run.comfyui_id, None)
         # Without a reference to the run: a reference cycle would delay its deletion.
         run.with_urls = partial(with_urls, view_url=self.view_url, machine=run.record.machine)
 
     def remove(self, run: Run) -> None:
         """Remove a run, and do not pass its events on any more."""
+        run.on_change = None
         self._take_off(run)
         self._runs.pop(run.prompt_id, None)
 
@@ -109,33 +145,67 @@ class ActiveRuns:
 
     def on(self, machine_id: str) -> list[Run]:
         """Return the runs of a machine, also those that upload their outputs."""
-        return [*self._by_machine.get(machine_id, {}).values()]
+        here = self._by_machine.get(machine_id)
+        return [] if here is None else [*here.runs.values()]
 
     def of(self, machine: Machine) -> list[Run]:
         """Return the runs of a machine whose execution in ComfyUI has not ended yet."""
         return [run for run in self.on(machine.id) if run.record.status != "uploading"]
 
+    def begun(self) -> list[Run]:
+        """Return the runs that are executed, or upload their outputs."""
+        return [*self._begun.values()]
+
+    def executes(self, machine_id: str) -> bool:
+        """Return whether a run of a machine has the status ``running``."""
+        return any(self._is_running(run, machine_id) for run in self._begun.values())
+
     def running(self, machine_id: str) -> Run | None:
         """Return the run of this server that a machine is executing now, or None."""
-        for run in self.on(machine_id):
+        for run in self._begun.values():
             over = run.ending and run.released.is_set()
-            if run.record.status == "running" and not over:
+            if self._is_running(run, machine_id) and not over:
                 return run
         return None
 
+    def _is_running(self, run: Run, machine_id: str) -> bool:
+        entry = self._entries[run.prompt_id]
+        return entry.machine_id == machine_id and entry.status == "running"
+
     def count_on(self, machine_id: str) -> int:
-        return sum(run.record.status != "uploading" for run in self.on(machine_id))
+        """Return how many runs of a machine have not been executed."""
+        here = self._by_machine.get(machine_id)
+        return 0 if here is None else len(here.runs) - here.uploading
+
+    def in_comfyui(self, machine_id: str) -> int:
+        """Return how many runs the queue of a machine's ComfyUI should contain."""
+        here = self._by_machine.get(machine_id)
+        return 0 if here is None else here.in_comfyui
+
+    def turns(self, machine_id: str) -> Sequence[Turn]:
+        """Return the runs that are queued on a machine, in their order; those without number last.
+
+        The runs that wait for a pool are on the machine with the id of the pool.
+        """
+        here = self._by_machine.get(machine_id)
+        return () if here is None else here.turns
+
+    def before(self, machine_id: str, record: RunRecord) -> int:
+        """Return how many runs that are queued on a machine have smaller numbers."""
+        return bisect_left(self.turns(machine_id), (_number(record),))
 
     def counts(self, machine_ids: Iterable[str] | None = None) -> dict[str, int]:
         """Return how many runs are executing and how many wait, on all machines or on some.
 
         The runs that wait for a pool are on the machine with the id of the pool.
         """
-        runs = self if machine_ids is None else chain.from_iterable(map(self.on, machine_ids))
-        statuses = [run.record.status for run in runs]
+        statuses = self._statuses
+        if machine_ids is not None:
+            found = (run for machine_id in machine_ids for run in self.on(machine_id))
+            statuses = Counter(run.record.status for run in found)
         return {
-            "running": statuses.count("running"),
-            "pending": statuses.count("queued") + statuses.count("not-started"),
+            "running": statuses["running"],
+            "pending": statuses["queued"] + statuses["not-started"],
         }
 
     def by_status(self) -> Counter[tuple[str, str]]:
@@ -162,13 +232,48 @@ class ActiveRuns:
             follower()
 
     def _take_off(self, run: Run) -> None:
-        machine_id, comfyui_id = self._place_of.pop(run.prompt_id, (None, None))
+        self._uncount(run.prompt_id)
+        machine_id, comfyui_id, _ = self._place_of.pop(run.prompt_id, (None, None, None))
         if machine_id is not None and comfyui_id is not None:
-            there = self._by_machine[machine_id]
-            there.pop(run.prompt_id, None)
-            if not there:
+            here = self._by_machine[machine_id]
+            here.runs.pop(run.prompt_id, None)
+            if not here.runs:
                 del self._by_machine[machine_id]
             self._by_comfyui_id.pop(comfyui_id, None)
+
+    def _count(self, run: Run) -> None:
+        """Count a run as what it is now."""
+        run_id, record = run.prompt_id, run.record
+        machine_id, _, arrival = self._place_of.get(run_id, (None, None, 0))
+        is_queued = machine_id is not None and record.status == "queued"
+        turn = (_number(record), arrival, run_id) if is_queued else None
+        entry = _Entry(machine_id, record.status, turn, run.should_be_queued)
+        if entry == self._entries.get(run_id):
+            return
+        self._uncount(run_id)
+        self._entries[run_id] = entry
+        self._statuses[entry.status] += 1
+        if entry.status in BEGUN:
+            self._begun[run_id] = run
+        if machine_id is not None:
+            here = self._by_machine[machine_id]
+            here.uploading += entry.status == "uploading"
+            here.in_comfyui += entry.in_comfyui
+            if turn is not None:
+                insort(here.turns, turn)
+
+    def _uncount(self, run_id: str) -> None:
+        entry = self._entries.pop(run_id, None)
+        if entry is None:
+            return
+        self._statuses[entry.status] -= 1
+        self._begun.pop(run_id, None)
+        if entry.machine_id is not None:
+            here = self._by_machine[entry.machine_id]
+            here.uploading -= entry.status == "uploading"
+            here.in_comfyui -= entry.in_comfyui
+            if entry.turn is not None:
+                del here.turns[bisect_left(here.turns, entry.turn)]
 
     def _pass_on(self, run: Run, event: RunEvent) -> None:
         for follower in (*self._followers[None], *self._followers.get(event.event, ())):
@@ -176,6 +281,10 @@ class ActiveRuns:
                 follower(run, event)
             except Exception:  # the readers of the run, and other followers, receive the event
                 log.exception("A follower of run %s failed", run.prompt_id)
+
+
+def _number(record: RunRecord) -> float:
+    return math.inf if record.number is None else record.number
 
 
 def _enter(follower: Follower, *lists: list[Follower]) -> Callable[[], None]:

@@ -6,6 +6,8 @@ import asyncio
 import logging
 import math
 from collections import Counter
+from heapq import merge
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import NotFoundError
@@ -13,7 +15,7 @@ from ..machines.placement import Dispatcher
 from .background import now
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from ..comfyui.client import ComfyUIClient
     from ..machines.machine import Machine
@@ -214,25 +216,23 @@ class RunQueue:
         machine_id = dispatcher.member_of(record.prompt_id) or record.machine
         if machine_id not in self._members:
             return None
-        here = self._active.on(machine_id)
-        queued = (other.record for other in here if other.record.status == "queued")
-        before = sum(_before(other, record) for other in queued)
-        return 1 + before + self._foreign(machine_id)
+        return 1 + self._active.before(machine_id, record) + self._foreign(machine_id)
 
-    def line(self) -> list[tuple[int, str]]:
-        """Return the position and the id of each run that has a `position`, in their order."""
-        line = []
-        for machine_id in self._members:
-            here = (run.record for run in self._active.on(machine_id))
-            queued = [record for record in here if record.status == "queued"]
-            queued.sort(key=lambda record: math.inf if record.number is None else record.number)
-            first = 1 + self._foreign(machine_id) if queued else 0
-            line += [(place, record.prompt_id) for place, record in enumerate(queued, first)]
-        pools = {pool.id: self._at_members(pool) for pool in self._all_pools()}
-        line += [
-            (place + pools.get(pool, 0), run_id) for place, run_id, pool in self._dispatcher.line()
-        ]
-        return sorted(line, key=lambda each: each[0])
+    def line(self) -> Iterator[tuple[int, str]]:
+        """Yield the position and the id of each run that has a `position`, in their order."""
+        on_machines = map(self._line_of, self._members)
+        in_pools = map(self._line_for, self._all_pools())
+        return merge(*on_machines, *in_pools, key=itemgetter(0))
+
+    def _line_of(self, machine_id: str) -> Iterator[tuple[int, str]]:
+        first = 1 + self._foreign(machine_id)
+        for place, (_, _, run_id) in enumerate(self._active.turns(machine_id), first):
+            yield place, run_id
+
+    def _line_for(self, pool: Pool) -> Iterator[tuple[int, str]]:
+        ahead = self._at_members(pool)
+        for place, run_id in self._dispatcher.line(pool.id):
+            yield ahead + place, run_id
 
     def _at_members(self, pool: Pool) -> int:
         """Return how many prompts wait on the members of a pool."""
@@ -240,8 +240,7 @@ class RunQueue:
 
     def _foreign(self, machine_id: str) -> int:
         """Return how many prompts of other clients wait on a machine."""
-        here = self._active.on(machine_id)
-        executes = any(other.record.status == "running" for other in here)
+        executes = self._active.executes(machine_id)
         return max(self.others(machine_id) - (not executes), 0)
 
     def open(self, pool_id: str) -> int:
@@ -397,9 +396,3 @@ def client_of(
 def _needs(models: frozenset[str], nodes: Mapping[str, NodeName]) -> frozenset[str]:
     """Return the node classes and model files of a graph."""
     return models | {node.class_type for node in nodes.values() if node.class_type is not None}
-
-
-def _before(other: RunRecord, record: RunRecord) -> bool:
-    first, second = other.number, record.number
-    same = other.prompt_id == record.prompt_id
-    return not same and first is not None and (second is None or first < second)

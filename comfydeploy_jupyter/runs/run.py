@@ -70,6 +70,7 @@ class Run(RunState):
         self.log = EventLog(record.first_id)
         self.first_sent = False  # whether the first message is in the log
         self.listener: Callable[[Run, RunEvent], None] | None = None
+        self.on_change: Callable[[Run], None] | None = None  # called after each change of its state
         self.with_urls: Callable[[dict[str, Any]], dict[str, Any]] | None = None
         self._loops = NodeEvents(nodes)
         self._early: list[tuple[str, dict[str, Any], Preview | None, int | None]] = []
@@ -85,6 +86,8 @@ class Run(RunState):
         """Let an event change the state, wake those who wait for that, and return the effects."""
         effects = super().handle(event)
         self._wake()
+        if self.on_change is not None:
+            self.on_change(self)
         return effects
 
     def _wake(self) -> None:

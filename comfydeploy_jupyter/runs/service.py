@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from ..comfyui.client import REPLY_TIMEOUT
@@ -402,14 +402,17 @@ class RunService:
         First come those that are executed or upload their outputs, then those that wait.
         """
         active, places = self.active, dict[str, int | None]()
-        begun = [run.record for run in active if run.record.status in ("running", "uploading")]
+        begun = [run.record for run in active.begun()]
         begun.sort(key=lambda record: record.started_at or record.created_at)
-        places.update((record.prompt_id, None) for record in begun)
-        if len(places) < first + count:
-            for place, run_id in self._context.queue.line():
-                places.setdefault(run_id, place)
-            for run in active:
-                places.setdefault(run.prompt_id, None)
+        in_order = chain(
+            ((None, record.prompt_id) for record in begun),
+            self._context.queue.line(),
+            ((None, run.prompt_id) for run in active),  # those without a place
+        )
+        for place, run_id in in_order:
+            places.setdefault(run_id, place)
+            if len(places) == first + count:
+                break
         whys: dict[str, str] = {}
         found = []
         for run_id in islice(places, first, first + count):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -219,17 +218,10 @@ class Watch:
 
     def _count(self, machine: Machine, remaining: int) -> None:
         """Detect that ComfyUI's queue has fewer runs than expected: it may have been changed."""
-        runs = self._context.active.on(machine.id)
-        # So many of them may be outside the queue. Most of these are the oldest and the newest: by
-        # looking there first, few of a thousand runs are inspected for each of ComfyUI's events.
-        allowed = len(runs) - remaining
-        if allowed <= 0:
-            return
-        ends_first = islice(chain.from_iterable(zip(runs, reversed(runs), strict=True)), len(runs))
-        outside = islice((run for run in ends_first if not run.should_be_queued), allowed)
-        if sum(1 for _ in outside) < allowed:
+        active = self._context.active
+        if active.in_comfyui(machine.id) > remaining:
             self._recounting.add(machine.id)
-            queued = [run for run in runs if run.should_be_queued]
+            queued = [run for run in active.on(machine.id) if run.should_be_queued]
             self._context.background.start(self._count_again(machine, queued))
 
     async def _count_again(self, machine: Machine, queued: list[Run]) -> None:

@@ -521,6 +521,25 @@ def test_an_event_costs_the_same_in_a_long_queue(world):
     assert calls_at_an_end() < few + 100
 
 
+def test_a_look_at_a_long_queue_costs_the_same(world):
+    """So does the reply to each request that queues a run: it has the place of this run."""
+    service = world.service
+
+    def calls_of_a_look():
+        last = [*service.active][-1].record
+        with Profile() as profile:
+            service.reply(last)
+            service.open_runs(0, 15)
+            service.active.counts()
+            world.registry.work(world.comfyui.machine)
+        return sum(entry.callcount for entry in profile.getstats())
+
+    queue_in_order(world, 20)
+    few = calls_of_a_look()
+    queue_in_order(world, 280)
+    assert calls_of_a_look() < few + 20
+
+
 def test_runs_of_a_comfyui_that_never_replies_fail(world):
     """Its WebSocket stays open, so it counts as connected."""
     running = world.submit()

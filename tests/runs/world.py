@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter, defaultdict
 from contextlib import suppress
 from pathlib import Path
@@ -342,6 +343,43 @@ class World:
             assert self.ends[prompt_id] <= 1, f"{prompt_id}: it ends twice"
         self.check_executions()
         self.check_held()
+        self.check_counts()
+
+    def check_counts(self) -> None:
+        """Fail if runs are not counted as what they are."""
+        active = self.service.active
+        places = ["gpus", *(comfyui.machine.id for comfyui in self.comfyuis)]
+        for place in places:
+            here = active.on(place)
+            statuses = [run.record.status for run in here]
+            queued = [run.record for run in here if run.record.status == "queued"]
+            queued.sort(key=lambda record: math.inf if record.number is None else record.number)
+            assert [run_id for *_, run_id in active.turns(place)] == [r.prompt_id for r in queued]
+            for record in queued:
+                before = [r for r in queued if r.number is not None]
+                if record.number is not None:
+                    before = [r for r in before if r.number < record.number]
+                assert active.before(place, record) == len(before)
+            assert active.executes(place) == ("running" in statuses)
+            assert active.count_on(place) == len(here) - statuses.count("uploading")
+            assert active.in_comfyui(place) == sum(run.should_be_queued for run in here)
+        begun = {run for run in active if run.record.status in ("running", "uploading")}
+        assert {*active.begun()} == begun
+        shown = self.service.open_runs(0, len(active))
+        assert {each["prompt_id"] for each in shown} == {run.prompt_id for run in active}
+        places = [each["position"] for each in shown if each["position"] is not None]
+        assert places == sorted(places)
+        for each in shown:
+            run = active.get(each["prompt_id"])
+            assert run is not None
+            if run.state is State.WAITING:
+                place = self.service.queue_position(run.record)
+                assert each["position"] in (place, None)  # none while it is handed over
+        statuses = [run.record.status for run in active]
+        assert active.counts() == {
+            "running": statuses.count("running"),
+            "pending": statuses.count("queued") + statuses.count("not-started"),
+        }
 
     def check_held(self) -> None:
         """Fail if a ComfyUI was let execute a prompt that arrived after its run was given up."""
