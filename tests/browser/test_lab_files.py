@@ -7,6 +7,7 @@ import contextlib
 import io
 import json
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -58,8 +59,8 @@ def drag(page: Page, source: Locator, target: Locator) -> None:
 
 def graph_in(path: Path) -> Any:
     """Return the graph in a workflow file; an empty one while the file is written."""
-    with contextlib.suppress(json.JSONDecodeError):
-        return json.loads(path.read_text())
+    with contextlib.suppress(ValueError):
+        return json.loads(path.read_text("utf-8"))
     return {}
 
 
@@ -169,8 +170,10 @@ def test_a_workflow_in_another_encoding_is_written_in_utf_8(lab, lab_page):
         file(lab_page, path.name).dblclick()
         told = lab_page.get_by_role("alert").filter(has_text=f"{path.name} is a workflow, but not")
         told.get_by_role("button", name="Write it in UTF-8").click()
+        until(partial(graph_in, path), lambda found: found == graph)
+        current = lab_page.locator(".lm-DockPanel-tabBar .lm-mod-current", has_text=path.name)
+        expect(current).to_be_visible()
         expect(shown(lab_page).get_by_label("Größe", exact=True)).to_have_value("640")
-        assert json.loads(path.read_text("utf-8")) == graph
 
 
 def test_what_is_no_workflow_says_so_in_one_sentence(lab, lab_page):
