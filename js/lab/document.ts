@@ -31,6 +31,8 @@ export const CARRIERS = [
   ".jpg",
   ".jpeg",
 ];
+/** The button that opens a workflow in ComfyUI's editor. */
+export const EDIT = "comfydeploy-edit";
 /** The model of these, which does not contain the file. */
 export const ABOUT = "comfydeploy-about";
 
@@ -412,7 +414,7 @@ export class WorkflowFactory extends ABCWidgetFactory<WorkflowWidget, DocumentRe
         content.edit().catch((error) => tell(error));
       },
     });
-    widget.toolbar.addItem("comfydeploy-edit", edit);
+    widget.toolbar.addItem(EDIT, edit);
     return widget;
   }
 }

@@ -22,6 +22,7 @@ import { ISettingRegistry } from "@jupyterlab/settingregistry";
 import { ITranslator, nullTranslator } from "@jupyterlab/translation";
 import type { Drag } from "@lumino/dragdrop";
 import type { Widget } from "@lumino/widgets";
+import { h } from "../src/dom.ts";
 import { messageOf } from "../src/format.ts";
 import { openFile } from "../src/workflows/source.ts";
 import {
@@ -29,6 +30,7 @@ import {
   CARRIER,
   CARRIERS,
   CarrierFactory,
+  EDIT,
   FACTORY,
   factoryOf,
   fileOf,
@@ -45,6 +47,7 @@ import { EMPTY, formatOf, MAX_FILE, relative } from "./workflow_file.ts";
 const ID = "comfydeploy-jupyter:files";
 const NEW = "comfydeploy:new-workflow";
 const INSERT = "comfydeploy:insert-cell";
+const CSS = `[data-jp-item-name=${EDIT}] .jp-ToolbarButtonComponent-label { margin-inline-start: 4px; }`;
 const DRAGGED = "application/x-jupyter-icontents"; // the paths of files of the file browser
 
 /** A model that knows only the name of a file, whose content the server reads. */
@@ -181,6 +184,7 @@ export const files: JupyterFrontEndPlugin<void> = {
     translator: ITranslator | null,
   ) {
     translate(translator);
+    document.head.append(h("style", {}, CSS));
     const { docRegistry, commands } = app;
     const { contents } = app.serviceManager;
     const lab = { contents, commands };

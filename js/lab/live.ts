@@ -13,6 +13,7 @@ const FIRST_PAUSE = 500; // ms
 const LONGEST_PAUSE = 30_000;
 const SETTLED = 10_000; // ms after which a connection is no longer a new one
 const ASK_TIMEOUT = 5000;
+const OPEN_TIMEOUT = 20_000; // browsers wait for minutes
 const REMEMBERED = 500; // ends that are not told twice
 
 /** The runs that the page shows, and whether it shows all the rest. */
@@ -118,13 +119,16 @@ export class Live {
     let openedAt = 0;
     const socket = new WebSocket(url);
     this.socket = socket;
+    const late = setTimeout(() => socket.close(), OPEN_TIMEOUT);
     socket.onopen = () => {
+      clearTimeout(late);
       openedAt = Date.now();
       this.change({ link: "open", problem: "", opened: this.state.opened + 1 });
       if (this.watched !== NOTHING) this.sendWatch();
     };
     socket.onmessage = ({ data }) => this.read(parseJson<Message>(String(data)));
     socket.onclose = async () => {
+      clearTimeout(late);
       if (this.socket !== socket) return;
       this.socket = null;
       if (Date.now() - openedAt < SETTLED || !openedAt) this.failures += 1;
@@ -132,6 +136,7 @@ export class Live {
       const link = await this.whyClosed(Boolean(openedAt));
       if (this.isOver || this.socket) return;
       this.change(link);
+      clearTimeout(this.timer); // of another connection that was lost in the meantime
       const pause = Math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** Math.min(this.failures - 1, 10));
       this.timer = setTimeout(() => this.connect(), pause * (0.5 + Math.random() / 2));
     };

@@ -8,13 +8,37 @@ import { type Known, openRuns } from "../src/state/overview.ts";
 import { comfyIcon } from "./icons.ts";
 import { liveOf } from "./live_of.ts";
 import { openRun } from "./open.ts";
-import { attempt } from "./server.ts";
+import { attempt, transport } from "./server.ts";
 import { SHOW_SIDEBAR } from "./sidebar.ts";
+import { tell } from "./tell.ts";
 import { trans, translate } from "./words.ts";
 
+const PAGE = 200; // runs that are listed at a time
 const STOPPED = ["stopped", "failed", "unreachable", null];
 
 type Item = ReturnType<Parameters<IRunningSessionManagers["add"]>[0]["running"]>[number];
+
+/** Return a time of day, short enough for the list. */
+function timeOf(moment: string): string {
+  return new Date(moment).toLocaleTimeString([], { timeStyle: "short" });
+}
+
+/** Cancel all runs, also those that are not listed; the last in the queue first, so that none begins. */
+async function cancelAll(): Promise<void> {
+  const ids: string[] = [];
+  for (const status of ["not-started", "queued", "running"]) {
+    for (let offset = 0; ; offset += PAGE) {
+      const query = { status, limit: PAGE, offset };
+      const found = await transport().get<{ prompt_id: string }[]>("runs", query);
+      ids.push(...found.map(({ prompt_id }) => prompt_id));
+      if (found.length < PAGE) break;
+    }
+  }
+  for (const prompt_id of ids) {
+    const asked = transport().post("interrupt", { prompt_id });
+    await asked.catch(() => {}); // it has ended, or waits in another server
+  }
+}
 
 export const running: JupyterFrontEndPlugin<void> = {
   id: "comfydeploy-jupyter:running",
@@ -47,8 +71,7 @@ export const running: JupyterFrontEndPlugin<void> = {
       const items = runs.map((run) => ({
         icon,
         open: () => void openRun(app, run.prompt_id),
-        label: () =>
-          run.title || trans.__("Run of %1", new Date(run.created_at).toLocaleTimeString()),
+        label: () => run.title || trans.__("Run of %1", timeOf(run.created_at)),
         labelTitle: () => [run.live_status, run.machine, run.prompt_id].filter(Boolean).join("\n"),
         detail: () =>
           run.status === "running" ? `${Math.floor(100 * (run.progress ?? 0))} %` : run.status,
@@ -75,9 +98,9 @@ export const running: JupyterFrontEndPlugin<void> = {
         return known.server ? [...comfyuis(known), ...runs(known)] : [];
       },
       shutdownAll: () => {
-        for (const item of [...runs(live.known).reverse(), ...comfyuis(live.known)]) {
-          item.shutdown?.();
-        }
+        cancelAll().then(() => {
+          for (const item of comfyuis(live.known)) item.shutdown?.();
+        }, tell);
       },
       refreshRunning: () => live.again(),
       runningChanged: changed,

@@ -26,9 +26,9 @@ const CSS = `
 .comfydeploy-status span { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .comfydeploy-status progress {
   width: 60px; height: 6px; appearance: none; border: 0; border-radius: 3px; overflow: hidden;
-  background: var(--jp-border-color2);
+  background: var(--jp-border-color1);
 }
-.comfydeploy-status progress::-webkit-progress-bar { background: var(--jp-border-color2); }
+.comfydeploy-status progress::-webkit-progress-bar { background: var(--jp-border-color1); }
 .comfydeploy-status progress::-webkit-progress-value { background: var(--jp-brand-color1); }
 .comfydeploy-status progress::-moz-progress-bar { background: var(--jp-brand-color1); }
 .comfydeploy-status[data-down] span::before { content: "● "; color: var(--jp-warn-color1); }

@@ -17,6 +17,7 @@ const WORDS = {
 class FakeSocket {
   static opened: FakeSocket[] = [];
   readonly sent: object[] = [];
+  isClosed = false;
   onopen = () => {};
   onmessage = (_: { data: string }) => {};
   onclose = () => {};
@@ -26,7 +27,9 @@ class FakeSocket {
   send(text: string) {
     this.sent.push(JSON.parse(text));
   }
-  close() {}
+  close() {
+    this.isClosed = true;
+  }
   tell(data: object) {
     this.onmessage({ data: JSON.stringify({ event: "overview", data }) });
   }
@@ -120,6 +123,19 @@ test("a page that goes offline does not wait until its socket notices", async (t
   assert.equal(FakeSocket.opened.length, 3);
   socket().onopen();
   assert.deepEqual([live.known.link, live.known.opened], ["open", 2]);
+});
+
+test("a socket that neither opens nor fails is given up, one that is open is not", (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const { live, socket } = begin(t);
+  t.mock.timers.tick(60_000);
+  const first = socket();
+  assert.equal(first.isClosed, true);
+  first.onclose();
+  live.again();
+  socket().onopen();
+  t.mock.timers.tick(60_000);
+  assert.deepEqual([socket() === first, socket().isClosed], [false, false]);
 });
 
 test("what is shown is said once it is connected, and again after a reconnection", async (t) => {

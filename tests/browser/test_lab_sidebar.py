@@ -336,6 +336,14 @@ def test_runs_and_comfyui_are_listed_beside_kernels(lab_page: Page, comfy: Comfy
     item.locator(".jp-RunningSessions-itemShutdown").click()
     expect(item).to_have_count(0)
     assert comfy.get(run.prompt_id).status == "cancelled"
+    # all of them, also those that are not in the list
+    runs = [comfy.submit(SLOW), *(comfy.submit(chain()) for _ in range(25))]
+    tab = lab_page.locator(".lm-TabBar-tab[data-id=comfydeploy-sidebar]")
+    expect(tab).to_have_attribute("data-comfydeploy-count", "26")
+    lab_page.get_by_text("Stop All", exact=True).click()
+    lab_page.locator(".jp-Dialog").get_by_role("button", name="Stop All").click()
+    expect(item).to_have_count(0)
+    assert {comfy.get(run.prompt_id).status for run in runs} == {"cancelled"}
 
 
 @pytest.fixture

@@ -98,9 +98,9 @@ function panelsOnce(read) {
   const page = globalThis;
   page[LOADED] ??= {};
   const loaded = page[LOADED];
-  loaded["9c7b522f73d4f587"] ??= read().then(run);
-  loaded["9c7b522f73d4f587"].catch(() => delete loaded["9c7b522f73d4f587"]);
-  return loaded["9c7b522f73d4f587"];
+  loaded["6145f847b3e06a92"] ??= read().then(run);
+  loaded["6145f847b3e06a92"].catch(() => delete loaded["6145f847b3e06a92"]);
+  return loaded["6145f847b3e06a92"];
 }
 async function run(text) {
   const url = URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
@@ -111,11 +111,11 @@ async function run(text) {
   }
 }
 function askForPanels() {
-  const url = `${pageConfig().baseUrl ?? "/"}static/comfydeploy/panels.js?v=${"9c7b522f73d4f587"}`;
+  const url = `${pageConfig().baseUrl ?? "/"}static/comfydeploy/panels.js?v=${"6145f847b3e06a92"}`;
   return fetch(url, { headers: pageHeaders() });
 }
 function isPanels(text) {
-  return text.startsWith(`// ${"9c7b522f73d4f587"} `);
+  return text.startsWith(`// ${"6145f847b3e06a92"} `);
 }
 
 // src/hosts/anywidget.ts

@@ -1,4 +1,4 @@
-// 9c7b522f73d4f587 Made from js/src/panels/index.tsx by `make js-build`; do not edit it here.
+// 6145f847b3e06a92 Made from js/src/panels/index.tsx by `make js-build`; do not edit it here.
 
 /*! It contains Preact, @preact/signals, uqr and icons of Font Awesome:
 
@@ -1014,6 +1014,7 @@ var x1,T0,Y6,S2,J6,Q4,P0,K4,E0,X6,Q6,Ot,C4=Symbol.for("pv"),Y4={},X4=[],$t=/^m(i
 
 .comfydeploy-view .cd-sidebar { container-type: inline-size; }
 .comfydeploy-view .cd-sidebar summary { padding: 4px 0; font-weight: 600; cursor: pointer; }
+.comfydeploy-view .cd-sidebar .cd-plain > .cd-rows > .cd-spread { flex-wrap: wrap; row-gap: 0; }
 .comfydeploy-view .cd-sidebar .cd-top select { flex: 1 1 96px; }
 .comfydeploy-view .cd-plain { list-style: none; margin: 0; padding: 0; }
 .comfydeploy-view .cd-plain > li { padding: 6px 0; gap: 4px; }
@@ -1028,7 +1029,7 @@ var x1,T0,Y6,S2,J6,Q4,P0,K4,E0,X6,Q6,Ot,C4=Symbol.for("pv"),Y4={},X4=[],$t=/^m(i
 .comfydeploy-view .cd-open-run > .cd-main:hover { background: var(--cd-raised); }
 .comfydeploy-view .cd-open-run .cd-spread { flex-wrap: nowrap; }
 .comfydeploy-view .cd-open-run .cd-spread > b { flex: 0 1 auto; min-width: 3em; }
-.comfydeploy-view .cd-open-run .cd-spread > .cd-faint { flex: 0 1 auto; min-width: 3em; font-size: var(--cd-small); }
+.comfydeploy-view .cd-open-run .cd-spread > .cd-faint { flex: none; max-width: 50%; font-size: var(--cd-small); }
 
 /* -- forced colours: the system replaces backgrounds and shadows, and what these say ----------- */
 
