@@ -390,7 +390,7 @@ def test_large_frames(server, faulty):
 def test_giant_frames(server, faulty):
     """A frame that is larger than any of ComfyUI's closes the socket; runs still end."""
     size = 100 * MEGABYTE
-    for frame in ("x" * size, text_frame("executed", output="x" * size), bytes(size)):
+    for frame in few((text_frame("executed", output="x" * size), bytes(size), "x" * size)):
         # long enough that a machine sees it while it runs, unless it is very busy
         running = server.start_run(chain(("TestSleep", {"seconds": 6.0})))
         reader = Reader(server, running)

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import time
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -140,6 +141,11 @@ REPLACE = """async code => {
     });
     content.activeCellIndex = 0;
 }"""
+
+
+def new_workspace() -> str:
+    """Return the path of JupyterLab with an empty layout; it loads its page twice for ``reset``."""
+    return f"lab/workspaces/{uuid.uuid4().hex}"
 
 
 class LabPage:
@@ -298,11 +304,10 @@ class Pages:
             page.locator(".jp-Dialog", has_text="Server Connection Error"),
             lambda dialog: dialog.locator(".jp-mod-warn, .jp-mod-accept").first.click(),
         )
-        where = "notebooks" if app == "notebook" else "lab/tree"
-        reset = "&reset" if app == "lab" else ""
+        where = "notebooks" if app == "notebook" else f"{new_workspace()}/tree"
         page.goto(f"{self._lab.url}api?token={self._lab.token}")
-        page.evaluate(FORGET)  # here, as JupyterLab loads its page twice for `reset`
-        page.goto(f"{self._lab.url}{where}/{path.name}?token={self._lab.token}{reset}")
+        page.evaluate(FORGET)
+        page.goto(f"{self._lab.url}{where}/{path.name}?token={self._lab.token}")
         opened = LabPage(page, path)
         opened.run_first_cell()
         return opened
@@ -397,7 +402,7 @@ def lab_page(browser: BrowserContext, lab: JupyterProcess) -> Iterator[Page]:
     page = browser.new_page()
     page.set_default_timeout(60_000)
     page.set_viewport_size({"width": 1280, "height": 900})
-    page.goto(f"{lab.url}lab?token={lab.token}&reset")
+    page.goto(f"{lab.url}{new_workspace()}?token={lab.token}")
     expect(page.locator(".jp-Launcher")).to_be_visible(timeout=60_000)
     yield page
     page.close()

@@ -15,6 +15,7 @@ from playwright.sync_api import expect
 
 from comfydeploy_jupyter.client import Comfy
 from comfydeploy_jupyter.launcher import comfyui_tile
+from tests.browser.conftest import new_workspace
 
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext
@@ -76,7 +77,7 @@ def test_the_tile_opens_comfyui(
         "response",
         lambda r: failures.append(f"{r.status} {r.url}") if r.status in {403, 500, 503} else None,
     )
-    page.goto(f"{lab.url}lab?token={lab.token}&reset")
+    page.goto(f"{lab.url}{new_workspace()}?token={lab.token}")
     page.locator(".jp-LauncherCard", has_text="ComfyUI").first.click()
     editor = page.frame_locator("iframe").last
     expect(editor.locator("canvas#graph-canvas")).to_be_visible(timeout=120_000)

@@ -16,6 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 from playwright.sync_api import Locator, Page, expect
 
 from comfydeploy_jupyter.client import Comfy
+from tests.browser.conftest import new_workspace
 from tests.helpers.graphs import SUNSET_PATH
 from tests.helpers.waiting import until
 
@@ -139,7 +140,7 @@ def test_two_views_and_two_pages_of_one_file(lab, lab_page, browser, workflow):
     expect(widths).to_have_value("513")
     other = browser.new_page()
     other.set_default_timeout(60_000)
-    other.goto(f"{lab.url}lab/workspaces/other?token={lab.token}&reset")
+    other.goto(f"{lab.url}{new_workspace()}?token={lab.token}")
     expect(other.locator(".jp-Launcher")).to_be_visible(timeout=60_000)
     other.evaluate(OPEN, [workflow.name, "ComfyUI"])
     width = shown(other).get_by_label("Width", exact=True)

@@ -13,6 +13,7 @@ from playwright.sync_api import Page, expect
 
 from comfydeploy_jupyter.client import Comfy
 from tests.browser.accessibility import assert_accessible
+from tests.browser.conftest import new_workspace
 from tests.helpers.jupyter import chain
 from tests.helpers.waiting import until
 from tests.machines.conftest import managed  # noqa: F401 - a fixture
@@ -184,7 +185,7 @@ def test_the_page_has_one_socket_and_asks_for_nothing_while_hidden(
     asked: list[str] = []
     page.on("websocket", lambda socket: sockets.append(socket.url))
     page.on("request", lambda request: asked.append(request.url))
-    page.goto(f"{lab.url}lab?token={lab.token}&reset")
+    page.goto(f"{lab.url}{new_workspace()}?token={lab.token}")
     expect(status_bar(page)).to_contain_text("ComfyUI: idle", timeout=60_000)
     asked.clear()
     comfy.run(chain())
@@ -239,15 +240,17 @@ def notified(page: Page) -> Locator:
     return page.locator(".jp-toastContainer, .Toastify").locator("[role=alert]")
 
 
-def let_short_runs_count(page: Page) -> None:
-    """Set how long runs take of whose end JupyterLab tells."""
-    script = "([id, raw]) => window.jupyterapp.serviceManager.settings.save(id, raw)"
-    page.evaluate(script, ["comfydeploy-jupyter:notifications", '{"seconds": 1}'])
+@pytest.fixture(scope="module")
+def short_runs_count(lab: JupyterProcess) -> None:
+    """A setting: JupyterLab tells of the ends of runs that take longer than a second."""
+    settings = lab.folder / "config/lab/user-settings/comfydeploy-jupyter"
+    settings.mkdir(parents=True, exist_ok=True)
+    (settings / "notifications.jupyterlab-settings").write_text('{"seconds": 1}')
 
 
-def test_the_end_of_a_long_run_is_told(lab_page: Page, comfy: Comfy) -> None:
-    let_short_runs_count(lab_page)
-    lab_page.reload()
+def test_the_end_of_a_long_run_is_told(
+    short_runs_count: None, lab_page: Page, comfy: Comfy
+) -> None:
     expect(status_bar(lab_page)).to_contain_text("ComfyUI: idle", timeout=60_000)
     comfy.run(chain())  # a short one
     run = comfy.submit(chain(("TestSleep", {"seconds": 2})))
@@ -271,9 +274,9 @@ def test_the_end_of_a_long_run_is_told(lab_page: Page, comfy: Comfy) -> None:
     expect(told).to_have_count(0)
 
 
-def test_many_ends_are_told_in_one_sentence(lab_page: Page, comfy: Comfy) -> None:
-    let_short_runs_count(lab_page)
-    lab_page.reload()
+def test_many_ends_are_told_in_one_sentence(
+    short_runs_count: None, lab_page: Page, comfy: Comfy
+) -> None:
     expect(status_bar(lab_page)).to_contain_text("ComfyUI: idle", timeout=60_000)
     lab_page.context.set_offline(True)
     expect(status_bar(lab_page)).to_contain_text("no connection")
@@ -301,10 +304,10 @@ HIDE = """() => {
 }"""
 
 
-def test_the_browser_tells_of_ends_once_it_is_allowed(lab_page: Page, comfy: Comfy) -> None:
+def test_the_browser_tells_of_ends_once_it_is_allowed(
+    short_runs_count: None, lab_page: Page, comfy: Comfy
+) -> None:
     lab_page.context.clear_permissions()
-    let_short_runs_count(lab_page)
-    lab_page.reload()
     expect(status_bar(lab_page)).to_contain_text("ComfyUI: idle", timeout=60_000)
     lab_page.evaluate(HIDE)
     allow = notified(lab_page).get_by_role("button", name="Tell me outside the page, too")
@@ -358,7 +361,7 @@ def lab_of(
         page = browser.new_page()
         pages.append(page)
         page.set_default_timeout(60_000)
-        page.goto(f"{server.url}lab?token={server.token}&reset")
+        page.goto(f"{server.url}lab?token={server.token}")
         expect(page.locator(".jp-Launcher")).to_be_visible(timeout=60_000)
         return server, page
 

@@ -130,6 +130,7 @@ def test_a_server_that_does_not_answer_for_some_time(
     expect(panel.get_by_role("alert")).to_have_count(0)
 
 
+@pytest.mark.thorough
 def test_a_comfyui_that_lacks_a_pack_and_then_crashes(
     browser: BrowserContext,
     start_jupyter: Callable[..., JupyterProcess],
@@ -170,6 +171,7 @@ def test_a_comfyui_that_lacks_a_pack_and_then_crashes(
     expect(panel.get_by_text("Executing Sleep").first).to_be_visible()  # the one that waited
 
 
+@pytest.mark.thorough
 def test_a_login_that_is_lost(opened: LabPage, server: JupyterProcess) -> None:
     page, panel = opened.page, opened.panel
     page.evaluate(WITHOUT_TOKEN)  # as with a password: only the cookie counts

@@ -12,6 +12,7 @@ from tests.helpers.bodies import picture
 from tests.helpers.comfyui_proxies import FaultyComfyUI
 from tests.helpers.graphs import node
 from tests.helpers.jupyter import chain
+from tests.helpers.selection import few
 from tests.helpers.waiting import until, until_async
 
 
@@ -156,7 +157,7 @@ def test_the_next_server_goes_on(serve, far_comfyui):
         return dict(jupyter.get(f"batch/{batch_id}/verify")[1])
 
     assert jupyter.post(f"batch/{batch_id}/verify", {})[0] == 200
-    for compared in (1, 2):
+    for compared in few((1, 2)):
         until(verification, lambda found, most=compared: found["counts"]["identical"] >= most)
         time.sleep(0.3)
         jupyter.kill()
