@@ -202,13 +202,15 @@ def lacking(
 ) -> list[dict[str, Any]]:
     """Return the models and packs of a receipt that are not here; before that, fetch them."""
     record = receipt.record
+    recorded = {
+        name: pack for pack in objects(record.get("node_packs")) for name in pack.get("classes", ())
+    }
     source = {"workflow_api": record["prompt"], "workflow": needs(record), "machine": machine}
     address = "workflow/install-packs"
     packs = server.post(address, source, dry_run=True)
     others: list[dict[str, Any]] = []  # that are there, in another version
     if fetch and packs["manager"] and any(each["state"] == "missing" for each in packs["packs"]):
-        known = _recorded_packs(record)
-        made = {each["pack"]: known.get(each["classes"][0], {}) for each in packs["packs"]}
+        made = {each["pack"]: recorded.get(each["classes"][0], {}) for each in packs["packs"]}
         versions = {name: pack.get("version") or pack.get("commit") for name, pack in made.items()}
         wanted = {name: version for name, version in versions.items() if version}
         there = NodePacks(server.post(address, source, versions=wanted), server).wait(timeout)
@@ -225,29 +227,23 @@ def lacking(
         _put_inputs(server, receipt, machine)
     unknown = [{**each, "classes": [each["class_type"]], "url": None} for each in packs["others"]]
     lack = [*packs["packs"], *others, *unknown]
-    return [*_lacking_packs(lack, record), *_lacking_models(models)]
-
-
-def _recorded_packs(record: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Return the node packs of a record by their classes."""
-    packs = objects(record.get("node_packs"))
-    return {name: pack for pack in packs for name in pack.get("classes", ())}
+    return [*_lacking_packs(lack, recorded), *_lacking_models(models)]
 
 
 def _lacking_packs(
-    lack: Sequence[Mapping[str, Any]], record: Mapping[str, Any]
+    lack: Sequence[Mapping[str, Any]], recorded: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[dict[str, Any]]:
-    known = _recorded_packs(record)
+    """Describe the packs that are not here; ``recorded``: those of the record, by their classes."""
     for each in lack:
-        recorded: Mapping[str, Any] = next(
-            (known[name] for name in each["classes"] if name in known), {}
+        pack: Mapping[str, Any] = next(
+            (recorded[name] for name in each["classes"] if name in recorded), {}
         )
         yield {
             "kind": "node pack",
-            "name": each.get("title") or recorded.get("name") or each["classes"][0],
+            "name": each.get("title") or pack.get("name") or each["classes"][0],
             "classes": each["classes"],
-            "url": recorded.get("repository") or each["url"],
-            **{name: recorded.get(name) for name in ("commit", "version", "sha256")},
+            "url": pack.get("repository") or each["url"],
+            **{name: pack.get(name) for name in ("commit", "version", "sha256")},
             "problem": each.get("problem"),
         }
 

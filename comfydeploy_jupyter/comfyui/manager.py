@@ -61,6 +61,10 @@ class Pack:
 
     def is_in(self, installed: dict[str, Any]) -> dict[str, Any] | None:
         """Return what Manager says of it among the installed and enabled ones; None without it."""
+        return installed.get(self.folder_in(installed))
+
+    def folder_in(self, installed: dict[str, Any]) -> str:
+        """Return the folder of an installed and enabled pack; empty if it is not installed."""
         _, _, repository = self.id.partition("github.com/")
         for name, known in installed.items():
             if not isinstance(known, dict) or known.get("enabled") is False:
@@ -68,8 +72,8 @@ class Pack:
             names = (known.get("cnr_id"), known.get("aux_id"), name)
             mine = {self.id.lower(), self.folder.lower(), repository.removesuffix(".git").lower()}
             if mine & {str(each).lower() for each in names if each}:
-                return known
-        return None
+                return name
+        return ""
 
 
 def pack_of(name: str, title: str = "") -> Pack | None:
@@ -158,11 +162,14 @@ class Manager:
         since = log[-1][0] if log else ""
         wanted = pack.id if pack.in_registry else pack.folder
         version = version if pack.in_registry else "unknown"
-        facts = {"id": wanted, "version": version, "selected_version": version, **_CHANNEL}
+        facts: dict[str, Any] = {"id": wanted, "version": version, **_CHANNEL}
+        facts["selected_version"] = version
         if self._prefix and not self._in_batches:
             task = {"ui_id": id_, "client_id": id_, "kind": "install", "params": facts}
             await self._order("queue/task", task, since)
         else:
+            if version == "nightly":
+                facts["repository"] = await self._repository(pack)
             one = {**facts, "files": [pack.id], "ui_id": id_, "skip_post_install": False}
             order = {"batch_id": id_, "install": [one]} if self._in_batches else one
             kind = "batch" if self._in_batches else "install"
@@ -176,6 +183,14 @@ class Manager:
             words = "" if result in (None, "failed") else result
             why = await self._why(since)
             raise ConflictError(why or _brief(words or "") or "ComfyUI-Manager did not install it")
+
+    async def _repository(self, pack: Pack) -> str | None:
+        """Return the repository of a pack of the registry, by which Manager decides on a clone."""
+        path = f"{self._prefix}/customnode/getlist?mode=cache&skip_update=true"
+        with contextlib.suppress(ComfyDeployError):
+            text = await self._client.request("GET", path, compressed=True)
+            return await worker.call(_repository_of, text, pack.id)
+        return None
 
     async def _result(self, id_: str, since: str, tell: Callable[[str], object]) -> str | None:
         """Wait until an installation is done; return Manager's word for its end, if it has one."""
@@ -244,6 +259,14 @@ def _search(text: bytes, classes: list[str]) -> dict[str, list[tuple[str, str]]]
                     elif isinstance(pattern, str) and _matches(pattern, name):
                         matching[name].append(one)
     return {name: [*named[name], *matching[name]] for name in classes}
+
+
+def _repository_of(text: bytes, pack_id: str) -> str | None:
+    try:
+        found = json.loads(text)["node_packs"][pack_id]["repository"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return found if isinstance(found, str) else None
 
 
 def _links(text: bytes) -> dict[str, str]:

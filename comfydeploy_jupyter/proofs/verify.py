@@ -519,9 +519,15 @@ def _relevant(arguments: Sequence[str]) -> str:
 
 
 def _packs(before: Sequence[Record], after: Sequence[Record]) -> Iterator[str]:
-    there = {pack["name"]: pack for pack in after}
     for pack in before:
-        now = there.get(pack["name"])
+        # Its folder may have another name elsewhere.
+        same = (
+            each
+            for key in ("name", "id", "repository")
+            for each in after
+            if pack.get(key) and pack[key] == each.get(key)
+        )
+        now = next(same, None)
         if now is None:
             yield f"the node pack {pack['name']} is not there"
             continue

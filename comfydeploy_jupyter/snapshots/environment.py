@@ -194,7 +194,9 @@ def _describe(path: Path, warnings: list[str], *, disabled: bool) -> CustomNode:
     if checkout is not None and checkout.repository and _is_commit(checkout.commit):
         if checkout.modified:
             warnings.append(f"{name} has changes that are not committed; only its commit is used")
-        return node.model_copy(update={"kind": "git", **asdict(checkout)})
+        known = read_text(path / ".git" / ".cnr-id").strip()  # of ComfyUI-Manager
+        registered_as = {"id": known} if TOKEN.fullmatch(known) else {}
+        return node.model_copy(update={"kind": "git", **asdict(checkout), **registered_as})
     if checkout is not None:
         warnings.append(f"{name} has no repository that others can reach; its files are copied")
     registered = _registered(path)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..comfyui.find import Running, describe, find_python, running_at
 from ..comfyui.folders import Folders
-from ..comfyui.manager import Manager
+from ..comfyui.manager import Manager, Pack
 from ..compat.comfydeploy import unreadable
 from ..errors import ComfyDeployError, ComfyUIUnavailableError, ConflictError, InvalidRequestError
 from ..util.tasks import BackgroundTasks
@@ -146,8 +146,11 @@ class Snapshots:
             with contextlib.suppress(ComfyDeployError):  # what it tells is no snapshot, for example
                 manager = await Manager.find(client) if client is not None else None
                 if manager is not None:
-                    told = await manager.snapshot()
-                    snapshot, warnings = await asyncio.to_thread(from_manager, told)
+                    told, there = await manager.snapshot(), await manager.installed()
+                    snapshot, warnings = await asyncio.to_thread(from_manager, told, lenient=True)
+                    for node in snapshot.custom_nodes:  # a snapshot does not name their folders
+                        pack = Pack(node.id or node.repository or node.name, node.name)
+                        node.name = pack.folder_in(there) or node.name
                     return Environment(snapshot, warnings=warnings, here=False)
             return None
         return await asyncio.to_thread(

@@ -129,7 +129,11 @@ class CustomNode(Model):
     )
     repository: Address | None = Field(None, description="For the kind `git`.")
     commit: Commit | None = Field(None, description="For the kind `git`.")
-    id: Token | None = Field(None, description="Id in the registry, for the kind `registry`.")
+    id: Token | None = Field(
+        None,
+        description="Id in the registry, for the kind `registry`, and of repositories that"
+        " ComfyUI-Manager has cloned by it.",
+    )
     version: Token | None = Field(
         None, description="Version in the registry, for the kind `registry`."
     )
@@ -270,19 +274,33 @@ def _pip(package: Package) -> tuple[str, str]:
     return (name, address) if at else (package.requirement, "")
 
 
-def from_manager(given: dict[str, Any]) -> tuple[Snapshot, list[str]]:
-    """Convert a snapshot of ComfyUI-Manager; return it with warnings about lost information."""
+def from_manager(given: dict[str, Any], *, lenient: bool = False) -> tuple[Snapshot, list[str]]:
+    """Convert a snapshot of ComfyUI-Manager; return it with warnings about lost information.
+
+    InvalidRequestError names a node pack that cannot be read; ``lenient``: it is a warning, too.
+    """
     inner = given.get("custom_nodes")  # in the YAML form, it has all
     content = inner if isinstance(inner, dict) else given
     warnings: list[str] = []
     commit = content.get("comfyui")
     if commit is not None and not (isinstance(commit, str) and _COMMIT.fullmatch(commit)):
         raise InvalidRequestError.of_field("snapshot.comfyui", "must be the commit of ComfyUI")
-    nodes = [
-        *_git_nodes(_mapping(content, "git_custom_nodes")),
-        *_registry_nodes(_mapping(content, "cnr_custom_nodes")),
-        *_file_nodes(content.get("file_custom_nodes") or []),
-    ]
+    files = content.get("file_custom_nodes")
+    nodes: dict[tuple[str, str], CustomNode] = {}
+    for entries, read in (
+        (_mapping(content, "git_custom_nodes").items(), _git_node),
+        (_mapping(content, "cnr_custom_nodes").items(), _registry_node),
+        (enumerate(files if isinstance(files, list) else ()), _file_node),
+    ):
+        for key, entry in entries:
+            try:
+                node = read(key, entry)
+            except InvalidRequestError as error:
+                if not lenient:
+                    raise
+                warnings.append(f"a node pack is left out: {error.message}")
+            else:
+                nodes[node.kind, node.name] = node
     packages = []
     indexes = set()
     for key, address in _mapping(content, "pips").items():
@@ -295,8 +313,8 @@ def from_manager(given: dict[str, Any]) -> tuple[Snapshot, list[str]]:
         if build:
             indexes.add(f"{PYTORCH_INDEX}/{build[1]}")
     python = Python(indexes=sorted(indexes), packages=packages)
-    snapshot = Snapshot(comfyui=ComfyUI(commit=commit), python=python, custom_nodes=nodes)
-    return snapshot, warnings
+    comfyui, packs = ComfyUI(commit=commit), [*nodes.values()]
+    return Snapshot(comfyui=comfyui, python=python, custom_nodes=packs), warnings
 
 
 def _mapping(content: dict[str, Any], name: str) -> dict[str, Any]:
@@ -306,50 +324,37 @@ def _mapping(content: dict[str, Any], name: str) -> dict[str, Any]:
     return found
 
 
-def _git_nodes(content: dict[str, Any]) -> list[CustomNode]:
-    nodes: dict[str, CustomNode] = {}
-    for url, entry in content.items():
-        cleaned = clean_url(url)
-        field = f"snapshot.git_custom_nodes.{cleaned}"
-        name = folder_name(cleaned)
-        if not is_address(cleaned) or not is_name(name):
-            raise InvalidRequestError.of_field(field, "must be an https:// or ssh address")
-        facts = entry if isinstance(entry, dict) else {"hash": entry}
-        commit = facts.get("hash")
-        if not isinstance(commit, str) or not _COMMIT.fullmatch(commit):
-            raise InvalidRequestError.of_field(field, "must have the commit as its hash")
-        nodes[name] = CustomNode(
-            name=name,
-            kind="git",
-            repository=cleaned,
-            commit=commit,
-            disabled=bool(facts.get("disabled")),
-        )
-    return list(nodes.values())
+def _git_node(url: Any, entry: Any) -> CustomNode:
+    cleaned = clean_url(url)
+    field = f"snapshot.git_custom_nodes.{cleaned}"
+    name = folder_name(cleaned)
+    if not is_address(cleaned) or not is_name(name):
+        raise InvalidRequestError.of_field(field, "must be an https:// or ssh address")
+    facts = entry if isinstance(entry, dict) else {"hash": entry}
+    commit = facts.get("hash")
+    # Manager adds the end of the line to a commit that is checked out without a branch.
+    if not isinstance(commit, str) or not _COMMIT.fullmatch(commit := commit.strip()):
+        raise InvalidRequestError.of_field(field, "must have the commit as its hash")
+    disabled = bool(facts.get("disabled"))
+    return CustomNode(name=name, kind="git", repository=cleaned, commit=commit, disabled=disabled)
 
 
-def _registry_nodes(content: dict[str, Any]) -> list[CustomNode]:
-    nodes = []
-    for node_id, version in content.items():
-        field = f"snapshot.cnr_custom_nodes.{node_id}"
-        if not TOKEN.fullmatch(node_id):
-            raise InvalidRequestError.of_field(field, "is not an id of the registry")
-        if not isinstance(version, str) or not TOKEN.fullmatch(version):
-            raise InvalidRequestError.of_field(field, "must be a version")
-        nodes.append(CustomNode(name=node_id, kind="registry", id=node_id, version=version))
-    return nodes
+def _registry_node(node_id: Any, version: Any) -> CustomNode:
+    field = f"snapshot.cnr_custom_nodes.{node_id}"
+    if not TOKEN.fullmatch(node_id):
+        raise InvalidRequestError.of_field(field, "is not an id of the registry")
+    if not isinstance(version, str) or not TOKEN.fullmatch(version):
+        raise InvalidRequestError.of_field(field, "must be a version")
+    return CustomNode(name=node_id, kind="registry", id=node_id, version=version)
 
 
-def _file_nodes(content: Any) -> list[CustomNode]:
-    nodes = []
-    for number, entry in enumerate(content if isinstance(content, list) else []):
-        facts = entry if isinstance(entry, dict) else {"filename": entry}
-        name = facts.get("filename")
-        if not isinstance(name, str) or not is_name(name):
-            field = f"snapshot.file_custom_nodes.{number}.filename"
-            raise InvalidRequestError.of_field(field, "must be the name of a file")
-        nodes.append(CustomNode(name=name, kind="files", disabled=bool(facts.get("disabled"))))
-    return nodes
+def _file_node(number: Any, entry: Any) -> CustomNode:
+    facts = entry if isinstance(entry, dict) else {"filename": entry}
+    name = facts.get("filename")
+    if not isinstance(name, str) or not is_name(name):
+        field = f"snapshot.file_custom_nodes.{number}.filename"
+        raise InvalidRequestError.of_field(field, "must be the name of a file")
+    return CustomNode(name=name, kind="files", disabled=bool(facts.get("disabled")))
 
 
 def _package(key: str, address: Any) -> Package | None:

@@ -36,6 +36,11 @@ log = logging.getLogger(__name__)
 INSTALL_TIMEOUT = 3600.0  # seconds; packages such as torch take long
 NOT_LOADED = "It is installed, but ComfyUI could not load it"
 GIT_TIMEOUT = 60.0  # seconds
+WANTS = ("requirements.txt", "install.py")  # the files of a pack that Manager installs and runs
+OTHER_NEEDS = (
+    "ComfyUI-Manager installs what the newest commit needs; requirements.txt or install.py of this"
+    " one is another, and has to be installed by hand"
+)
 _COMMIT = re.compile(r"[0-9a-f]{40,64}")
 
 
@@ -239,25 +244,26 @@ class NodePacks:
                 raise
             why = f" ({error.message})"
             await manager.install(one.pack, uuid.uuid4().hex, tell)
-        if one.version is not None:
-            found = await self._version(machine, manager, one.pack, version if is_commit else "")
-            if found != version:
-                one.problem = f"{found} is installed instead of {version}, which cannot be had{why}"
+        if one.version is None:
+            return
+        found, clone = await self._installed(machine, manager, one.pack)
+        if is_commit and clone is not None:
+            newest, found = found, await asyncio.to_thread(_check_out, clone, version)
+            if found == version and not await asyncio.to_thread(_needs_the_same, clone, newest):
+                one.problem = OTHER_NEEDS
+        if found != version:
+            one.problem = f"{found} is installed instead of {version}, which cannot be had{why}"
 
-    async def _version(self, machine: Machine, manager: Manager, pack: Pack, commit: str) -> str:
-        """Return the version or commit of a pack after checking out a commit, if one is wanted.
-
-        Only what its clone has is checked out: a server may also give commits of forks, which
-        ComfyUI-Manager has not allowed.
-        """
-        there = await manager.installed()
-        known = pack.is_in(there) or {}
-        folders = await machine.folders()
-        name = next((name for name, each in there.items() if each is known), "")
-        for path in folders.model_folder("custom_nodes").paths if folders.base is not None else ():
-            if commit and (path / name / ".git").is_dir():
-                return await asyncio.to_thread(_check_out, path / name, commit) or "another one"
-        return str(known.get("ver") or "an unknown one")
+    async def _installed(
+        self, machine: Machine, manager: Manager, pack: Pack
+    ) -> tuple[str, Path | None]:
+        """Return the version or commit of a pack, and its clone if that is on this computer."""
+        there, folders = await manager.installed(), await machine.folders()
+        name = pack.folder_in(there)
+        known = there.get(name) or {}
+        paths = folders.model_folder("custom_nodes").paths if folders.base is not None else ()
+        clones = (path / name for path in paths if name and (path / name / ".git").is_dir())
+        return str(known.get("ver") or "an unknown one").strip(), next(clones, None)
 
     def _stopped(self, machine_id: str) -> None:
         """End what an unexpected error has left unfinished."""
@@ -283,19 +289,34 @@ def _choose(entry: dict[str, Any], known: list[Pack]) -> Pack | None:
     return next(iter([*same, *known]), named)
 
 
-def _check_out(folder: Path, commit: str) -> str | None:
-    """Check out a commit of a clone, if it has it; return the one that is checked out then."""
+def _check_out(folder: Path, commit: str) -> str:
+    """Check out a commit of a clone, if it has it; return the one that is checked out then.
+
+    Only what the clone has is checked out: a server may also give commits of forks, which
+    ComfyUI-Manager has not allowed.
+    """
+    _git(folder, "checkout", "-q", "--detach", "--recurse-submodules", commit)
+    return git_commit(folder / ".git") or "another one"
+
+
+def _needs_the_same(folder: Path, newest: str) -> bool:
+    """Return whether what Manager has installed for a commit is what the present one wants."""
+    return _git(folder, "diff", "--quiet", newest, "--", *WANTS) == 0
+
+
+def _git(folder: Path, *arguments: str) -> int | None:
+    """Call git in a clone, without its hooks; return its exit code, None if it does not end."""
     settings = ("core.hooksPath=/dev/null", "core.fsmonitor=false", "advice.detachedHead=false")
     options = [word for each in settings for word in ("-c", each)]
-    command = ["git", *options, "checkout", "-q", "--detach", "--recurse-submodules", commit]
+    command = ["git", *options, *arguments]
     env = {**plain_environment(), "GIT_TERMINAL_PROMPT": "0"}
     with suppress(OSError, subprocess.TimeoutExpired):
-        subprocess.run(
+        return subprocess.run(
             command,
             cwd=folder,
             env=env,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=GIT_TIMEOUT,
-        )
-    return git_commit(folder / ".git")
+        ).returncode
+    return None

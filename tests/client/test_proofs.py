@@ -13,7 +13,7 @@ from comfydeploy_jupyter.cli import main
 from comfydeploy_jupyter.client import Comfy
 from comfydeploy_jupyter.errors import InvalidRequestError, NotFoundError
 from comfydeploy_jupyter.receipts import Receipt, ReceiptError, read
-from tests.handlers.test_node_packs import NODE, repository, with_manager
+from tests.handlers.test_node_packs import NODE, git, repository, with_manager
 from tests.helpers.bodies import picture
 from tests.helpers.comfyui_proxies import FaultyComfyUI
 from tests.helpers.graphs import node
@@ -163,7 +163,20 @@ def test_a_sweep_is_made_again(comfy):
         sweep.verify([7])
 
 
-@pytest.mark.thorough
+def placed(folder, ver, *, cnr_id=None, aux_id=None, clone=None, code=""):
+    """Put a pack in place as ComfyUI-Manager does, in a version or at a commit."""
+    if clone is None:
+        folder.mkdir()
+        (folder / "__init__.py").write_text(code)
+        (folder / "pyproject.toml").write_text(f'[project]\nname = "{cnr_id}"\nversion = "{ver}"\n')
+        (folder / ".tracking").write_text("__init__.py\npyproject.toml\n")
+    else:
+        git(folder.parent, "clone", "-q", str(clone), str(folder))
+        git(folder, "remote", "set-url", "origin", f"https://github.com/{aux_id}")
+        git(folder, "checkout", "-q", "--detach", ver)
+    (folder / "pack.json").write_text(json.dumps({"ver": ver, "cnr_id": cnr_id, "aux_id": aux_id}))
+
+
 @pytest.mark.timeout(600)
 def test_the_packs_of_a_receipt_are_fetched_in_their_versions(
     serve,
@@ -172,36 +185,40 @@ def test_the_packs_of_a_receipt_are_fetched_in_their_versions(
     tmp_path,
 ):
     code = NODE.replace("return (1,)", 'return {"ui": {"text": ["grain"]}, "result": (1,)}')
-    first = repository(tmp_path / "sharpen", code.replace("Grain+", "Sharpen"), code)[0]
-    versions = {"1.0.0": code, "1.2": code}
-    sharpen = "https://github.com/ada/Sharpen"
+    lost, sharper, blurred = (code.replace("Grain+", name) for name in ("Lost", "Sharpen", "Blur"))
+    first = repository(tmp_path / "sharpen", sharper, sharper + "# newer\n")[0]
+    (gone,) = repository(tmp_path / "blur", blurred)
+    sharpen, blur = "https://github.com/ada/Sharpen", "https://github.com/ada/Blur"
     packs = {
-        "film-grain": {"classes": ["Grain+"], "code": code, "versions": versions},
+        "film-grain": {
+            "classes": ["Grain+"],
+            "code": code,
+            "versions": {"1.0.0": code, "1.2": code},
+        },
+        "lost-grain": {"classes": ["Lost"], "code": lost, "versions": {"1.2": lost}},
         sharpen: {"classes": ["Sharpen"], "clone": str(tmp_path / "sharpen")},
+        blur: {"classes": ["Blur"], "clone": str(tmp_path / "blur")},
     }
     link = f"{bare_service.url}/files/cosy"
     models = [{"filename": "cosy.safetensors", "url": link}]
     with_manager(tmp_path, version="3", packs=packs, models=models)
+    nodes = tmp_path / "base/custom_nodes"
+    placed(nodes / "film-grain", "1.0.0", cnr_id="film-grain", code=code)
+    placed(nodes / "lost-grain", "0.9", cnr_id="lost-grain", code=lost)
+    placed(nodes / "sharper", first, aux_id="ada/Sharpen", clone=tmp_path / "sharpen")
+    placed(nodes / "Blur", gone, aux_id="ada/Blur", clone=tmp_path / "blur")
+    embedding = tmp_path / "base/models/embeddings/cosy.safetensors"
+    embedding.parent.mkdir(parents=True, exist_ok=True)
+    embedding.write_bytes(b"cosy")
     sites = {"civitai_url": bare_service.url, "huggingface_url": bare_service.url}
     jupyter = serve(**managed, **sites)
     comfy = Comfy(jupyter.url, jupyter.token)
-    base = tmp_path / "base"
-    embedding = base / "models/embeddings/cosy.safetensors"
-    embedding.parent.mkdir(parents=True, exist_ok=True)
-    embedding.write_bytes(b"cosy")
-    graph = {
-        "1": node("Grain+"),
-        "2": node("Sharpen"),
-        "3": node("TestText", text="a fox, embedding:cosy"),
-    }
-    wanted = {"film-grain": "1.0.0", sharpen: first}
-    there = comfy.install_packs(graph, versions=wanted).wait(120)
-    assert [(each.state, each.problem) for each in there] == [("installed", None)] * 2
-    comfy.machines.update(restart=True)
+    graph = {name: node(name) for name in ("Grain+", "Lost", "Sharpen", "Blur")}
+    graph["1"] = node("TestText", text="a fox, embedding:cosy")
     run = comfy.submit(graph)
     recorded = {pack["name"]: pack for pack in run.record()["node_packs"]}
     assert recorded["film-grain"]["version"] == "1.0.0"
-    assert recorded["Sharpen"]["commit"] == first
+    assert recorded["sharper"]["commit"] == first
     path = run.receipt(tmp_path / "receipt.zip")
 
     # The same ComfyUI, as another computer sees it: Manager tells its commits and versions.
@@ -212,33 +229,31 @@ def test_the_packs_of_a_receipt_are_fetched_in_their_versions(
         elsewhere = Comfy(far.url, far.token).submit(graph).record()
     finally:
         proxy.close()
-    assert {pack["name"]: pack for pack in elsewhere["node_packs"]}["Sharpen"]["commit"] == first
+    assert {pack["name"]: pack for pack in elsewhere["node_packs"]}["sharper"]["commit"] == first
     assert elsewhere["environment"]["comfyui"]["commit"] == "c" * 40
     assert elsewhere["environment"]["packages"] == {"numpy": "2.2.0", "torch": "2.9.0+cpu"}
+    assert "/home/ada/mine" in elsewhere["environment"]["warnings"][0]
 
-    def emptied() -> None:
-        for name in ("film-grain", "Sharpen"):
-            shutil.rmtree(base / "custom_nodes" / name)
-        embedding.unlink(missing_ok=True)
-        comfy.machines.update(restart=True)
-
-    emptied()
+    for name in ("film-grain", "lost-grain", "sharper", "Blur"):
+        shutil.rmtree(nodes / name)
+    shutil.rmtree(tmp_path / "blur")
+    (newest,) = repository(tmp_path / "blur", blurred + "# newer\n")
+    embedding.unlink()
+    comfy.machines.update(restart=True)
     lacking = {each["name"]: each for each in comfy.verify(path, execute=False).missing}
     assert lacking["film-grain"]["version"] == "1.0.0"
     assert (lacking[sharpen]["commit"], lacking[sharpen]["url"]) == (first, sharpen)
     assert lacking["embeddings/cosy.safetensors"]["url"] == link
     bare_service.files["cosy"] = b"cosy"
     found = comfy.verify(path, fetch=True, timeout=120)
-    assert (found.verdict, found.differences, found.missing) == ("identical", [], [])
+    assert found, found
     assert embedding.read_bytes() == b"cosy"
-
-    packs["film-grain"]["versions"] = {"1.2": code}
-    shutil.rmtree(tmp_path / "sharpen")
-    repository(tmp_path / "sharpen", code.replace("Grain+", "Sharpen"))
-    (base / "manager.json").write_text(json.dumps({"version": "3", "packs": packs}))
-    emptied()
-    found = comfy.verify(path, fetch=True, timeout=120)
+    assert git(nodes / "Sharpen", "rev-parse", "HEAD") == first
     problems = {each["name"]: each["problem"] for each in found.missing}
-    assert problems["film-grain"].startswith("1.2 is installed instead of 1.0.0")
-    assert f"is installed instead of {first}" in problems[sharpen]
-    assert "the node pack film-grain has another version (1.2 instead of 1.0.0)" in str(found)
+    assert problems.keys() == {"lost-grain", blur}
+    assert problems["lost-grain"].startswith("1.2 is installed instead of 0.9")
+    assert problems[blur].startswith(f"{newest} is installed instead of {gone}")
+    assert [each.partition(" (")[0] for each in found.differences] == [
+        "the node pack lost-grain has another version",
+        "the node pack Blur has another commit",
+    ]

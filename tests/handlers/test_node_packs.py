@@ -233,9 +233,19 @@ def sharpen(tmp_path):
     return repository(tmp_path / "sharpen", NODE.replace("Grain+", "Sharpen"), NODE)
 
 
+@pytest.fixture
+def needy(tmp_path):
+    """The first commit of a pack that needs a Python package since."""
+    (commit,) = repository(tmp_path / "needy", NODE)
+    (tmp_path / "needy/requirements.txt").write_text("numpy\n")
+    git(tmp_path / "needy", "add", ".")
+    git(tmp_path / "needy", "commit", "-q", "-m", "needs")
+    return commit
+
+
 class TestVersions:
-    @pytest.fixture(params=few(VERSIONS))
-    def extension_config(self, request, managed, tmp_path, sharpen):  # noqa: F811 - the fixture
+    @pytest.fixture(params=few([*VERSIONS[1:], VERSIONS[0]]))
+    def extension_config(self, request, managed, tmp_path, sharpen, needy):  # noqa: F811 - the fixture
         named = {"classes": [], "clone": str(tmp_path / "sharpen")}
         packs = {
             "film-grain": {**PACKS["film-grain"], "versions": {"1.0.0": NODE, "1.2": NODE}},
@@ -243,13 +253,14 @@ class TestVersions:
             "https://github.com/ada/Sharpen": named,
             "https://github.com/ada/Other": named,
             "nightly-pack": named,
+            "needy-pack": {"classes": [], "clone": str(tmp_path / "needy")},
         }
         with_manager(tmp_path, **request.param, packs=packs)
         return managed
 
     @pytest.mark.timeout(300)
     async def test_packs_are_installed_in_the_version_that_was_asked_for(
-        self, api, tmp_path, sharpen
+        self, api, tmp_path, sharpen, needy
     ):
         graph = workflow(
             node(1, "Grain+", cnr_id="film-grain"),
@@ -257,6 +268,7 @@ class TestVersions:
             node(3, "Sharpen", aux_id="ada/Sharpen"),
             node(4, "Other", aux_id="ada/Other"),
             node(5, "Nightly", cnr_id="nightly-pack"),
+            node(6, "Needy", cnr_id="needy-pack"),
         )
         first, newest = sharpen
         foreign = "f" * 40
@@ -266,6 +278,7 @@ class TestVersions:
             "https://github.com/ada/Sharpen": first,
             "https://github.com/ada/Other": foreign,
             "nightly-pack": first,
+            "needy-pack": needy,
         }
         for wrong in ({"film-grain": "1; x"}, {"film-grain": ""}, {"no-such": "1"}):
             code, refused = await api.post(
@@ -281,9 +294,11 @@ class TestVersions:
             "installed",
             f"{newest} is installed instead of {foreign}, which cannot be had",
         )
+        assert found.pop("needy-pack") == ("installed", node_packs.OTHER_NEEDS)
         assert set(found.values()) == {("installed", None)}
         nodes = tmp_path / "base/custom_nodes"
         assert json.loads((nodes / "film-grain/pack.json").read_text())["ver"] == "1.0.0"
+        assert git(nodes / "needy-pack", "rev-parse", "HEAD") == needy
         for name in ("Sharpen", "nightly-pack"):
             assert git(nodes / name, "rev-parse", "HEAD") == first
             assert "Sharpen" in (nodes / name / "__init__.py").read_text()

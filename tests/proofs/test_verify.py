@@ -135,7 +135,11 @@ def test_each_difference_is_a_sentence():
         "devices": [{"name": "cuda:0 NVIDIA H100"}],
     }
     before = made(
-        node_packs=[{"name": "Y", "commit": "b" * 40}, {"name": "Z", "version": "1.0"}],
+        node_packs=[
+            {"name": "W", "repository": "https://h/ada/W", "commit": "d" * 40},
+            {"name": "Y", "commit": "b" * 40},
+            {"name": "Z", "version": "1.0"},
+        ],
         models=[
             {"folder": "vae", "name": "a.pt", "sha256": "1"},
             {"folder": "vae", "name": "b.pt", "sha256": "2"},
@@ -143,7 +147,10 @@ def test_each_difference_is_a_sentence():
         ],
         inputs=[{"folder": "input", "name": "cat.png", "sha256": "3"}],
     )
-    now["node_packs"] = [{"name": "Y", "commit": "c" * 40}]
+    now["node_packs"] = [
+        {"name": "Y", "commit": "c" * 40},
+        {"name": "in-another-folder", "repository": "https://h/ada/W", "commit": "d" * 40},
+    ]
     now["models"] = [
         {"folder": "vae", "name": "a.pt", "sha256": "0"},
         {"folder": "vae", "name": "b.pt", "reason": "it is not there"},

@@ -124,3 +124,13 @@ def test_a_named_pipe_in_place_of_a_packs_project_file_does_not_block(tmp_path):
     os.mkfifo(pack / "pyproject.toml")
     read_custom_nodes([pack.parent], found)
     assert [node.kind for node in found.snapshot.custom_nodes] == ["files"]
+
+
+@pytest.mark.parametrize(("noted", "id_"), [("a-pack\n", "a-pack"), ("../a b", None), ("", None)])
+def test_a_clone_of_manager_has_its_id_in_the_registry(checkout, noted, id_):
+    git(checkout, "remote", "add", "origin", "https://github.com/x/y")
+    (checkout / ".git/.cnr-id").write_text(noted)
+    found = Environment()
+    read_custom_nodes([checkout.parent], found)
+    (pack,) = found.snapshot.custom_nodes
+    assert (pack.kind, pack.repository, pack.id) == ("git", "https://github.com/x/y", id_)

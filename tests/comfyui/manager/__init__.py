@@ -45,7 +45,9 @@ def installed() -> dict[str, dict]:
         if facts.exists():
             found[folder.name] = {**json.loads(facts.read_text()), "enabled": True}
             if (folder / ".git").exists():
-                found[folder.name]["ver"] = git("-C", str(folder), "rev-parse", "HEAD")
+                commit = git("-C", str(folder), "rev-parse", "HEAD")
+                is_detached = not (folder / ".git/HEAD").read_text().startswith("ref: ")
+                found[folder.name]["ver"] = f"{commit}\n" if is_detached else commit
     return found
 
 
@@ -84,6 +86,8 @@ def install(key: str, version: str) -> str:
     facts["cnr_id"] = None if aux_id else pack
     if clone is not None:
         git("clone", "-q", clone, str(folder))
+        if version == "nightly":
+            (folder / ".git/.cnr-id").write_text(pack)
         git("-C", str(folder), "remote", "set-url", "origin", f"https://github.com/{aux_id}")
     else:
         folder.mkdir(exist_ok=True)
@@ -123,6 +127,10 @@ def start() -> int:
     return 200
 
 
+def repository(key: str) -> str:
+    return f"https://github.com/registered/{key}"
+
+
 def accept(wanted: dict) -> web.Response:
     """Check and queue a request of Manager 3."""
     if not is_allowed(is_unknown=False):
@@ -136,6 +144,10 @@ def accept(wanted: dict) -> web.Response:
             return web.Response(status=404, text=words)
         put(wanted["ui_id"], wanted["files"][0].rpartition("/")[2], "unknown")
     else:
+        is_clone = wanted["selected_version"] == "nightly"
+        if is_clone and wanted.get("repository") != repository(wanted["id"]):
+            log.error("ERROR: This action requires BOTH: (1) 'allow_git_url_install = true'")
+            return web.Response(status=404)
         put(wanted["ui_id"], wanted["id"], wanted["selected_version"])
     assert wanted["channel"] == "default"
     assert wanted["mode"] == "cache"
@@ -158,6 +170,15 @@ async def mappings(request: web.Request) -> web.Response:
     return web.json_response({key: [pack["classes"], about[key]] for key, pack in packs})
 
 
+if VERSION != "4":
+
+    @routes.get(f"{PREFIX}/customnode/getlist")
+    async def list_packs(request: web.Request) -> web.Response:
+        assert dict(request.query) == {"mode": "cache", "skip_update": "true"}
+        packs = {key: {"repository": repository(key)} for key in CONFIG["packs"] if "/" not in key}
+        return web.json_response({"channel": "default", "node_packs": packs})
+
+
 @routes.get(f"{PREFIX}/externalmodel/getlist")
 async def list_models(request: web.Request) -> web.Response:
     assert request.query["mode"] == "cache"
@@ -173,7 +194,8 @@ async def snapshot(_: web.Request) -> web.Response:
         {
             "comfyui": "c" * 40,
             "git_custom_nodes": {
-                urls[name]: {"hash": packs[name]["ver"], "disabled": False} for name in cloned
+                **{urls[name]: {"hash": packs[name]["ver"], "disabled": False} for name in cloned},
+                "/home/ada/mine": {"hash": "a" * 40, "disabled": False},
             },
             "cnr_custom_nodes": {
                 each["cnr_id"]: each["ver"]
