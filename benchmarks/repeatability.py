@@ -4,9 +4,9 @@
 
 Each template that can run here is executed again with empty caches, in another order, after a
 restart, with other caches, by two ComfyUIs at the same time, and with ``--fast``, and the decoded
-contents are compared with those of the first run. There are no model files here: checkpoints, VAEs,
-LoRAs, ControlNets and upscalers are small ones with random weights (`stand_ins.py`), with smaller
-pictures and two steps. A template that takes longer than `--longest` seconds is executed no
+contents are compared with those of the first run. There are no model files here: those of the
+folders `STAND_INS` are small ones with random weights (`stand_ins.py`), with smaller pictures and
+two steps. A template that takes longer than `--longest` seconds is executed no
 further. Prints a table in Markdown.
 """
 
@@ -19,6 +19,7 @@ import io
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -28,9 +29,11 @@ import urllib.parse
 import urllib.request
 import wave
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import av
 from PIL import Image
 
 from comfydeploy_jupyter.errors import ComfyDeployError
@@ -47,7 +50,10 @@ if TYPE_CHECKING:
 Graph = dict[str, dict[str, Any]]
 Contents = dict[str, str]  # hashes by the node and the place of an output
 STAND_IN = "stand-in.safetensors"
-STAND_INS = ("checkpoints", "vae", "controlnet", "upscale_models", "loras")
+STAND_INS = (
+    *("checkpoints", "diffusion_models", "text_encoders", "vae", "controlnet", "upscale_models"),
+    "loras",
+)
 SIDE = 64  # pixels of a picture
 SMALLER = {"width": SIDE, "height": SIDE, "steps": 2, "megapixels": 0.01, "seconds": 2, "length": 9}
 LONGEST = 120  # seconds of the second and further runs
@@ -129,16 +135,22 @@ def prepared(ui: Any, nodes: NodeDefinitions, folder: Path, stand_ins: Path) -> 
     if not graph:
         raise FailedError("it has no nodes")
     if unknown := {node["class_type"] for node in graph.values()} - set(nodes):
-        raise FailedError(f"partner nodes or packs: {', '.join(sorted(unknown))}")
+        partners = unknown <= partner_classes()
+        what = "partner nodes" if partners else "classes of node packs, or none at all"
+        raise FailedError(f"{what}: {', '.join(sorted(unknown))}")
     needed = set()
     for node in graph.values():
         known = nodes.get(node["class_type"])
         assert known is not None
-        for model in known.models(node["inputs"]):
+        models = known.models(node["inputs"])
+        # Of several encoders in one node, each has another architecture.
+        several = sum(each.model_folder[1] == "text_encoders" for each in models) > 1
+        for model in models:
             name, where = node["inputs"].get(model.name), model.model_folder[1]
             if not isinstance(name, str) or name in (model.options or ()):
                 continue
-            if where in STAND_INS:  # one name, so that ComfyUI loads it once for many templates
+            is_one = where in STAND_INS and not (several and where == "text_encoders")
+            if is_one:  # one name, so that ComfyUI loads it once for many templates
                 link(folder / "models" / where / STAND_IN, stand_ins / f"{where}.safetensors")
                 node["inputs"][model.name] = STAND_IN
             else:
@@ -153,6 +165,13 @@ def prepared(ui: Any, nodes: NodeDefinitions, folder: Path, stand_ins: Path) -> 
             if most is not None and isinstance(value, (int, float)) and value > most:
                 node["inputs"][name] = most
     return graph
+
+
+@lru_cache
+def partner_classes() -> set[str]:
+    """Return the names in the code of ComfyUI's partner nodes, those of its classes among them."""
+    files = (comfyui_tree()[0] / "comfy_api_nodes").rglob("*.py")
+    return {name for file in files for name in re.findall(r"\w+", file.read_text())}
 
 
 def link(path: Path, to: Path) -> None:
@@ -174,6 +193,15 @@ def put(path: Path) -> None:
         with wave.open(str(path), "wb") as file:
             file.setparams((1, 2, 16000, 0, "NONE", ""))
             file.writeframes(noise.randbytes(32000))
+    elif (media_type(path.name) or "").startswith("video/"):
+        with av.open(path, "w") as video:
+            stream = video.add_stream("mpeg4", rate=8)
+            stream.width, stream.height, stream.pix_fmt = SIDE, SIDE, "yuv420p"
+            for _ in range(8):
+                picture = Image.frombytes("RGB", (16, 16), noise.randbytes(768))
+                frame = av.VideoFrame.from_image(picture.resize((SIDE, SIDE)))
+                video.mux(stream.encode(frame))
+            video.mux(stream.encode())
 
 
 # -- the table ---------------------------------------------------------------------------------
@@ -274,6 +302,14 @@ def report(
     )
     for reason, count in reasons.most_common():
         print(f"- {count} cannot: {reason}")
+    lacking = (text.partition(": ")[2] for text in why.values() if text.startswith("models: "))
+    folders = collections.Counter(
+        folder
+        for text in lacking
+        for folder in {each.partition(":")[0] for each in text.split(", ")}
+    )
+    for folder, count in folders.most_common():
+        print(f"  - {count} of these need a model in {folder}")
     first: dict[str, Contents] = {}
     rows = []
     for way, found in made:

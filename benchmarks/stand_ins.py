@@ -74,6 +74,8 @@ keep(
         **{f"first_stage_model.{name}": tensor for name, tensor in vae.items()},
     },
 )
+keep("diffusion_models", weights(unet, 1))
+keep("text_encoders", weights(text, 2))
 keep("vae", vae)
 keep("controlnet", weights(ControlNet(**SHAPE, hint_channels=3, **operations), 4))
 layers = [torch.nn.Conv2d(3, 16, 3), torch.nn.PReLU(16), torch.nn.Conv2d(16, 16, 3)]
