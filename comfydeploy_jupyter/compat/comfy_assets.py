@@ -187,6 +187,14 @@ class Assets:
         self._kept_outputs = kept_outputs
         self._of_runs: OrderedDict[str, dict[str, Asset]] = OrderedDict()
 
+    def begin(self, prompt_id: str) -> dict[str, Asset]:
+        """Return the assets of a run that are in memory; of a new run, the store has no others."""
+        known = self._of_runs.setdefault(prompt_id, {})
+        self._of_runs.move_to_end(prompt_id)
+        while len(self._of_runs) > KEPT_RUNS:  # those that were used least recently
+            self._of_runs.popitem(last=False)
+        return known
+
     async def of_run(self, record: RunRecord, outputs: dict[str, Any] | None = None) -> list[Asset]:
         """Return the assets of these outputs of a run, by node, by default all; in their order."""
         made = list(_outputs(record, record.outputs if outputs is None else outputs))
@@ -214,15 +222,11 @@ class Assets:
         if new:
             await self._repository.add(new)
             assets |= {asset.id: asset for asset in new}
-        known = self._of_runs.setdefault(record.prompt_id, {})  # others may have added assets
-        known.update(
+        self.begin(record.prompt_id).update(  # others may have added assets
             (asset_id, asset)
             for asset_id, asset in assets.items()
             if sizes.get(asset_id, asset.size) is not None
         )
-        self._of_runs.move_to_end(record.prompt_id)
-        while len(self._of_runs) > KEPT_RUNS:  # those that were used least recently
-            self._of_runs.popitem(last=False)
         return [assets[asset.id] for asset in made]
 
     async def _size(self, asset: Asset) -> int | None:
@@ -247,8 +251,8 @@ class Assets:
 
     async def _kept(self, asset: Asset) -> io.FileIO | None:
         """Open the copy of an output whose machine has ended, if there is one."""
-        copies = self._kept_outputs.copies(asset.machine)
-        return await open_in_thread(copies.open, *asset.place)
+        source = self._kept_outputs.copies(asset.machine)
+        return await open_in_thread(source.open, *asset.place) if source.copies else None
 
     async def add(
         self, file: StoredFile, machine: Machine, *, file_path: str, content_type: str

@@ -490,9 +490,11 @@ class Jobs:
                 "timeout": REPLY_TIMEOUT,
             }
             asked = parse(RunRequest, fields)
-            return (await self._runs.queue(asked, key=key)).record
+            record = (await self._runs.queue(asked, key=key)).record
         except NotFoundError as exc:
             raise APIError("invalid_request", exc.message, details=exc.details) from None
+        self.assets.begin(record.prompt_id)
+        return record
 
     async def _resolved(self, workflow: Any, machine: str | None) -> tuple[Any, str | None]:
         """Return the workflow with the names of files in place of its references to assets.

@@ -46,12 +46,13 @@ class AuthHandler(JupyterHandler):
     def _log(self) -> None:
         """Log this request without keys, and without addresses that have a user or password."""
         path, mark, query = (self.request.uri or "").partition("?")
-        pairs = [pair.partition("=") for pair in query.split("&")]
-        shown = [
-            f"{name}{equals}{MASK if _is_secret(unquote_plus(value)) else value}"
-            for name, equals, value in pairs
-        ]
-        self.request.uri = f"{path}{mark}{'&'.join(shown)}"
+        if query:
+            pairs = [pair.partition("=") for pair in query.split("&")]
+            shown = [
+                f"{name}{equals}{MASK if _is_secret(unquote_plus(value)) else value}"
+                for name, equals, value in pairs
+            ]
+            self.request.uri = f"{path}{mark}{'&'.join(shown)}"
         super()._log()
 
     async def authorize(self) -> None:

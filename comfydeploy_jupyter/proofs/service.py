@@ -12,7 +12,8 @@ import hashlib
 import io
 import logging
 import re
-from collections import defaultdict
+import shutil
+from collections import defaultdict, deque
 from contextlib import suppress
 from dataclasses import dataclass, field
 from glob import escape
@@ -34,6 +35,7 @@ from ..files.thumbnails import SIDE
 from ..graphs.models import model_links
 from ..graphs.outputs import files_of, keyed_texts
 from ..machines.hardware import gpus_of_driver, system_stats
+from ..machines.outputs import FileSource
 from ..receipts import RECORD_FORMAT, redacted
 from ..util import jsons, worker
 from ..util.jsons import loads
@@ -83,12 +85,31 @@ MAX_PACK_SIZE = 200_000_000  # bytes
 _CUDA = re.compile(r"\+cu(\d+)(\d)$")  # at the end of torch's version
 
 
-class Undecoded(NamedTuple):
-    """An output that was read, and is to be decoded."""
+class Output(io.BytesIO):
+    """A file that a run has made: hashes what is written, and keeps it if it can be decoded."""
 
-    entry: dict[str, Any]  # of the record
-    body: bytes
-    picture: RunPicture | None  # of which a small copy is to be kept
+    def __init__(
+        self, record: RunRecord, entry: dict[str, Any], picture: RunPicture | None
+    ) -> None:
+        super().__init__()
+        self.record = record
+        self.entry = entry  # of the record that users get; has the place of the file
+        self.picture = picture  # of which a small copy is to be kept
+        self._digest, self._size = hashlib.sha256(), 0
+
+    def write(self, chunk: Any) -> int:
+        self._digest.update(chunk)
+        self._size += len(chunk)
+        return super().write(chunk) if self._size <= MAX_DECODED else len(chunk)
+
+    def note(self) -> list[Output]:
+        """Note size and hash; return the file if it is to be decoded."""
+        self.entry |= {"size": self._size, "sha256": self._digest.hexdigest()}
+        if self._size <= MAX_DECODED:
+            return [self]
+        reason = f"it is larger than {MAX_DECODED >> 20} MiB, so it was not decoded"
+        self.entry["reason"] = reason
+        return []
 
 
 @dataclass
@@ -366,8 +387,7 @@ class Provenance:
         await asyncio.to_thread(look)
 
     async def _note_outputs(self, runs: Sequence[tuple[RunRecord, dict[str, Any]]]) -> None:
-        waiting: list[Undecoded] = []
-        size = 0
+        left = deque[Output]()
         for record, body in runs:
             body["outputs"] = entries = []
             shown = None if record.batch is None else picture_of(record)  # on the sheet
@@ -384,64 +404,63 @@ class Provenance:
                         "filename": file.filename,
                     }
                     entries.append(entry)
-                    content = await self._read_output(record, entry)
-                    if content is not None:
-                        picture = shown if shown is not None and file == shown.file else None
-                        waiting.append(Undecoded(entry, content, picture))
-                        size += len(content)
-                    if size > PORTION:
-                        await self._decode(waiting)
-                        waiting, size = [], 0
-        if waiting:
-            await self._decode(waiting)
+                    picture = shown if shown is not None and file == shown.file else None
+                    left.append(Output(record, entry, picture))
+        machines = {output.record.machine for output in left}
+        sources = {machine: await self._kept_outputs.source(machine) for machine in machines}
+        waiting: list[Output] = []
+        while left:
+            if sources[left[0].record.machine] != FileSource():
+                waiting += await asyncio.to_thread(_read_here, left, sources)
+            if left and _size(waiting) <= PORTION:
+                waiting += await self._read_there(left.popleft())
+            if waiting and (not left or _size(waiting) > PORTION):
+                await self._decode(waiting)
+                waiting = []
 
-    async def _decode(self, waiting: Sequence[Undecoded]) -> None:
-        files = [(e["filename"], body, picture is not None) for e, body, picture in waiting]
+    async def _decode(self, waiting: Sequence[Output]) -> None:
+        files = [(o.entry["filename"], o.getvalue(), o.picture is not None) for o in waiting]
         try:
             found = await worker.call_later(decode, files)
         except ComfyDeployError as error:  # the process was killed
             found = [Decoded(None, error.message)] * len(waiting)
         copies: dict[str, bytes | None] = {}
-        for (entry, _, picture), decoded in zip(waiting, found, strict=True):
-            entry["content"] = decoded.content
+        for output, decoded in zip(waiting, found, strict=True):
+            output.entry["content"] = decoded.content
             if decoded.reason:
-                entry["reason"] = decoded.reason
-            if picture is not None:
-                copies[picture.prompt_id] = decoded.copy
+                output.entry["reason"] = decoded.reason
+            if output.picture is not None:
+                copies[output.picture.prompt_id] = decoded.copy
         if copies:
             await self._pictures.keep(copies, SIDE)
 
-    async def _read_output(self, record: RunRecord, entry: dict[str, Any]) -> bytes | None:
-        """Hash a file; return its bytes if it is to be decoded."""
+    async def _read_there(self, output: Output) -> list[Output]:
+        """Read a file that its ComfyUI has to be asked for, and note what it is."""
         try:
-            source = await self.open_output(record, entry)
+            await self._fetch(output.record, output.entry, output)
         except ComfyDeployError as error:
-            entry["reason"] = error.message
-            return None
-        try:
-            entry["size"], entry["sha256"], content = await asyncio.to_thread(_hashed, source)
-        except OSError as error:
-            entry["reason"] = f"it cannot be read: {error.strerror}"
-            return None
-        if content is None:
-            entry["reason"] = f"it is larger than {MAX_DECODED >> 20} MiB, so it was not decoded"
-        return content
+            output.entry["reason"] = error.message
+            return []
+        return output.note()
 
     async def open_output(self, record: RunRecord, output: Mapping[str, str]) -> BinaryIO:
         """Open an output of a run, wherever it is; `ComfyDeployError` if it is not there.
 
         ``output`` has the place of the file, as in the records of runs.
         """
-        query = {name: output[name] for name in ("filename", "subfolder", "type")}
-        found = await self._kept_outputs.open_file(
-            record.machine, query["type"], query["subfolder"], query["filename"]
-        )
+        found = await self._kept_outputs.open_file(record.machine, *_place(output))
         if found is not None:
             return io.BufferedReader(found)
-        client, content = await self._machines.get(record.machine).ready(), io.BytesIO()
-        await client.fetch(query, content, MAX_DECODED)
+        await self._fetch(record, output, content := io.BytesIO())
         content.seek(0)
         return content
+
+    async def _fetch(
+        self, record: RunRecord, output: Mapping[str, str], content: io.BytesIO
+    ) -> None:
+        client = await self._machines.get(record.machine).ready()
+        query = dict(zip(("type", "subfolder", "filename"), _place(output), strict=True))
+        await client.fetch(query, content, MAX_DECODED)
 
     # -- hashing -------------------------------------------------------------------------------
 
@@ -572,16 +591,33 @@ def _without_states(body: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def _hashed(source: BinaryIO) -> tuple[int, str, bytes | None]:
-    """Read and close a file; return size, SHA-256, and its bytes if it can be decoded."""
-    digest, size, kept = hashlib.sha256(), 0, bytearray()
-    with source:
-        while chunk := source.read(1 << 20):
-            digest.update(chunk)
-            size += len(chunk)
-            if size <= MAX_DECODED:
-                kept += chunk
-    return size, digest.hexdigest(), bytes(kept) if size <= MAX_DECODED else None
+def _place(output: Mapping[str, str]) -> tuple[str, str, str]:
+    return output["type"], output["subfolder"], output["filename"]
+
+
+def _read_here(left: deque[Output], sources: Mapping[str, FileSource]) -> list[Output]:
+    """Read the next files, until one is not here, or a portion is read; note what they are."""
+    found: list[Output] = []
+    while left and _size(found) <= PORTION:
+        output = left[0]
+        try:
+            source = sources[output.record.machine].open(*_place(output.entry))
+            if source is None:
+                break
+            with source:
+                shutil.copyfileobj(source, output, 1 << 20)
+        except ComfyDeployError as error:
+            output.entry["reason"] = error.message
+        except OSError as error:
+            output.entry["reason"] = f"it cannot be read: {error.strerror}"
+        else:
+            found += output.note()
+        left.popleft()
+    return found
+
+
+def _size(waiting: Sequence[Output]) -> int:
+    return sum(output.tell() for output in waiting)
 
 
 def _unseen(named: Named, body: dict[str, Any]) -> None:
