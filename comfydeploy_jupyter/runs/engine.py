@@ -99,10 +99,11 @@ class StateSaver:
             self._timer = asyncio.get_running_loop().call_later(SAVE_DELAY, self._save_all)
         self._unsaved[run.prompt_id] = run
 
-    async def now_if_due(self, prompt_id: str) -> None:
+    async def now_if_due(self, prompt_id: str, *, again: bool = True) -> None:
         """Store the state of a run at once if it is due: a client is about to receive it.
 
-        Raises StoreUnavailableError or NoSpaceError if the store cannot be written to.
+        With ``again``, also those that it gets meanwhile. Raises StoreUnavailableError or
+        NoSpaceError if the store cannot be written to.
         """
         while prompt_id in self._unsaved or prompt_id in self._saving:
             if prompt_id in self._unsaved:
@@ -113,6 +114,8 @@ class StateSaver:
             await asyncio.wait({saving})
             self._forget(prompt_id, saving)
             saving.result()
+            if not again:
+                return
 
     def discard(self, run: Run) -> None:
         self._unsaved.pop(run.prompt_id, None)
@@ -562,7 +565,10 @@ class Engine:
         explain(answer["node_errors"])
         facts = {"number": number, "node_errors": answer["node_errors"]}
         detail = f"as number {number}" if number is not None else ""
-        await self.tell_and_wait(run, Cause.ACCEPTED, detail, facts=facts, keep=keep)
+        await self.tell_and_wait(run, Cause.ACCEPTED, detail, facts=facts)
+        if keep:
+            with suppress(Exception):  # it is reported; a later state may be stored
+                await self._context.saver.now_if_due(run.prompt_id, again=False)
         if run.record.number == number:
             text = "Run %s is queued on machine %s as number %s"
             write = log.info if run.record.batch is None else log.debug

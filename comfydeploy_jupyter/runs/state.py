@@ -189,7 +189,7 @@ class Event(NamedTuple):
     state: State | None = None  # the state in which it was decided; None: any
     again: bool = False  # whether it results from a second look
     asked: bool = False  # whether ComfyUI was asked before this look to cancel it
-    keep: bool = False  # whether a client is told as soon as this is stored
+    keep: bool = False  # SAVE_DUE: whether a client is told as soon as this is stored
     stored: bool | None = None  # whether its record could be stored; None: that was not tried
     seen: int = -1  # `RunState.changes` when it was tried
 
@@ -443,7 +443,7 @@ class RunState:
         effects = []
         if event.stored:
             self.due = False
-        elif row.saved is Saved.SOON and not event.keep and not self.ending:
+        elif row.saved is Saved.SOON and not self.ending:
             effects = self._save_soon()
         if row.to is State.RUNNING:
             self.began_at = event.now
@@ -568,10 +568,7 @@ class RunState:
         return [*self._make(event), Effect(Do.MOVE), Effect(Do.POST)]
 
     def _accepted(self, event: Event) -> list[Effect]:
-        # If both processes exit now, the run is queued again. The state that an event causes now
-        # may be stored after this one, without the acceptance.
-        if event.keep and not self.ending and not self._is_tried(event):
-            return self._store_first(event)
+        # If both processes exit before this is stored, the run is queued again.
         return self._make(event) + self._when_answered(event)
 
     def _not_answered(self, event: Event) -> list[Effect]:

@@ -428,7 +428,10 @@ def queue_in_order(world, count):
 
 
 def test_a_start_while_the_acceptance_is_stored_does_not_replace_it(world):
-    """Its client has been told that it is queued, and finds it with its number after a crash."""
+    """Its client has been told that it is queued, and finds it with its number after a crash.
+
+    The reply does not wait for the start to be stored, too.
+    """
     prompt_id = world.submit(wait=False)
     while not world.comfyui.pending:
         world.tick(0.001)
@@ -436,7 +439,8 @@ def test_a_start_while_the_acceptance_is_stored_does_not_replace_it(world):
     world.call(world.comfyui.begin)
     while not world.waiting[prompt_id].done():
         world.tick(0.001)
-    assert world.store.rows[prompt_id].number == 1
+    stored = world.store.rows[prompt_id]
+    assert (stored.status, stored.number) == ("queued", 1)
     world.tick(1)
     stored = world.store.rows[prompt_id]
     assert (stored.status, stored.number) == ("running", 1)

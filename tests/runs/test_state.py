@@ -68,7 +68,6 @@ class Post:
     comfyui: ComfyUI
     prompt: str
     last_byte: bool  # it can be executed only then
-    keep: bool
     arrived: bool = False
     dead: bool = False  # the process that it was sent to has ended
 
@@ -263,8 +262,7 @@ class Driver:
         if self.exits[run.comfyui_id] >= MAX_ATTEMPTS:
             raise BrokenRuleError("it makes ComfyUI exit again and again")
         self.owner[run.comfyui_id] = run.prompt_id
-        keep = self.random.random() < 0.5
-        post = Post(run, comfyui, run.comfyui_id, last_byte, keep, dead=not comfyui.alive)
+        post = Post(run, comfyui, run.comfyui_id, last_byte, dead=not comfyui.alive)
         self.posts.append(post)
 
     def reconcile(self, comfyui):
@@ -401,7 +399,7 @@ class Driver:
             self.posts.remove(post)
             comfyui.number += 1
             facts = {"number": comfyui.number, "node_errors": {}}
-            self.tell(run, Cause.ACCEPTED, facts=facts, keep=post.keep)
+            self.tell(run, Cause.ACCEPTED, facts=facts)
         elif what == "lost" and run is not None and post.last_byte:
             post.run = None
             if post.arrived or post.dead:
