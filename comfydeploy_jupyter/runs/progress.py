@@ -237,11 +237,11 @@ class Progress:
         return max(known, default=0.0) + self._waiting_steps * (pace or 0.0)
 
     def _outstanding(self) -> float:
-        if not self._running:
-            return max(self._waiting_weight, 0.0)
-        now = self.clock()
-        running = sum(node.weight * (1.0 - node.done(now)) for node in self._running.values())
-        return max(self._waiting_weight, 0.0) + running
+        outstanding = max(self._waiting_weight, 0.0)
+        now = self.clock() if self._running else 0.0
+        for node in self._running.values():
+            outstanding += node.weight * (1.0 - node.done(now))
+        return outstanding
 
     def _update_weights(self) -> None:
         """Set the weights of all remaining nodes; the bar continues from its present value."""
@@ -410,10 +410,10 @@ class LiveStatus(Progress):
         for node in list(self._started):
             self._end_node(node)
 
-    def read(self) -> dict[str, Any]:
+    def read(self, fraction: float | None = None) -> dict[str, Any]:
         """Return one line, the progress (0 to 1), the node, its class and loops, the seconds left.
 
-        What is not known is None.
+        What is not known is None. ``fraction`` is the progress, if it has just been computed.
         """
         if self._stopped_at is not None:
             return self._stopped_at[0]
@@ -423,7 +423,7 @@ class LiveStatus(Progress):
         where = f" (iteration {rounds})" if rounds else ""
         return {
             "live_status": f"Executing {self.name(node).title}{where}" if node else "Executing",
-            "progress": round(self.fraction(), 4),
+            "progress": round(self.fraction() if fraction is None else fraction, 4),
             "current_node": node,
             "current_class": self.name(node).class_type if node else None,
             "iterations": iterations,
@@ -439,9 +439,10 @@ class LiveStatus(Progress):
 
     def news(self, *, force: bool) -> dict[str, Any] | None:
         """Return the progress of the run if it has changed enough, or by ``force``."""
-        if not force and self.fraction() - self._last_news[0] < LIVE_STEP:
+        fraction = self.fraction()
+        if not force and fraction - self._last_news[0] < LIVE_STEP:
             return None
-        live = self.read()
+        live = self.read(fraction)
         self._last_news = live["progress"], live["time_left"], self.clock()
         return live
 
