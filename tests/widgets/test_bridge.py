@@ -129,7 +129,7 @@ def test_a_stream_is_given_up(page: Page, comfy: Comfy) -> None:
 
 
 def test_a_request_that_waits_for_others_is_given_up(
-    small_server: Callable[[Callable[[Request, Reply], None]], SmallServer],  # noqa: F811
+    small_server: Callable[[Callable[[Request, Reply], None]], SmallServer],  # noqa: F811 - the fixture
 ) -> None:
     answering = threading.Event()
     asked: list[str] = []
