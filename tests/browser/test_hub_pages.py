@@ -14,6 +14,7 @@ from PIL import Image
 from playwright.sync_api import Error, expect
 
 from tests.browser.panels import press
+from tests.helpers.graphs import SUNSET_PATH
 from tests.helpers.jupyterhub import PASSWORD
 
 if TYPE_CHECKING:
@@ -114,6 +115,13 @@ OWN = """async (graph) => {
 }"""
 
 
+def log_in(page: Page) -> None:
+    """Log bob in, in a page that asks for that."""
+    page.locator("[name=username]").fill("bob")
+    page.locator("[name=password]").fill(PASSWORD)
+    page.locator("[type=submit]").click()
+
+
 @pytest.fixture
 def bob(browser: BrowserContext, jupyterhub: JupyterHubProcess) -> Iterator[BrowserContext]:
     """A browser in which bob is logged in."""
@@ -121,9 +129,7 @@ def bob(browser: BrowserContext, jupyterhub: JupyterHubProcess) -> Iterator[Brow
     context = browser.browser.new_context()
     page = context.new_page()
     page.goto(f"{jupyterhub.url}hub/login?next=%2Fhub%2Fhome")
-    page.locator("[name=username]").fill("bob")
-    page.locator("[name=password]").fill(PASSWORD)
-    page.locator("[type=submit]").click()
+    log_in(page)
     page.wait_for_url("**/hub/home")
     page.close()
     yield context
@@ -179,6 +185,38 @@ def test_a_colleague_who_is_logged_in_opens_a_panel(
     expect(panel.get_by_text("Ready")).to_be_visible(timeout=60_000)
     press(panel, "Run")
     expect(panel.locator(".comfydeploy-gallery .cd-pictures img")).to_be_visible(timeout=120_000)
+
+
+def test_a_logout_loses_no_change_of_a_document(
+    bob: BrowserContext, jupyterhub: JupyterHubProcess
+) -> None:
+    path = jupyterhub.homes / "bob" / "flow.json"
+    path.write_bytes(SUNSET_PATH.read_bytes())
+    page = bob.new_page()
+    page.set_default_timeout(60_000)
+    page.goto(f"{jupyterhub.user_url('bob')}lab/tree/flow.json")
+    width = page.locator(".comfydeploy-panel:visible").get_by_label("Width", exact=True)
+    expect(width).to_have_value("640", timeout=120_000)
+    status = page.locator(".comfydeploy-status")
+    expect(status).to_contain_text("idle")
+    other = bob.new_page()
+    other.goto(f"{jupyterhub.url}hub/logout")
+    other.close()
+    width.fill("512")
+    width.press("Tab")
+    said = page.get_by_role("alert").filter(has_text="not in the document yet: You are signed out")
+    expect(said).to_be_visible()
+    expect(page.locator(".lm-TabBar-tab.jp-mod-dirty")).to_be_visible()
+    with bob.expect_page() as opened:
+        page.get_by_role("button", name="Sign in").click()
+    log_in(opened.value)
+    opened.value.wait_for_url("**/user/bob/lab**")
+    opened.value.close()
+    expect(said).to_have_count(0)
+    expect(width).to_have_value("512")
+    width.press("Control+s")
+    expect(page.locator(".lm-TabBar-tab.jp-mod-dirty")).to_have_count(0)
+    assert json.loads(path.read_text())["1"]["inputs"]["value"] == 512
 
 
 def test_another_users_page_cannot_use_the_server(
