@@ -48,7 +48,7 @@ async def add(database: Database, batch_id: str, count: int) -> None:
     """Add a batch; its points are those of earlier batches as far as these have them."""
     points = [[n, n, 0, f"key {n}", json.dumps({"seed": n}), None] for n in range(count)]
     body = json.dumps(points).encode()
-    plan = Plan(b"{}", None, {}, [], body, count, b"[]", [], [], "", False, [], {})
+    plan = Plan(b"{}", None, {}, [], body, count, b"[]", [], [], "", False, [], {}, [])
     texts = dict.fromkeys(("labels", "settings", "plan", "request"), "{}")
     row = {"batch_id": batch_id, "session": "s", "machine": "local", "key": "k", "total": count}
     row |= {"state": "running", "created_at": "2026-01-01", "retry": 0, **texts}

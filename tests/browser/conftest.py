@@ -299,11 +299,6 @@ class Pages:
             page.locator(".jp-Dialog", has_text="Select kernel for"),
             lambda dialog: dialog.locator(".jp-mod-accept").click(),
         )
-        # after a test whose pages were offline: all pages of the browser are then
-        page.add_locator_handler(
-            page.locator(".jp-Dialog", has_text="Server Connection Error"),
-            lambda dialog: dialog.locator(".jp-mod-warn, .jp-mod-accept").first.click(),
-        )
         where = "notebooks" if app == "notebook" else f"{new_workspace()}/tree"
         page.goto(f"{self._lab.url}api?token={self._lab.token}")
         page.evaluate(FORGET)

@@ -441,15 +441,14 @@ async def test_memory_stays_small_and_the_event_loop_free_whatever_the_size(fold
     upload = uploads.receive(UploadTarget(folders), CONTENT_TYPE)
     await upload.write(file_part("a", b"")[:-2])
     chunk = bytes(65536)
-    longest = 0.0
+    turns = 0
     done = asyncio.Event()
 
     async def tick():
-        nonlocal longest
+        nonlocal turns
         while not done.is_set():
-            before = time.monotonic()
-            await asyncio.sleep(0.005)
-            longest = max(longest, time.monotonic() - before)
+            await asyncio.sleep(0)
+            turns += 1
 
     ticking = asyncio.create_task(tick())
     tracemalloc.start()
@@ -461,7 +460,7 @@ async def test_memory_stays_small_and_the_event_loop_free_whatever_the_size(fold
     done.set()
     await ticking
     assert peak < 20_000_000
-    assert longest < 0.25
+    assert turns > 100  # the loop went on while the disk was written to
 
 
 WITHOUT_LINKS = """
