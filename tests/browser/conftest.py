@@ -313,6 +313,10 @@ class Pages:
             self._kept = self.new("notebook", "pass")
             # the style of a theme that was chosen comes after that of panels
             self._kept.set_theme("Dark")
+        # a test that took the browser offline did so for this page, too
+        lost = self._kept.page.locator(".jp-Dialog", has_text="Server Connection Error")
+        if lost.count():
+            lost.get_by_role("button", name="Close").click()
         self._kept.run(code)
         return self._kept
 
