@@ -248,7 +248,8 @@ class NodePacks:
             return
         found, clone = await self._installed(machine, manager, one.pack)
         if is_commit and clone is not None:
-            newest, found = found, await asyncio.to_thread(_check_out, clone, version)
+            newest = await asyncio.to_thread(git_commit, clone / ".git")
+            found = await asyncio.to_thread(_check_out, clone, version)
             if found == version and not await asyncio.to_thread(_needs_the_same, clone, newest):
                 one.problem = OTHER_NEEDS
         if found != version:
@@ -299,9 +300,10 @@ def _check_out(folder: Path, commit: str) -> str:
     return git_commit(folder / ".git") or "another one"
 
 
-def _needs_the_same(folder: Path, newest: str) -> bool:
+def _needs_the_same(folder: Path, newest: str | None) -> bool:
     """Return whether what Manager has installed for a commit is what the present one wants."""
-    return _git(folder, "diff", "--quiet", newest, "--", *WANTS) == 0
+    known = _COMMIT.fullmatch(newest or "")
+    return known is not None and _git(folder, "diff", "--quiet", known[0], "--", *WANTS) == 0
 
 
 def _git(folder: Path, *arguments: str) -> int | None:
