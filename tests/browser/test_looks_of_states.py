@@ -276,6 +276,8 @@ def test_a_machine_and_a_pool(
     opened, panel = looks.opened, looks.opened.panel
     until(lambda: empty.machines.get("local").status == "ready")  # connected before the other one
     other = empty.machines.create("Studio", comfyui_url=studio.url)
+    # a member that connects has no models yet
+    until(lambda: empty.machines.get(other.id).status == "ready")
     pool = empty.machines.create("All GPUs", kind="pool", members=["local", other.id])
     machines = [pool, other]
     runs = []
