@@ -51,14 +51,18 @@ def comfyuis(api, jp_asyncio_loop):
         release(found)
         for (run,) in runs:
             await api.until(run, "success")
-        for comfyui in found.values():
-            comfyui.released.clear()
+        hold(found)
 
     jp_asyncio_loop.run_until_complete(start())
     yield found
     for task in tasks:
         task.cancel()
     jp_asyncio_loop.run_until_complete(asyncio.wait(tasks))
+
+
+def hold(comfyuis):
+    for comfyui in comfyuis.values():
+        comfyui.released.clear()
 
 
 def release(comfyuis):
@@ -89,34 +93,45 @@ async def machines_of(api, runs):
     return [(await api.get("check-status", prompt_id=run))[1]["machine"] for run in runs]
 
 
-@pytest.mark.parametrize(("at_once", "held"), [("auto", 6), (5, 5)])
 async def test_a_sweep_queues_points_for_all_members_or_as_many_as_its_user_wants(
-    comfyuis, api, jp_serverapp, at_once, held
+    comfyuis, api, jp_serverapp
 ):
     token = jp_serverapp.identity_provider.token
     comfy = await asyncio.to_thread(Comfy, jp_serverapp.connection_url, token)
-    options = {"machine": "all", "at_once": at_once, "save": False, "wait": False}
-    sweep = await asyncio.to_thread(comfy.sweep, graph(), {"1.token": range(18)}, **options)
-    await until_async(
-        lambda: sum(sum(comfyui.load) for comfyui in comfyuis.values()) == held,
-        what=lambda: [comfyui.load for comfyui in comfyuis.values()],
-    )
-    if at_once == "auto":
-        await until_full(comfyuis)
-    release(comfyuis)
-    assert await asyncio.to_thread(sweep.wait, 60)
-    assert sweep.status == "done"
-    runs = (await api.get("runs", limit=18))[1]
-    assert {run["machine"] for run in runs} == set(NAMES)
-    assert all(run["status"] == "success" for run in runs)
+    for at_once, held in (("auto", 6), (5, 5)):
+        hold(comfyuis)
+        options = {"machine": "all", "at_once": at_once, "save": False, "wait": False}
+        sweep = await asyncio.to_thread(comfy.sweep, graph(), {"1.token": range(18)}, **options)
+        await until_async(
+            lambda held=held: sum(sum(comfyui.load) for comfyui in comfyuis.values()) == held,
+            what=lambda: [comfyui.load for comfyui in comfyuis.values()],
+        )
+        if at_once == "auto":
+            await until_full(comfyuis)
+        release(comfyuis)
+        assert await asyncio.to_thread(sweep.wait, 60)
+        assert sweep.status == "done"
+        runs = (await api.get("runs", limit=18))[1]
+        assert {run["machine"] for run in runs} == set(NAMES)
+        assert all(run["status"] == "success" for run in runs)
 
 
-async def test_a_machine_without_autostart_is_connected_for_a_run_of_its_pool(api, extension):
-    port = int(extension.comfyui_url.rpartition(":")[2])
-    serving = asyncio.ensure_future(InstantComfyUI().serve(port))
+async def test_a_run_says_why_it_waits_for_its_pool(api, extension):
+    """Its machine, which does not start automatically, cannot be reached at first."""
     body = {"kind": "pool", "name": "single", "members": ["local"]}
     assert (await api.post("machine/create", body))[0] == 200
     (run,) = await submit(api, 1, "single")
+    reply = await until_async(
+        lambda: api.get("check-status", prompt_id=run),
+        lambda reply: "does not answer" in reply[1].get("live_status", ""),
+    )
+    assert reply[1]["live_status"].startswith(
+        "Waiting for a machine: machine 'local' is unreachable"
+    )
+    (listed,) = (await api.get("runs"))[1]
+    assert listed["live_status"] == reply[1]["live_status"]
+    port = int(extension.comfyui_url.rpartition(":")[2])
+    serving = asyncio.ensure_future(InstantComfyUI().serve(port))
     assert (await api.until(run, "success"))["machine"] == "local"
     serving.cancel()
     await asyncio.wait([serving])
@@ -228,22 +243,6 @@ async def test_histograms_have_the_runs_of_the_pool(comfyuis, api, scrape):
     assert sum(by_machine) == len(records) + len(others)
 
 
-async def test_a_run_says_why_it_waits_for_its_pool(api, extension):
-    """The machine of its pool cannot be reached."""
-    body = {"kind": "pool", "name": "single", "members": ["local"]}
-    assert (await api.post("machine/create", body))[0] == 200
-    (run,) = await submit(api, 1, "single")
-    reply = await until_async(
-        lambda: api.get("check-status", prompt_id=run),
-        lambda reply: "does not answer" in reply[1].get("live_status", ""),
-    )
-    assert reply[1]["live_status"].startswith(
-        "Waiting for a machine: machine 'local' is unreachable"
-    )
-    (listed,) = (await api.get("runs"))[1]
-    assert listed["live_status"] == reply[1]["live_status"]
-
-
 async def test_runs_say_that_the_machines_they_wait_for_fail(comfyuis, api, extension):
     """Those of a pool say that all its machines are paused; those of a machine, that it is lost."""
     registry = extension.services.machines
@@ -265,23 +264,19 @@ async def test_runs_say_that_the_machines_they_wait_for_fail(comfyuis, api, exte
     assert reply[1]["live_status"].startswith("Waiting for a machine: machine 'two' is ")
 
 
-@pytest.mark.parametrize("kind", ["api", "ui"])
-async def test_a_node_class_that_one_machine_has_leads_its_runs_there(comfyuis, api, kind):
+async def test_a_node_class_that_one_machine_has_leads_its_runs_there(comfyuis, api):
     """Other runs are executed by the other machines meanwhile."""
-    comfyuis["two"].classes.append("Rare")
     rare = {"1": {**graph()["1"], "class_type": "Rare"}}
     body = {"workflow_api": rare, "machine": "all", "wait": False}
-    if kind == "ui":
-        node = {"id": 1, "type": "Rare", "mode": 0, "inputs": [], "outputs": []}
-        del body["workflow_api"]
-        body["workflow"] = {
-            "nodes": [{**node, "widgets_values": ["", "token"]}],
-            "links": [],
-            "version": 0.4,
-        }
+    comfyuis["two"].classes.append("Rare")
+    node = {"id": 1, "type": "Rare", "mode": 0, "inputs": [], "outputs": []}
+    node["widgets_values"] = ["", "token"]
+    saved = {"workflow": {"nodes": [node], "links": [], "version": 0.4}}
     runs = []
-    for _ in range(6):
-        code, reply = await api.post("run", body)
+    for number in range(6):
+        code, reply = await api.post(
+            "run", {**body, "workflow_api": None, **saved} if number % 2 else body
+        )
         assert code == 200, reply
         runs.append(reply["prompt_id"])
     others = await submit(api, 2)
@@ -290,9 +285,6 @@ async def test_a_node_class_that_one_machine_has_leads_its_runs_there(comfyuis, 
     for run in [*runs, *others]:
         await api.until(run, "success")
     assert await machines_of(api, runs) == ["two"] * 6
-
-
-async def test_a_run_that_all_machines_refuse_is_refused(comfyuis, api):
-    rare = {"1": {**graph()["1"], "class_type": "Rare"}}
-    code, reply = await api.post("run", {"workflow_api": rare, "machine": "all", "wait": False})
-    assert (code, reply["code"]) == (400, "prompt_invalid")
+    body["workflow_api"] = {"1": {**graph()["1"], "class_type": "Rarer"}}
+    code, reply = await api.post("run", body)
+    assert (code, reply["code"]) == (400, "prompt_invalid"), "all of them refuse it"

@@ -64,16 +64,27 @@ async def test_a_pool_is_a_machine_with_members(api, extension, pool):
         assert (studio["status"], studio["run"], studio["queue"]) == ("unreachable", None, 0)
         await extension.stop_extension()
         await extension.open_services()
-    code, reply = await api.post(
-        "machine/update", {"machine_id": "my gpus", "name": "few", "members": ["local"]}
-    )
+
+    async def retry_of_a_run():
+        run_id = await api.start(chain(), machine="My-GPUs")
+        record = await extension.services.runs.record(run_id)
+        await api.post("interrupt", {"prompt_id": run_id})
+        await api.until(run_id, "cancelled")
+        return record.retry
+
+    assert await retry_of_a_run() == 0
+    for change in ({"retry": 2}, {"members": ["studio"]}, {"name": "GPUs"}):
+        assert (await api.post("machine/update", {"machine_id": "My-GPUs", **change}))[0] == 200
+        assert await retry_of_a_run() == 2
+    change = {"machine_id": "gpus", "name": "few", "members": ["local"]}
+    code, reply = await api.post("machine/update", change)
     assert (code, reply["machine"]["name"]) == (200, "few")
-    assert reply["machine"]["config"] == {"members": ["local"]}
+    assert reply["machine"]["config"] == {"members": ["local"], "retry": 2}
     assert (await api.post("machine/delete", {"machine_id": "few"}))[1]["machine_id"] == "My-GPUs"
     assert (await api.get("machine", machine_id="few"))[0] == 404
 
 
-async def test_an_invalid_pool_is_refused(api, pool):
+async def test_an_invalid_pool_is_refused(api, pool, jp_serverapp):
     for fields, code, field in (
         ({"members": []}, 400, "members"),
         ({"members": None}, 400, "members"),
@@ -90,25 +101,16 @@ async def test_an_invalid_pool_is_refused(api, pool):
         if fields["members"] is not None and "name" not in fields:
             found, reply = await api.post("machine/update", {"machine_id": "My-GPUs", **fields})
             assert (found, reply["details"]["field"]) == (code, field), fields
+    token = jp_serverapp.identity_provider.token
+    comfy = await asyncio.to_thread(Comfy, jp_serverapp.connection_url, token)
+    cluster = {"scheduler": f"tcp://127.0.0.1:{free_port()}", "comfyui_path": "/opt/ComfyUI"}
+    for workers, field in (([8, 0], "workers"), ([0, 2], "scheduler")):
+        with pytest.raises(InvalidRequestError, match=f"^{field}: "):
+            await asyncio.to_thread(comfy.machines.create, "lab", workers=workers, **cluster)
     assert (await api.get("machine", machine_id="My-GPUs"))[1]["config"] == pool["config"]
     assert (await api.post("machine/delete", {"machine_id": "studio"}))[0] == 200
     _, reply = await api.get("machine", machine_id="My-GPUs")
     assert (reply["config"], len(reply["members"])) == ({"members": ["local"]}, 1)
-
-
-async def test_a_pool_of_machines_has_a_default_of_retry(api, extension, pool):
-    async def retry_of_a_run():
-        body = {"workflow_api": chain(), "machine": "My-GPUs", "wait": False}
-        _, run = await api.post("run", body)
-        return (await extension.services.runs.record(run["prompt_id"])).retry
-
-    assert await retry_of_a_run() == 0
-    for change in ({"retry": 2}, {"members": ["studio"]}, {"name": "GPUs"}):
-        assert (await api.post("machine/update", {"machine_id": "My-GPUs", **change}))[0] == 200
-        assert await retry_of_a_run() == 2
-    body = {"kind": "pool", "name": "new", "members": ["local"], "retry": 1}
-    _, made = await api.post("machine/create", body)
-    assert made["machine"]["config"] == {"members": ["local"], "retry": 1}
 
 
 async def test_runs_wait_for_a_pool_whose_machines_are_down(api, extension, pool):
@@ -140,15 +142,6 @@ async def test_runs_wait_for_a_pool_whose_machines_are_down(api, extension, pool
         await api.until(run, "cancelled")
     assert (await api.post("interrupt", {"machine": "My-GPUs"}))[0] == 409
     assert (await api.post("machine/delete", {"machine_id": "My-GPUs"}))[0] == 200
-
-
-async def test_the_address_of_a_scheduler_means_a_cluster(api, jp_serverapp):
-    token = jp_serverapp.identity_provider.token
-    comfy = await asyncio.to_thread(Comfy, jp_serverapp.connection_url, token)
-    fields = {"scheduler": f"tcp://127.0.0.1:{free_port()}", "comfyui_path": "/opt/ComfyUI"}
-    for workers, field in (([8, 0], "workers"), ([0, 2], "scheduler")):
-        with pytest.raises(InvalidRequestError, match=f"^{field}: "):
-            await asyncio.to_thread(comfy.machines.create, "lab", workers=workers, **fields)
 
 
 class Cluster:
@@ -288,22 +281,6 @@ async def test_a_pool_with_unfinished_runs_keeps_its_cluster(api, extension, clu
     assert (code, reply["machine"]["members"]) == (200, [])
 
 
-async def test_a_member_of_a_provider_is_described_but_not_changed(api, extension, cluster):
-    await extension.services.pools.create("dask", MachineCreate(name="hpc"))
-    await cluster.pools.joined("hpc", Member("hpc-1", f"http://127.0.0.1:{free_port()}"))
-    code, machine = await api.get("machine", machine_id="hpc-1")
-    assert (code, machine["id"], machine["config"]["autostart"]) == (200, "hpc-1", False)
-    for path, fields in (
-        ("machine/delete", {}),
-        ("machine/update", {"name": "new"}),
-        ("machine/update", {"restart": True}),
-    ):
-        code, reply = await api.post(path, {"machine_id": "hpc-1", **fields})
-        assert (code, reply["details"]) == (409, {"field": "machine_id", "machine": "hpc"})
-    _, pool = await api.get("machine", machine_id="hpc")
-    assert [(member["id"], member["name"]) for member in pool["members"]] == [("hpc-1", "hpc-1")]
-
-
 async def test_no_run_is_assigned_to_members_that_are_about_to_end(api, extension, cluster, join):
     """The store is busy while the settings of their pool are changed; a run arrives meanwhile."""
     await extension.services.pools.create("dask", MachineCreate(name="hpc"))
@@ -339,17 +316,15 @@ async def test_what_a_change_of_the_settings_does_to_the_cluster(api, extension,
     assert (await extension.services.runs.record(run["prompt_id"])).retry == 2
 
 
-@pytest.mark.parametrize(("last", "left"), [("machine/update", 1), ("machine/delete", 0)])
-async def test_a_pool_has_one_provider_after_changes_at_the_same_time(
-    api, extension, cluster, last, left
-):
+async def test_a_pool_has_one_provider_after_changes_at_the_same_time(api, extension, cluster):
     await extension.services.pools.create("dask", MachineCreate(name="hpc"))
-    change = {"machine_id": "hpc", "restart": True}
-    await asyncio.gather(
-        api.post("machine/update", change),
-        api.post(last, change if left else {"machine_id": "hpc"}),
-    )
-    assert cluster.starts - len(cluster.closed) == left
+    restart = {"machine_id": "hpc", "restart": True}
+    for last, change, left in (
+        ("machine/update", restart, 1),
+        ("machine/delete", {"machine_id": "hpc"}, 0),
+    ):
+        await asyncio.gather(api.post("machine/update", restart), api.post(last, change))
+        assert cluster.starts - len(cluster.closed) == left
 
 
 async def test_a_provider_adds_and_removes_members(api, extension, cluster):
@@ -363,7 +338,16 @@ async def test_a_provider_adds_and_removes_members(api, extension, cluster):
     assert (run["status"], cluster.demand[-1]) == ("queued", 1)
     await cluster.pools.joined("hpc", Member("hpc-1", f"http://127.0.0.1:{free_port()}"))
     _, reply = await api.get("machine", machine_id="hpc")
-    assert [member["id"] for member in reply["members"]] == ["hpc-1"]
+    assert [(member["id"], member["name"]) for member in reply["members"]] == [("hpc-1", "hpc-1")]
+    code, machine = await api.get("machine", machine_id="hpc-1")
+    assert (code, machine["id"], machine["config"]["autostart"]) == (200, "hpc-1", False)
+    for path, fields in (
+        ("machine/delete", {}),
+        ("machine/update", {"name": "new"}),
+        ("machine/update", {"restart": True}),
+    ):
+        code, refusal = await api.post(path, {"machine_id": "hpc-1", **fields})
+        assert (code, refusal["details"]) == (409, {"field": "machine_id", "machine": "hpc"})
     settings = services.machines.get("hpc-1").settings
     assert services.machines.get("local").settings.credentials != NONE
     assert settings.credentials == NONE, "those of the local machine are not for a worker"

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+from collections import Counter
 from cProfile import Profile
 from functools import partial
 from random import Random
@@ -699,6 +700,35 @@ def test_a_request_about_an_early_end_is_not_the_one_that_queues_the_run(world, 
     record = world.do(world.service.record(prompt_id))
     assert (record.status, record.number) == ("failed", 1)
     assert "not answered by ComfyUI" not in causes(world, prompt_id)
+
+
+def test_many_runs_of_a_restarted_comfyui_cost_few_requests(world, monkeypatch):
+    """Its queue, which has all graphs, is not read for each of them."""
+    asked = Counter()
+    for name in ("find", "history"):
+        request = getattr(world.comfyui, name)
+
+        def counted(*given, name=name, request=request):
+            asked[name] += 1
+            return request(*given)
+
+        monkeypatch.setattr(world.comfyui, name, counted)
+    queue_in_order(world, 101)
+    world.call(world.comfyui.begin)
+    world.tick(1)
+    world.call(world.comfyui.die)
+    asked.clear()
+    world.comfyui.start()
+    world.call(world.comfyui.connect)
+    for _ in range(100):
+        world.tick(0.5)
+        world.call(world.comfyui.begin)
+        world.call(world.comfyui.finish, "execution_success")
+    world.tick(5)
+    statuses = Counter(row.status for row in world.store.rows.values())
+    assert statuses == {"success": 100, "failed": 1}
+    assert asked["find"] < 25
+    assert asked["history"] < 200
 
 
 def test_few_of_many_lost_runs_are_sent_to_a_comfyui_that_does_not_answer(world, monkeypatch):

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from comfydeploy_jupyter.errors import ComfyUIUnavailableError, ConflictError, NotFoundError
+from comfydeploy_jupyter.errors import ComfyUIUnavailableError, ConflictError
 from comfydeploy_jupyter.machines.registry import Pool
 from comfydeploy_jupyter.runs import creation
 from tests.helpers.selection import THOROUGH
@@ -81,21 +81,6 @@ def test_runs_wait_until_a_machine_has_a_free_place(world):
     assert [machine for machine, _ in places(world, runs[4:])] == ["second", "gpus", "gpus"]
     assert positions(world, runs[5:]) == [3, 4]
     assert len(world.second.pending) == 2
-
-
-def test_a_run_with_front_is_first_and_cancelled_runs_are_not_queued(world):
-    runs = submit(world, 7)
-    first = submit(world, 1, front=True)[0]
-    assert positions(world, [first, runs[4]]) == [3, 4]
-    world.cancel(runs[4])
-    world.tick(0.5)
-    assert record(world, runs[4]).status == "cancelled"
-    execute(world)
-    assert places(world, [first]) == [("local", "queued")]
-    execute(world)
-    assert [machine for machine, _ in places(world, runs[5:])] == ["local", "gpus"]
-    with pytest.raises(NotFoundError):
-        world.do(world.service.interrupt(runs[6], "nowhere"))
 
 
 def test_waiting_runs_of_a_machine_that_ends_return_to_the_pool(world):
@@ -274,15 +259,6 @@ def test_a_run_that_was_told_failed_is_not_executed_later(world):
     world.tick(40.0)
     assert world.second.held == {failed.comfyui_id}
     assert world.second.pending == []
-
-
-def test_prompts_of_other_clients_count_in_queue_positions(world):
-    for number in range(3):
-        world.call(world.comfyui.take, f"not-ours-{number}")
-    world.call(world.comfyui.begin)
-    runs = submit(world, 3)
-    assert [machine for machine, _ in places(world, runs)] == ["second", "second", "gpus"]
-    assert positions(world, runs[2:]) == [1 + 2 + 1]
 
 
 def test_a_prompt_of_another_client_counts_after_the_end_of_a_run(world):

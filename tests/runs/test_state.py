@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from comfydeploy_jupyter.runs import state as module
 from comfydeploy_jupyter.runs.progress import LiveStatus
 from comfydeploy_jupyter.runs.records import FINAL, RunRecord
 from comfydeploy_jupyter.runs.state import (
@@ -30,7 +29,6 @@ from comfydeploy_jupyter.runs.state import (
     next_of,
     state_of,
 )
-from tests.helpers.processes import REPOSITORY
 
 ORDERS = int(os.environ.get("STATE_ORDERS", "1000"))
 STEPS = 45
@@ -861,11 +859,3 @@ def test_a_run_whose_start_was_not_seen_fails_with_its_comfyui():
     tell(run, Cause.EXECUTION_SUCCEEDED)
     tell(run, Cause.AWAY, since=1.0, ended=True, hangs=False, advice=None, **LIMITS)
     assert (run.outcome and run.outcome.status) == "failed"
-
-
-def test_every_effect_is_performed_and_every_event_decided():
-    """The engine knows each effect, and the table or the decisions each cause."""
-    engine = (REPOSITORY / "comfydeploy_jupyter" / "runs" / "engine.py").read_text()
-    done = {do.name for do in Do if f"Do.{do.name}:" in engine}
-    assert done == {do.name for do in Do if do is not Do.SAVE}, "the saver does it"
-    assert {*module._DECISIONS, *(row.cause for row in module.TRANSITIONS)} == {*Cause}
