@@ -183,11 +183,8 @@ def of_asset(**more):
 @pytest.mark.parametrize(
     "wrong",
     [
-        *[{"metadata": value} for value in (None, [640, 480], "640x480", 7, {}, {"width": 640})],
-        *[
-            {"metadata": {"width": 640, "height": side}}
-            for side in (0, -480, 480.0, "480", True, 10**30, float("nan"), [480], None)
-        ],
+        *[{"metadata": value} for value in (None, [640, 480], {"width": 640})],
+        *[{"metadata": {"width": 640, "height": side}} for side in (0, "480", True, 10**30, [480])],
     ],
 )
 def test_the_size_of_an_asset_is_known_without_its_content(wrong):

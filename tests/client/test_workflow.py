@@ -326,17 +326,10 @@ def test_notebooks_scripts_and_graphs_are_written(workflow, tmp_path):
 
 def test_the_graph_reads_well(workflow):
     workflow.title = "Cats & <dogs>"
-    loader = "CheckpointLoaderSimple"
-    sampler = f"seed=1, steps=20, model ← {loader}.0, positive ← 6.0"
-    save = "filename_prefix='x', images ← Paint <b>.0"
-    assert repr(workflow).splitlines() == [
-        "Workflow 'Cats & <dogs>': 5 nodes",
-        f"  {loader}  {loader}  4  ckpt_name='a.safetensors'",
-        f"  CLIPTextEncode          CLIPTextEncode          6  text='a\\ncat', clip ← {loader}.1",
-        f"  Paint <b>               KSampler                3  {sampler}",
-        f"  CLIPTextEncode          CLIPTextEncode          7  text='dog', clip ← {loader}.1",
-        f"  SaveImage               SaveImage               9  {save}",
-    ]
+    title, *lines = repr(workflow).splitlines()
+    assert title == "Workflow 'Cats & <dogs>': 5 nodes"
+    sampler = "seed=1, steps=20, model ← CheckpointLoaderSimple.0, positive ← 6.0"
+    assert lines[2] == f"  Paint <b>               KSampler                3  {sampler}"
     page = workflow._repr_html_()
     assert "Paint &lt;b&gt;" in page
     assert "&lt;dogs&gt;" in page

@@ -55,13 +55,6 @@ async def test_requests(account, comfydeploy):
             await account.get("workflow", odd)
 
 
-async def test_api_url_in_the_form_that_the_node_sends(client, comfydeploy):
-    for root in ("", "/", "/api"):
-        account = client.account(api_url=f"{comfydeploy.root}{root}")
-        assert await account.get("workflows") == []
-        assert comfydeploy.seen[-1].path == "/api/workflows"
-
-
 async def test_errors(account, comfydeploy):
     of_field = {"detail": [{"loc": ["body", "name"], "msg": "Field required"}, {"msg": "b"}]}
     what = "GET /api/workflows"
@@ -160,24 +153,6 @@ async def test_nothing_listens_at_the_address():
             await client.account().get("workflows")
     assert caught.value.status == 502
     await client.close()
-
-
-async def test_native_run_and_sign_in(client, comfydeploy):
-    body = {"workflow_api": {"1": {}}}
-    answer = await client.native_run(f"{comfydeploy.url}/native", body, None)
-    assert answer == {"workflow_api": {"1": {}}, "inputs": {}}
-    comfydeploy.fail(200, body=[1])
-    with pytest.raises(CloudError, match="the native run"):
-        await client.native_run(f"{comfydeploy.url}/native", body, None)
-    comfydeploy.seen.clear()
-    with pytest.raises(CloudError) as pending:
-        await client.sign_in("r")
-    comfydeploy.approve("r")
-    assert await client.sign_in("r") == {"api_key": KEY, "name": "Ada"}
-    with pytest.raises(CloudError) as second_answer:
-        await client.sign_in("r")
-    assert (pending.value.status, second_answer.value.status) == (404, 410)
-    assert not [seen for seen in comfydeploy.seen if "Authorization" in seen.headers]
 
 
 def test_allow_list():

@@ -3,10 +3,9 @@
 import asyncio
 import os
 from pathlib import Path
+from urllib.parse import unquote
 
-import aiohttp
 import pytest
-from aiohttp import web
 
 from comfydeploy_jupyter.comfyui.folders import Folders
 from comfydeploy_jupyter.errors import NotFoundError
@@ -184,20 +183,6 @@ async def test_a_folder_that_cannot_be_read_is_empty(comfy):
     assert (await ModelListing(Folders(comfy)).names())["vae"] == []
 
 
-class Client:
-    """Sends requests to a small server that replies like ComfyUI."""
-
-    def __init__(self, session):
-        self._session = session
-
-    async def get_list(self, path, kind):
-        async with self._session.get(path) as response:
-            response.raise_for_status()
-            found = await response.json()
-            assert all(isinstance(item, kind) for item in found)
-            return found
-
-
 NAMES = {
     "checkpoints": ["a.safetensors", "sub/b.ckpt"],
     "configs": ["v1.yaml"],
@@ -219,37 +204,19 @@ DIRECTORIES = [
 ]
 
 
+class Client:
+    """Replies like a ComfyUI elsewhere."""
+
+    async def get_list(self, path, _):
+        kind, _, folder = unquote(path).partition("/models")
+        if not folder:
+            return DIRECTORIES if kind else list(NAMES)
+        return DETAILS.get(folder[1:], []) if kind else NAMES[folder[1:]]
+
+
 @pytest.fixture
-def models(jp_asyncio_loop):
-    """The models of a ComfyUI elsewhere."""
-
-    async def names(request):
-        return web.json_response(NAMES[request.match_info["folder"]])
-
-    async def details(request):
-        return web.json_response(DETAILS.get(request.match_info["folder"], []))
-
-    async def folders(_):
-        return web.json_response(list(NAMES))
-
-    async def directories(_):
-        return web.json_response(DIRECTORIES)
-
-    async def begin():
-        app = web.Application()
-        app.router.add_get("/models", folders)
-        app.router.add_get("/models/{folder}", names)
-        app.router.add_get("/experiment/models", directories)
-        app.router.add_get("/experiment/models/{folder}", details)
-        runner = web.AppRunner(app)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        return runner, aiohttp.ClientSession(f"http://127.0.0.1:{runner.addresses[0][1]}")
-
-    runner, session = jp_asyncio_loop.run_until_complete(begin())
-    yield ModelListing(None, Client(session))
-    jp_asyncio_loop.run_until_complete(session.close())
-    jp_asyncio_loop.run_until_complete(runner.cleanup())
+def models():
+    return ModelListing(None, Client())
 
 
 async def test_models_of_a_comfyui_elsewhere(models):

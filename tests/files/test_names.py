@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from comfydeploy_jupyter.errors import ForbiddenPathError, InvalidRequestError
+from comfydeploy_jupyter.errors import InvalidRequestError
 from comfydeploy_jupyter.files.uploads import numbered, safe_filename, safe_subfolder
 
 
@@ -87,23 +87,3 @@ def test_a_safe_name_is_one_visible_part_of_a_path(name):
 )
 def test_subfolders(given, kept):
     assert safe_subfolder(given) == kept
-
-
-@pytest.mark.parametrize(
-    ("given", "error"),
-    [
-        ("..", ForbiddenPathError),
-        ("../a", ForbiddenPathError),
-        ("a/../../b", ForbiddenPathError),
-        ("..\\a", ForbiddenPathError),
-        ("/etc", ForbiddenPathError),
-        ("//etc", ForbiddenPathError),
-        ("C:\\x", ForbiddenPathError),
-        (".git/hooks", InvalidRequestError),
-        ("a/.ssh", InvalidRequestError),
-        ("a\0b", InvalidRequestError),
-    ],
-)
-def test_subfolders_that_are_refused(given, error):
-    with pytest.raises(error, match="subfolder"):
-        safe_subfolder(given)

@@ -16,7 +16,6 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import pytest
-from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -98,30 +97,8 @@ def leftovers(top):
     return [path for path in top.rglob("*") if path.name.startswith(STAGING_PREFIX)]
 
 
-def wait_for_leftovers(top):
-    while not leftovers(top):
-        time.sleep(0.001)
-
-
 def names(directory):
     return sorted(path.name for path in directory.iterdir())
-
-
-def test_a_file_into_input(receive, comfy):
-    content = os.urandom(3_000_000)
-    [stored] = receive(body(file_part("a.png", content, "Content-Type: image/png")))
-    assert stored == StoredFile(
-        name="a.png",
-        subfolder="",
-        type="input",
-        path=comfy / "input/a.png",
-        size=3_000_000,
-        content_type="image/png",
-        sha256=hashlib.sha256(content).hexdigest(),
-        blake3=blake3(content).hexdigest(),
-        reused=False,
-    )
-    assert stored.path.read_bytes() == content
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["fields-first", "file-first"])
@@ -269,8 +246,12 @@ FILE = file_part("a.png", b"x")
         (body(field("type", "../input"), FILE), "type", InvalidRequestError),
         (body(field("type", "temp"), FILE, field("type", "temp")), "type", InvalidRequestError),
         (body(field("overwrite", "maybe"), FILE), "overwrite", InvalidRequestError),
-        (body(FILE, field("subfolder", "../x")), "subfolder", ForbiddenPathError),
+        *(
+            (body(FILE, field("subfolder", name)), "subfolder", ForbiddenPathError)
+            for name in ("..", "../x", "a/../../b", "..\\a", "//etc", "C:\\x")
+        ),
         (body(field("subfolder", "/etc"), FILE), "subfolder", ForbiddenPathError),
+        (body(field("subfolder", "a\0b"), FILE), "subfolder", InvalidRequestError),
         (body(field("subfolder", "a/.git"), FILE), "subfolder", InvalidRequestError),
         (body(field("subfolder", "x" * 300), FILE), "subfolder", InvalidRequestError),
         (body(field("subfolder", "x/" * 4000), FILE), "subfolder", InvalidRequestError),
@@ -308,11 +289,6 @@ def test_other_content_types_are_refused(receive, content_type):
         receive(body(FILE), content_type=content_type)
 
 
-def test_a_quoted_boundary(receive):
-    content_type = f'Multipart/Form-Data; charset=utf-8; Boundary="{BOUNDARY}"'
-    assert receive(body(FILE), content_type=content_type)
-
-
 async def test_a_wrong_field_is_reported_before_the_file_arrives(folders, uploads):
     upload = uploads.receive(UploadTarget(folders), CONTENT_TYPE)
     await upload.write(field("type", "nope") + file_part("a", b"")[:-2])
@@ -346,18 +322,6 @@ def test_a_file_in_the_way_of_a_folder(receive, comfy):
 async def test_without_a_local_comfyui(tmp_path, uploads):
     with pytest.raises(NotFoundError, match="comfyui_path"):
         await send(uploads, Folders(None, jupyter_root=tmp_path), body(FILE))
-
-
-async def test_a_cancelled_handler_leaves_nothing(folders, comfy, uploads):
-    data = file_part("a", bytes(80_000_000)) + file_part("b", b"")
-
-    task = asyncio.create_task(send(uploads, folders, data))
-    await asyncio.to_thread(wait_for_leftovers, comfy)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    await uploads.close()
-    assert names(comfy / "input") == []
 
 
 def test_a_file_too_large_for_the_disk_is_refused_at_once(receive, comfy):

@@ -6,7 +6,6 @@ import pytest
 
 from comfydeploy_jupyter.comfyui.find import installed_version
 from comfydeploy_jupyter.graphs.versions import version_parts
-from comfydeploy_jupyter.runs.outputs import with_urls
 
 ASSETS_SINCE = (0, 4)  # 0.3.75 has no --enable-assets
 GRAPH = {
@@ -16,20 +15,6 @@ GRAPH = {
     },
     "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "asset"}},
 }
-
-
-def test_ids_and_hashes_are_returned_with_the_url():
-    item = {
-        "filename": "a.png",
-        "subfolder": "",
-        "type": "output",
-        "id": "0f1c",
-        "asset_hash": "blake3:00",
-        "tags": ["output"],
-    }
-    (linked,) = with_urls({"images": [item]}, "/view", "local")["images"]
-    assert {key: linked[key] for key in item} == item
-    assert linked["url"].startswith("/view?filename=a.png")
 
 
 class TestEnableAssets:

@@ -93,11 +93,8 @@ async def test_a_model_for_a_cloud_volume_in_our_request_format(api, comfydeploy
         refused = await api.refusal("volume/model", {**body, "target": "cloud", "cd_token": KEY})
         assert refused == (400, field)
     assert comfydeploy.paths("POST") == sent
-
-
-async def test_model_for_a_cloud_volume(api):
-    model = {"source": "link", "folderPath": "loras", "filename": "a.safetensors"}
-    body = {**model, "downloadLink": "https://example.org/a", "target": "cloud", "cd_token": KEY}
+    body = {**of_link, "filename": "a.safetensors", "downloadLink": link, "target": "cloud"}
+    body["cd_token"] = KEY
     code, answer = await api.post("volume/model", body)
     assert (code, answer["message"]) == (200, "Model download started")
     code, answer = await api.post("volume/model", body)

@@ -25,16 +25,17 @@ def lora(comfyui):
         file.unlink()
 
 
-@pytest.mark.parametrize("suffix", [".png", ".preview.png", ".JPG"])
-async def test_the_picture_beside_a_model_is_sent_as_a_small_copy(api, comfyui, lora, suffix):
-    beside = (comfyui.models_dir / "loras" / lora).with_suffix(suffix)
-    Image.new("RGB", (640, 320), "red").save(beside)
-    _, found = await api.get("models", folder="loras", search=lora)
-    wanted = {"folder": "loras", "filename": lora, "thumbnail": "64"}
-    reply = await api.raw("GET", "models/preview", params=wanted)
-    assert (reply.code, reply.headers["Content-Type"]) == (200, "image/webp")
-    assert Image.open(io.BytesIO(reply.body)).size == (64, 32)
-    assert [entry["preview"] for entry in found] in ([True], [None])
+async def test_the_picture_beside_a_model_is_sent_as_a_small_copy(api, comfyui, lora):
+    for suffix in (".png", ".preview.png", ".JPG"):
+        beside = (comfyui.models_dir / "loras" / lora).with_suffix(suffix)
+        Image.new("RGB", (640, 320), "red").save(beside)
+        _, found = await api.get("models", folder="loras", search=lora)
+        wanted = {"folder": "loras", "filename": lora, "thumbnail": "64"}
+        reply = await api.raw("GET", "models/preview", params=wanted)
+        assert (reply.code, reply.headers["Content-Type"]) == (200, "image/webp")
+        assert Image.open(io.BytesIO(reply.body)).size == (64, 32)
+        assert [entry["preview"] for entry in found] in ([True], [None])
+        beside.unlink()
 
 
 async def test_what_is_no_picture_of_a_model_is_not_sent(api, comfyui, lora):

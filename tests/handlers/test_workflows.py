@@ -88,6 +88,13 @@ async def test_create_update_and_read(api):
     ):
         _, rows = await api.get("workflows", **query)
         assert [row["id"] for row in rows] == ids, query
+    odd = {**ui(), "ü": ["\u2028", "😀", None, 1e300, -0.5, 2**53]}
+    code, forced = await api.post("workflow", {**stored, "workflow": odd})
+    assert (code, forced["version"], forced["new_version"]) == (200, 3, True)
+    assert (await api.get("workflow", **stored))[1]["workflow"] == odd
+    code, forced = await api.post("workflow", {**stored, "workflow": odd, "force": True})
+    assert (code, forced["version"]) == (200, 4)
+    assert (await api.get("workflows", limit="1"))[1][0]["id"] == workflow_id, "the last changed"
 
 
 async def test_an_api_graph_alone(api):
@@ -207,6 +214,23 @@ async def test_in_comfydeploy(api, comfydeploy):
         assert [row["version"] for row in rows] == [2, 1]
         code, row = await api.call("GET", "workflow/version", **request)
         assert row["workflow"] == ui("b")
+    body = {**body, "target": "cloud", "comment": "Take 3"}
+    for fields, number in (({}, 2), ({"force": True}, 3)):
+        _, saved = await api.post("workflow", {**body, **fields}, headers=key)
+        assert (saved["version"], saved["new_version"]) == (number, number == 3)
+    other = {**body, "name": "other", "workflow_id": None}
+    other_id = (await api.post("workflow", other, headers=key))[1]["workflow_id"]
+    stored = {"workflow_id": workflow_id}
+    for route, query, name, found in (
+        ("workflows", {"limit": "1"}, "id", [other_id]),
+        ("workflows", {"offset": "1"}, "id", [workflow_id]),
+        ("workflows", {"search": "OTH"}, "id", [other_id]),
+        ("workflow/versions", {**stored, "limit": "1", "offset": "1"}, "version", [2]),
+        ("workflow/versions", {**stored, "search": "take"}, "version", [3]),
+    ):
+        params = {**query, "target": "cloud"}
+        _, rows = await api.call("GET", route, params=params, headers=key)
+        assert [row[name] for row in rows] == found, (route, query)
     assert (await api.get("workflows"))[1] == []
     assert (await api.get("workflow", workflow_id=workflow_id))[0] == 404
 

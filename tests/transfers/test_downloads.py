@@ -12,8 +12,6 @@ from comfydeploy_jupyter.comfyui.folders import Folders
 from comfydeploy_jupyter.errors import (
     CloudError,
     ConflictError,
-    ForbiddenPathError,
-    InvalidRequestError,
 )
 from comfydeploy_jupyter.files.models import DirectoryCache, end_reservations, place
 from comfydeploy_jupyter.transfers.downloads import ModelSites, PartFile, RemoteFile
@@ -377,20 +375,6 @@ async def test_an_existing_file_is_not_downloaded_or_replaced(harness, bare_serv
     assert names(harness) == [NAME]
 
 
-async def test_same_request_twice_is_one_download(harness, bare_service):
-    bare_service.files[NAME] = b"x" * 4 * MIB
-    bare_service.store_delay = 0.01
-    first = await start(harness, bare_service)
-    assert (await start(harness, bare_service)).id == first.id
-    with pytest.raises(ConflictError):
-        await harness.transfers.download(
-            RemoteFile("http://127.0.0.1:1/other", NAME), harness.checkpoints / NAME, None
-        )
-    record = await harness.ended(first)
-    assert record.state == "done"
-    assert len(bare_service.sent[NAME]) == 1
-
-
 async def test_cancelled_download_leaves_nothing(harness, bare_service):
     bare_service.files[NAME] = b"x" * 8 * MIB
     bare_service.store_delay = 0.01
@@ -485,23 +469,6 @@ async def test_civitai(make_harness, bare_service):
         await harness.transfers.find("civitai", "https://civitai.com/models/14", None)
 
 
-@pytest.mark.parametrize(
-    ("source", "url"),
-    [
-        ("link", "ftp://host/file"),
-        ("link", "/etc/passwd"),
-        ("link", "file:///etc/passwd"),
-        ("huggingface", "owner/repo"),
-        ("huggingface", "https://elsewhere.example/owner/repo/resolve/main/a"),
-        ("civitai", "https://civitai.com/articles/12"),
-    ],
-)
-async def test_invalid_addresses_are_refused(harness, source, url):
-    with pytest.raises(InvalidRequestError) as refusal:
-        await harness.transfers.find(source, url, None)
-    assert refusal.value.details["field"] == "url"
-
-
 async def test_local_file_is_copied(harness):
     (harness.comfyui / "input" / "mine.ckpt").write_bytes(b"x" * MIB)
     target = place(harness.folders, "checkpoints", "sub/copy.ckpt")
@@ -520,24 +487,3 @@ async def test_target_that_becomes_a_link_is_not_followed(harness, bare_service,
     record = await download(harness, bare_service)
     assert record.state == "failed"
     assert not (tmp_path / "outside").exists()
-
-
-@pytest.mark.parametrize(
-    ("folder", "name", "error"),
-    [
-        ("checkpoints", "../../../outside", ForbiddenPathError),
-        ("checkpoints", "../loras/a", ForbiddenPathError),
-        ("checkpoints", "", InvalidRequestError),
-        ("checkpoints", "a/", InvalidRequestError),
-        ("checkpoints", "a\0b", InvalidRequestError),
-        ("../output", "a", InvalidRequestError),
-        ("nothing", "a", InvalidRequestError),
-        ("custom_nodes", "a", InvalidRequestError),
-        ("", "a", InvalidRequestError),
-    ],
-)
-def test_names_stay_in_their_folder(harness, folder, name, error):
-    with pytest.raises(error):
-        place(harness.folders, folder, name)
-    inside = place(harness.folders, "checkpoints", "/etc/passwd")
-    assert inside == harness.checkpoints / "etc" / "passwd"

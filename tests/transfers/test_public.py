@@ -32,6 +32,10 @@ def test_links_that_may_be_public(url):
 @pytest.mark.parametrize(
     "url",
     [
+        *("http://2130706433:1/a", "http://127.1:1/a", "http://[::1]:1/a", "http://0.0.0.0:1/a"),
+        *("http://[::ffff:10.0.0.1]/a", "http://[64:ff9b::a00:1]/a", "http://[fd00::1]/a"),
+        *("http://10.1.2.3/a", "http://192.168.0.9/a", "http://172.16.5.4/a"),
+        *("http://169.254.169.254/a", "http://metadata.google.internal/a"),
         "http://168.63.129.16/machine",
         "http://100.100.100.200/latest",
         "http://[2002:7f00:1::]/a",

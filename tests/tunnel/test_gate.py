@@ -204,11 +204,10 @@ async def test_websocket(gate, behind, visitor):
 
 async def test_large_bodies_are_not_kept_in_memory(gate, behind, visitor):
     mib = 192
-    digest = hashlib.sha256()
+    chunk, digest = os.urandom(MIB), hashlib.sha256()
 
     async def body():
         for _ in range(mib):
-            chunk = os.urandom(MIB)
             digest.update(chunk)
             yield chunk
 
