@@ -83,7 +83,7 @@ def details(body: Mapping[str, Any], names: Mapping[str, NodeName]) -> dict[str,
 
 def open_run(record: RunRecord, live: Mapping[str, Any], position: int | None) -> dict[str, Any]:
     """Return what is shown of a run that has not ended; ``live``: what it does, or why it waits."""
-    same = ("prompt_id", "status", "created_at", "started_at", "machine", "metadata")
+    same = ("prompt_id", "status", "created_at", "started_at", "machine", "metadata", "cancelling")
     doing = ("progress", "current_node", "current_class", "iterations", "time_left")
     return {
         **{name: getattr(record, name) for name in same},

@@ -2,10 +2,15 @@
 
 import type { End } from "../src/state/overview.ts";
 
+/** Return the selector of the panels that show a run or a batch. */
+export function showing(id: string): string {
+  return `[data-shows~="${CSS.escape(id)}"]`;
+}
+
 /** Return whether a panel shows a run or a batch and can be seen. */
 export function isSeen(id: string): boolean {
   if (document.hidden) return false;
-  const panels = document.querySelectorAll<HTMLElement>(`[data-shows~="${CSS.escape(id)}"]`);
+  const panels = document.querySelectorAll<HTMLElement>(showing(id));
   return [...panels].some((panel) => {
     const { top, bottom, left, right, width, height } = panel.getBoundingClientRect();
     const isInside = bottom > 0 && right > 0 && top < innerHeight && left < innerWidth;

@@ -2,6 +2,7 @@
 
 import type { JupyterFrontEnd } from "@jupyterlab/application";
 import { messageOf } from "../src/format.ts";
+import { showing } from "./ends.ts";
 import { OPEN_PANEL } from "./panels.ts";
 import { baseUrl, transport } from "./server.ts";
 import { tell } from "./tell.ts";
@@ -42,8 +43,21 @@ async function graphOf({ prompt_id, created_at }: Run): Promise<Shown> {
   return { source: { workflow_api, ...(workflow && { workflow }) }, title, values: {} };
 }
 
+/** Show the panel in the main area that shows a run or a batch; return whether there is one. */
+function isShown(app: JupyterFrontEnd, id: string): boolean {
+  for (const widget of app.shell.widgets("main")) {
+    const panel = widget.node.querySelector(showing(id));
+    if (!panel) continue;
+    app.shell.activateById(widget.id);
+    panel.scrollIntoView({ block: "nearest" });
+    return true;
+  }
+  return false;
+}
+
 /** Show a run in a panel that runs workflows: its values, and its progress or its result. */
 export async function openRun(app: JupyterFrontEnd, promptId: string): Promise<void> {
+  if (isShown(app, promptId)) return;
   if (!app.commands.hasCommand(OPEN_PANEL)) {
     const query = new URLSearchParams({ run_id: promptId });
     window.open(`${baseUrl()}comfyui-deploy/app?${query}`, "_blank", "noopener"); // from Notebook
@@ -66,6 +80,7 @@ export async function openRun(app: JupyterFrontEnd, promptId: string): Promise<v
 }
 
 export async function openBatch(app: JupyterFrontEnd, batch: string, title = ""): Promise<void> {
+  if (isShown(app, batch)) return;
   if (!app.commands.hasCommand(OPEN_PANEL)) return tell(trans.__("JupyterLab shows batches."));
   await app.commands.execute(OPEN_PANEL, { panel: "BatchPanel", values: { batch, title } });
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -80,8 +81,9 @@ def row(sidebar: Locator, text: str | re.Pattern[str]) -> Locator:
     return sidebar.locator(".cd-open-run").filter(has_text=text)
 
 
-def test_the_sidebar_shows_what_runs_waits_and_is_done(lab_page: Page, comfy: Comfy) -> None:
-
+def test_the_sidebar_shows_what_runs_waits_and_is_done(
+    lab_page: Page, comfy: Comfy, comfyui: Any
+) -> None:
     picture(comfy)
     sidebar = open_sidebar(lab_page)
     expect(sidebar.get_by_text("Nothing runs or waits.")).to_be_visible()
@@ -105,7 +107,14 @@ def test_the_sidebar_shows_what_runs_waits_and_is_done(lab_page: Page, comfy: Co
     expect(row(sidebar, "w0").get_by_text("No. 3 in the queue")).to_be_visible()
     row(sidebar, "w0").drag_to(row(sidebar, "w1"), target_position={"x": 30, "y": 4})
     expect(row(sidebar, "w0").get_by_text("No. 2 in the queue")).to_be_visible()
-    row(sidebar, "w1").get_by_role("button", name="Cancel").click()
+    os.kill(comfyui.pid, signal.SIGSTOP)
+    try:
+        row(sidebar, "w1").get_by_role("button", name="Cancel").click()
+        expect(row(sidebar, "w1")).to_contain_text("Being cancelled")
+        expect(row(sidebar, "w1").get_by_role("button")).to_have_count(1)  # opens the run
+        look(lab_page, "being-cancelled")
+    finally:
+        os.kill(comfyui.pid, signal.SIGCONT)
     expect(row(sidebar, "w1")).to_have_count(0)
     assert comfy.get(waiting[1].prompt_id).status == "cancelled"
     lab_page.evaluate(CHANGE_THEME, "JupyterLab Dark")
@@ -117,6 +126,12 @@ def test_the_sidebar_shows_what_runs_waits_and_is_done(lab_page: Page, comfy: Co
     panel = lab_page.locator("#jp-main-dock-panel .comfydeploy-panel")
     expect(panel.locator(".comfydeploy-progress")).to_contain_text("TestPreview")
     look(lab_page, "sidebar-run")
+    # again, it is that panel
+    lab_page.locator("#jp-main-dock-panel .lm-TabBar-tab").first.click()
+    expect(panel).to_be_hidden()
+    first.locator(".cd-main").click()
+    expect(panel).to_be_visible()
+    expect(lab_page.locator("#jp-main-dock-panel .lm-TabBar-tab")).to_have_count(2)
     running.cancel()
     expect(sidebar.get_by_text("Nothing runs or waits.")).to_be_visible()
     expect(tab).not_to_have_attribute("data-comfydeploy-count", re.compile("."))
@@ -138,8 +153,11 @@ def test_two_results_are_compared_and_one_is_opened(lab_page: Page, comfy: Comfy
     look(lab_page, "compared")
     dialog.get_by_role("button", name="Close").click()
     sidebar.locator(".comfydeploy-history .cd-main").first.click()
-    result = lab_page.locator("#jp-main-dock-panel .comfydeploy-panel .cd-result")
-    expect(result.locator("img").first).to_be_visible()
+    picture_of_it = lab_page.locator("#jp-main-dock-panel .comfydeploy-panel .cd-result img").first
+    for theme in ("JupyterLab Dark", "JupyterLab Light"):  # each hides all for a moment
+        lab_page.evaluate(CHANGE_THEME, theme)
+        lab_page.wait_for_timeout(700)
+        expect(picture_of_it).to_be_in_viewport()
 
 
 def test_machines_show_their_memory_which_can_be_freed(lab_page: Page, comfy: Comfy) -> None:

@@ -98,9 +98,9 @@ function panelsOnce(read) {
   const page = globalThis;
   page[LOADED] ??= {};
   const loaded = page[LOADED];
-  loaded["6145f847b3e06a92"] ??= read().then(run);
-  loaded["6145f847b3e06a92"].catch(() => delete loaded["6145f847b3e06a92"]);
-  return loaded["6145f847b3e06a92"];
+  loaded["ddacd443412aee2d"] ??= read().then(run);
+  loaded["ddacd443412aee2d"].catch(() => delete loaded["ddacd443412aee2d"]);
+  return loaded["ddacd443412aee2d"];
 }
 async function run(text) {
   const url = URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
@@ -111,11 +111,11 @@ async function run(text) {
   }
 }
 function askForPanels() {
-  const url = `${pageConfig().baseUrl ?? "/"}static/comfydeploy/panels.js?v=${"6145f847b3e06a92"}`;
+  const url = `${pageConfig().baseUrl ?? "/"}static/comfydeploy/panels.js?v=${"ddacd443412aee2d"}`;
   return fetch(url, { headers: pageHeaders() });
 }
 function isPanels(text) {
-  return text.startsWith(`// ${"6145f847b3e06a92"} `);
+  return text.startsWith(`// ${"ddacd443412aee2d"} `);
 }
 
 // src/hosts/anywidget.ts

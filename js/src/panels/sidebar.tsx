@@ -195,7 +195,7 @@ type RowProps = {
   onDrop: (promptId: string, isBelow: boolean) => void;
 };
 
-const waits = ({ status }: OpenRun) => status === "queued";
+const waits = ({ status, cancelling }: OpenRun) => status === "queued" && !cancelling;
 
 /** A run that executes or waits; one that waits can be dragged to another place. */
 function Row({ run, several, tabIndex, host, ask, onDrop }: RowProps) {
@@ -265,7 +265,7 @@ function Row({ run, several, tabIndex, host, ask, onDrop }: RowProps) {
           />
         </>
       )}
-      {status !== "uploading" && (
+      {status !== "uploading" && !run.cancelling && (
         <IconButton
           icon="times"
           label={`Cancel ${title}`}
@@ -351,7 +351,9 @@ function MachineRow({ transport, machine }: MachineProps) {
           {name}
         </b>
         <State
-          text={[text, work ? `${work} in the queue` : ""].filter(Boolean).join(", ")}
+          text={[text, work ? `${work.toLocaleString()} in the queue` : ""]
+            .filter(Boolean)
+            .join(", ")}
           colour={colour}
         />
       </div>

@@ -16,6 +16,8 @@ export type OpenRun = {
   batch_id: string;
   point: number;
   position: number | null;
+  /** Whether it ends as soon as ComfyUI has heard of it. */
+  cancelling: boolean;
   /** What it does, or why it waits. */
   live_status: string;
   progress: number | null;
