@@ -140,7 +140,7 @@ class WorkflowView extends PanelWidget {
   protected override async prepare(): Promise<Values | null> {
     const { context } = this;
     await context.ready;
-    const { path, contentsModel, model } = context;
+    const { path, localPath, contentsModel, model } = context;
     const text = model.toString();
     const size = contentsModel?.size ?? text.length;
     const format = size > MAX_FILE ? null : formatOf(text);
@@ -153,7 +153,7 @@ class WorkflowView extends PanelWidget {
     }
     this.text = text;
     const runs = parseJson<string[]>(sessionStorage.getItem(this.key)) ?? [];
-    const values = { document: true, directory: folderOf(path), runs };
+    const values = { document: true, directory: folderOf(localPath), runs };
     if (!format || (format === "ui" && isEmpty(text))) return values;
     const graph = standard(text);
     const given = { title: "", warnings: [], source: { [GRAPHS[format]]: graph } };
@@ -359,9 +359,9 @@ class CarrierView extends PanelWidget {
   }
 
   protected override async prepare(): Promise<Values> {
-    const { path } = this.context;
+    const { path, localPath } = this.context;
     const shown_workflow = await openCarrier(this.lab.contents, path);
-    return { document: true, directory: folderOf(path), shown_workflow };
+    return { document: true, directory: folderOf(localPath), shown_workflow };
   }
 }
 

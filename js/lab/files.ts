@@ -269,7 +269,7 @@ export const files: JupyterFrontEndPlugin<void> = {
             return;
           }
           if (typeof at === "number") panel.content.activeCellIndex = at;
-          insertBelow(panel, path);
+          insertBelow(panel, contents.localPath(path));
         },
       });
       dropOnNotebooks((path, at) => void commands.execute(INSERT, { path, at }));
@@ -279,7 +279,7 @@ export const files: JupyterFrontEndPlugin<void> = {
             await openFile(transport(), file); // else it is not put there
             const path = await upload(manager, notebook.context.path, file);
             notebook.content.activeCellIndex = index + place - 1;
-            insertBelow(notebook, path);
+            insertBelow(notebook, contents.localPath(path));
           }
         } catch (error) {
           tell(error);
@@ -289,10 +289,10 @@ export const files: JupyterFrontEndPlugin<void> = {
   },
 };
 
-/** Insert a cell that runs a workflow below the active one. */
+/** Insert a cell that runs a workflow below the active one; `path` is without the name of a drive. */
 function insertBelow({ content, context }: NotebookPanel, path: string): void {
   NotebookActions.insertBelow(content);
-  const name = JSON.stringify(relative(context.path, path));
+  const name = JSON.stringify(relative(context.localPath, path));
   content.activeCell?.model.sharedModel.setSource(
     `from comfydeploy_jupyter import RunPanel\n\nRunPanel(${name})`,
   );
