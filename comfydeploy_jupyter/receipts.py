@@ -54,9 +54,16 @@ _HOME = (
     rf"(?:(?:[A-Za-z]:)?{_SEPARATOR}(?:homes?|Users|(?<=\\)(?i:users)|(?<=[A-Za-z]:/)(?i:users))|"
     rf"(?<![\w.]){_SEPARATOR}(?:run{_SEPARATOR})?media){_SEPARATOR}"
 )
-_HOMES = re.compile(rf"{_HOME}(?:(?!%2[Ff]|%5[Cc])[^\s\"'/\\])+|/root(?![\w.-])")
+_NAME = r"(?:(?!%2[Ff]|%5[Cc])[^\s\"'/\\])+"
+# A name with spaces ends at the next separator.
+_HOMES = re.compile(
+    rf"{_HOME}(?:{_NAME}(?: {_NAME}){{1,3}}(?={_SEPARATOR})|{_NAME})|/root(?![\w.-])"
+)
 _HOME_BYTES = re.compile(rf"{_HOME}[^\s\"'/\\]|/root/".encode())
-_PATH = re.compile(r"(?<![\w.:/-])/(?:[^\s\"'/\\]+/)+[^\s\"'\\]*")
+_FOLDER = r"[^\s\"'/\\]+(?: [^\s\"'/\\]+){0,3}[\\/]+"
+_PATH = re.compile(
+    rf"(?:(?<![\w.:/-])/|(?<![\w\\])(?:[A-Za-z]:[\\/]+|\\\\+))(?:{_FOLDER})+[^\s\"']*"
+)
 
 
 class ReceiptError(InvalidRequestError):
@@ -450,8 +457,10 @@ def _unpacked(content: bytes) -> dict[str, bytes]:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             entries = archive.infolist()
-            if len(entries) > MAX_FILES or sum(each.file_size for each in entries) > MAX_SIZE:
-                raise ReceiptError("the receipt is too large")
+            if len(entries) > MAX_FILES:
+                raise ReceiptError(f"the receipt has more than {MAX_FILES} files")
+            if sum(each.file_size for each in entries) > len(content):  # they share their bytes
+                raise ReceiptError("the file was changed: it is not packed as receipts are")
             for entry in entries:
                 path, name = PurePosixPath(entry.filename), entry.filename
                 is_plain = str(path) == name and name.isprintable() and "\\" not in name

@@ -27,7 +27,7 @@ _KEYS = re.compile(
     rb"\bAIza[\w-]{35}|\bya29\.[\w-]{20,}|\bxox[abprs]-[\w-]{20,}|\bcomfyui-[0-9a-f]{40,}|"
     rb"\b(?:gsk|npm|r8|[rs]k_live)_[A-Za-z0-9]{24,}|\b(?:pplx|xai)-[A-Za-z0-9]{40,}|"
     rb"\b(?:nvapi|pypi)-[\w-]{40,}|\bdckr_pat_[\w-]{20,}|\bSG\.[\w-]{20,}\.[\w-]{20,}|"
-    rb"\b[0-9]{8,10}:AA[\w-]{30,}|\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}:[0-9a-f]{32}\b|"
+    rb"\b(?:bot)?[0-9]{8,10}:AA[\w-]{30,}|\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}:[0-9a-f]{32}\b|"
     rb"\bhooks\.slack\.com/services/[\w/]+|\bdiscord(?:app)?\.com/api/webhooks/[\w/-]+|"
     rb"\beyJ[\w-]{8,200}\.eyJ[\w-]{8,4000}\.[\w-]{10,}|-----BEGIN [A-Z ]*PRIVATE KEY-----"
     rb"(?:[\s\S]*?-----END [A-Z ]*PRIVATE KEY-----|[\s\S]*)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import io
 import json
@@ -40,8 +41,9 @@ RECORD = {
         "comfyui": {
             "version": "0.33.0",
             "launch_args": ["--cpu", "--base-directory", "/data/anna/comfy"],
+            "paths": ["D:\\my anna\\comfy", "\\\\nas\\anna\\x", "https://h/a/b", "a/b c/d"],
         },
-        "warnings": ["/opt/comfy/custom_nodes/x exists twice"],
+        "warnings": ["/opt/comfy/custom_nodes/x exists twice", "/my own/anna is a/b"],
     },
     "prompt": {"1": {"class_type": "A", "inputs": {"path": "/home/anna/cat.png", "n": 1 / 2}}},
     "workflow": None,
@@ -125,7 +127,10 @@ def test_paths_and_secrets_are_hidden_and_marked(monkeypatch, tmp_path):
     assert about["left_out"] == ["outputs/a.png"]
     assert set(about["redacted"]) == {
         "/environment/comfyui/launch_args/2",
+        "/environment/comfyui/paths/0",
+        "/environment/comfyui/paths/1",
         "/environment/warnings/0",
+        "/environment/warnings/1",
         "/notes/0",
         "/prompt/1/inputs/text",
     }
@@ -175,6 +180,10 @@ JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.dozjgNryP4J3jVmNHl0w5N"
             {"url": "https://hooks.slack.com/services/T0/B0/x1y2"},
             "https://[redacted]",
         ),
+        (
+            {"url": f"https://api.telegram.org/bot123456789:AA{'b' * 33}/x"},
+            "https://api.telegram.org/[redacted]/x",
+        ),
         # what only looks like one
         ({"token_normalization": "length+mean"}, "length+mean"),
         (
@@ -198,6 +207,9 @@ JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.dozjgNryP4J3jVmNHl0w5N"
         ({"image": "C:\\Users\\anna\\cat.png"}, "[redacted]\\cat.png"),
         ({"image": "c:\\users\\anna\\cat.png"}, "[redacted]\\cat.png"),
         ({"image": "c:/users/anna/cat.png"}, "[redacted]/cat.png"),
+        ({"image": "C:\\Users\\Anna Maria\\cat.png"}, "[redacted]\\cat.png"),
+        ({"image": "/home/anna maria lang/cat.png"}, "[redacted]/cat.png"),
+        ({"text": "in /home/anna and /tmp/x"}, "in [redacted] and /tmp/x"),
         ({"image": "\\\\nas\\Users\\anna\\cat.png"}, "\\\\nas[redacted]\\cat.png"),
         ({"image": "/media/anna/disk/cat.png"}, "[redacted]/disk/cat.png"),
         ({"image": "/run/media/anna/disk"}, "[redacted]/disk"),
@@ -432,8 +444,26 @@ def test_bombs_are_refused(monkeypatch):
         archive.writestr("zeros", bytes(1 << 20))
     with pytest.raises(ReceiptError, match="not packed as receipts are"):
         read(packed.getvalue())
-    monkeypatch.setattr(receipts, "MAX_SIZE", 1 << 19)
-    with pytest.raises(ReceiptError, match="too large"):
+    monkeypatch.setattr(receipts, "MAX_SIZE", 1 << 9)
+    with pytest.raises(ReceiptError, match="larger than"):
+        read(packed.getvalue())
+    monkeypatch.undo()
+    monkeypatch.setattr(receipts, "MAX_FILES", 3)
+    with pytest.raises(ReceiptError, match="more than 3 files"):
+        read(made(RECORD, {}, {}))
+
+
+def test_files_that_share_their_bytes_are_not_read(monkeypatch):
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("0", bytes(1 << 20))
+        (first,) = archive.infolist()
+        for number in range(1, 100):
+            more = copy.copy(first)
+            more.filename = f"{number}"
+            archive.filelist.append(more)
+    monkeypatch.setattr(zipfile.ZipFile, "read", lambda *_: pytest.fail("it was read"))
+    with pytest.raises(ReceiptError, match="not packed as receipts are"):
         read(packed.getvalue())
     with pytest.raises(ReceiptError, match="not a receipt"):
         read(b"PK")
