@@ -379,13 +379,12 @@ class Services:
             self._session,
             self.transfers,
         )
-        self.verifier = Verifier(self.provenance, self.runs, repository)
+        self.verifier = Verifier(self.provenance, self.runs, repository, self.machines)
         self.batch_verifier = BatchVerifier(
             VerificationRepository(self.database),
             batches,
             self.verifier,
             self.runs,
-            self.machines,
             self._session,
         )
         self.receipts = Receipts(folder, self.provenance, self.runs, self.machines)

@@ -396,7 +396,8 @@ class Run:
         Parameters
         ----------
         machine : str, optional
-            The machine; by default the one that executed it.
+            The machine, or a pool of which a member that executes nothing is used; by default the
+            machine that executed it.
         execute : bool
             False: compare only versions, models and input files.
         nodes : bool

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from ..batches.records import BatchRepository
-    from ..machines.machine import Machine
-    from ..machines.registry import MachineRegistry
     from ..runs.service import RunService
     from ..store.session import Session
     from .verify import Verifier
@@ -240,14 +238,12 @@ class BatchVerifier:
         batches: BatchRepository,
         verifier: Verifier,
         runs: RunService,
-        machines: MachineRegistry,
         session: Session,
     ) -> None:
         self._repository = repository
         self._batches = batches
         self._verifier = verifier
         self._runs = runs
-        self._machines = machines
         self._session = session
         self._wake: dict[int, asyncio.Event] = {}  # of those at work here, set when cancelled
         self._again: set[int] = set()  # those that were begun while an earlier one was ending
@@ -392,7 +388,7 @@ class BatchVerifier:
         before = await self._verifier.record(run_id)
         while not wake.is_set():
             problem: ComfyDeployError | None = None
-            for machine in self._members(asked.machine, before["machine"]):
+            for machine in self._verifier.members(asked.machine, before["machine"]):
                 try:
                     if await self._verifier.is_idle(machine):
                         return await self._verifier.repeat(
@@ -412,16 +408,6 @@ class BatchVerifier:
             )
             await wait_until_set(wake, LOOK_INTERVAL)
         return None
-
-    def _members(self, place: str, first: str) -> list[Machine]:
-        """Return the machines on which a run may be repeated; that which has made it is first."""
-        machine, pool = self._runs.destination(place)
-        if pool is None:
-            return [machine]
-        members = self._machines.members(pool)
-        if not members:
-            raise NotFoundError(f"The pool {pool.id!r} has no machine")
-        return sorted(members, key=lambda member: member.id != first)
 
     async def _compared(self, number: int, run_id: str, repetition: str) -> Found | None:
         self._why.pop(number, None)

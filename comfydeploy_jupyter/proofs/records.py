@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 State = Literal["wanted", "pending", "complete"]
 """``wanted``: nothing is known yet; ``pending``: the hashes of some files are missing."""
 
+BEFORE_RECORDS = "the run ended before this server kept records"
 MAX_KEYS = 64  # of environments that are remembered
 Row = tuple[int, State, "dict[str, Any]", "dict[str, Any] | None"]
 """The number of a run, and what is stored about it; without an environment, the last one stays."""
@@ -124,7 +125,7 @@ class ProvenanceRepository(Repository):
     @reading
     def get(self, db: sqlite3.Connection, prompt_id: str) -> Stored | None:
         row = db.execute(
-            "SELECT runs.*, coalesce(provenance.state, 'wanted') AS known_state,"
+            "SELECT runs.*, provenance.state AS known_state,"
             " provenance.body AS known, environments.body AS shared,"
             " prompts.body AS prompt, workflows.body AS workflow FROM runs"
             " LEFT JOIN provenance ON provenance.run = runs.id"
@@ -136,13 +137,14 @@ class ProvenanceRepository(Repository):
         ).fetchone()
         if row is None:
             return None
+        is_kept = row["known_state"] is not None
         return Stored(
-            row["known_state"],
+            row["known_state"] or "complete",
             record_of(row),
             read_graph(row["prompt"]),
             read_graph(row["workflow"]),
             _read(row["shared"]) or None,
-            _read(row["known"]),
+            _read(row["known"]) if is_kept else {"notes": [BEFORE_RECORDS]},
         )
 
 

@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import io
 import logging
+import os
 import re
 import shutil
 from collections import defaultdict, deque
@@ -78,6 +79,7 @@ PORTION = 32 * 1024 * 1024  # bytes of files that one worker process decodes
 ABSENT = "it is not there"
 OUTSIDE = "it is a link to a file outside of ComfyUI's folders, which extra_roots does not allow"
 APPROXIMATE = "vae_approx"  # the folder of small VAEs
+CHANGED = "it was changed after the run had ended"
 REPLACED = "its file was replaced or removed since ComfyUI had loaded it"
 UNCERTAIN = "ComfyUI had it in memory, perhaps from before its file was changed"
 MAX_PACK_FILES = 5000
@@ -600,12 +602,16 @@ def _read_here(left: deque[Output], sources: Mapping[str, FileSource]) -> list[O
     found: list[Output] = []
     while left and _size(found) <= PORTION:
         output = left[0]
+        place, ended = sources[output.record.machine], output.record.finished_at
         try:
-            source = sources[output.record.machine].open(*_place(output.entry))
+            source = place.open(*_place(output.entry))
             if source is None:
                 break
             with source:
                 shutil.copyfileobj(source, output, 1 << 20)
+                changed = timestamp_of(os.fstat(source.fileno()).st_mtime)
+            if ended is not None and changed > ended and not place.copies:  # these are made later
+                output.entry["note"] = CHANGED
         except ComfyDeployError as error:
             output.entry["reason"] = error.message
         except OSError as error:

@@ -14,14 +14,17 @@ import json
 import logging
 import re
 from collections import OrderedDict
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ..errors import (
     ComfyDeployError,
+    ComfyUIUnavailableError,
     ConflictError,
     InvalidRequestError,
     NotFoundError,
     PromptInvalidError,
+    RunTimeoutError,
 )
 from ..graphs.formats import class_of, node_label, title_of
 from ..graphs.outline import run_order
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
 
     from ..comfyui.definitions import DefinitionSet
     from ..machines.machine import Machine
+    from ..machines.registry import MachineRegistry
     from ..runs.records import RunRecord, RunRepository
     from ..runs.run import Run
     from ..runs.service import RunService
@@ -59,9 +63,16 @@ Record = dict[str, Any]
 class Verifier:
     """Repeats runs, and compares what was made."""
 
-    def __init__(self, provenance: Provenance, runs: RunService, repository: RunRepository) -> None:
+    def __init__(
+        self,
+        provenance: Provenance,
+        runs: RunService,
+        repository: RunRepository,
+        machines: MachineRegistry,
+    ) -> None:
         self._provenance = provenance
         self._runs = runs
+        self._machines = machines
         self._repository = repository
         self._results: OrderedDict[tuple[str, ...], dict[str, Any]] = OrderedDict()
         self._at_work = set[str]()  # the runs that are being repeated
@@ -88,7 +99,8 @@ class Verifier:
         elsewhere = record is not None  # where machines may have the same names
         if elsewhere:
             _check_executed(before)
-        machine = self._machine(machine_id or (None if elsewhere else before["machine"]))
+        place = machine_id or (None if elsewhere else before["machine"])
+        machine = await self._idle_member(place, before["machine"])
         await machine.ready()
         after = await self._provenance.look(machine, before)
         found: dict[str, Any] = {"differences": [*differences(before, after)], "prompt_id": None}
@@ -137,13 +149,24 @@ class Verifier:
         )
         return repetition.prompt_id
 
-    def _machine(self, machine_id: str | None) -> Machine:
-        machine, pool = self._runs.destination(machine_id)
-        if pool is not None:
-            raise InvalidRequestError.of_field(
-                "machine", "must be a single machine, because its caches are emptied before"
-            )
-        return machine
+    def members(self, place: str | None, first: str) -> list[Machine]:
+        """Return the machines on which a run may be repeated; that which has made it is first."""
+        machine, pool = self._runs.destination(place)
+        if pool is None:
+            return [machine]
+        members = self._machines.members(pool)
+        if not members:
+            raise NotFoundError(f"The pool {pool.id!r} has no machine")
+        return sorted(members, key=lambda member: member.id != first)
+
+    async def _idle_member(self, place: str | None, first: str) -> Machine:
+        """Return a machine, or of a pool a member that executes nothing, else any."""
+        members = self.members(place, first)
+        for member in members if len(members) > 1 else ():
+            with suppress(ComfyUIUnavailableError, RunTimeoutError):
+                if await self.is_idle(member):
+                    return member
+        return members[0]
 
     async def is_idle(self, machine: Machine) -> bool:
         """Return whether a machine executes nothing, and nothing waits for it."""
@@ -265,6 +288,7 @@ class Verifier:
         else:
             for prompts, output, other in pairs(before, first):
                 found = await self._output(prompts, output, other)
+                found["reason"] = found["reason"] or output.get("note", "")
                 if found["share"] is not None and other is not None:
                     found["before"] = _shown(output, before) if is_here else None
                     found["after"] = _shown(other, first)
@@ -275,7 +299,7 @@ class Verifier:
                 notes.append("the nodes were not compared: there is no second repetition")
         after = first
         if first["started_at"] is None:  # it was refused, for example
-            after = await self._provenance.look(self._machine(first["machine"]), before)
+            after = await self._provenance.look(self._machines.get(first["machine"]), before)
         return {
             "verdict": verdict_of(outputs),
             "differences": list(differences(before, after)),
@@ -329,6 +353,9 @@ class Verifier:
             await asyncio.to_thread(source.close)
         if len(content) > MAX_COMPARED:
             raise InvalidRequestError("the file is too large to be compared")
+        if await asyncio.to_thread(_hash, content) != output.get("sha256"):
+            # ComfyUI gives the name of a file that was deleted to the next one, the repetition.
+            raise NotFoundError("The file was changed since, or is another one of the same name")
         return content
 
     async def difference(self, run_id: str, number: int) -> bytes:
@@ -365,6 +392,10 @@ _NOTHING: Record = {
     "first_different": None,
     "notes": [],
 }
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _shown(output: Record, record: Record) -> Record:

@@ -10,6 +10,7 @@ from tests.helpers.waiting import until_async
 from tests.machines.test_chains import pool, second  # noqa: F401 - fixtures
 from tests.proofs.test_batches import ended, made
 from tests.proofs.test_records import recorded
+from tests.proofs.test_verify import verified
 
 
 async def test_a_batch_of_a_pool_is_repeated_by_the_members_that_are_idle(api):
@@ -32,6 +33,10 @@ async def test_a_batch_of_a_pool_is_repeated_by_the_members_that_are_idle(api):
     assert found["differences"] == []
     again = [await recorded(api, point["repetition"]) for point in found["points"]]
     assert {record["machine"] for record in again} == {"second"}
+    (first,) = [each for each in records if each["machine"] == "local"][:1]
+    one = await verified(api, first["prompt_id"], machine="both")
+    assert one["verdict"] == "identical", one
+    assert (await recorded(api, one["prompt_id"]))["machine"] == "second"
     await api.post("interrupt", {"prompt_id": busy})
     await api.until(busy, "cancelled")
     assert (await api.post(f"batch/{batch_id}/verify", {"points": 4}))[0] == 200

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sqlite3
+import time
 from contextlib import closing
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -100,6 +102,18 @@ async def test_records_are_made_while_runs_follow_each_other(
         return states(tmp_path)
 
     assert "complete" in await until_async(run_and_look, lambda found: "complete" in found)
+
+
+async def test_an_output_that_was_replaced_before_it_was_noted_says_so(
+    never_quiet, monkeypatch, api, comfyui
+):
+    monkeypatch.setattr(service, "LAG", 600.0)
+    run = await api.run(workflow_api=picture("replaced"))
+    (file,) = comfyui.output_dir.glob("replaced_*")
+    os.utime(file, (time.time() + 1,) * 2)
+    (output,) = (await recorded(api, run["prompt_id"]))["outputs"]
+    assert output["note"] == "it was changed after the run had ended"
+    assert output["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 async def test_models_inputs_and_packs_are_named_by_their_content(api, comfyui):
@@ -207,6 +221,17 @@ async def test_a_run_that_cannot_be_noted_keeps_no_other_waiting(api, monkeypatc
     assert (await recorded(api, good["prompt_id"]))["outputs"]
     found = await recorded(api, bad["prompt_id"])
     assert found["notes"] == ["the rest could not be found out: RuntimeError"]
+
+
+async def test_a_run_from_before_there_were_records_has_one_that_says_so(api, tmp_path):
+    run = await api.run(workflow_api=picture("old"))
+    await recorded(api, run["prompt_id"])
+    with closing(sqlite3.connect(tmp_path / "data/comfydeploy.db")) as store, store:
+        store.execute("DELETE FROM provenance")
+    found = await recorded(api, run["prompt_id"])
+    assert found["notes"] == ["the run ended before this server kept records"]
+    assert (found["environment"], found["outputs"]) == (None, [])
+    assert list(found["prompt"]) == ["1", "2"]
 
 
 async def test_a_receipt_that_is_too_large_is_refused(api, monkeypatch):

@@ -79,6 +79,26 @@ async def test_what_does_not_repeat_itself_is_measured_and_named(api):
     assert not any(grey.crop((0, 10, 16, 20)).tobytes())
 
 
+async def test_a_picture_that_was_deleted_is_not_compared_with_the_next_one_of_its_name(
+    api, comfyui
+):
+    graph = {
+        "1": node("TestUnstable", height=20),
+        "2": node("SaveImage", images=["1", 0], filename_prefix="deleted"),
+    }
+    run = await api.run(workflow_api=graph)
+    (output,) = (await complete(api, run["prompt_id"]))["outputs"]
+    (comfyui.output_dir / output["filename"]).unlink()
+    found = await verified(api, run["prompt_id"])
+    (result,) = found["outputs"]
+    (again,) = (await complete(api, found["prompt_id"]))["outputs"]
+    assert again["filename"] == output["filename"]
+    assert (result["verdict"], result["share"], result["before"]) == ("differs", None, None)
+    assert result["reason"] == "the file itself is not here, so it is not known how far"
+    response = await api.raw("GET", f"runs/{run['prompt_id']}/verify/difference")
+    assert response.code == 404
+
+
 async def test_a_model_with_another_content_is_told_in_words(api, comfyui):
     embedding = comfyui.models_dir / "embeddings/cosy.pt"
     embedding.parent.mkdir(parents=True, exist_ok=True)
