@@ -1,14 +1,13 @@
 """Dynamic combos and groups of inputs of variable number: setting them, and their form fields."""
 
-import contextlib
 import copy
 
 import pytest
 
-from comfydeploy_jupyter.errors import InvalidInputError, UnknownInputError
+from comfydeploy_jupyter.errors import UnknownInputError
 from comfydeploy_jupyter.graphs.form import workflow_form
 from comfydeploy_jupyter.graphs.inputs import apply_inputs, load_files
-from tests.helpers.graphs import combo, declared, group, node, rows
+from tests.helpers.graphs import combo, declared, group, node
 
 CRF = ["FLOAT", {"default": 23.0, "min": 0.0, "max": 51.0}]
 MODE = combo(
@@ -44,11 +43,6 @@ def test_an_added_input_is_removed_with_its_option():
     graph = {"5": node("Make", mode="small")}
     with pytest.raises(UnknownInputError):
         apply_inputs(graph, {"5.mode.seed": 3, "5.mode": "plain"}, definitions=DEFINITIONS)
-
-
-def test_without_definitions_values_are_set_as_they_are():
-    applied = apply_inputs(GRAPH, {"5.mode": "plain"})
-    assert applied.graph["5"]["inputs"] == {**GRAPH["5"]["inputs"], "mode": "plain"}
 
 
 def test_children_are_placed_below_their_combo_and_have_its_bounds():
@@ -107,84 +101,3 @@ def test_a_loader_is_put_before_an_input_that_was_given_a_file():
     assert load_files(apply({"5.pictures.picture0": ["9", 0]}), WITH_LOADER).graph == linked
     without = apply({"5.pictures.picture0": "a.png"})
     assert load_files(without, DEFINITIONS).graph["5"]["inputs"]["pictures.picture0"] == "a.png"
-
-
-@pytest.mark.parametrize(
-    "definition",
-    [
-        ["COMFY_AUTOGROW_V3", {}],
-        ["COMFY_AUTOGROW_V3", {"template": None}],
-        ["COMFY_AUTOGROW_V3", {"template": {"input": 3, "prefix": "a", "max": 10**9}}],
-        group("STRING", prefix="a", max=10**9),
-        group("STRING", prefix=4, max="x"),
-        group("STRING", names=[1, None]),
-        ["COMFY_DYNAMICGROUP_V3", {"template": {"required": {"y": ["INT", {}]}}, "min": 10**9}],
-        ["COMFY_DYNAMICGROUP_V3", {"template": 4, "min": 0, "max": 10**9}],
-        ["COMFY_DYNAMICGROUP_V3", {"template": {"required": 4}, "min": 0, "max": 3}],
-        ["COMFY_DYNAMICGROUP_V3", {"template": {}, "min": "x", "max": None}],
-        ["COMFY_DYNAMICGROUP_V3", {"template": {}, "min": 0, "max": float("inf")}],
-        ["COMFY_DYNAMICCOMBO_V3", {"options": 3}],
-        ["COMFY_DYNAMICCOMBO_V3", {"options": [3, {"key": []}, {"key": "x", "inputs": 4}]}],
-        ["COMFY_DYNAMICCOMBO_V3"],
-        ["COMFY_DYNAMICCOMBO_V3", {"options": [{"key": f"{n}"} for n in range(100_000)]}],
-    ],
-)
-def test_wrong_definitions_cause_no_error(definition):
-    definitions = {"Odd": declared(x=definition)}
-    graph = {"1": node("Odd", **{"x": "x", "x.a0": "b", "x.y": 4})}
-    form = workflow_form(graph, definitions)
-    assert {field.key for field in form.fields} == {"1.x", "1.x.a0", "1.x.y"}
-    assert all(len(each.label) < 100 for each in form.groups)
-    with contextlib.suppress(InvalidInputError):  # a group of rows takes no text
-        apply_inputs(graph, {"1.x": "y"}, definitions=definitions, strict=False)
-
-
-def test_a_dynamic_combo_that_contains_itself_ends():
-    loop = combo(again={}, b={})
-    loop[1]["options"][0]["inputs"]["required"]["x"] = loop
-    definitions = {"Loop": declared(x=loop)}
-    graph = {"1": node("Loop", x="b")}
-    applied = apply_inputs(graph, {"1.x": "again"}, definitions=definitions)
-    assert len(applied.graph["1"]["inputs"]) < 40
-    assert len(workflow_form(applied.graph, definitions).fields) < 40
-
-
-STRENGTH = ["FLOAT", {"default": 1.0, "max": 2.0}]
-LORAS = rows(1, 3, "LoRA", name=["COMBO", {"options": ["a", "b"]}], strength=STRENGTH)
-ROWS = {"Load": declared("Load LoRAs", loras=LORAS)}
-TWO = {
-    "loras.0.name": "a",
-    "loras.0.strength": 0.5,
-    "loras.1.name": "b",
-    "loras.1.strength": ["2", 0],
-}
-
-
-@pytest.mark.parametrize(
-    ("inputs", "wanted"),
-    [
-        (
-            {"Load LoRAs.loras": [{"name": "b", "strength": 0.1}, {"name": "a"}, {}]},
-            [("b", 0.1), ("a", 1.0), ("a", 1.0)],
-        ),
-        ({"loras": [{"name": "b", "strength": ["2", 0]}]}, [("b", ["2", 0])]),
-        ({"1.loras.2.name": "b"}, [("a", 0.5), ("b", ["2", 0]), ("b", 1.0)]),
-        ({"1.loras.1.name": None}, [("a", 0.5)]),
-        ({"loras.0.strength": 0.2}, [("a", 0.2), ("b", ["2", 0])]),
-    ],
-)
-def test_rows_can_be_set_added_and_removed(inputs, wanted):
-    graph = {"1": node("Load", "Load LoRAs", **TWO), "2": node("Number")}
-    applied = apply_inputs(graph, inputs, definitions=ROWS)
-    assert applied.graph["1"]["inputs"] == {
-        f"loras.{number}.{name}": value
-        for number, row in enumerate(wanted)
-        for name, value in zip(("name", "strength"), row, strict=True)
-    }
-    assert graph["1"]["inputs"] == TWO
-
-
-def test_a_row_with_a_very_long_number_is_shown_as_it_is():
-    name = f"loras.{'1' * 5000}.name"
-    (field,) = workflow_form({"1": node("Load", **{name: "a"})}, ROWS).fields
-    assert field.label.startswith("Load LoRAs: loras: 111")

@@ -1,6 +1,5 @@
 """Inputs that depend on values: wrong definitions, remote combos, rows, and edits of videos."""
 
-import time
 from contextlib import nullcontext
 from urllib.parse import parse_qsl
 
@@ -14,7 +13,7 @@ from comfydeploy_jupyter.graphs.layout import api_to_ui
 from comfydeploy_jupyter.graphs.shown_form import read_value, shown_form
 from comfydeploy_jupyter.graphs.ui_to_api import ui_to_api
 from comfydeploy_jupyter.graphs.video_edit import edit_text
-from tests.helpers.graphs import SMALL_CLASSES, combo, declared, node, saved
+from tests.helpers.graphs import SMALL_CLASSES, declared, node
 
 DEFINITIONS, NEW = (NodeDefinitions(SMALL_CLASSES[name]) for name in ("dynamic", "0.38"))
 
@@ -38,52 +37,6 @@ def test_dynamic_inputs_are_converted_to_the_ui_format():
     back = ui_to_api(api_to_ui(graph, DEFINITIONS), DEFINITIONS).graph
     inputs = {key: each["inputs"] for key, each in back.items()}
     assert inputs == {key: each["inputs"] for key, each in graph.items()}
-
-
-def inside_itself(*names):
-    again = combo()
-    again[1]["options"] = combo(more=dict.fromkeys(names, again))[1]["options"]
-    return {"mode": again}
-
-
-def growing_inside_itself():
-    again = ["COMFY_AUTOGROW_V3", {}]
-    again[1]["template"] = {"input": {"required": {"again": again}}, "min": 90, "max": 100}
-    return {"images": again}
-
-
-def endless_options():
-    names = [*map(str, range(100_000))]
-    return {"mode": combo(**{key: {} for key in names}), "name": ["COMBO", {"options": names}]}
-
-
-def grown(template):
-    return {"images": ["COMFY_AUTOGROW_V3", {"template": template}]}
-
-
-SLOT = {"input": {"required": {"x": ["INT", {}]}}}
-WRONG_DEFINITIONS = {
-    "combo inside itself": lambda: inside_itself("again"),
-    "group inside itself": lambda: growing_inside_itself(),
-    "combo many times inside itself": lambda: inside_itself(*(f"again{n}" for n in range(20))),
-    "group without template": lambda: {"images": ["COMFY_AUTOGROW_V3", {}]},
-    "template of numbers": lambda: grown(3),
-    "names of numbers": lambda: grown({**SLOT, "names": [1, None, {}]}),
-    "endless group": lambda: grown({**SLOT, "min": 10**9, "max": 10**9}),
-    "options of no kind": lambda: {"mode": ["COMFY_DYNAMICCOMBO_V3", {"options": [3, {}]}]},
-    "options without end": lambda: endless_options(),
-}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("inputs", WRONG_DEFINITIONS.values(), ids=WRONG_DEFINITIONS)
-def test_wrong_definitions_cause_no_error(inputs):
-    definitions = NodeDefinitions({"Custom": declared(**inputs())})
-    begun = time.process_time()
-    converted = ui_to_api({"nodes": [saved(1, "Custom", ["more"] * 50)]}, definitions)
-    api_to_ui(converted.graph, definitions)
-    assert time.process_time() - begun < 5
-    assert len(converted.graph["1"]["inputs"]) <= 10_000
 
 
 # -- groups of rows, edits of videos and remote combos: ComfyUI 0.38, frontend 1.58.1 -----------

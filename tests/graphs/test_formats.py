@@ -5,7 +5,6 @@ from comfydeploy_jupyter.graphs.formats import (
     GraphFormat,
     check_api_graph,
     detect_format,
-    is_link,
     same_graph,
 )
 from tests.helpers.graphs import node
@@ -47,12 +46,6 @@ def test_ids_become_strings():
     assert check_api_graph({1: API["1"], "2": API["2"]}) == API
     with pytest.raises(InvalidRequestError, match="two nodes"):
         check_api_graph({1: API["1"], "1": API["1"]})
-
-
-def test_is_link():
-    assert is_link(["1", 0])
-    for value in ("1", [1, 0], ["1"], ["1", 0, 0], ["1", "0"], ("1", 0), {"1": 0}, None):
-        assert not is_link(value)
 
 
 def test_same_graph_ignores_meta_alone():

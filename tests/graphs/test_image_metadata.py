@@ -23,13 +23,6 @@ def test_metadata_written_by_comfyui_is_read(name):
     assert found == {"workflow": WORKFLOW, "prompt": prompt_of(name)}
 
 
-def test_the_prefix_that_hides_new_input_files_is_removed():
-    content = (MEDIA / "image.png").read_bytes()
-    assert b'"is_changed"' in content, "otherwise this test checks nothing"
-    prompt = embedded_workflow(content)["prompt"]
-    assert set(prompt["1"]) == {"class_type", "inputs"}
-
-
 def test_what_comfyui_adds_to_loops_is_removed():
     added = (
         b'{"1": {"class_type": "StartLoop", "inputs": {}, "_loop_body": ["2"], "_loop_end": "3",'

@@ -131,11 +131,6 @@ def test_keeps_titles_and_orders_ids_as_javascript():
     assert titles == ["Load Probe", "Ten", "PInt"]
 
 
-def test_takes_plain_object_info():
-    raw, row = recorded("ui_to_api.object_info.json.gz"), ROWS["bypass_types"]
-    assert ui_to_api(row["ui"], raw) == ui_to_api(row["ui"], DEFINITIONS)
-
-
 def test_warns_of_nodes_that_comfyui_would_refuse():
     assert ui_to_api(ROWS["kinds_ok"]["ui"], DEFINITIONS).warnings == []
     assert 'node "My unknown" (Nope): ' in ui_to_api(ROWS["unknown"]["ui"], DEFINITIONS).warnings[0]
@@ -165,11 +160,6 @@ def test_names_the_field_that_is_not_a_workflow(flow, field):
     assert caught.value.details["field"] == field
 
 
-def test_links_are_optional():
-    graph = ui_to_api({"nodes": [saved(1, "PInt", [4])]}, DEFINITIONS).graph
-    assert graph["1"]["inputs"] == {"value": 4}
-
-
 def chain(kind, length, mode):
     """Return a source, `length` nodes to see through, and a sink."""
     name, out = {"Reroute": "", "PPass": "image"}[kind], [{"name": "IMAGE", "type": "IMAGE"}]
@@ -185,20 +175,17 @@ def chain(kind, length, mode):
 
 
 @pytest.mark.parametrize(("kind", "mode"), [("Reroute", 0), ("PPass", 4)])
-def test_resolves_a_chain_of_thousands_of_bypassed_nodes(kind, mode):
-    graph = ui_to_api(chain(kind, 3_000, mode), DEFINITIONS).graph
-    assert graph["sink"]["inputs"]["images"] == ["0", 0]
-    assert set(graph) == {"0", "sink"}
-
-
-def test_many_nodes_linked_to_a_long_chain_take_little_time():
-    flow = chain("Reroute", 3_000, 0)
-    for key in range(3_000):
+def test_many_nodes_linked_to_a_long_chain_of_bypassed_nodes_take_little_time(kind, mode):
+    flow = chain(kind, 2_000, mode)
+    for key in range(2_000):
         flow["nodes"].append(saved(f"s{key}", "SaveImage", None, [("images", 10_000 + key)]))
-        flow["links"].append([10_000 + key, 3_000, 0, f"s{key}", 0, "IMAGE"])
+        flow["links"].append([10_000 + key, 2_000, 0, f"s{key}", 0, "IMAGE"])
     begun = time.thread_time()
     graph = ui_to_api(flow, DEFINITIONS).graph
-    assert graph["s2999"]["inputs"]["images"] == ["0", 0]
+    assert {key for key in graph if key[0] != "s"} == {"0"}
+    assert {tuple(each["inputs"]["images"]) for key, each in graph.items() if key != "0"} == {
+        ("0", 0)
+    }
     assert time.thread_time() - begun < 6
 
 

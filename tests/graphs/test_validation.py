@@ -171,7 +171,7 @@ def test_graphs_on_which_comfyui_would_fail_give_warnings(rules):
 
 
 def deep(value):
-    for _ in range(50_000):
+    for _ in range(20_000):
         value = {"__value__": [value]}
     return value
 
