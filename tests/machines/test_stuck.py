@@ -18,7 +18,6 @@ from .conftest import GPUS
 pytestmark = pytest.mark.slow
 
 STUCK_AFTER = 4.0
-DEEP = 700  # nodes in a row, more than ComfyUI 0.3.75 can execute
 
 # Starts a thread like ComfyUI's, which ends in a way that the test chooses.
 WORKER = """
@@ -116,56 +115,6 @@ async def test_comfyui_that_executes_nothing_any_more(api):
     last = await until_up(api)
     assert last["restarts"] == second["restarts"] + 1
     assert "did nothing" in last["end_reason"]
-
-
-@pytest.mark.thorough
-@pytest.mark.timeout(300)
-async def test_prompt_worker_that_a_graph_of_somebody_else_has_ended(api):
-    second = await until_up(api)
-    graph = chain(*[("TestSleep", {"seconds": 0.0})] * DEEP)
-    queued = await asyncio.to_thread(
-        requests.post, f"{second['url']}/prompt", json={"prompt": graph}, timeout=60
-    )
-    await api.until(await queue(api), "success", timeout=120)
-    third = await until_up(api)
-    survived = third["pid"] == second["pid"]
-    if survived:  # a newer ComfyUI refuses the graph, or executes it
-        history = await asyncio.to_thread(requests.get, f"{third['url']}/history", timeout=10)
-        assert queued.status_code == 400 or queued.json()["prompt_id"] in history.json()
-    assert third["restarts"] == second["restarts"] + (not survived)
-
-
-@pytest.mark.thorough
-@pytest.mark.timeout(300)
-async def test_runs_of_a_pool_go_on_at_the_next_member(api, start_comfyui):
-    await until_up(api)
-    second = {"name": "second", "comfyui_url": (await asyncio.to_thread(start_comfyui)).url}
-    for body in (second, {"name": "pair", "kind": "pool", "members": ["local", "second"]}):
-        assert (await api.post("machine/create", body))[0] == 200
-    await until_async(
-        lambda: api.get("check-status", strict="1", machine="second"),
-        lambda found: found[0] == 200,
-        timeout=60,
-    )
-
-    def sleep(seconds):
-        return {"workflow_api": chain(("TestSleep", {"seconds": seconds})), "machine": "pair"}
-
-    # A run waits behind another one only on a machine whose speed is known.
-    first = await asyncio.gather(*(api.post("run", sleep(0.5)) for _ in range(2)))
-    assert {body["machine"] for _, body in first} == {"local", "second"}
-    stuck = await queue(api, ("TestStuck", {}))
-    await api.until(stuck, "running", timeout=60)
-    runs = []
-    for _ in range(4):
-        request = sleep(1.0)
-        _, body = await api.post("run", {**request, "wait": False})
-        runs.append(body["prompt_id"])
-    behind = [(await api.get("check-status", prompt_id=run))[1]["machine"] for run in runs]
-    assert "local" in behind, "one waits behind the run that is stuck"
-    assert "did nothing" in (await api.until(stuck, "failed", timeout=60))["error"]["message"]
-    records = [await api.until(run, "success", timeout=120) for run in runs]
-    assert records[behind.index("local")]["machine"] == "second"
 
 
 async def test_activity(nvidia_smi, tmp_path):

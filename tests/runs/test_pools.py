@@ -145,6 +145,7 @@ def test_a_run_of_a_single_machine_is_not_executed_again(world):
 def test_waiting_runs_wait_again_after_a_restart(world):
     runs = submit(world, 6)
     first = submit(world, 1, front=True)[0]
+    assert positions(world, [first, runs[4]]) == [3, 4]
     before = places(world, [*runs, first])
     world.kill()
     world.tick(3.0)
