@@ -1,8 +1,8 @@
 """Jupyter's log as JSON: one object in each line, for any message."""
 
+import io
 import json
 import logging
-import logging.config
 import time
 from datetime import datetime, timezone
 
@@ -12,40 +12,22 @@ from comfydeploy_jupyter.logs import JSONFormatter
 
 
 @pytest.fixture
-def lines(tmp_path):
-    """A logger set up as Jupyter would, and a function that reads what it wrote."""
-    path = tmp_path / "log"
-    logging.config.dictConfig(
-        {
-            "version": 1,
-            "disable_existing_loggers": False,
-            "formatters": {
-                "console": {
-                    "class": "comfydeploy_jupyter.logs.JSONFormatter",
-                    "format": "%(color)s[%(levelname)1.1s]%(end_color)s %(message)s",
-                    "datefmt": "%H",
-                }
-            },
-            "handlers": {
-                "file": {
-                    "class": "logging.FileHandler",
-                    "filename": str(path),
-                    "formatter": "console",
-                    "encoding": "ascii",
-                }
-            },
-            "loggers": {"test-of-json": {"level": "DEBUG", "handlers": ["file"]}},
-        }
-    )
+def lines():
+    """A logger with the formatter as Jupyter sets it up, and a function that reads its lines."""
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    text = "%(color)s[%(levelname)1.1s]%(end_color)s %(message)s"
+    handler.setFormatter(JSONFormatter(text, "%H"))
     logger = logging.getLogger("test-of-json")
+    logger.setLevel("DEBUG")
+    logger.addHandler(handler)
 
     def read():
-        return [json.loads(line) for line in path.read_text().splitlines()]
+        assert stream.getvalue().isascii()
+        return [json.loads(line) for line in stream.getvalue().splitlines()]
 
     yield logger, read
-    for handler in list(logger.handlers):
-        logger.removeHandler(handler)
-        handler.close()
+    logger.removeHandler(handler)
 
 
 def test_fields(lines):

@@ -1,5 +1,6 @@
 """Which folders a ComfyUI has, and which paths may be read or written."""
 
+import itertools
 import os
 import socket
 import threading
@@ -490,10 +491,22 @@ def test_extra_model_paths(comfy, tmp_path, monkeypatch):
     assert webui not in roots
 
 
-@pytest.mark.parametrize("text", ["", "[1, 2]", "a: 1", "a: {checkpoints: [x]}", "a: {b: {", "\0"])
-def test_a_broken_yaml_file_does_not_affect_other_folders(comfy, text, caplog):
-    write(comfy / "extra_model_paths.yaml", text)
-    assert len(Folders(comfy).model_folders()) == 21
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 8)}]\n"
+    for before, name in itertools.pairwise("abcdefghijk")
+)
+BROKEN = (
+    *("", "[1, 2]", "a: 1", "a: {checkpoints: [x]}", "a: {b: {", "\0", "a: " + "[" * 1000),
+    *('a: {base_path: 2026-01-01, loras: "\\0"}', 'a: {base_path: "~\\0", loras: x}'),
+    *("a: {base_path: ~nobody-of-this-name/x, loras: x}", f"{BOMB}z: {{base_path: *k, loras: x}}"),
+)
+
+
+@pytest.mark.timeout(20)
+def test_a_broken_yaml_file_does_not_affect_other_folders(comfy):
+    for text in BROKEN:
+        write(comfy / "extra_model_paths.yaml", text)
+        assert len(Folders(comfy).model_folders()) == 21, text
 
 
 @pytest.mark.timeout(5)

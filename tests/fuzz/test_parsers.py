@@ -229,18 +229,6 @@ comfyui:
         models/loras
         ~/more
 """
-BOMB = b"a: &a [x, x, x, x, x, x, x, x, x]\n" + b"".join(
-    b"%c: &%c [*%c, *%c, *%c, *%c, *%c, *%c, *%c, *%c]\n" % (n, n, *[n - 1] * 8)
-    for n in range(ord("b"), ord("l"))
-)
-PATHS = [
-    EXTRA_PATHS,
-    BOMB + b"z:\n  base_path: *k\n  loras: x\n",
-    b"a: " + b"[" * 1000,
-    b'a: {base_path: 2026-01-01, loras: "\\0"}',
-    b'a: {base_path: "~\\0", loras: x}',
-    b"a: {base_path: ~nobody-of-this-name/x, loras: x}",
-]
 
 
 @pytest.fixture(scope="module")
@@ -251,15 +239,8 @@ def comfy(tmp_path_factory):
     return home
 
 
-@pytest.mark.parametrize("text", PATHS)
-def test_malformed_extra_model_paths(text, comfy):
-    (comfy / "extra_model_paths.yaml").write_bytes(text)
-    with within_time(), refused:
-        Folders(comfy)
-
-
 @fuzz
-@given(text=files_like(PATHS[:1]))
+@given(text=files_like([EXTRA_PATHS]))
 def test_extra_model_paths(text, comfy):
     (comfy / "extra_model_paths.yaml").write_bytes(text)
     with within_time(), refused:
