@@ -44,7 +44,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # The last line of `make test` is the summary of the tests.
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help setup run test test-all prepared quick check style forge unit try-comfyui coverage fuzz docs docs-serve notebooks screenshots comfyui packages hub-proxy js js-build panels dist release-check clean
+.PHONY: help setup run test test-all prepared quick check style forge unit try-comfyui coverage fuzz docs docs-serve notebooks screenshots comfyui packages hub-proxy js js-build panels dist release-check clean compiled-tests
 
 help: ## show this list
 	@sed -nE 's/^([a-z-]+):[^=]* ## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -67,7 +67,12 @@ test-all: ## the same with all cases: kills, matrices of versions and states, ma
 # What the tests need is installed, and the site of documents built, while the code is checked,
 # since each uses one processor. Of ComfyUI's requirements, only what it imports is compiled.
 prepared: $(STAMP)-docs
-	PIP_NO_COMPILE=1 $(MAKE) --jobs 2 check comfyui hub-proxy docs
+	PIP_NO_COMPILE=1 $(MAKE) --jobs 2 check comfyui hub-proxy docs compiled-tests
+
+# Each process of pytest reads all tests: in a third of the time if another one has compiled them.
+# One that cannot be read is reported by `unit`.
+compiled-tests: $(STAMP)-test
+	@$(BIN)/python -m pytest --collect-only -qq >/dev/null || true
 
 # The path names no ComfyUI, so that a test fails that needs one and is not marked.
 # More processes would spend more time on reading the tests than they save.
