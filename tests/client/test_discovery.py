@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import textwrap
-import time
 
 import psutil
 import pytest
@@ -52,44 +51,6 @@ def test_a_kernel_finds_the_server_that_started_it(jupyter, runtime, monkeypatch
         announce(runtime, other_process.pid)
         assert connect(start=False).url == jupyter.url
         other_process.kill()
-
-
-def wait_for_ready(client):
-    """Wait for a kernel; on a busy machine, a late heartbeat may count as its end for a moment."""
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            client.wait_for_ready(60)
-        except RuntimeError:
-            if time.monotonic() > deadline:
-                raise
-        else:
-            return
-
-
-def test_a_real_kernel_of_jupyter_finds_it(jupyter):
-    import requests
-
-    headers = {"Authorization": f"token {jupyter.token}"}
-    address = f"{jupyter.url}api/kernels"
-    kernel = requests.post(address, headers=headers, json={"name": "python3"}, timeout=60).json()
-    try:
-        from jupyter_client.blocking.client import BlockingKernelClient
-
-        client = BlockingKernelClient()
-        client.load_connection_file(str(jupyter.runtime_dir / f"kernel-{kernel['id']}.json"))
-        client.start_channels()
-        wait_for_ready(client)
-        outputs = []
-        client.execute_interactive(
-            f"{IMPORT}print(connect(start=False).url)",
-            timeout=60,
-            output_hook=lambda message: outputs.append(str(message["content"])),
-        )
-        client.stop_channels()
-    finally:
-        requests.delete(f"{address}/{kernel['id']}", headers=headers, timeout=60)
-    assert any(jupyter.url in output for output in outputs), outputs
 
 
 def test_a_script_finds_a_running_or_a_named_server(jupyter, runtime, monkeypatch):

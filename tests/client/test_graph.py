@@ -1,5 +1,3 @@
-import json
-
 import pytest
 
 from comfydeploy_jupyter.client.graph import Source
@@ -15,15 +13,6 @@ API = {
     "5": {"class_type": "KSampler", "inputs": {"seed": ["4", 0]}},
 }
 UI = {"nodes": [{"id": 3, "type": "KSampler", "title": "Paint"}], "links": []}
-
-
-def test_takes_a_dict_text_or_path(tmp_path):
-    path = tmp_path / "graph.json"
-    path.write_text(json.dumps(API), encoding="utf-8-sig")
-    for source in (API, json.dumps(API), path, str(path)):
-        assert Source(source).body() == {"workflow_api": API}
-    assert Source(UI).body() == {"workflow": UI}
-    assert Source(None).body() == {}
 
 
 def test_refuses_values_that_are_not_workflows(tmp_path):

@@ -39,17 +39,6 @@ def test_a_run_says_what_it_was_made_with_and_is_made_again(comfy):
     assert (only.verdict, only.differences, bool(only)) == (None, [], False)
 
 
-def test_the_record_of_a_failed_run(comfy):
-    failing = node("TestFail", message="no", token=str(uuid.uuid4()))
-    run = comfy.submit({"1": failing, "2": node("TestText", text="", anything=["1", 0])})
-    assert run.record()["status"] == "failed"
-
-
-def test_no_run(comfy):
-    with pytest.raises(NotFoundError):
-        comfy.get("none").verify()
-
-
 def test_a_receipt_is_checked_and_made_again_elsewhere(comfy, jupyter, tmp_path, capsys):
     run = comfy.submit(picture("handed over", color=6))
     path = run.receipt(tmp_path / "receipt.zip", sign=True)
@@ -177,6 +166,7 @@ def placed(folder, ver, *, cnr_id=None, aux_id=None, clone=None, code=""):
     (folder / "pack.json").write_text(json.dumps({"ver": ver, "cnr_id": cnr_id, "aux_id": aux_id}))
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(600)
 def test_the_packs_of_a_receipt_are_fetched_in_their_versions(
     serve,

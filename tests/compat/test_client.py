@@ -19,7 +19,6 @@ from comfydeploy_jupyter.errors import (
     CloudError,
     ForbiddenAPIURLError,
     InvalidRequestError,
-    NoAPIKeyError,
 )
 from tests.helpers.fake_comfydeploy import KEY
 
@@ -177,19 +176,6 @@ def test_allow_list():
     client = CloudClient("https://evil.example/api", access=CloudAccess(("https://a",), KEY))
     with pytest.raises(ForbiddenAPIURLError, match="cloud_url"):
         client.account()
-
-
-def test_order_of_the_keys():
-    access = CloudAccess((), "configured")
-    assert access.key("given") == "given"
-    assert access.key(None) == "configured"
-    access.signed_in_key = "session"
-    assert access.key("") == "session"
-    for odd in ("a\nb", "ключ"):
-        with pytest.raises(NoAPIKeyError):
-            access.key(odd)
-    with pytest.raises(NoAPIKeyError):
-        CloudAccess((), None).key(None)
 
 
 def test_credentials_are_kept_for_their_owner_only(tmp_path):

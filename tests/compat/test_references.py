@@ -9,8 +9,6 @@ from comfydeploy_jupyter.compat.comfy_api import (
     position_of,
     with_names,
 )
-from comfydeploy_jupyter.errors import InvalidRequestError
-from comfydeploy_jupyter.files.uploads import split_path
 
 
 def reference(asset_id):
@@ -60,18 +58,3 @@ def test_cursors_belong_to_one_list_of_one_store():
         with pytest.raises(APIError) as refused:
             position_of(wrong, filters, secret)
         assert refused.value.name == "invalid_cursor"
-
-
-def test_folder_and_name_of_asset_paths():
-    for path, place in (
-        ("a.png", ("input", "", "a.png")),
-        ("input/a.png", ("input", "", "a.png")),
-        ("input/x/y/a.png", ("input", "x/y", "a.png")),
-        ("models/loras/a.safetensors", ("models/loras", "", "a.safetensors")),
-        ("loras/xl/a.safetensors", ("models/loras", "xl", "a.safetensors")),
-    ):
-        assert split_path(path) == place
-    wrong = ("", "models/a.png", "output/a.png", "temp/a.png", "/etc/passwd", "input/", "models/")
-    for path in wrong:
-        with pytest.raises(InvalidRequestError):
-            split_path(path)

@@ -261,24 +261,6 @@ async def test_wrong_assets_are_refused(api, comfyui):
     assert (code, reply["error"]["code"]) == (422, "invalid_request")
 
 
-async def test_ranges_of_an_asset(api):
-    content, many = uuid.uuid4().bytes, "9" * 5000
-    asset = await upload(api, content, file_path="range.bin")
-    path = f"api/v2/assets/{asset['id']}"
-    for requested, start in (
-        (f"bytes=0-{10**30}", 0),
-        (f"bytes=3-{many}", 3),
-        (f"bytes=-{many}", 0),
-    ):
-        reply = await api.raw("GET", f"{path}/content", headers={"Range": requested})
-        assert (reply.code, reply.body) == (206, content[start:])
-        assert reply.headers["Content-Range"] == f"bytes {start}-15/16"
-    reply = await api.raw("GET", f"{path}/content", headers={"Range": f"bytes={many}-"})
-    assert (reply.code, reply.headers["Content-Range"]) == (416, "bytes */16")
-    assert json.loads(reply.body)["error"]["code"] == "range_not_satisfiable"
-    assert (await api.raw("DELETE", path)).code == 204
-
-
 async def test_the_content_of_an_asset_has_its_media_type_unless_it_may_be_a_page(api):
     """The name of the file says nothing about its content."""
     for given, sent in (

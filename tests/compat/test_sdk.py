@@ -1,12 +1,11 @@
 """comfy-sdk, the published client of the Comfy API, with a real Jupyter and a real ComfyUI."""
 
-import asyncio
 import os
 import uuid
 
 import pytest
 from comfy_low.models import Asset, JobWorkflowResponse, Output, Progress
-from comfy_sdk import AsyncComfy, Comfy
+from comfy_sdk import Comfy
 from comfy_sdk import events as kinds
 from comfy_sdk.exceptions import ComfyError, JobFailed, NotFound
 from PIL import Image
@@ -223,39 +222,6 @@ def test_assets(client, tmp_path, comfyui):
     assert client.assets.get(same.id or "").hash == same.hash
     same.delete()
     assert not list(comfyui.input_dir.glob(f"{path.stem}*"))
-
-
-def test_a_wrong_key_is_refused(client, monkeypatch):
-    with Comfy(api_key="wrong") as unauthorized, pytest.raises(ComfyError) as refused:
-        unauthorized.jobs.get(str(uuid.uuid4()))
-    assert (refused.value.code, refused.value.http_status) == ("unauthorized", 401)
-    with pytest.raises(NotFound):
-        client.jobs.get(str(uuid.uuid4()))
-
-
-def test_the_asynchronous_client(tmp_path):
-    label = uuid.uuid4().hex
-
-    async def use():
-        async with AsyncComfy() as client:
-            asset = client.assets.from_bytes(os.urandom(300_000), filename="noise.bin")
-            assert await asset.commit()
-            graph = picture()
-            job = await client.submit(client.workflows.from_json(graph), metadata={"set": label})
-            events = [event async for event in job.events()]
-            assert events[-1] == kinds.StatusChange("succeeded")
-            await job.result()
-            image = job.get_outputs("2")[0]
-            assert len(await image.to_bytes()) == image.size_bytes
-            assert (await job.get_workflow()).graph == graph
-            listed = [item async for item in client.list_jobs(metadata={"set": label})]
-            assert [item.id for item in listed] == [job.id]
-            waiting = await client.submit(client.workflows.from_json(slow(60)))
-            await waiting.cancel()
-            assert (await waiting.wait(timeout=30)).status == "canceled"
-            await asset.delete()
-
-    asyncio.run(use())
 
 
 def test_the_specification_and_the_clients_models_have_the_same_fields(client, jupyter):

@@ -139,6 +139,7 @@ async def test_missing_packs_are_installed_and_loaded_after_a_restart(api, tmp_p
     [{"version": version, "security_level": "strong"} for version in few(("3", "4", "4-pages"))],
     indirect=True,
 )
+@pytest.mark.thorough
 @pytest.mark.timeout(300)
 async def test_what_manager_refuses_is_said_in_its_words(api, tmp_path):
     await ask(api, packs=["film-grain"])

@@ -186,24 +186,6 @@ async def test_only_nodes_that_comfyui_accepts_are_executed(api, chain):
     assert body["error"].count("Required input is missing") > 1
 
 
-async def test_without_wait_it_answers_at_once_and_the_record_follows(api, chain):
-    graph = chain(("TestSleep", {"seconds": 0.3}))
-    code, body = await api.post("run", {"workflow_api": graph, "wait": False})
-    assert (code, body["success"]) == (200, True)
-    assert body["status"] in ("queued", "running")
-    assert isinstance(body["number"], (int, float))
-    done = await api.until(body["prompt_id"], "success")
-    assert done["outputs"]["2"] == {"text": ["done"]}
-
-
-async def test_a_timeout_is_answered_with_504_and_the_run_continues(api, chain):
-    graph = chain(("TestSleep", {"seconds": 0.5}))
-    code, body = await api.post("run", {"workflow_api": graph, "timeout": 0.1})
-    assert code == 504
-    assert body["code"] == "timeout"
-    assert (await api.until(body["prompt_id"], "success"))["success"] is True
-
-
 async def test_requests_with_one_prompt_id_give_one_run(api, chain):
     request = {"workflow_api": chain(), "prompt_id": str(uuid.uuid4())}
     answers = await asyncio.gather(*(api.post("run", request) for _ in range(4)))
@@ -308,22 +290,6 @@ async def test_seed_mode(api):
         body = await api.run(seeded(), seed_mode=mode)
         assert (body["seeds"]["7.seed"] != 5) == drawn, mode
         assert body["outputs"]["7"]["text"] == [str(body["seeds"]["7.seed"])]
-
-
-async def test_node_form_has_its_own_defaults(api):
-    request = {
-        "prompt_id": str(uuid.uuid4()),
-        "workflow_api_raw": seeded(),
-        "workflow": {"nodes": [], "links": []},
-        "inputs": {"not_there": 1},
-        "status_endpoint": None,
-        "gpu_event_id": None,
-    }
-    code, body = await api.post("run", request)
-    assert code == 200
-    assert body["status"] in ("queued", "running", "success")
-    done = await api.until(request["prompt_id"], "success")
-    assert done["seeds"]["7.seed"] != 5
 
 
 async def test_external_inputs_run_on_a_stock_comfyui(api, comfyui, jp_root_dir):

@@ -304,15 +304,6 @@ async def test_many_streams_follow_one_run(events, extension, api, chain):
     assert [await after(whole[-1][0]), await after(999)] == [whole[-1:]] * 2
 
 
-async def test_a_disconnected_client_does_not_stop_the_run(api, chain, wire):
-    prompt_id = str(uuid.uuid4())
-    body = {"workflow_api": chain(("TestSleep", {"seconds": 0.3})), "prompt_id": prompt_id}
-    reader, writer = await wire.send("POST", STREAM, body=json.dumps(body).encode())
-    assert b"200 OK" in await reader.readline()
-    writer.close()
-    assert (await api.until(prompt_id, "success"))["outputs"]["2"] == {"text": ["done"]}
-
-
 async def test_events_leave_as_they_arrive(extension, jp_fetch, chain):
     arrivals = []
     graph = chain(("TestProgress", {"steps": 5, "delay": 0.1}))

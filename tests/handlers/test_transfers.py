@@ -578,6 +578,8 @@ class TestModels:
             ({"url": "http://h/a", "folder": "custom_nodes"}, 400, "folder"),
             ({"url": "http://h/a", "folder": "../output"}, 400, "folder"),
             ({"url": "http://h/a", "folder": "vae", "filename": "../loras/a"}, 403, "filename"),
+            ({"url": "http://h/a", "folder": "vae", "filename": "a/"}, 400, "filename"),
+            ({"url": "http://h/a", "folder": "vae", "filename": "a\0b"}, 400, "filename"),
             ({"url": "http://h/a", "folder": "vae", "filename": "../../../a"}, 403, "filename"),
             ({"url": "http://h/a", "folder": "loras", "sha256": "12"}, 400, "sha256"),
             ({"action": "delete", "folder": "loras", "filename": "none"}, 404, "filename"),

@@ -178,3 +178,11 @@ def test_archives_are_unpacked(tmp_path):
     part.close()
     assert "2026.8.2" in output_of(program)
     assert names_in(tmp_path) == ["cloudflared"]
+
+
+def test_names_of_the_release():
+    assert asset_name("linux", "x86_64") == "cloudflared-linux-amd64"
+    assert asset_name("linux", "aarch64") == "cloudflared-linux-arm64"
+    assert asset_name("darwin", "arm64") == "cloudflared-darwin-arm64.tgz"
+    with pytest.raises(TunnelFailedError):
+        asset_name("linux", "sparc")

@@ -12,7 +12,6 @@ from comfydeploy_jupyter.batches.plan import count_of, plan
 from comfydeploy_jupyter.client.sweep.plan import Grid
 from comfydeploy_jupyter.errors import InvalidRequestError
 from comfydeploy_jupyter.request_models import BatchRequest
-from comfydeploy_jupyter.util.markup import value_text
 
 
 def test_the_last_input_changes_fastest():
@@ -29,12 +28,6 @@ def test_the_last_input_changes_fastest():
 def test_inputs_that_change_together():
     grid = Grid.of({("width", "height"): [(512, 768), (768, 512)], "seed": (1,)})
     assert grid.points[1] == {"width": 768, "height": 512, "seed": 1}
-
-
-def test_points_one_by_one():
-    grid = Grid.of([{"seed": 1}, {"cfg": 2.5}])
-    assert grid.axes == ()
-    assert grid.points == ({"seed": 1}, {"cfg": 2.5})
 
 
 @pytest.mark.parametrize(
@@ -93,10 +86,3 @@ def test_the_server_says_that_there_are_too_many(points, told):
     sent = json.loads(json.dumps(Grid.of(points).to_json()))
     with pytest.raises(InvalidRequestError, match=told):
         count_of(BatchRequest(workflow_api={}, **sent))
-
-
-def test_values_in_labels_are_short_and_on_one_line():
-    assert value_text("a\nb  c") == "a b c"
-    assert value_text(True) == "true"
-    assert value_text(4.5) == "4.5"
-    assert len(value_text("x" * 500)) <= 60

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import signal
-import subprocess
-import sys
 
 import PIL.Image
 import pytest
 
 from comfydeploy_jupyter.errors import InvalidRequestError, NotFoundError
 from tests.client.sweep.test_sweep import failing_if, in_words
-from tests.helpers.processes import REPOSITORY
 
 
 def test_the_best_are_marked_and_stay(comfy):
@@ -39,39 +35,6 @@ def test_no_star_is_set_if_a_point_does_not_exist(comfy):
     for export in (sweep.to_png, sweep.to_csv, sweep.sheet):
         with pytest.raises(InvalidRequestError, match="starred: no point has a star"):
             export(starred=True)
-
-
-STAR_AND_EXIT = """\
-import comfydeploy_jupyter as c, os, signal
-sweep = c.connect(start=False).sweep.load('it.json')
-sweep.star(2)
-os.kill(os.getpid(), signal.SIGKILL)
-"""
-
-
-def test_a_star_is_kept_when_the_kernel_ends(comfy, jupyter):
-    comfy.sweep(failing_if(), {"seed": range(3)}, save="it.json")
-    env = {**jupyter.env, "PYTHONPATH": str(REPOSITORY)}
-    done = subprocess.run([sys.executable, "-c", STAR_AND_EXIT], env=env, timeout=60, check=False)
-    assert done.returncode == -signal.SIGKILL
-    assert [p.index for p in comfy.sweep.load("it.json").starred] == [2]
-
-
-def test_every_seed_has_one_heading_and_files_have_no_folder(comfy):
-    for colour in ("red", "lime"):
-        picture = PIL.Image.new("RGB", (8, 8), colour)
-        comfy.upload(picture, name=f"{colour}.png", subfolder="words")
-    graph = {
-        **in_words(),
-        "6": {"class_type": "LoadImage", "inputs": {"image": "x.png"}, "_meta": {"title": "Start"}},
-        "7": {"class_type": "PreviewImage", "inputs": {"images": ["6", 0]}},
-        "8": {"class_type": "TestSeed", "inputs": {"seed": 6}},
-    }
-    files = ["words/red.png", "words/lime.png"]
-    sweep = comfy.sweep(graph, {"6.image": files, "seed": [3]}, save=False)
-    table = comfy.server.get(f"batch/{sweep.id}/table")
-    assert table["points"][0]["label"] == "Start: image red.png, Seed 3"
-    assert table["heads"]["rows"] == ["red.png", "lime.png"]
 
 
 def test_sheet_and_table_are_written_into_files(comfy, tmp_path):
