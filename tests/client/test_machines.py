@@ -46,10 +46,6 @@ def test_create_update_delete(comfy, unreachable):
         comfy.machines.update(launch_args="--listen; reboot")
     with pytest.raises(InvalidRequestError, match="workers"):
         comfy.machines.create("hpc", cluster="tcp://127.0.0.1:9", workers=5)
-    with pytest.raises(InvalidRequestError, match=r"workers: .* not for the kind managed"):
-        comfy.machines.create("hpc", workers=(0, 2), comfyui_path="/opt/ComfyUI")  # no cluster
-    with pytest.raises(InvalidRequestError, match=r"scheduler: .* not for the kind managed"):
-        comfy.machines.create("hpc", kind="managed", cluster="tcp://127.0.0.1:9")
     with pytest.raises(InvalidRequestError, match=r"workers: .* not for the kind"):
         unreachable.update(workers=(0, 2))
     changed = unreachable.update(name="moon", env={"A": "1"}, launch_args=("--lowvram",))

@@ -86,11 +86,6 @@ def test_half_of_an_emoji_can_be_shown(comfy):
         json.dumps(shown, ensure_ascii=False).encode()
 
 
-def test_seed_reaches_the_node_and_the_result(comfy):
-    result = comfy.run({"1": {"class_type": "TestSeed", "inputs": {"seed": 1}}}, seed=2**63 + 5)
-    assert (result.texts, result.seeds) == ([str(2**63 + 5)], {"1.seed": 2**63 + 5})
-
-
 def test_a_picture_that_was_made_can_be_changed_and_run_again(comfy, tmp_path):
     workflow = comfy.load(SUNSET)
     workflow["Height"].value = 208
@@ -164,13 +159,8 @@ def test_a_run_has_a_story(comfy):
     run = comfy.submit(slow(0.1))
     run.wait(timeout=60)
     story = run.story()
-    causes = [entry.cause for entry in story]
-    assert causes[:2] == ["received", "stored and handed to ComfyUI"]
-    # the first event may arrive before the reply that ComfyUI has accepted the prompt
-    assert set(causes[2:4]) == {"accepted by ComfyUI", "execution started"}
     assert story[-1].state == "success"
-    assert sorted(entry.at for entry in story) == [entry.at for entry in story]
-    accepted = story[causes.index("accepted by ComfyUI")]
+    (accepted,) = (entry for entry in story if entry.cause == "accepted by ComfyUI")
     shown = f"{accepted.at} accepted by ComfyUI ({accepted.detail}) -> {accepted.state}"
     assert str(accepted) == shown
 
@@ -294,21 +284,6 @@ def test_files_definitions_and_versions(comfy):
     assert "KSampler" in comfy.object_info()
     assert comfy.version() == comfyui_version()
     assert comfy.status()["comfyui"]["reachable"] is True
-
-
-def test_a_run_outlives_a_killed_jupyter_that_requires_no_token(start_jupyter, comfyui, tmp_path):
-    config = {"comfyui_url": comfyui.url, "data_dir": str(tmp_path / "data")}
-    server = start_jupyter(ComfyDeploy=config, IdentityProvider={"token": ""})
-    stream = Comfy(server.url).stream(slow(4))
-    for event in stream:
-        if event.event == "executing":
-            break
-    server.kill()
-    server.start()
-    rest = list(stream)
-    assert rest[-1].is_final
-    assert rest[-1].data["status"] == "success"
-    server.stop()
 
 
 def test_interrupting_the_kernel_cancels_the_run(jupyter, comfy):

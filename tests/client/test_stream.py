@@ -5,8 +5,6 @@ import time
 from functools import partial
 
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
 
 from comfydeploy_jupyter.client import Comfy, EventStream
 from comfydeploy_jupyter.client.server import Server
@@ -303,12 +301,10 @@ MESSAGES = [
 ]
 
 
-@given(st.lists(st.integers(0, len(STREAM)), max_size=20))
-@example([])
-@example(list(range(len(STREAM))))
+@pytest.mark.parametrize("cuts", [[], range(len(STREAM)), range(0, len(STREAM), 7)])
 def test_events_do_not_depend_on_where_the_stream_is_cut(cuts):
     parser = SSEParser()
-    edges = [0, *sorted(cuts), len(STREAM)]
+    edges = [0, *cuts, len(STREAM)]
     got = [
         message
         for start, end in itertools.pairwise(edges)

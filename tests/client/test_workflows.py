@@ -17,16 +17,9 @@ def ui(steps=20):
     return {"nodes": [{"id": 3, "type": "MySampler", "widgets_values": [steps]}], "links": []}
 
 
-@pytest.fixture(scope="module")
-def comfy(start_jupyter, tmp_path_factory):
-    server = start_jupyter(
-        ComfyDeploy={
-            "comfyui_url": "http://127.0.0.1:9",
-            "autostart": False,
-            "data_dir": str(tmp_path_factory.mktemp("data")),
-        }
-    )
-    return Comfy(server.url, server.token)
+@pytest.fixture
+def comfy(jupyter):
+    return Comfy(jupyter.url, jupyter.token)
 
 
 def test_save_list_get(comfy):

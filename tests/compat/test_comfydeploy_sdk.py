@@ -1,11 +1,8 @@
 """comfydeploy, the published SDK of the ComfyDeploy service, with a real Jupyter and ComfyUI."""
 
-import asyncio
 import json
-import threading
 import time
 import uuid
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
 import pytest
@@ -20,49 +17,23 @@ from tests.helpers import bodies
 from tests.helpers.waiting import until
 
 
-class Receiver:
-    """A server for webhooks; it accepts messages, refuses them, or does not answer at all."""
+class Webhook:
+    """Where a service gets messages without a key."""
 
-    def __init__(self):
-        self.messages = []  # those that it has accepted
-        self.refused = self.unanswered = 0  # the number of other messages
-        self.accepts = self.answers = True
-        self._closing = threading.Event()
-        outer = self
+    def __init__(self, service):
+        self.url = f"{service.url}/status"
+        self.replacements = service.replacements["status"]
+        self._callbacks = service.callbacks
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self):
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                assert "Authorization" not in self.headers
-                if not outer.answers:
-                    outer.unanswered += 1
-                    outer._closing.wait()
-                    return
-                if outer.accepts:
-                    outer.messages.append(json.loads(body))
-                else:
-                    outer.refused += 1
-                self.send_response(200 if outer.accepts else 503)
-                self.end_headers()
-
-            def log_message(self, *_):
-                """Print nothing."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}/hook"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def close(self):
-        self._closing.set()
-        self._server.shutdown()
-        self._server.server_close()
+    @property
+    def messages(self):
+        assert {token for token, _ in self._callbacks} <= {None}
+        return [body for _, body in self._callbacks]
 
 
 @pytest.fixture
-def receiver():
-    receiver = Receiver()
-    yield receiver
-    receiver.close()
+def receiver(bare_service):
+    return Webhook(bare_service)
 
 
 def sdk_of(server):
@@ -238,22 +209,22 @@ def test_a_webhook_is_kept_until_it_is_delivered(start_jupyter, comfyui, receive
     settings = {"comfyui_url": comfyui.url, "data_dir": str(tmp_path)}
     first = start_jupyter(ComfyDeploy=settings)
     stored, sdk = keep(first, picture()), sdk_of(first)
-    receiver.answers = False
+    receiver.replacements.extend(["never"] * 2)
     run_ids = []
-    for count in (1, 2):
+    for left in (1, 0):
         run_ids.append(start(sdk, stored, webhook=receiver.url))
         assert ended(sdk, run_ids[-1]).status == "success"
-        until(lambda count=count: receiver.unanswered == count)
-    receiver.accepts, receiver.answers = False, True
+        until(lambda left=left: len(receiver.replacements) == left)
+    receiver.replacements.extend([503] * 100)
     run_ids.append(start(sdk, stored, webhook=receiver.url))
     assert ended(sdk, run_ids[-1]).status == "success"
-    until(lambda: receiver.refused)
+    until(lambda: len(receiver.replacements) < 100)
     assert told_of_webhook(sdk, run_ids[-1]) == "pending"
     began = time.monotonic()
     first.stop()  # which kills it after 15 s
     assert time.monotonic() - began < 12
     assert receiver.messages == []
-    receiver.accepts = True
+    receiver.replacements.clear()
     second = start_jupyter(ComfyDeploy=settings)
     sdk = sdk_of(second)
     until(lambda: len(receiver.messages) == 3)
@@ -268,17 +239,3 @@ def test_a_webhook_is_kept_until_it_is_delivered(start_jupyter, comfyui, receive
         shown = {output.node_id: output.node_meta["node_class"] for output in run.outputs}
         assert shown == expected
     second.stop()
-
-
-def test_the_asynchronous_client(jupyter):
-    stored = keep(jupyter, picture())
-
-    async def use():
-        async with sdk_of(jupyter) as sdk, sdk.sdk_configuration.async_client:
-            queued = await sdk.run.deployment.queue_async(request={"deployment_id": stored.id})
-            run_id = queued.create_run_response.run_id
-            await sdk.run.cancel_async(run_id=run_id)
-            found = await sdk.run.get_async(run_id=run_id)
-            assert found.workflow_run_model.id == run_id
-
-    asyncio.run(use())

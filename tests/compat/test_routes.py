@@ -118,8 +118,11 @@ async def test_a_job_says_which_nodes_are_not_executed(api):
 
 async def test_a_job_without_outputs_yet_sends_its_state_alone(api, chain):
     """A comment means that nothing has happened for some time."""
-    _, job = await create(api, {"workflow": chain(("TestSleep", {"seconds": 0.5}))})
-    events = (await api.raw("GET", f"api/v2/jobs/{job}/events")).body.decode()
+    _, job = await create(api, {"workflow": chain(("TestSleep", {"seconds": 60}))})
+    reading = asyncio.ensure_future(api.raw("GET", f"api/v2/jobs/{job}/events"))
+    await api.until(job, "running")
+    await api.post("interrupt", {"prompt_id": job})
+    events = (await reading).body.decode()
     assert events.startswith("event: status\n")
     assert "keep awake" not in events
 

@@ -5,7 +5,6 @@ import io
 import json
 import uuid
 
-import pytest
 from PIL import Image
 
 from tests.helpers.waiting import until_async
@@ -69,44 +68,32 @@ async def test_a_run_takes_a_picture_of_one_that_has_not_ended(api):
     assert causes[1:3] == ["needs outputs of other runs", "a run that it needs has ended"]
 
 
-@pytest.mark.parametrize(
-    "file", [None, "SaveImage", "SaveImage.images", "2.images[0]", "images[0]", "files"]
-)
-async def test_an_output_of_a_run_that_has_ended_is_used_at_once(api, file):
-    first = (await api.run(slow(0)))["prompt_id"]
-    record = await api.run(NEXT, inputs={"1.image": output(first, file)})
-    assert await colour(api, record) == (255, 0, 0)
-
-
-async def test_a_text_is_used_where_the_input_is_a_text(api, chain):
-    first = await api.start(slow(0.3))
-    texts = [output(first), output(first, "Prompt.of all.text[0]"), output(first, "texts[0]")]
-    graph = chain()
-    runs = [await api.start(graph, inputs={"1.text": text}) for text in texts]
-    for run in runs:
-        assert (await api.until(run, "success"))["outputs"]["1"] == {"text": ["a red house"]}
-
-
-async def test_chains_go_on_over_several_runs(api):
-    run = await api.start(slow(0.5))
-    for _ in range(3):
-        run = await api.start(NEXT, inputs={"image": output(run)})
-    assert await colour(api, await api.until(run, "success")) == (255, 0, 0)
-
-
-async def test_a_picture_goes_into_an_input_that_only_a_link_can_feed(api):
-    first = await api.start(slow(0.3))
-    graph = {"2": NEXT["2"], "1": {"class_type": "EmptyImage", "inputs": {"width": 8, "height": 8}}}
-    run = await api.start(graph, inputs={"2.images": output(first)})
-    assert await colour(api, await api.until(run, "success")) == (255, 0, 0)
-
-
-async def test_an_external_input_takes_an_output(api):
-    first = await api.start(slow(0.3))
+async def test_outputs_go_into_inputs_of_every_kind(api, chain):
+    first = await api.start(slow(0.5))
+    image = {"width": 8, "height": 8}
+    linked = {"2": NEXT["2"], "1": {"class_type": "EmptyImage", "inputs": image}}
     external = {"input_id": "photo", "default_value_url": ""}
-    graph = {**NEXT, "1": {"class_type": "ComfyUIDeployExternalImage", "inputs": external}}
-    run = await api.start(graph, inputs={"photo": output(first)})
-    assert await colour(api, await api.until(run, "success", "failed")) == (255, 0, 0)
+    external = {**NEXT, "1": {"class_type": "ComfyUIDeployExternalImage", "inputs": external}}
+    files = (None, "SaveImage", "SaveImage.images", "2.images[0]", "images[0]", "files")
+    runs = [
+        await api.start(graph, inputs={name: output(first, file)})
+        for graph, name, file in (
+            *((NEXT, "1.image", file) for file in files),
+            (linked, "2.images", None),  # which only a link can feed
+            (external, "photo", None),
+        )
+    ]
+    for _ in range(3):
+        runs.append(await api.start(NEXT, inputs={"image": output(runs[-1])}))
+    said = (None, "Prompt.of all.text[0]", "texts[0]")
+    texts = [await api.start(chain(), inputs={"1.text": output(first, file)}) for file in said]
+    for run in runs:
+        assert await colour(api, await api.until(run, "success", "failed")) == (255, 0, 0)
+    for run in texts:
+        assert (await api.until(run, "success"))["outputs"]["1"] == {"text": ["a red house"]}
+    for file in files:  # of a run that has ended
+        record = await api.run(NEXT, inputs={"1.image": output(first, file)})
+        assert await colour(api, record) == (255, 0, 0)
 
 
 async def test_wrong_references_name_the_input(api, chain):
@@ -216,24 +203,6 @@ async def test_outputs_that_are_missing_when_they_are_needed_fail_the_run(api, c
     assert error["message"] == f"inputs.1.image: the run {first!r} was deleted"
 
 
-async def test_points_of_a_batch_take_outputs(api):
-    firsts = [await api.start(slow(1.5, color=color)) for color in (RED, 255)]
-    body = {"workflow_api": NEXT, "inputs": {"image": {"$vary": [output(run) for run in firsts]}}}
-    code, reply = await api.post("batch", body)
-    assert code == 200, reply
-    batch_id = reply["batch_id"]
-    await until_async(
-        lambda: api.get(f"batch/{batch_id}"), lambda found: found[1]["finished_at"], timeout=60
-    )
-    points = (await api.get(f"batch/{batch_id}/points"))[1]["points"]
-    colours = [await colour(api, point["run"]) for point in points]
-    assert colours == [(255, 0, 0), (0, 0, 255)]
-    body["inputs"]["image"]["$vary"].append(output("none"))
-    code, reply = await api.post("batch", body)
-    assert (code, reply["details"]["field"]) == (404, "inputs.image")
-    assert reply["error"] == "point 2: inputs.image: there is no run 'none'"
-
-
 async def batch_over(api, sources, graph=NEXT, name="image", **fields):
     inputs = {name: {"$each": sources}, **fields.pop("inputs", {})}
     code, reply = await api.post("batch", {"workflow_api": graph, "inputs": inputs, **fields})
@@ -318,15 +287,6 @@ async def test_values_change_together_with_outputs(api):
     assert "has at least 2 values, and 'filename_prefix'" in reply["error"]
 
 
-async def test_texts_go_into_inputs_for_text(api):
-    graph = {"1": {"class_type": "TestText", "inputs": {"text": "", "token": ""}}}
-    first = await api.start(slow(0.5))
-    for source in ({"run": first}, {"run": first, "file": "texts"}, {"run": first, "file": "4"}):
-        _, points = await ended(api, await batch_over(api, [source, "plain"], graph, "text"))
-        texts = [point["run"]["outputs"]["1"]["text"] for point in points]
-        assert texts == [["a red house"], ["plain"]]
-
-
 async def test_a_batch_goes_over_the_pictures_of_a_batch(api, comfyui):
     """Its points are made when that has ended; points that have failed have no pictures."""
     graph = slow(0.4)
@@ -403,25 +363,6 @@ async def test_a_source_that_fails_or_is_cancelled_is_told(api, chain):
     assert batch["why"] == f"Its points cannot be made: the run '{long}' was cancelled"
 
 
-async def test_a_source_that_is_deleted_is_told(api):
-    source = (await api.post("batch", {"workflow_api": slow(0), "points": [{"width": 8}]}))[1]
-    await ended(api, source["batch_id"])
-    body = {"workflow_api": slow(1.5), "points": [{"width": 8}]}
-    other = (await api.post("batch", body))[1]["batch_id"]
-    sources = [{"batch": source["batch_id"]}, {"batch": other}]
-    needing = await batch_over(api, sources)
-    run = (await api.get("runs", batch_id=source["batch_id"]))[1][0]["prompt_id"]
-    still = await batch_over(api, [{"run": run}, {"batch": other}])
-    code, _ = await api.call("DELETE", f"batch/{source['batch_id']}", params={"runs": "true"})
-    assert code == 200
-    batch, _ = await ended(api, needing)
-    assert batch["state"] == "cancelled"
-    assert f"There is no batch '{source['batch_id']}'" in batch["why"]
-    batch, points = await ended(api, still)
-    assert batch["counts"] == {"failed": 1, "success": 1}
-    assert points[0]["error"] == f"inputs.image: the run '{run}' was deleted"
-
-
 async def test_wrong_sources_name_the_input(api):
     first = await api.start(slow(2))
     cases = [
@@ -440,6 +381,10 @@ async def test_wrong_sources_name_the_input(api):
         assert code in (400, 404), source
         assert reply["details"]["field"] == "inputs.image", reply
         assert message in reply["error"]
+    body = {"workflow_api": NEXT, "inputs": {"image": {"$vary": [output(first), output("none")]}}}
+    code, reply = await api.post("batch", body)
+    assert (code, reply["details"]["field"]) == (404, "inputs.image")
+    assert reply["error"] == "point 1: inputs.image: there is no run 'none'"
     each = {"$each": {"run": first}}
     wrong = [
         ({"inputs": {"imag": each}}, "inputs.imag", "imag"),
@@ -465,20 +410,6 @@ async def test_wrong_sources_name_the_input(api):
         assert (code, reply["details"]["field"]) == (400, "inputs.image")
         assert "is for the inputs of a batch" in reply["error"]
     await api.post("interrupt", {"prompt_id": first})
-
-
-async def test_outputs_are_refused_by_inputs_that_take_none_at_every_point(api):
-    first = (await api.run(slow(0)))["prompt_id"]
-    points = [{"1.width": number + 1} for number in range(2000)]
-    points[1203] = {"1.width": output(first, "images[0]")}
-    points[1777] = {"1.width": "wide"}
-    code, reply = await api.post("batch", {"workflow_api": slow(0), "points": points})
-    assert (code, reply["details"]["wrong"]) == (400, 2), reply
-    assert [each["point"] for each in reply["details"]["points"]] == [1203, 1777]
-    assert "takes a whole number, not an output of a run" in reply["error"]
-    points = [{"1.width": output(first, "images[0]")}, {"1.width": 8}, {"1.width": "wide"}]
-    code, reply = await api.post("batch", {"workflow_api": slow(0), "points": points})
-    assert [each["point"] for each in reply["details"]["points"]] == [0, 2]
 
 
 async def test_the_stream_of_a_run_that_waits_ends_with_its_result(api):
