@@ -16,7 +16,7 @@ from .workflow_panel import WorkflowPanel
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from ..client import Comfy
     from .run_panel import GivenWorkflow
@@ -33,6 +33,22 @@ class AccountPanel(Panel):
 
 class GalleryPanel(Panel):
     """Shows the results of all runs of all workflows."""
+
+
+class _Copied:
+    """The comm of a panel in a tab, whose messages the page of the panel around it gets, too."""
+
+    def __init__(self, comm: Any, send: Callable[[dict[str, Any], Any], object]) -> None:
+        self._comm = comm
+        self._send = send
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._comm, name)
+
+    def send(self, data: Any = None, metadata: Any = None, buffers: Any = None) -> None:
+        self._comm.send(data, metadata, buffers)
+        if data["method"] != "echo_update":
+            self._send({"kind": "inner", "id": self._comm.comm_id, "data": data}, buffers or [])
 
 
 class ComfyDeployPanel(Panel):
@@ -193,6 +209,18 @@ class ComfyDeployPanel(Panel):
             self._inner[name] = panel = self._make[name]()
             self.panels = {**self.panels, name: panel.model_id}
         return self._inner[name]
+
+    def _receive(self, widget: object, content: object, buffers: Sequence[memoryview]) -> None:
+        """Take a message of the page; some pages reach the panels in the tabs by this one only."""
+        if not isinstance(content, dict) or content.get("kind") != "inner":
+            super()._receive(widget, content, buffers)
+            return
+        for panel in self._inner.values():
+            if panel.model_id == content["id"]:
+                if not isinstance(panel.comm, _Copied):
+                    panel.comm = _Copied(panel.comm, self.send)
+                data = {"buffer_paths": [], **content["data"]}
+                panel.comm.handle_msg({"content": {"data": data}, "buffers": [*buffers]})
 
     def _direct(self, machine: str | None) -> None:
         """Send runs and files to another machine from now on."""

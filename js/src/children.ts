@@ -2,7 +2,7 @@
 
 import { h } from "./dom.ts";
 import { messageOf } from "./format.ts";
-import { type Model, Subscriptions } from "./model.ts";
+import { innerModels, type Model, Subscriptions } from "./model.ts";
 
 /** What a panel can do with the widgets that belong to it. */
 export type Children = {
@@ -16,18 +16,17 @@ export type Children = {
   follow(id: string, name: string, action: () => void): () => void;
 };
 
-type Manager = { get_model?(id: string): Promise<Model> };
+type Manager = { get_model(id: string): Promise<Model> };
 
-/** Return the children of a model; `mount` shows a panel. */
+/** Return the children of a model; `mount` shows a panel. `events` ends following them. */
 export function childrenOf(
   model: Model,
+  events: Subscriptions,
   mount: (model: Model, el: HTMLElement) => () => void,
 ): Children {
   const manager = model.widget_manager as Manager | undefined;
-  const find = async (id: string) => {
-    if (!manager?.get_model) throw new Error("This page cannot show panels within another one");
-    return manager.get_model(id);
-  };
+  const other = manager?.get_model ? null : innerModels(model, events);
+  const find = async (id: string) => other?.(id) ?? (manager as Manager).get_model(id);
   return {
     show(id, root) {
       let end = () => {};

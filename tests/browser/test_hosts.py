@@ -18,7 +18,7 @@ import pytest
 import requests
 from playwright.sync_api import expect
 
-from comfydeploy_jupyter import RunPanel, TunnelPanel
+from comfydeploy_jupyter import ComfyDeployPanel, RunPanel, TunnelPanel
 from comfydeploy_jupyter.client import Comfy
 from comfydeploy_jupyter.display import Live
 from comfydeploy_jupyter.display.sweeps import SweepPanel
@@ -26,7 +26,7 @@ from tests.browser import axe
 from tests.browser.accessibility import DIM
 from tests.browser.panels import field, press, run, slow
 from tests.helpers.comfyui import free_port
-from tests.helpers.graphs import node, paper, shown
+from tests.helpers.graphs import SUNSET, node, paper, shown
 from tests.helpers.jupyter import chain
 from tests.helpers.processes import PYTHONPATH, Reaped
 from tests.helpers.selection import few
@@ -321,6 +321,63 @@ def test_a_run_panel_in_a_page_with_the_model_only(
     kernel.widget.close()
 
 
+def each_tab(panel: Locator) -> Iterator[str]:
+    """Open the tabs of a ComfyDeployPanel; yield the name of each once its panel is shown."""
+    for name, part in (
+        ("Files", panel.get_by_label("Destination")),
+        ("Gallery", panel.locator("summary", has_text="Gallery")),
+        ("Tunnel", panel.get_by_label("Make reachable")),
+        ("Account", panel.get_by_role("button", name="Sign in")),
+        ("Workflows", panel.get_by_text("Choose a workflow, or open a file.")),
+        ("Run", field(panel, "Width")),
+    ):
+        panel.get_by_role("tab", name=name, exact=True).first.click()
+        expect(part.first).to_be_visible()
+        yield name
+
+
+def test_all_panels_in_a_page_with_the_model_only(
+    new_page: Any, lab: JupyterProcess, comfy: Comfy, tmp_path: Path
+) -> None:
+    stored = comfy.workflows.save(SUNSET, f"Sunset {uuid.uuid4().hex[:6]}")
+    file = tmp_path / f"{uuid.uuid4().hex}.png"
+    PIL.Image.effect_noise((700, 500), 90).save(file)
+    kernel = Host(ComfyDeployPanel(stored, comfy))
+    widget = kernel.widget
+    page, asked = new_page("about:blank")
+    kernel.show(page)
+    panel = page.locator(".comfydeploy-panel").first
+    for name in each_tab(panel):
+        until(lambda: page.title() and widget.tab, lambda tab, name=name: tab == name)
+    field(panel, "Width").fill("320")
+    run(panel)
+    expect(panel.locator(".comfydeploy-gallery .cd-pictures img")).to_be_visible()
+    until(lambda: page.title() and widget.run_panel.result, lambda found: found is not None)
+    assert widget.run_panel.result.status == "success"
+    assert widget.run_panel.inputs["1.value"] == 320
+    widget.run_panel.set_input("2.value", 128)
+    expect(field(panel, "Height")).to_have_value("128")
+    # the tab Workflows knows what the tab Run shows
+    panel.get_by_role("tab", name="Workflows", exact=True).click()
+    panel.get_by_label("Search", exact=True).fill(stored.name)
+    workflows = panel.get_by_label("Workflows", exact=True).locator("visible=true")
+    workflows.get_by_role("option").first.click()
+    panel.get_by_role("tab", name="Save", exact=True).click()
+    press(panel, "Save")
+    expect(panel.get_by_text("version 2 of 2")).to_be_visible()
+    assert comfy.workflows.list(stored.name)[0].load()["Height"].value == 128
+    press(panel, "Run …")
+    expect(field(panel, "Height")).to_be_visible()
+    panel.get_by_role("tab", name="Files", exact=True).click()
+    with page.expect_file_chooser() as chooser:
+        panel.get_by_role("button", name="Choose files").click()
+    chooser.value.set_files(file)
+    expect(panel.get_by_text(file.name).first).to_be_visible()
+    until(lambda: page.title() and [str(one) for one in widget.upload_panel.uploaded], bool)
+    assert not [url for url in asked if url.startswith(lab.url)]
+    widget.close()
+
+
 @pytest.mark.parametrize("is_loaded", few([True, False]))
 def test_a_sweep_for_which_the_kernel_waits(
     new_page: Any, comfy: Comfy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_loaded: bool
@@ -394,15 +451,7 @@ def test_all_panels_in_marimo(new_page: Any, lab: JupyterProcess, tmp_path: Path
         )
         expect(panel.get_by_role("status").filter(has_text="is ready")).to_be_visible()
         assert axe.violations(panel) == []
-        for name, shown in (
-            ("Files", panel.get_by_label("Destination")),
-            ("Tunnel", panel.get_by_label("Make reachable")),
-            ("Account", panel.get_by_role("button", name="Sign in")),
-            ("Workflows", panel.get_by_text("Choose a workflow, or open a file.")),
-            ("Run", field(panel, "Width")),
-        ):
-            panel.get_by_role("tab", name=name, exact=True).first.click()
-            expect(shown.first).to_be_visible()
+        for name in each_tab(panel):
             expect(page.get_by_text(f"Python has: {name}, None")).to_be_visible()
         run(panel)
         expect(panel.locator(".comfydeploy-gallery .cd-pictures img")).to_be_visible()

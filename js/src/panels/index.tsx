@@ -123,7 +123,7 @@ export function mount(model: Model, el: HTMLElement): () => void {
       transport.value = base === null ? new ThroughKernel(model) : new Straight(base);
     });
   });
-  const remove = show(el, { traits, transport, kernel, child: childrenOf(model, mount) });
+  const remove = show(el, { traits, transport, kernel, child: childrenOf(model, events, mount) });
   return () => {
     isOver = true;
     remove();
