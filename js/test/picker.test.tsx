@@ -4,7 +4,7 @@ import { render } from "preact";
 import type { Transport, Upload } from "../src/transport.ts";
 import { useChoices, WorkflowPicker, WorkflowStart } from "../src/workflows/picker.tsx";
 import type { Opened } from "../src/workflows/source.ts";
-import { find, press, type, until } from "./page.ts";
+import { find, press, scrollEverywhere, type, until } from "./page.ts";
 
 const tick = () => new Promise((resolve) => setTimeout(resolve, 30));
 const SEED = "18446744073709551615";
@@ -118,6 +118,20 @@ test("what was stored elsewhere meanwhile is there when the list is opened", asy
   type(input(), "img");
   await until(() => asked.length === before + 1);
   assert.deepEqual(asked.at(-1)?.given, { search: "img", limit: 100, target: null });
+});
+
+test("a panel without a workflow lists what another one has stored, while it is seen", async (t) => {
+  const replies: Record<string, unknown> = { workflows: [] };
+  const { root, asked } = await show(t, replies);
+  const card = () => root.querySelector('[aria-label="A stored workflow"]')?.textContent ?? "";
+  const before = asked.length;
+  replies.workflows = [STORED];
+  scrollEverywhere();
+  await until(() => card().includes("<img src=x>"));
+  assert.deepEqual(
+    asked.slice(before).map(({ path }) => path),
+    ["workflows"],
+  );
 });
 
 test("a panel without a workflow offers ways to begin, and remembers the last ones", async (t) => {

@@ -98,9 +98,9 @@ function panelsOnce(read) {
   const page = globalThis;
   page[LOADED] ??= {};
   const loaded = page[LOADED];
-  loaded["ddacd443412aee2d"] ??= read().then(run);
-  loaded["ddacd443412aee2d"].catch(() => delete loaded["ddacd443412aee2d"]);
-  return loaded["ddacd443412aee2d"];
+  loaded["fc3783e21d39c2ad"] ??= read().then(run);
+  loaded["fc3783e21d39c2ad"].catch(() => delete loaded["fc3783e21d39c2ad"]);
+  return loaded["fc3783e21d39c2ad"];
 }
 async function run(text) {
   const url = URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
@@ -111,11 +111,11 @@ async function run(text) {
   }
 }
 function askForPanels() {
-  const url = `${pageConfig().baseUrl ?? "/"}static/comfydeploy/panels.js?v=${"ddacd443412aee2d"}`;
+  const url = `${pageConfig().baseUrl ?? "/"}static/comfydeploy/panels.js?v=${"fc3783e21d39c2ad"}`;
   return fetch(url, { headers: pageHeaders() });
 }
 function isPanels(text) {
-  return text.startsWith(`// ${"ddacd443412aee2d"} `);
+  return text.startsWith(`// ${"fc3783e21d39c2ad"} `);
 }
 
 // src/hosts/anywidget.ts

@@ -4,7 +4,16 @@ import { useSignal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import { FileButton, useDrop } from "../components/files.tsx";
-import { Button, ErrorBox, Icon, IconButton, Note, TextField, useId } from "../components/ui.tsx";
+import {
+  Button,
+  ErrorBox,
+  Icon,
+  IconButton,
+  Note,
+  TextField,
+  useId,
+  usePolling,
+} from "../components/ui.tsx";
 import { containsWords, messageOf, searchWords } from "../format.ts";
 import { mediaOf, Picture, useSeen } from "../media.tsx";
 import type { ShownFile } from "../shown_runs.ts";
@@ -14,6 +23,7 @@ import {
   ACCEPTED,
   type Entry,
   keyOf,
+  LIST_INTERVAL,
   listEditor,
   listFiles,
   listStored,
@@ -109,6 +119,11 @@ export function WorkflowList(props: ListProps) {
     listOthers();
   }, [folder, transport]);
   useEffect(() => () => listing.current?.abort(), []);
+  usePolling(root, async () => {
+    // another panel may have stored one; ComfyDeploy is not asked all the time
+    if (isLoaded.value && isEditable) await list();
+    return LIST_INTERVAL;
+  });
 
   const words = searchWords(search);
   const matching = (kind: Entry["kind"]) =>

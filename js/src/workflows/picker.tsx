@@ -5,13 +5,22 @@ import type { ComponentChildren } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import { Combo } from "../components/combo.tsx";
 import { FileButton, useDrop } from "../components/files.tsx";
-import { ErrorBox, Icon, IconButton, Labelled, Select, useTask } from "../components/ui.tsx";
+import {
+  ErrorBox,
+  Icon,
+  IconButton,
+  Labelled,
+  Select,
+  usePolling,
+  useTask,
+} from "../components/ui.tsx";
 import type { IconName } from "../icons.ts";
 import type { Transport } from "../transport.ts";
 import {
   ACCEPTED,
   type Entry,
   keyOf,
+  LIST_INTERVAL,
   lastUsed,
   listEditor,
   listFiles,
@@ -35,6 +44,8 @@ export type Choices = {
   isLoaded: boolean;
   /** List them again. */
   refresh: () => void;
+  /** List the stored ones again: another panel may have stored one. */
+  look: (signal: AbortSignal) => Promise<void>;
   /** Search the stored ones, of which only the last changed are listed. */
   search: (text: string) => void;
 };
@@ -92,6 +103,10 @@ export function useChoices(transport: Transport, folder: string | null, isTime: 
       listStored(transport, text, null, ending.current?.signal).then(addStored, () => {});
     }, TYPING);
   };
+  const look = async (signal: AbortSignal) => {
+    const found = await listStored(transport, "", null, signal).catch(() => null); // as above
+    if (found && !signal.aborted && isLoaded.value) stored.value = found;
+  };
   const isDue = useRef(isTime);
   isDue.current ||= isTime;
   useEffect(() => {
@@ -106,6 +121,7 @@ export function useChoices(transport: Transport, folder: string | null, isTime: 
     templates: templates.value,
     isLoaded: isLoaded.value,
     refresh,
+    look,
     search,
   };
 }
@@ -303,6 +319,11 @@ export function WorkflowStart({ transport, choices, onOpen }: Omit<PickerProps, 
   const examples = choices.templates.filter(({ kind }) => kind === "example");
   const templates = choices.templates.filter(({ kind }) => kind === "template");
   const used = lastUsed().slice(0, LATEST);
+  const root = useRef<HTMLDivElement>(null);
+  usePolling(root, async (signal) => {
+    if (choices.isLoaded) await choices.look(signal);
+    return LIST_INTERVAL;
+  });
   const choice = (icon: IconName) => (entry: Entry) => (
     <button
       type="button"
@@ -315,7 +336,7 @@ export function WorkflowStart({ transport, choices, onOpen }: Omit<PickerProps, 
     </button>
   );
   return (
-    <div class="comfydeploy-start">
+    <div class="comfydeploy-start" ref={root}>
       {used.length > 0 && <Card title="Used last">{used.map(choice("history"))}</Card>}
       <Card title="A file" text="A workflow, or a picture, video or sound that ComfyUI made.">
         {files.map(choice("file-o"))}

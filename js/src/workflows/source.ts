@@ -53,6 +53,9 @@ type Version = { workflow_id: string; version: number };
 
 export const MAX_LISTED = 100;
 
+/** How often stored workflows are listed while a list of them is seen, ms. */
+export const LIST_INTERVAL = 5000;
+
 /** The endings of files in which ComfyUI saves workflows. */
 export const ACCEPTED = ".json,.png,.webp,.flac,.mp3,.opus,.mp4,.webm,.latent";
 
