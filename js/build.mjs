@@ -26,13 +26,17 @@ const PANELS = "src/panels/index.tsx";
 /** The other packages that bundles contain, with their licenses. */
 const PARTS = {
   [PANELS]: ["Preact, @preact/signals, uqr and icons of Font Awesome", PREACT + UQR + ICONS],
+  "src/viewers/mask_painter.tsx": [
+    "Preact, @preact/signals and icons of Font Awesome",
+    PREACT + ICONS,
+  ],
   "src/viewers/model_viewer.ts": ["three.js", THREE],
 };
 const TARGETS = [
   // anywidget imports the script of a panel as a module; a page executes its scripts as they are.
   { source: "src/hosts", output: VIEWS, format: "esm" },
   { source: "src/page", output: join(PACKAGE, "static"), format: "iife" },
-  // Panels load these when they are needed. They contain three.js.
+  // Panels load these when they are needed.
   { source: "src/viewers", output: join(VIEWS, "viewers"), format: "esm", minify: true },
 ];
 const TESTS = { source: "test", output: join(HERE, "build") };
@@ -50,11 +54,11 @@ function originOf(path) {
   return `Made from js/${path} by \`make js-build\`; do not edit it here.`;
 }
 
-/** Return the source files of a folder whose names have this ending. */
-function sources(folder, ending = ".ts") {
+/** Return the source files of a folder whose names have one of these endings. */
+function sources(folder, ...endings) {
   const path = join(HERE, folder);
   const all = existsSync(path) ? readdirSync(path) : []; // git keeps no empty folder
-  const names = all.filter((name) => name.endsWith(ending));
+  const names = all.filter((name) => endings.some((ending) => name.endsWith(ending)));
   return names.sort().map((name) => `${folder}/${name}`);
 }
 
@@ -76,9 +80,9 @@ async function bundles() {
   made.set(join(VIEWS, "panels.js"), `// ${hash} ${originOf(PANELS)}\n${text}`);
   const define = { PANELS: JSON.stringify(hash) };
   for (const { source, output, format, minify } of TARGETS) {
-    for (const path of sources(source)) {
+    for (const path of sources(source, ".ts", ".tsx")) {
       const content = await bundle(path, `// ${originOf(path)}`, { format, minify, define });
-      made.set(join(output, `${basename(path, ".ts")}.js`), content);
+      made.set(join(output, basename(path).replace(/\.tsx?$/, ".js")), content);
     }
   }
   for (const [path, content] of await extension(define)) made.set(join(LAB, path), content);
@@ -177,7 +181,7 @@ if (process.argv.includes("--tests")) {
   rmSync(TESTS.output, { recursive: true, force: true });
   await build({
     ...OPTIONS,
-    entryPoints: [...sources(TESTS.source, ".test.ts"), ...sources(TESTS.source, ".test.tsx")],
+    entryPoints: sources(TESTS.source, ".test.ts", ".test.tsx"),
     format: "esm",
     outdir: TESTS.output,
     outExtension: { ".js": ".mjs" },

@@ -28,7 +28,7 @@ METHODS = frozenset({"GET", "HEAD", "POST", "DELETE"})
 PATH = re.compile(r"[a-z][\w-]*(/[\w-]+)*")
 """The routes that are passed on: those below the prefix of this package, without ``..``."""
 
-SCRIPTS = frozenset({"viewers/model_viewer.js"})
+SCRIPTS = frozenset(f"viewers/{path.name}" for path in (STATIC / "viewers").glob("*.js"))
 """The scripts that panels load when they need them."""
 
 MAX_OPEN = 8

@@ -2,11 +2,16 @@
 
 import type { Panels } from "./panels/index.tsx";
 import { pageConfig, pageHeaders } from "./server.ts";
+import type { Transport } from "./transport.ts";
 
 /** SHA-256 of `panels.js`, the first digits; the build sets it. */
 declare const PANELS: string;
 
 const LOADED = "comfydeployPanels";
+
+/** Those of the folder `viewers`, by their names. */
+// biome-ignore lint/suspicious/noExplicitAny: each exports something else
+const scripts = new Map<string, Promise<any>>();
 
 type Page = { [LOADED]?: Record<string, Promise<Panels>> };
 
@@ -27,6 +32,15 @@ async function run(text: string): Promise<Panels> {
   } finally {
     URL.revokeObjectURL(url);
   }
+}
+
+/** Return what a script exports that panels load when they first need it. */
+export function loadScript<Exports>(transport: Transport, name: string): Promise<Exports> {
+  const found =
+    scripts.get(name) ?? transport.script(`viewers/${name}.js`).then((url) => import(url));
+  scripts.set(name, found);
+  found.catch(() => scripts.delete(name)); // the next one tries again
+  return found;
 }
 
 /** Ask the server of the page for the script. */

@@ -5,6 +5,7 @@ import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { Button, Icon, IconButton } from "./components/ui.tsx";
 import { formatBytes, messageOf } from "./format.ts";
 import type { IconName } from "./icons.ts";
+import { loadScript } from "./load_panels.ts";
 import { pictureSize } from "./picture_size.ts";
 import { saveUrl } from "./save_file.ts";
 import { pageHeaders } from "./server.ts";
@@ -467,7 +468,7 @@ export function Model3D({
       if (size > LARGEST_MODEL) throw tooLarge(size);
       const blob = await media.read(file.query, stop.signal);
       if (blob.size > LARGEST_MODEL) throw tooLarge(blob.size);
-      const viewer = await loadViewer(media.transport);
+      const viewer = await loadScript<ModelViewer>(media.transport, "model_viewer");
       stop.signal.throwIfAborted();
       closeOpen?.();
       const { canvas, close: closeViewer } = await viewer.show(host, await blob.arrayBuffer());
@@ -511,14 +512,4 @@ export function Model3D({
 function tooLarge(size: number): Error {
   const most = formatBytes(LARGEST_MODEL);
   return new Error(`It has ${formatBytes(size)}, but at most ${most} are allowed`);
-}
-
-let viewer: Promise<ModelViewer> | null = null;
-
-function loadViewer(transport: Transport): Promise<ModelViewer> {
-  viewer ??= transport.script("viewers/model_viewer.js").then((url) => import(url));
-  viewer.catch(() => {
-    viewer = null; // the next model tries again
-  });
-  return viewer;
 }

@@ -4,12 +4,13 @@ import { signal } from "@preact/signals";
 import type { ComponentType } from "preact";
 import { Gallery } from "../src/components/gallery.tsx";
 import { History } from "../src/components/history.tsx";
-import { MaskPainter } from "../src/components/mask_painter.tsx";
 import { Preview } from "../src/components/preview.tsx";
 import { Proof } from "../src/components/proof.tsx";
+import { mediaOf } from "../src/media.tsx";
 import { BatchPanel } from "../src/panels/batch.tsx";
 import { type RunDetails, sizeText } from "../src/shown_runs.ts";
 import { localTraits } from "../src/state/traits.ts";
+import { paintMask } from "../src/viewers/mask_painter.tsx";
 import {
   batchServer,
   card,
@@ -163,16 +164,16 @@ export const results: Record<string, ComponentType> = {
         return { name: (body as File).name, subfolder: "clipspace" };
       },
     });
-    return (
-      <MaskPainter
-        transport={transport}
-        query={file("photo 800x600.png").query}
-        name="photo 800x600.png"
-        machine={null}
-        onDone={(value) => document.body.append(value)}
-        onClose={() => {}}
-      />
-    );
+    const show = (host: HTMLElement | null) => {
+      if (!host) return;
+      paintMask(host, {
+        ...{ media: mediaOf(transport), query: file("photo 800x600.png").query },
+        ...{ name: "photo 800x600.png", machine: null },
+        onDone: (value) => document.body.append(value),
+        onClose: () => {},
+      });
+    };
+    return <div ref={show} />;
   },
   batch: () => (
     <BatchPanel

@@ -66,7 +66,9 @@ export async function showForm(t: TestContext, fields: Field[], settings: Settin
   el.className = "comfydeploy-form";
   document.body.replaceChildren(el);
   const painted: [key: string, name: string][] = [];
-  const shown = drawForm(el, state, transport, (...asked) => painted.push(asked));
+  const shown = drawForm(el, state, transport, async (...asked) => {
+    painted.push(asked);
+  });
   t.after(shown.end);
   /** Let the server make the form of other fields. */
   const remake = (other: Field[] = now.fields, besides: object = {}) => {

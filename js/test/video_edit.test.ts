@@ -8,7 +8,7 @@ import {
   partsOf,
   timeText,
   withParts,
-} from "../src/form/video_edit.ts";
+} from "../src/viewers/video_edit.ts";
 import { find, press, type, until } from "./page.ts";
 import { field, showForm } from "./shown_form.ts";
 
@@ -81,6 +81,7 @@ async function showEdit(t: TestContext, features: string[], original: string) {
     field("1.edit", "video_edit", original, { label: "Edit", edit: { features, video: "1.file" } }),
   ];
   const shown = await showForm(t, fields, { base: "/" });
+  await until(() => shown.el.querySelector(".cd-video-edit") !== null); // its script is loaded
   const root = find(shown.el, ".cd-video-edit");
   const number = (label: string) =>
     root.querySelector(`input[aria-label^="Edit: ${label}"]`) as HTMLInputElement;

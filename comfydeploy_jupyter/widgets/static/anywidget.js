@@ -98,9 +98,9 @@ function panelsOnce(read) {
   const page = globalThis;
   page[LOADED] ??= {};
   const loaded = page[LOADED];
-  loaded["fc3783e21d39c2ad"] ??= read().then(run);
-  loaded["fc3783e21d39c2ad"].catch(() => delete loaded["fc3783e21d39c2ad"]);
-  return loaded["fc3783e21d39c2ad"];
+  loaded["c905c4027c004110"] ??= read().then(run);
+  loaded["c905c4027c004110"].catch(() => delete loaded["c905c4027c004110"]);
+  return loaded["c905c4027c004110"];
 }
 async function run(text) {
   const url = URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
@@ -111,11 +111,11 @@ async function run(text) {
   }
 }
 function askForPanels() {
-  const url = `${pageConfig().baseUrl ?? "/"}static/comfydeploy/panels.js?v=${"fc3783e21d39c2ad"}`;
+  const url = `${pageConfig().baseUrl ?? "/"}static/comfydeploy/panels.js?v=${"c905c4027c004110"}`;
   return fetch(url, { headers: pageHeaders() });
 }
 function isPanels(text) {
-  return text.startsWith(`// ${"fc3783e21d39c2ad"} `);
+  return text.startsWith(`// ${"c905c4027c004110"} `);
 }
 
 // src/hosts/anywidget.ts

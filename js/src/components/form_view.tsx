@@ -1,11 +1,13 @@
 /** The form of a workflow. */
 
-import { useSignal } from "@preact/signals";
+import { useEffect, useRef } from "preact/hooks";
 import { drawForm } from "../form/form.ts";
 import { viewQuery } from "../form/media_control.ts";
+import { loadScript } from "../load_panels.ts";
+import { mediaOf } from "../media.tsx";
 import type { FormState } from "../state/form.ts";
 import type { Transport } from "../transport.ts";
-import { MaskPainter } from "./mask_painter.tsx";
+import type { paintMask } from "../viewers/mask_painter.tsx";
 import { Drawn } from "./ui.tsx";
 
 type Props = {
@@ -16,29 +18,26 @@ type Props = {
 };
 
 export function FormView({ state, transport, focus }: Props) {
-  /** The picture of an input on which the user paints. */
-  const painting = useSignal<{ key: string; name: string } | null>(null);
-  const { key, name } = painting.value ?? { key: "", name: "" };
+  const painter = useRef<HTMLDivElement>(null);
+  const close = useRef(() => {});
+  useEffect(() => () => close.current(), []);
+  const paint = async (key: string, name: string) => {
+    type Painter = { paintMask: typeof paintMask };
+    const script = await loadScript<Painter>(transport, "mask_painter");
+    const { machine } = state;
+    if (!painter.current) return;
+    close.current = script.paintMask(painter.current, {
+      ...{ media: mediaOf(transport), name, machine, query: viewQuery(name, machine) },
+      onDone: (painted) => state.change(key, painted),
+      onClose: () => close.current(),
+    });
+  };
   return (
     <>
-      {name && (
-        <MaskPainter
-          transport={transport}
-          query={viewQuery(name, state.machine)}
-          name={name}
-          machine={state.machine}
-          onDone={(painted) => state.change(key, painted)}
-          onClose={() => {
-            painting.value = null;
-          }}
-        />
-      )}
+      <div ref={painter} style={{ display: "contents" }} />
       <Drawn
         class="comfydeploy-view comfydeploy-form"
         draw={(el) => {
-          const paint = (key: string, name: string) => {
-            painting.value = { key, name };
-          };
           const form = drawForm(el, state, transport, paint);
           focus.current = () => {
             const problems = state.problems.peek();

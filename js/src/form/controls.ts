@@ -3,12 +3,13 @@
 import { effect } from "@preact/signals";
 import { comboBox, type Option } from "../combo_box.ts";
 import { h, iconButton } from "../dom.ts";
-import { formatBytes } from "../format.ts";
+import { formatBytes, messageOf } from "../format.ts";
+import { loadScript } from "../load_panels.ts";
+import type { videoEdit } from "../viewers/video_edit.ts";
 import type { Control, Field, Form, ModelFacts, Value } from "./field.ts";
 import { isMedia, mediaControl } from "./media_control.ts";
 import { remoteChoice } from "./remote_list.ts";
 import { slider } from "./slider.ts";
-import { videoEdit } from "./video_edit.ts";
 
 const FOLDER = /^(.*)[/\\]([^/\\]+)$/;
 const LONG_LIST = 8; // a list with so many choices can be searched
@@ -19,7 +20,7 @@ type Shared = { id: string; "aria-describedby": string };
 export function makeControl(form: Form, field: Field): Control {
   if (field.kind === "bool") return checkBox(form);
   if (field.kind === "multiline") return textArea(form);
-  if (field.kind === "video_edit") return videoEdit(form, field);
+  if (field.kind === "video_edit") return partOfVideo(form, field);
   if (isMedia(field.kind)) return mediaControl(form, field, field.kind);
   if (field.remote) return remoteChoice(form, field);
   if (field.options) return choice(form, field, field.options);
@@ -48,6 +49,33 @@ function typedInto(
     input.value = textOf(value);
   };
   return { root, set };
+}
+
+/** The control for a part of a video, whose script is loaded when it is first needed. */
+function partOfVideo(form: Form, field: Field): Control {
+  const root = h("div");
+  let { value } = form;
+  let control: Control | null = null;
+  let isOver = false;
+  loadScript<{ videoEdit: typeof videoEdit }>(form.media.transport, "video_edit").then(
+    (script) => {
+      if (isOver) return;
+      control = script.videoEdit({ ...form, value }, field);
+      root.replaceChildren(control.root);
+    },
+    (error) => root.append(messageOf(error)),
+  );
+  return {
+    root,
+    set(now) {
+      value = now;
+      control?.set(now);
+    },
+    end() {
+      isOver = true;
+      control?.end?.();
+    },
+  };
 }
 
 function checkBox(form: Form): Control {

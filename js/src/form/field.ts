@@ -92,7 +92,7 @@ export type Form = {
   partners: () => { key: string; label: string; isWith: boolean }[];
   varyAlong: (key: string) => void;
   /** Let the user paint a mask on the picture that a value names, or crop it. */
-  paint: (name: string) => void;
+  paint: (name: string) => Promise<void>;
   /** The files of ComfyUI, and the query by which they have the file that a value names. */
   media: Media;
   query: (name: string) => string;

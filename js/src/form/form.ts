@@ -35,7 +35,7 @@ export function drawForm(
   state: FormState,
   transport: Transport,
   /** Called when the user wants to paint on the picture with this name, the value of a field. */
-  paint: (key: string, name: string) => void = () => {},
+  paint: (key: string, name: string) => Promise<void> = async () => {},
 ): { focus: (key: string) => void; end: () => void } {
   const rows = new Map<string, Row>();
   /** What shows the tools for a size, by the keys of its width and its height. */

@@ -52,7 +52,11 @@ export function mediaControl(form: Form, field: Field, kind: MediaKind): Control
   const paint = iconButton(
     "paint-brush",
     `${field.label}: paint a mask, or crop it`,
-    () => form.paint(String(present ?? "")),
+    () =>
+      form.paint(String(present ?? "")).catch((error) => {
+        reason = messageOf(error);
+        showState();
+      }),
     { hidden: true },
   );
   element.addEventListener(ready, () => {

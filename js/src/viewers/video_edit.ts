@@ -1,9 +1,9 @@
 /** The control for a part of a video: when it begins, how long it lasts, and its cut-out. */
 
 import { h, iconButton, setText } from "../dom.ts";
+import type { Control, Field, Form, Value } from "../form/field.ts";
+import { ShownFile } from "../form/shown_file.ts";
 import { parseJson } from "../format.ts";
-import type { Control, Field, Form, Value } from "./field.ts";
-import { ShownFile } from "./shown_file.ts";
 
 export type Trim = { start_time: number; duration: number };
 export type Crop = { x: number; y: number; width: number; height: number };

@@ -5,12 +5,13 @@
  * whose alpha channel the mask is, since the mask of `LoadImage` is 1 - alpha.
  */
 
+import { render } from "preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { Button, Dialog, ErrorBox, IconButton, useId } from "../components/ui.tsx";
 import { messageOf } from "../format.ts";
-import { mediaOf } from "../media.tsx";
+import type { Media } from "../media.tsx";
 import { encodePNG } from "../png.ts";
-import { RouteError, type Transport } from "../transport.ts";
-import { Button, Dialog, ErrorBox, IconButton, useId } from "./ui.tsx";
+import type { RouteError } from "../transport.ts";
 
 const ZOOM = 1.25;
 const SCALED = 8; // times the size of the picture at first, so that small ones can be painted, too
@@ -28,8 +29,8 @@ type Step =
 
 type Canvas = HTMLCanvasElement;
 
-type MaskPainterProps = {
-  transport: Transport;
+export type MaskPainterProps = {
+  media: Media;
   /** The query of `view` for the picture. */
   query: string;
   /** Its name for people. */
@@ -40,8 +41,14 @@ type MaskPainterProps = {
   onClose: () => void;
 };
 
-export function MaskPainter(props: MaskPainterProps) {
-  const { transport, query, name, machine, onDone, onClose } = props;
+/** Show it in an element; return what removes it. */
+export function paintMask(host: HTMLElement, props: MaskPainterProps): () => void {
+  render(<MaskPainter {...props} />, host);
+  return () => render(null, host);
+}
+
+function MaskPainter(props: MaskPainterProps) {
+  const { media, query, name, machine, onDone, onClose } = props;
   const stage = useRef<HTMLDivElement>(null);
   const picture = useRef<Canvas>(null);
   const mask = useRef<Canvas>(null); // white where the picture is masked
@@ -64,7 +71,7 @@ export function MaskPainter(props: MaskPainterProps) {
 
   useEffect(() => {
     const stop = new AbortController();
-    load(transport, query, stop.signal).then(
+    load(media, query, stop.signal).then(
       ({ colours, alpha }) => {
         const { width, height } = colours;
         for (const { current } of [picture, mask, stroke]) {
@@ -90,7 +97,7 @@ export function MaskPainter(props: MaskPainterProps) {
       },
     );
     return () => stop.abort();
-  }, [transport, query]);
+  }, [media, query]);
 
   const perform = (step: Step) => {
     apply(mask.current, step);
@@ -175,7 +182,7 @@ export function MaskPainter(props: MaskPainterProps) {
       const box = crop ?? { x: 0, y: 0, width, height };
       const content = await combined(picture.current, mask.current, box);
       const file = new File([content], `clipspace-mask-${Date.now()}.png`, { type: "image/png" });
-      const reply = await transport.send<{ name: string; subfolder: string }>("upload-file", {
+      const reply = await media.transport.send<{ name: string; subfolder: string }>("upload-file", {
         query: { machine },
         fields: { type: "input", subfolder: "clipspace" },
         file,
@@ -411,14 +418,13 @@ function CropFields({ crop, most: [width, height], isSet, onChange }: CropProps)
 
 /** Load the colours of a picture, and the mask in its alpha channel; null if there is none. */
 async function load(
-  transport: Transport,
+  media: Media,
   query: string,
   signal: AbortSignal,
 ): Promise<{ colours: ImageBitmap; alpha: ImageBitmap | null }> {
-  const media = mediaOf(transport);
   const exact: ImageBitmapOptions = { colorSpaceConversion: "none", premultiplyAlpha: "none" };
   const opaque = await media.read(`${query}&opaque=true`, signal).catch((error) => {
-    const isRefused = error instanceof RouteError && error.details.field === "opaque";
+    const isRefused = (error as RouteError).details?.field === "opaque"; // the panels have the class
     throw isRefused
       ? new Error(`A mask or a crop ${error.message.replace(/^opaque: /, "")}`)
       : error;
