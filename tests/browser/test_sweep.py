@@ -17,6 +17,7 @@ from tests.browser.accessibility import assert_accessible
 from tests.browser.axe import violations
 from tests.helpers.graphs import node, paper, shown
 from tests.helpers.selection import few
+from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,6 +51,9 @@ def test_a_sweep_is_looked_at_starred_downloaded_and_saved(
     page, panel = opened.page, opened.panel.first
     expect(panel.get_by_text("Done: 6 of 6 points").first).to_be_visible(timeout=60_000)
     expect(panel.locator("table img")).to_have_count(6)
+    for width in (2560, 1280):  # it uses the room
+        page.set_viewport_size({"width": width, "height": 1000})
+        until(lambda width=width: panel.evaluate("panel => panel.clientWidth") > width - 250)
     for role, name in (
         ("columnheader", "<b>low</b>"),
         ("rowheader", "240 px"),

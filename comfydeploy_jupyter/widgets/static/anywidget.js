@@ -98,9 +98,9 @@ function panelsOnce(read) {
   const page = globalThis;
   page[LOADED] ??= {};
   const loaded = page[LOADED];
-  loaded["c905c4027c004110"] ??= read().then(run);
-  loaded["c905c4027c004110"].catch(() => delete loaded["c905c4027c004110"]);
-  return loaded["c905c4027c004110"];
+  loaded["33b57784152d5132"] ??= read().then(run);
+  loaded["33b57784152d5132"].catch(() => delete loaded["33b57784152d5132"]);
+  return loaded["33b57784152d5132"];
 }
 async function run(text) {
   const url = URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
@@ -111,11 +111,11 @@ async function run(text) {
   }
 }
 function askForPanels() {
-  const url = `${pageConfig().baseUrl ?? "/"}static/comfydeploy/panels.js?v=${"c905c4027c004110"}`;
+  const url = `${pageConfig().baseUrl ?? "/"}static/comfydeploy/panels.js?v=${"33b57784152d5132"}`;
   return fetch(url, { headers: pageHeaders() });
 }
 function isPanels(text) {
-  return text.startsWith(`// ${"c905c4027c004110"} `);
+  return text.startsWith(`// ${"33b57784152d5132"} `);
 }
 
 // src/hosts/anywidget.ts

@@ -1,4 +1,4 @@
-// c905c4027c004110 Made from js/src/panels/index.tsx by `make js-build`; do not edit it here.
+// 33b57784152d5132 Made from js/src/panels/index.tsx by `make js-build`; do not edit it here.
 
 /*! It contains Preact, @preact/signals, uqr and icons of Font Awesome:
 
@@ -474,7 +474,7 @@ var b1,C0,Z6,S2,W6,Z4,H0,W4,k0,K6,G6,xc,x4=Symbol.for("pv"),K4={},J4=[],Mc=/^m(i
 
 /* -- running a workflow: the bar stays in sight, the form is beside the result ----------------- */
 
-.comfydeploy-panel:is(.cd-wide, .comfydeploy-sweep, :has(.cd-wide)) { max-width: none; }
+.comfydeploy-panel:is(.cd-wide, :has(.cd-wide, .comfydeploy-sheet, .comfydeploy-history)) { max-width: none; }
 .comfydeploy-panel .cd-body {
   display: block; width: 100%; min-width: 0; container: cd-body / inline-size; overflow: visible;
 }
