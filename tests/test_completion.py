@@ -9,7 +9,7 @@ from jupyter_client.manager import start_new_kernel
 
 from comfydeploy_jupyter import __all__ as public
 from comfydeploy_jupyter.client import Comfy
-from comfydeploy_jupyter.magics import completions, opened
+from comfydeploy_jupyter.magics import completions
 from tests.client.conftest import small_server
 from tests.helpers.processes import REPOSITORY
 from tests.helpers.selection import few
@@ -27,6 +27,7 @@ wf = comfy.load("sunset.json")
 node = wf["Sky"]
 other = {"x": {}}
 """
+STRINGS = '# it\'s\nx = [\'it\\\'s (\', """a \' "(\\"""", \'[\']\n'
 SKY = ["batch_size", "class_type", "color", "height", "id", "inputs", "title", "width"]
 
 
@@ -84,9 +85,9 @@ def complete(client, code):
         ('comfy.run("sunset.json", {"Wi', ['comfy.run("sunset.json", {"Width.value']),
         ('comfy.run("sunset.json", {"Wi|"})', ['comfy.run("sunset.json", {"Width.value']),
         (
-            "# it's\ncomfy.submit(\n    wf,\n    inputs={'Sky.color': 3, 'Clouds.s|': 3},\n)",
+            f"{STRINGS}comfy.submit(\n    wf,\n    inputs={{'Sky.color': 3, 'Clouds.s|': 3}},\n)",
             [
-                f"# it's\ncomfy.submit(\n    wf,\n    inputs={{'Sky.color': 3, 'Clouds.{name}"
+                f"{STRINGS}comfy.submit(\n    wf,\n    inputs={{'Sky.color': 3, 'Clouds.{name}"
                 for name in ("seed", "strength")
             ],
         ),
@@ -183,21 +184,3 @@ def test_workflows_of_the_editor_and_stored_ones_are_completed(small_server, tmp
     assert completions(f'comfy.run("{tmp_path}/ui.json", {{"Sky.c', names)[1] == ["Sky.color"]
     assert len(server.requests) == asked, "the file has not changed"
     assert completions('number.run("x", {"Wid', names) == ("Wid", [])
-
-
-@pytest.mark.parametrize(
-    ("code", "brackets", "string", "quote"),
-    [
-        ("", "", None, ""),
-        ("f(a[1], {", "({", None, ""),
-        ("f('a', {'b", "({", "b", "'"),
-        ('f(\'it\\\'s (\', """two\n" lines', "(", 'two\n" lines', '"""'),
-        ("x = 'open\nf(\"a", "(", "a", '"'),
-        ("# it's (\n[\"", "[", "", '"'),
-        ("f('' , ''", "(", None, ""),
-    ],
-)
-def test_what_is_open_in_code(code, brackets, string, quote):
-    found = opened(code)
-    assert "".join(code[place] for place in found.brackets) == brackets
-    assert (None if found.string < 0 else code[found.string :], found.quote) == (string, quote)

@@ -27,27 +27,24 @@ def imported(statement):
     return {name.partition(".")[0] for name in names}
 
 
-def test_importing_the_package_loads_no_heavy_module():
-    assert imported("import comfydeploy_jupyter") & (HEAVY | SERVER) == set()
+@pytest.mark.slow  # imports everything that Jupyter and workers do
+@pytest.mark.parametrize(
+    ("module", "unused"),
+    [
+        ("", HEAVY | SERVER),
+        (".client", (HEAVY | SERVER) - {"aiohttp", "requests", "numpy", "yaml"}),
+        (".services", {"dask", "distributed"}),  # the server works without Dask
+        (".machines.dask_worker", SERVER | {"ipywidgets"}),  # workers have no Jupyter
+        (".machines.dask_tls", HEAVY | SERVER),  # runs where only Python is
+    ],
+)
+def test_importing_a_module_loads_none_that_it_does_not_need(module, unused):
+    assert imported(f"import comfydeploy_jupyter{module}") & unused == set()
 
 
-def test_the_client_imports_no_widgets():
-    heavy = {"PIL", "pydantic", "ipywidgets", "IPython", "tornado", "jupyter_server"}
-    assert imported("import comfydeploy_jupyter.client") & heavy == set()
-
-
-@pytest.mark.slow  # imports Jupyter twice
+@pytest.mark.slow
 def test_starting_jupyter_imports_no_heavy_module():
     jupyter = "import jupyter_server.serverapp"
     before = imported(jupyter)
     added = imported(f"{jupyter}\nimport comfydeploy_jupyter.extension") - before
     assert added & HEAVY == set()
-
-
-@pytest.mark.slow
-def test_cluster_modules_import_only_what_they_need():
-    """The server works without Dask, workers without Jupyter, and the proxy with Python only."""
-    assert imported("import comfydeploy_jupyter.services") & {"dask", "distributed"} == set()
-    worker = imported("import comfydeploy_jupyter.machines.dask_worker")
-    assert worker & {"tornado", "jupyter_server", "traitlets", "ipywidgets", "sqlite3"} == set()
-    assert imported("import comfydeploy_jupyter.machines.dask_tls") & (HEAVY | SERVER) == set()

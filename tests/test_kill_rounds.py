@@ -47,22 +47,9 @@ def test_kills_at_random_times_leave_a_consistent_state(tmp_path, bare_service, 
 @pytest.mark.thorough
 @pytest.mark.timeout(800)
 @pytest.mark.usefixtures("installed_comfyui")
-def test_kills_in_a_pool_lose_no_run_and_execute_none_twice(tmp_path, seed):
-    run_rounds(PoolWorld(tmp_path), POOL_ROUNDS, seed)
-
-
-@pytest.mark.thorough
-@pytest.mark.timeout(800)
-@pytest.mark.usefixtures("installed_comfyui")
-def test_kills_in_a_pool_leave_each_run_of_a_chain_one_end(tmp_path, seed):
-    run_rounds(ChainWorld(tmp_path), POOL_ROUNDS, seed)
-
-
-@pytest.mark.thorough
-@pytest.mark.timeout(800)
-@pytest.mark.usefixtures("installed_comfyui")
-def test_kills_in_a_pool_lose_no_point_of_a_batch_and_execute_none_twice(tmp_path, seed):
-    run_rounds(BatchWorld(tmp_path), POOL_ROUNDS, seed)
+@pytest.mark.parametrize("world", [PoolWorld, ChainWorld, BatchWorld])
+def test_kills_in_a_pool_lose_no_run_and_execute_none_twice(tmp_path, seed, world):
+    run_rounds(world(tmp_path), POOL_ROUNDS, seed)
 
 
 @pytest.mark.thorough

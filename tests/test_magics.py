@@ -106,20 +106,10 @@ def test_a_batch_of_several_values(comfy, tmp_path):
     assert sorted(single.wait(60)[0].result.texts) == ["4", "once"]
 
 
-def test_values_of_a_batch(tmp_path):
-    many, data = [*range(3000)], tmp_path / "data"
-    assert parse_values(f"seed*={json.dumps(many)}") == ("seed", many)
+def test_texts_that_are_no_values_of_a_batch(tmp_path):
+    data = tmp_path / "data"
     data.write_bytes(b"\xff\x00")
-    for text in (
-        "",
-        "x" * 5000,
-        "[1,",
-        "7",
-        "[NaN]",
-        "~nobody_is_called_so/a",
-        str(data),
-        "[" * 9999,
-    ):
+    for text in ("", "x" * 5000, "7", "[NaN]", "~nobody_is_called_so/a", str(data), "[" * 9999):
         with pytest.raises(UsageError, match=r"is not key\*=values"):
             parse_values(f"seed*={text}")
 
@@ -201,32 +191,23 @@ def test_panel_and_help(comfy):
         ("zzz", "there is no command 'zzz'\n%comfy status"),
         ("run", "the file is missing"),
         ("run 'my flow.json' text", "'text' is not key=value"),
-        ("run 'my flow.json' =3", "'=3' is not key=value"),
         ("run 'my flow.json' seed=x", "seed must be a whole number, not 'x'"),
         ("run 'my flow.json' txet=x", "did you mean text?"),
         ("run 'my flow.json", "No closing quotation"),
         ("run nowhere.json", "nowhere.json: No such file"),
         ("run fails.json", "TestFail failed: ValueError: too bad"),
-        ("panel nowhere.json", "nowhere.json: No such file"),
         ("panel a b", "there is no argument 'b'"),
-        ("runs x", "must be a number, not 'x'"),
         ("back", "was not started by this server"),
-        ("back local now", "there is no argument 'now'"),
-        ("status now", "there is no argument 'now'"),
         ("batch now", "there is no command 'now'"),
         ("batch list x", "must be a number, not 'x'"),
         ("batch submit", "the file is missing"),
         ("batch submit 'my flow.json' seed=3", "no input has several values"),
         ("batch submit 'my flow.json' seed*=x", "'seed*=x' is not key*=values"),
-        ("batch submit 'my flow.json' seed*={}", "'seed*={}' is not key*=values"),
         ("batch submit 'my flow.json' seed*=0..100000", "more than 100000 values"),
-        ("batch submit 'my flow.json' seed*=1..2..0", "more than 100000 values"),
         ("batch submit 'my flow.json' seed*=[]", "points.seed: is empty"),
         ("batch submit 'my flow.json' sed*=[1]", "did you mean seed?"),
-        ("batch submit nowhere.json seed*=[1]", "nowhere.json: No such file"),
         ("batch status", "the id is missing"),
         ("batch cancel 00000000", "There is no batch '00000000'"),
-        ("batch wait a b", "there is no argument 'b'"),
     ],
 )
 def test_errors_are_reported(comfy, line, message):

@@ -2,13 +2,10 @@
 
 import os
 import re
-import runpy
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -21,20 +18,6 @@ MAIN = """
 import os, pathlib, time
 print("Loading torch", flush=True)
 pathlib.Path(__file__).with_name("pid").write_text(str(os.getpid()))
-time.sleep(1000)
-"""
-
-
-# In JupyterLab's place: like Jupyter, it announces its address some time before it listens there.
-ANNOUNCED = """
-import json, os, pathlib, socket, sys, time
-with socket.socket() as probe:
-    probe.bind(("127.0.0.1", 0))
-    port = probe.getsockname()[1]
-record = pathlib.Path(sys.argv[1]) / f"jpserver-{os.getpid()}.json"
-record.write_text(json.dumps({"url": f"http://127.0.0.1:{port}/"}))
-time.sleep(1.5)
-server = socket.create_server(("127.0.0.1", port))
 time.sleep(1000)
 """
 
@@ -64,18 +47,6 @@ def start(tmp_path, comfyui, *, by=(), **environ):
             start_new_session=True,
         )
     return script, printed
-
-
-def test_it_waits_until_the_server_listens(tmp_path, monkeypatch):
-    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path))
-    wait_for = runpy.run_path(str(REPOSITORY / "scripts" / "run.py"))["wait_for"]
-    server = subprocess.Popen([sys.executable, "-c", ANNOUNCED, tmp_path])
-    try:
-        address = urlsplit(wait_for(server))
-        socket.create_connection((address.hostname, address.port), timeout=5).close()
-    finally:
-        server.kill()
-        server.wait()
 
 
 IGNORING = ("sh", "-c", "trap '' INT HUP; exec \"$@\"", "sh")

@@ -6,46 +6,8 @@ import sys
 
 import pytest
 
-from scripts.try_comfyui import differences, inputs_in
 from tests.helpers.comfyui import comfyui_tree, comfyui_version
 from tests.helpers.processes import REPOSITORY
-
-
-def test_differences_of_definitions_are_told_shortly():
-    before = {
-        "input": {"required": {"a": ["INT", {"min": 0}], "gone": ["INT"], "c": [["x"], {}]}},
-        "output": ["IMAGE"],
-    }
-    now = {
-        "input": {"required": {"a": ["INT", {"min": 1}], "new": ["INT"], "c": [["x", "y"], {}]}},
-        "output": ["IMAGE"],
-    }
-    assert list(differences(before, now)) == [
-        "`input.required.a[1].min` is `1`, was `0`",
-        "without `input.required.gone`",
-        "`input.required.c[0]` has 2 entries, had 1",
-        "new `input.required.new`",
-    ]
-    assert list(differences(before, before)) == []
-
-
-def test_inputs_of_groups_and_options_are_found():
-    rows = {"template": {"required": {"lora": ["COMBO", {"remote_combo": {}}]}, "optional": {}}}
-    option = {"key": "x", "inputs": {"required": {"n": ["FUTURE_V4", {"q": 1}]}}}
-    entry = {
-        "input": {
-            "required": {"rows": ["COMFY_DYNAMICGROUP_V3", rows], "old": [["a", "b"]]},
-            "optional": {"mode": ["COMFY_DYNAMICCOMBO_V3", {"options": [option]}], "odd": "x"},
-        },
-        "input_order": {"required": ["rows", "old"], "optional": ["mode"]},
-    }
-    assert [(place, kind) for place, kind, _ in inputs_in(entry)] == [
-        ("rows", "COMFY_DYNAMICGROUP_V3"),
-        ("rows.lora", "COMBO"),
-        ("old", "COMBO"),
-        ("mode", "COMFY_DYNAMICCOMBO_V3"),
-        ("mode.n", "FUTURE_V4"),
-    ]
 
 
 def make(*arguments):

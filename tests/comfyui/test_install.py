@@ -213,14 +213,6 @@ def test_update_keeps_the_newest_release_before_and_back_returns_to_it(run, tmp_
         assert "leave out the others" in run("--path", str(target), *arguments).stdout
 
 
-def test_update_of_a_foreign_folder_is_refused(run, tmp_path):
-    write_tree(tmp_path / "foreign")
-    done = run("--path", str(tmp_path / "foreign"), "--update")
-    assert done.returncode == 1
-    assert "in which you have installed it" in done.stdout
-    assert names(tmp_path / "foreign") == {Path(name).parts[0] for name in TREE}
-
-
 @pytest.mark.thorough
 def test_from_git_at_a_tag_over_another_version(run, tmp_path, index):
     commit = make_repository(tmp_path)
@@ -261,15 +253,6 @@ def test_from_git_at_a_tag_over_another_version(run, tmp_path, index):
     assert done.returncode == 0, done.stdout
     assert "audio nodes" not in done.stdout
     assert "torchaudio.py" in site_packages()
-
-
-def test_a_repository_without_a_release(run, tmp_path):
-    make_repository(tmp_path)
-    releases = ("v0.33.10", "v0.33.9", "v0.4.0", "v0.3.76", INDEX_VERSION)
-    git(tmp_path / "repository", "tag", "-d", *releases)
-    done = run("--path", str(tmp_path / "ComfyUI"))
-    assert done.returncode == 1
-    assert "has no release" in done.stdout.splitlines()[-1]
 
 
 @pytest.mark.thorough
@@ -336,37 +319,31 @@ def test_torch_for_a_gpu_is_reused(tmp_path, index, run):
     assert not list(target.glob("venv/lib/python*/site-packages/torch")), "not installed twice"
 
 
-def test_existing_files_at_the_target_are_not_changed(run, tmp_path):
-    other = tmp_path / "other"
+def test_a_failure_is_one_sentence_and_changes_no_files(run, tmp_path):
+    """First git cannot be reached, then it has no release."""
+    target, other, foreign = (tmp_path / name for name in ("ComfyUI", "other", "foreign"))
     other.mkdir()
     (other / "thesis.txt").write_text("precious")
-    foreign = tmp_path / "foreign"
     write_tree(foreign)
     (tmp_path / "file").write_text("")
-    for path, reason in [
-        (other, "not ComfyUI"),
-        (foreign, "set comfyui_python"),
-        (tmp_path / "file", "is a file"),
-    ]:
-        done = run("--path", str(path))
+
+    def fails(path, *arguments, reason):
+        done = run("--path", str(path), *arguments)
         assert done.returncode == 1
-        assert reason in done.stdout
+        assert reason in done.stdout.splitlines()[-1]
+        assert "Traceback" not in done.stdout
+
+    fails(other, reason="not ComfyUI")
+    fails(foreign, reason="set comfyui_python")
+    fails(foreign, "--update", reason="in which you have installed it")
+    fails(tmp_path / "file", reason="is a file")
+    fails(target, "--source", "git", reason="git cannot reach")
+    fails(target, "--version", "v0.3.76", reason="needs git")
+    fails(target, "--python", "/no/such/python", reason="/no/such/python")
+    make_repository(tmp_path)
+    releases = ("v0.33.10", "v0.33.9", "v0.4.0", "v0.3.76", INDEX_VERSION)
+    git(tmp_path / "repository", "tag", "-d", *releases)
+    fails(target, reason="has no release")
     assert names(other) == {"thesis.txt"}
-    assert "venv" not in names(foreign)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "reason"),
-    [
-        (["--source", "git"], "git cannot reach"),
-        (["--version", "v0.3.76"], "needs git"),
-        (["--python", "/no/such/python"], "/no/such/python"),
-    ],
-)
-def test_a_failure_is_one_sentence_and_leaves_no_files(run, tmp_path, arguments, reason):
-    done = run("--path", str(tmp_path / "ComfyUI"), *arguments)
-    assert done.returncode == 1
-    assert done.stdout.splitlines()[-1].startswith("ComfyUI was not installed: ")
-    assert reason in done.stdout.splitlines()[-1]
-    assert "Traceback" not in done.stdout
-    assert not (tmp_path / "ComfyUI").exists()
+    assert names(foreign) == {Path(name).parts[0] for name in TREE}
+    assert not target.exists()

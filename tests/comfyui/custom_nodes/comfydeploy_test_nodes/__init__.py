@@ -14,7 +14,6 @@ import os
 import sys
 import threading
 import time
-import wave
 from base64 import b64decode
 from pathlib import Path
 from typing import ClassVar
@@ -217,12 +216,6 @@ class TestSeed(TestNode):
         return {"ui": {"text": (str(seed),)}, "result": (seed,)}
 
 
-class TestSmallSeed(TestSeed):
-    """As TestSeed, but with a small range of seeds."""
-
-    INPUTS: ClassVar = {"seed": ("INT", {"default": 0, "min": 0, "max": 1000})}
-
-
 class TestCrash(TestNode):
     """Ends the whole ComfyUI at once, as an error of a driver does."""
 
@@ -265,21 +258,6 @@ class TestUnstable(TestNode):
         picture = torch.zeros((1, height, 16, 3))
         picture[:, : height // 2] = torch.rand((height // 2, 16, 3))
         return (picture,)
-
-
-class TestSound(TestNode):
-    """Saves silence of ``seconds`` as a sound; not every ComfyUI can save sounds itself."""
-
-    INPUTS: ClassVar = TestSleep.INPUTS
-    RETURN_TYPES = ()
-    OUTPUT_NODE = True
-
-    def run(self, seconds, anything=None, token=""):
-        name = f"silence_{time.time_ns()}.wav"
-        with wave.open(str(Path(folder_paths.get_output_directory(), name)), "wb") as sound:
-            sound.setparams((1, 2, 8000, 0, "NONE", ""))
-            sound.writeframes(bytes(2 * int(8000 * seconds)))
-        return {"ui": {"audio": [{"filename": name, "subfolder": "", "type": "output"}]}}
 
 
 class TestLoadSound(TestNode):
@@ -423,12 +401,6 @@ async def answer(request):
     return response
 
 
-@PromptServer.instance.routes.get("/comfydeploy_test/moved")
-async def moved(request):
-    """Redirect to another address."""
-    raise web.HTTPFound("/comfydeploy_test/echo?moved=1")
-
-
 @PromptServer.instance.routes.get("/comfydeploy_test/broken")
 async def broken(request):
     """Close the connection in the middle of a response."""
@@ -459,12 +431,10 @@ NODE_CLASS_MAPPINGS = {
         TestLongText,
         TestPartner,
         TestSeed,
-        TestSmallSeed,
         TestCrash,
         TestExit,
         TestStuck,
         TestBlock,
-        TestSound,
         TestLoadSound,
         TestOutput,
         TestOptions,
