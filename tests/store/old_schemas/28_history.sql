@@ -8,3 +8,4 @@ CREATE INDEX batches_by_time ON batches (created_at);
 CREATE INDEX batches_by_structure ON batches (
     CASE WHEN json_valid(plan) THEN json_extract(plan, '$.structure') END, created_at
 );
+INSERT INTO migrations VALUES ('history', '2026-01-20T00:00:00.000Z');
