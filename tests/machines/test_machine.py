@@ -23,7 +23,10 @@ def extension_config(managed):
 
 @pytest.mark.timeout(300)
 async def test_comfyui_that_ends_during_a_run(api, events, chain):
-    """By ``kill -9``, and by a node that ends its process: waiting runs are executed later."""
+    """By ``kill -9``, by a node that ends its process, and because it is stopped.
+
+    Waiting runs are executed later.
+    """
     sleep = {"workflow_api": chain(("TestSleep", {"seconds": 300}))}
     stream = asyncio.ensure_future(events(body=sleep))
     await until_async(
@@ -72,6 +75,17 @@ async def test_comfyui_that_ends_during_a_run(api, events, chain):
     assert code == 200
     assert log["path"] == status["comfyui"]["log"]
     assert sum("To see the GUI go to" in line for line in log["lines"]) >= 3
+
+    busy = await api.start(chain(("TestSleep", {"seconds": 600})))
+    await api.until(busy, "running")
+    code, reply = await api.post("comfyui/stop", {})
+    assert (code, reply) == (200, {"success": True, "machine": "local"})
+    assert "was stopped on request" in (await api.until(busy, "failed"))["error"]["message"]
+    _, status = await api.get("check-status")
+    assert (status["comfyui"]["reachable"], status["comfyui"].get("error")) == (False, None)
+    assert (await api.post("comfyui/stop", {}))[0] == 200, "twice changes nothing"
+    assert (await api.get("machines"))[1][0]["status"] == "stopped"
+    await api.run(chain())
 
 
 def test_comfyui_ends_with_a_killed_jupyter(serve, managed):
@@ -129,14 +143,13 @@ class TestComfyUIOfSomebodyElse:
     def extension_config(self, tmp_path):
         return {"comfyui_url": "http://127.0.0.1:9", "data_dir": str(tmp_path / "data")}
 
-    async def test_it_is_described_while_it_is_down(self, api):
+    async def test_what_is_known_of_it_while_it_is_down(self, api):
+        assert await api.refusal("comfyui/stop", {}) == (409, "machine")
         code, reply = await api.get("machine")
         assert (code, reply["kind"], reply["status"]) == (200, "comfyui", "unreachable")
         assert reply["software"]["comfyui"]["version"] is None
         assert reply["hardware"]["memory"]["total"] > 0
         assert reply["hardware"]["disks"] == []
-
-    async def test_its_log_is_not_available(self, api):
         code, body = await api.get("comfyui/log")
         assert (code, body["code"]) == (404, "not_found")
         assert "comfyui_path" in body["hint"]

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from comfydeploy_jupyter.runs.records import RunRecord, RunRepository
-from tests.helpers.comfyui_proxies import FAULTS, FaultyComfyUI
+from tests.helpers.comfyui_proxies import FAULTS
 from tests.helpers.waiting import until_async
 
 
@@ -86,44 +86,6 @@ class TestKilledComfyUI:
             series = {"machine": "local", "status": status}
             ended = back.of("runs_total", **series) - before.of("runs_total", **series)
             assert ended == count, status
-
-
-class TestManyRuns:
-    @pytest.fixture
-    def proxy(self, killable):
-        proxy = FaultyComfyUI(killable.url)
-        proxy.start()
-        yield proxy
-        proxy.close()
-
-    @pytest.fixture
-    def extension_config(self, proxy, tmp_path):
-        return {
-            "comfyui_url": proxy.url,
-            "comfyui_lost_after": 120.0,
-            "data_dir": str(tmp_path / "data"),
-        }
-
-    async def test_finish_after_a_restart_of_comfyui(self, api, chain, killable, proxy):
-        """Each is requested once; the whole queue, which has all graphs, is not read each time."""
-        graph = chain(("TestSleep", {"seconds": 120}))
-        await api.post("run", {"workflow_api": graph, "wait": False})
-        await until_queue(api, running=1, pending=0)
-        for _ in range(4):
-            posts = (api.post("run", {"workflow_api": chain(), "wait": False}) for _ in range(25))
-            assert {code for code, _ in await asyncio.gather(*posts)} == {200}
-        await until_queue(api, running=1, pending=100)
-        await asyncio.to_thread(killable.kill)
-        proxy.requests.clear()
-        await asyncio.to_thread(killable.start)
-        await until_queue(api, running=0, pending=0, timeout=60)
-        ended = [record["status"] for record in (await api.get("runs", limit="300"))[1]]
-        assert (ended.count("success"), ended.count("failed"), len(ended)) == (100, 1, 101)
-        assert proxy.requests["GET /queue"] < 25
-        histories = sum(
-            n for route, n in proxy.requests.items() if route.startswith("GET /history/")
-        )
-        assert 100 <= histories < 200
 
 
 async def until_queue(api, *, timeout=60, **wanted):

@@ -155,16 +155,3 @@ def test_malformed_events_are_renamed_without_error():
     event = Event("progress_state", {"prompt_id": "x", "nodes": {"1": 5, "2": {"prompt_id": "x"}}})
     assert event.renamed("y").data["nodes"] == {"1": 5, "2": {"prompt_id": "y"}}
     assert Event("executed", {"prompt_id": "x", "nodes": [1]}).renamed("y").data["nodes"] == [1]
-
-
-async def test_one_request_for_each_run_after_a_reconnection(api, chain, newer):
-    posts = [
-        api.post("run", {"workflow_api": slow(chain, 1), "prompt_id": f"m{n}", "wait": False})
-        for n in range(40)
-    ]
-    await asyncio.gather(*posts)
-    newer.drop_sockets()
-    await until_connected(api)
-    for number in range(40):
-        await api.until(f"m{number}", "success")
-    assert newer.requests["GET /queue"] == 0

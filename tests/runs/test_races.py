@@ -52,6 +52,12 @@ async def test_hundred_runs_with_random_cancels(api, connected, chain, verdict):
 
 
 async def test_cancelling_twice_and_at_once(api, chain):
+    """The id of a run that was refused stays taken, too."""
+    refused = {"prompt_id": str(uuid.uuid4())}
+    bad = {"1": {"class_type": "NoSuchNode", "inputs": {}}}
+    for graph, status in ((bad, 400), (chain(), 409)):
+        assert (await api.post("run", {"workflow_api": graph, **refused}))[0] == status
+    assert (await api.get("check-status", **refused))[1]["status"] == "failed"
     _, run = await api.post(
         "run", {"workflow_api": chain(("TestSleep", {"seconds": 20})), "wait": False}
     )
@@ -82,16 +88,6 @@ async def test_cancel_while_the_prompt_is_being_queued(api, chain, verdict):
         else:
             assert (code, body["status"]) == (200, "cancelled")
         assert verdict(prompt_id) in (None, "cancelled")
-
-
-async def test_prompt_id_of_a_refused_run_stays_taken(api, chain):
-    prompt_id = str(uuid.uuid4())
-    bad = {"1": {"class_type": "NoSuchNode", "inputs": {}}}
-    for graph, status in ((bad, 400), (chain(), 409)):
-        code, body = await api.post("run", {"workflow_api": graph, "prompt_id": prompt_id})
-        assert code == status, body
-    _, record = await api.get("check-status", prompt_id=prompt_id)
-    assert record["status"] == "failed"
 
 
 async def test_a_run_reported_as_queued_is_stored_as_queued(api, chain, tmp_path):

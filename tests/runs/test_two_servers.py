@@ -20,6 +20,13 @@ def leave_comfyui_idle(idle):
     """Empty the queue after each test."""
 
 
+def needing(run):
+    """Return a request for a run that needs the text of another one."""
+    graph = {"1": {"class_type": "TestText", "inputs": {"text": "", "token": uuid.uuid4().hex}}}
+    text = {"$output": {"run": run}}
+    return {"workflow_api": graph, "inputs": {"text": text}, "wait": False}
+
+
 @pytest.fixture
 def pair(serve, comfyui, tmp_path):
     """Two servers with the same data folder and ComfyUI."""
@@ -31,9 +38,10 @@ def pair(serve, comfyui, tmp_path):
     return serve(**settings), serve(**settings)
 
 
-def test_both_take_work_of_all_kinds_at_once_and_no_runs_of_each_other(
+def test_both_take_work_of_all_kinds_and_go_on_with_that_of_a_killed_one(
     pair, serve, comfyui, verdict, tmp_path
 ):
+    """While both run, neither takes runs of the other one."""
     code, workflow = pair[0].post("workflow", {"name": "w", "workflow_api": chain()})
     assert code == 200
 
@@ -69,18 +77,42 @@ def test_both_take_work_of_all_kinds_at_once_and_no_runs_of_each_other(
     assert check_store(tmp_path / "shared" / "comfydeploy.db") == []
 
     first, second = pair
-    graph = chain(("TestSleep", {"seconds": 60}))
-    _, run = first.post("run", {"workflow_api": graph, "wait": False})
-    first.until(run["prompt_id"], "running")
+
+    def sleep(seconds):
+        graph = chain(("TestSleep", {"seconds": seconds}))
+        return first.post("run", {"workflow_api": graph, "wait": False})[1]["prompt_id"]
+
+    long = sleep(60)
+    first.until(long, "running")
+    queued = second.post("run", {"workflow_api": chain(), "wait": False})[1]["prompt_id"]
     third = serve(comfyui_url=comfyui.url, data_dir=str(tmp_path / "shared"))
     for server in (second, third):
         code, status = server.get("check-status")
-        assert (code, status["queue"]) == (200, {"running": 0, "pending": 0})
-        assert server.get("check-status", prompt_id=run["prompt_id"])[1]["status"] == "running"
-    assert first.get("check-status")[1]["queue"]["running"] == 1
+        assert (code, status["queue"]) == (200, {"running": 0, "pending": int(server is second)})
+        assert server.get("check-status", prompt_id=long)[1]["status"] == "running"
+    assert first.get("check-status")[1]["queue"] == {"running": 1, "pending": 0}
     assert len(list((tmp_path / "shared" / "sessions").glob("*.lock"))) == 3
-    first.post("interrupt", {"prompt_id": run["prompt_id"]})
-    first.until(run["prompt_id"], "cancelled")
+    code, body = second.post("interrupt", {"prompt_id": long})
+    assert (code, body["was"]) == (200, "running")
+    assert second.stream(long)[-1][1]["data"]["status"] == "cancelled"
+    messages = second.stream(queued)
+    assert messages[-1][1]["data"]["status"] == "success"
+    assert "progress_state" in [data.get("event") for _, data in messages], "events of its own run"
+
+    ids = [sleep(4), sleep(4)]
+    there, later = (second.post("run", needing(run))[1] for run in ids)
+    _, last = first.post("run", needing(later["prompt_id"]))
+    for run, needed in ((there, ids[0]), (later, ids[1]), (last, later["prompt_id"])):
+        assert (run["status"], run["waiting_for"]) == ("not-started", [needed])
+    code, body = first.post("interrupt", {"prompt_id": later["prompt_id"]})
+    assert code == 409
+    assert "waits in another Jupyter server; cancel it there" in body["error"]
+    assert second.until(there["prompt_id"], "success")["outputs"] == {"1": {"text": ["done"]}}
+    first.kill()
+    assert third.stream(ids[1])[-1][1]["data"]["status"] == "success"
+    for run in (later, last):
+        record = second.until(run["prompt_id"], "success")
+        assert record["outputs"] == {"1": {"text": ["done"]}}
 
 
 def test_a_running_server_continues_the_transfers_of_a_killed_one(
@@ -140,52 +172,3 @@ def test_a_running_server_continues_the_transfers_of_a_killed_one(
     assert list(dict.fromkeys(states)) == ["running", "uploading", "success"]
     until(lambda: survivor.get("upload-queue-status")[1]["pending_uploads"] == 0)
     assert check_store(tmp_path / "shared" / "comfydeploy.db") == []
-
-
-def needing(run, **fields):
-    graph = {"1": {"class_type": "TestText", "inputs": {"text": "", "token": uuid.uuid4().hex}}}
-    return {
-        "workflow_api": graph,
-        "inputs": {"text": {"$output": {"run": run}}},
-        "wait": False,
-        **fields,
-    }
-
-
-def test_a_run_waits_for_one_of_another_server_also_after_that_was_killed(pair):
-    first, second = pair
-    sleep = {"workflow_api": chain(("TestSleep", {"seconds": 4})), "wait": False}
-    ids = [first.post("run", sleep)[1]["prompt_id"] for _ in range(2)]
-    _, there = second.post("run", needing(ids[0]))
-    _, later = second.post("run", needing(ids[1]))
-    _, last = first.post("run", needing(later["prompt_id"]))
-    for run, needed in ((there, ids[0]), (later, ids[1]), (last, later["prompt_id"])):
-        assert (run["status"], run["waiting_for"]) == ("not-started", [needed])
-    code, body = first.post("interrupt", {"prompt_id": later["prompt_id"]})
-    assert (code, body["error"]) == (
-        409,
-        f"The run {later['prompt_id']!r} waits in another Jupyter server; cancel it there",
-    )
-    assert second.until(there["prompt_id"], "success")["outputs"] == {"1": {"text": ["done"]}}
-    first.kill()
-    for run in (later, last):
-        record = second.until(run["prompt_id"], "success", timeout=60)
-        assert record["outputs"] == {"1": {"text": ["done"]}}
-
-
-def test_chains_go_on_after_kills_while_they_wait(serve, comfyui, verdict):
-    jupyter = serve(comfyui_url=comfyui.url)
-    sleep = {"workflow_api": chain(("TestSleep", {"seconds": 1.5})), "wait": False}
-    first = jupyter.post("run", sleep)[1]["prompt_id"]
-    nexts = [first]
-    for _ in range(2):
-        nexts.append(jupyter.post("run", needing(nexts[-1]))[1]["prompt_id"])
-    cancelled = jupyter.post("run", needing(nexts[-1]))[1]["prompt_id"]
-    jupyter.kill()
-    until(lambda: verdict(first))  # it ends without a Jupyter
-    jupyter.start()
-    assert jupyter.post("interrupt", {"prompt_id": cancelled})[0] == 200
-    for run in nexts[1:]:
-        record = jupyter.until(run, "success", timeout=60)
-        assert record["outputs"] == {"1": {"text": ["done"]}}
-    jupyter.until(cancelled, "cancelled")

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from tornado.httpclient import HTTPClientError
 
+from comfydeploy_jupyter.client import Comfy
+from comfydeploy_jupyter.errors import DockerFailedError
 from tests.helpers.jupyter import parse_stream
 from tests.helpers.waiting import until_async
 from tests.snapshots.conftest import names_in, text_of
@@ -49,7 +51,7 @@ def engine(tmp_path, monkeypatch):
     return install
 
 
-async def test_without_an_engine_that_works_the_context_stays(api, engine):
+async def test_without_an_engine_that_works_the_context_stays(api, engine, jp_serverapp, capsys):
     request = {**SNAPSHOT, "name": "kept"}
     code, body = await api.post("snapshot-to-docker", request)
     assert (code, body["code"], body["success"]) == (503, "docker_unavailable", False)
@@ -67,6 +69,12 @@ async def test_without_an_engine_that_works_the_context_stays(api, engine):
     assert body["details"]["exit_code"] == 17
     assert body["details"]["log"] == ["ERROR: no space left"]
     assert "Dockerfile" in names_in(body["path"])
+    comfy = Comfy(jp_serverapp.connection_url, jp_serverapp.identity_provider.token)
+    request.pop("name")
+    with pytest.raises(DockerFailedError, match="no space left") as caught:
+        await asyncio.to_thread(comfy.snapshot, "kept", **request)
+    assert (caught.value.status, caught.value.extra["path"]) == (502, body["path"])
+    assert "Building comfyui-snapshot:kept\nERROR: no space left\n" in capsys.readouterr().out
 
 
 async def test_an_image_is_built(api, engine, monkeypatch):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from comfydeploy_jupyter.client import Comfy
-from comfydeploy_jupyter.errors import DockerFailedError, InvalidRequestError
+from comfydeploy_jupyter.errors import InvalidRequestError
 
 
 @pytest.fixture
@@ -47,18 +47,3 @@ def test_snapshots_from_a_file_or_an_object(comfy, tmp_path, capsys):
         comfy.snapshot(snapshot=tmp_path / "none.json")
     with pytest.raises(InvalidRequestError, match="must be a snapshot"):
         comfy.snapshot(snapshot={})
-
-
-def test_a_build_that_fails(start_jupyter, tmp_path, monkeypatch, capsys):
-    engine = tmp_path / "docker"
-    engine.write_text("#!/bin/sh\n[ $1 = version ] || { echo no space left; exit 1; }\n")
-    engine.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
-    settings = {"comfyui_url": "http://127.0.0.1:9", "autostart": False}
-    server = start_jupyter(ComfyDeploy={**settings, "data_dir": str(tmp_path / "data")})
-    comfy = Comfy(server.url, server.token)
-    with pytest.raises(DockerFailedError, match="no space left") as caught:
-        comfy.snapshot("x", snapshot={"comfyui": {"version": "0.3.75"}}, build=True)
-    assert caught.value.status == 502
-    assert caught.value.extra["path"] == str(tmp_path / "data/snapshots/x")
-    assert "Building comfyui-snapshot:x\nno space left\n" in capsys.readouterr().out

@@ -28,12 +28,11 @@ from tests.snapshots.dockerfile import Replay
 INSTALLED = "einops"  # the package that pip really installs; ComfyUI does not start without it
 
 
-@pytest.fixture
-def comfyui_repository(installed_comfyui, tmp_path):
+@pytest.fixture(scope="module")
+def comfyui_repository(installed_comfyui, tmp_path_factory):
     """A repository with the tree of the tests as its tag."""
     tree, _ = installed_comfyui
-    repository = tmp_path / "comfyui.git"
-    repository.mkdir()
+    repository = tmp_path_factory.mktemp("comfyui.git")
     git(repository, "init", "-q", "--bare")
     kept_out = ("/venv", "/models", "/input", "/output", "/temp", "/user", "__pycache__")
     (repository / "info/exclude").write_text("\n".join(kept_out))
