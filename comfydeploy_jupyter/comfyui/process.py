@@ -43,6 +43,9 @@ START_LINES = 5000  # of the log, in which ComfyUI says what went wrong at its s
 # What ComfyUI (0.33) writes if another process has locked its database. It ends then if it needs
 # the database for its assets, which it has by default since 0.38.
 _IN_USE = re.compile(r"Could not acquire lock on database|Database is locked\. Another ComfyUI")
+PORTS_TRIED = 3  # in one start, if other programs take them first
+# What asyncio (0.3.75) and ComfyUI (0.33) write before it ends.
+_TAKEN = re.compile(r"bind on address .* in use|Port \d+ is already in use")
 
 
 class ComfyUIProcess:
@@ -212,18 +215,25 @@ class ComfyUIProcess:
 
     async def _launch(self) -> ComfyUIUnavailableError | None:
         """Start ComfyUI and wait until it answers; after a failure stop it and return the error."""
+        error: ComfyUIUnavailableError | None = None
         try:
-            command, url, env = await asyncio.to_thread(self._prepare)
-            self._oom_kills = await asyncio.to_thread(count_oom_kills)
-            await self._child.start(command, cwd=self.path, env=env)
-            return await self._until_it_answers(url)
-        except ComfyUIUnavailableError as error:
-            return error
-        except Exception as error:
-            if not isinstance(error, OSError):
-                report(log, "ComfyUI cannot be started", error=error)
+            for _ in range(PORTS_TRIED):
+                command, url, env = await asyncio.to_thread(self._prepare)
+                self._oom_kills = await asyncio.to_thread(count_oom_kills)
+                await self._child.start(command, cwd=self.path, env=env)
+                error = await self._until_it_answers(url)
+                if error is None or not await self._lost_its_port():
+                    break
+                log.warning("Another program took port %s while ComfyUI started", self._port)
+                self._port = None
+        except ComfyUIUnavailableError as refusal:
+            return refusal
+        except Exception as fault:
+            if not isinstance(fault, OSError):
+                report(log, "ComfyUI cannot be started", error=fault)
             await self._child.end()
-            return self._unavailable(f"ComfyUI cannot be started: {error}")
+            return self._unavailable(f"ComfyUI cannot be started: {fault}")
+        return error
 
     async def _until_it_answers(self, url: str) -> ComfyUIUnavailableError | None:
         ended = asyncio.ensure_future(self._child.wait())
@@ -246,6 +256,12 @@ class ComfyUIProcess:
         else:
             why = f"ComfyUI ended while it started ({await self._why()})"
         return self._unavailable(why, lines, hint=await self._look_at_database("does not start"))
+
+    async def _lost_its_port(self) -> bool:
+        """Return whether ComfyUI has ended because the port that was chosen for it is taken."""
+        if option_value(self._launch_args, "--port") is not None:
+            return False
+        return any(map(_TAKEN.search, await self._child.log_tail(30, this_run=True)))
 
     async def _look_at_database(self, effect: str) -> str | None:
         """Return a sentence if ComfyUI has written that another one uses its database."""

@@ -33,6 +33,12 @@ if "locked" in order:
           " If the error persists, please report this as in future the database will be required:"
           " Could not acquire lock on database '/x/comfyui.db'. Another ComfyUI process may already"
           " be using it. Use --database-url to specify a separate database file.", flush=True)
+if "taken" in order:
+    orders.write_text(order.replace("taken", "", 1))
+    sys.exit("OSError: [Errno 98] error while attempting to bind on address ('127.0.0.1', 8188):"
+             " address already in use" if "33" not in order else
+             "\x1b[1m\x1b[31m[ERROR]\x1b[0m Port 8188 is already in use on address 127.0.0.1."
+             " Please close the other application or use a different port with --port.")
 if "end" in order:
     sys.exit("asked to end at once")
 if "hang" in order:
@@ -262,6 +268,23 @@ async def test_a_database_that_another_comfyui_uses_is_told(tree, given):
         (tree / "orders").unlink()
         await process.start()
         assert process.database_note is None, "of this start only"
+
+
+@pytest.mark.parametrize("order", ["taken", "33 taken taken"])
+async def test_a_port_that_is_taken_meanwhile_is_not_used(tree, order):
+    (tree / "orders").write_text(order)
+    async with process_of(tree) as process:
+        await process.start()
+        assert process.state == "running"
+        assert process.restarts == 0
+    (tree / "orders").write_text(order.replace("taken", "taken " * 9))
+    async with process_of(tree) as process:
+        with pytest.raises(ComfyUIUnavailableError, match="ended while it started"):
+            await process.start()
+    (tree / "orders").write_text(order)
+    async with process_of(tree, launch_args=["--port", str(free_port())]) as process:
+        with pytest.raises(ComfyUIUnavailableError):  # it is the user's
+            await process.start()
 
 
 async def test_start_that_takes_too_long_is_ended(tree):

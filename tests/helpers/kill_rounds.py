@@ -171,7 +171,10 @@ class World:
     def _until_connected(self) -> None:
         _until(
             lambda: self.jupyter.get("check-ws-status")[1]["connected"],
-            lambda: f"ComfyUI is not there: {self.jupyter.get('check-status')[1]['comfyui']}",
+            lambda: (
+                f"ComfyUI is not there: {self.jupyter.get('check-status')[1]['comfyui']};"
+                f" its log ends: {self.jupyter.get('comfyui/log', lines='20')[1]}"
+            ),
         )
 
     def _check(self, *, comfyui_died: bool) -> Counter[str]:
