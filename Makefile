@@ -38,9 +38,6 @@ PYTEST = $(BIN)/python -m pytest -n $(JOBS) --no-loadscope-reorder
 # Only all tests together have to reach the share that pyproject.toml sets.
 COV = --cov $(if $(ARGS),--cov-fail-under 0)
 
-# Processes of the tests compile all modules each time if the environment sets this.
-unexport PYTHONDONTWRITEBYTECODE
-
 # The last line of `make test` is the summary of the tests.
 MAKEFLAGS += --no-print-directory
 

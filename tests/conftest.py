@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,11 @@ pytest_plugins = [
     "tests.helpers.selection",
     "tests.helpers.transfer_service",
 ]
+
+# Without compiled modules on disk, each process of the tests compiles all of them: a Jupyter server
+# takes three times the processor time to start.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # jupyter-server-mcp takes seconds to import and a port that only one server can have: the servers
 # of tests do without it, unless a test enables it.
