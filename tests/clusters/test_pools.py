@@ -50,10 +50,11 @@ def comfyui_of(worker):
 
 
 @pytest.fixture
-def jupyter(tmp_path):
-    server = RestartableJupyter(
-        tmp_path / "jupyter", {"autostart": False, "comfyui_lost_after": 20.0}
-    )
+def jupyter(shared_scheduler, tmp_path):
+    """A server whose cluster ``lab`` has no workers."""
+    lab = {"scheduler": shared_scheduler.address, **shared_scheduler.security}
+    settings = {"autostart": False, "comfyui_lost_after": 20.0, "clusters": {"lab": lab}}
+    server = RestartableJupyter(tmp_path / "jupyter", settings)
     server.start()
     yield server
     server.kill()
@@ -375,40 +376,6 @@ BAD_INPUT = [
 ]
 
 
-def test_a_pool_gets_a_named_cluster_instead_of_an_address(shared_scheduler, tmp_path):
-    cluster = shared_scheduler
-    lab = {"scheduler": cluster.address, **cluster.security}
-    server = RestartableJupyter(
-        tmp_path / "jupyter", {"autostart": False, "clusters": {"lab": lab}}
-    )
-    server.start()
-    try:
-        pool = {"name": "hpc", "kind": "dask", "comfyui_path": "/opt/ComfyUI"}
-        body = {**pool, "scheduler": cluster.address, "security": cluster.security}
-        assert server.post("machine/create", body)[0] == 200
-        named = {"cluster": "lab"}
-        address = {"scheduler": cluster.address, "security": cluster.security}
-        for fields in (named, address, named):
-            code, reply = server.post("machine/update", {"machine_id": "hpc", **fields})
-            assert code == 200, reply
-            config = reply["machine"]["config"]
-            present = {name for name in ("cluster", "scheduler") if name in config}
-            assert present == fields.keys() - {"security"}
-            assert reply["machine"]["provider"]["connected"]
-
-        waiting = run(server, "waiting")
-        for fields, status, field in [
-            (address, 409, "scheduler"),
-            ({**named, **address}, 400, "cluster"),
-            ({"cluster": "none"}, 404, "cluster"),
-        ]:
-            code, reply = server.post("machine/update", {"machine_id": "hpc", **fields})
-            assert (code, reply["details"]["field"]) == (status, field)
-        assert server.get("check-status", prompt_id=waiting)[1]["status"] == "queued"
-    finally:
-        server.kill()
-
-
 def test_a_pool_without_tls_pauses_unless_the_setting_allows_it(
     start_cluster, lease_settings, tmp_path
 ):
@@ -440,7 +407,9 @@ def test_a_pool_without_tls_pauses_unless_the_setting_allows_it(
         server.kill()
 
 
-def test_bad_input(shared_scheduler, jupyter, create, tmp_path):
+def test_wrong_fields_and_a_named_cluster_instead_of_an_address(
+    shared_scheduler, jupyter, create, tmp_path
+):
     port = jupyter.url.split(":")[2].split("/")[0]
     unreachable = [
         ({"security": make_certificates(tmp_path)}, 400, "scheduler", "certificate"),
@@ -459,3 +428,23 @@ def test_bad_input(shared_scheduler, jupyter, create, tmp_path):
     ):
         comfy.machines.create("hpc", cluster=cluster, comfyui_path="/opt/ComfyUI")
     assert [one["id"] for one in jupyter.get("machines")[1]] == ["local"]
+
+    assert create(shared_scheduler)[0] == 200
+    named = {"cluster": "lab"}
+    address = {"scheduler": shared_scheduler.address, "security": shared_scheduler.security}
+    for fields in (named, address, named):
+        code, reply = jupyter.post("machine/update", {"machine_id": "hpc", **fields})
+        assert code == 200, reply
+        config = reply["machine"]["config"]
+        present = {name for name in ("cluster", "scheduler") if name in config}
+        assert present == fields.keys() - {"security"}
+        assert reply["machine"]["provider"]["connected"]
+    waiting = run(jupyter, "waiting")
+    for fields, status, field in [
+        (address, 409, "scheduler"),
+        ({**named, **address}, 400, "cluster"),
+        ({"cluster": "none"}, 404, "cluster"),
+    ]:
+        code, reply = jupyter.post("machine/update", {"machine_id": "hpc", **fields})
+        assert (code, reply["details"]["field"]) == (status, field)
+    assert jupyter.get("check-status", prompt_id=waiting)[1]["status"] == "queued"
