@@ -98,9 +98,9 @@ function panelsOnce(read) {
   const page = globalThis;
   page[LOADED] ??= {};
   const loaded = page[LOADED];
-  loaded["33b57784152d5132"] ??= read().then(run);
-  loaded["33b57784152d5132"].catch(() => delete loaded["33b57784152d5132"]);
-  return loaded["33b57784152d5132"];
+  loaded["249ebd8c8e6d7fae"] ??= read().then(run);
+  loaded["249ebd8c8e6d7fae"].catch(() => delete loaded["249ebd8c8e6d7fae"]);
+  return loaded["249ebd8c8e6d7fae"];
 }
 async function run(text) {
   const url = URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
@@ -111,11 +111,11 @@ async function run(text) {
   }
 }
 function askForPanels() {
-  const url = `${pageConfig().baseUrl ?? "/"}static/comfydeploy/panels.js?v=${"33b57784152d5132"}`;
+  const url = `${pageConfig().baseUrl ?? "/"}static/comfydeploy/panels.js?v=${"249ebd8c8e6d7fae"}`;
   return fetch(url, { headers: pageHeaders() });
 }
 function isPanels(text) {
-  return text.startsWith(`// ${"33b57784152d5132"} `);
+  return text.startsWith(`// ${"249ebd8c8e6d7fae"} `);
 }
 
 // src/hosts/anywidget.ts

@@ -1,4 +1,4 @@
-// 33b57784152d5132 Made from js/src/panels/index.tsx by `make js-build`; do not edit it here.
+// 249ebd8c8e6d7fae Made from js/src/panels/index.tsx by `make js-build`; do not edit it here.
 
 /*! It contains Preact, @preact/signals, uqr and icons of Font Awesome:
 
@@ -106,6 +106,10 @@ var b1,C0,Z6,S2,W6,Z4,H0,W4,k0,K6,G6,xc,x4=Symbol.for("pv"),K4={},J4=[],Mc=/^m(i
 /* controls that the browser draws */
 [data-jp-theme-light=false] .comfydeploy-panel { color-scheme: dark; }
 .comfydeploy-panel .comfydeploy-panel { padding: 0; border: 0; max-width: none; }
+/* Notebook 7 itself lets tall outputs scroll in a low box */
+body[data-notebook] .jp-mod-outputsScrolled .jp-Cell-outputArea:has(.comfydeploy-panel) {
+  max-height: none; height: auto !important; overflow: visible; resize: none; box-shadow: none;
+}
 .comfydeploy-panel *, .comfydeploy-panel *::before { box-sizing: border-box; }
 .comfydeploy-panel input { text-overflow: ellipsis; }
 .comfydeploy-panel .comfydeploy-error {
