@@ -356,7 +356,9 @@ test("a broken stream is joined again until the run has ended", async (t) => {
   const routes = new Routes(() => {
     looks += 1;
     if (looks === 2) return new RouteError(0, "away");
-    return { prompt_id: "r", status: looks > 3 ? "success" : "running" };
+    // the execution has ended; its end is being stored
+    const finished_at = "2026-01-01T00:00:00Z";
+    return { prompt_id: "r", status: looks > 3 ? "success" : "running", finished_at };
   });
   const { runs, told } = queueOn(routes);
   t.after(() => runs.end());

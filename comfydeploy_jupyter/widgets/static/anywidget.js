@@ -98,9 +98,9 @@ function panelsOnce(read) {
   const page = globalThis;
   page[LOADED] ??= {};
   const loaded = page[LOADED];
-  loaded["249ebd8c8e6d7fae"] ??= read().then(run);
-  loaded["249ebd8c8e6d7fae"].catch(() => delete loaded["249ebd8c8e6d7fae"]);
-  return loaded["249ebd8c8e6d7fae"];
+  loaded["dfc29bd8af41222b"] ??= read().then(run);
+  loaded["dfc29bd8af41222b"].catch(() => delete loaded["dfc29bd8af41222b"]);
+  return loaded["dfc29bd8af41222b"];
 }
 async function run(text) {
   const url = URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
@@ -111,11 +111,11 @@ async function run(text) {
   }
 }
 function askForPanels() {
-  const url = `${pageConfig().baseUrl ?? "/"}static/comfydeploy/panels.js?v=${"249ebd8c8e6d7fae"}`;
+  const url = `${pageConfig().baseUrl ?? "/"}static/comfydeploy/panels.js?v=${"dfc29bd8af41222b"}`;
   return fetch(url, { headers: pageHeaders() });
 }
 function isPanels(text) {
-  return text.startsWith(`// ${"249ebd8c8e6d7fae"} `);
+  return text.startsWith(`// ${"dfc29bd8af41222b"} `);
 }
 
 // src/hosts/anywidget.ts

@@ -13,7 +13,6 @@ export type RunRecord = {
   live_status?: string | null;
   started_at?: string | null;
   created_at?: string | null;
-  finished_at?: string | null;
   [name: string]: unknown;
 };
 
@@ -296,7 +295,7 @@ export class RunQueue {
           { prompt_id: promptId },
           signal,
         );
-        if (FINAL.has(known.status) || known.finished_at) return known;
+        if (FINAL.has(known.status)) return known;
         this.begin(known);
         const query = { prompt_id: promptId, previews: true };
         for await (const event of this.transport.events("run/streaming", { query, signal })) {
