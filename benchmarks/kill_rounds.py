@@ -35,7 +35,7 @@ from tests.helpers.transfer_service import running
 
 WORLD = 15  # rounds with the same pair of servers
 POOLS = {"pool": PoolWorld, "chains": ChainWorld, "batches": BatchWorld, "cluster": ClusterWorld}
-KINDS = (*("jupyter",) * 5, *VICTIMS, "migration", "migration")
+KINDS = (*("jupyter",) * 4, *("records",) * 2, *VICTIMS, "migration", "migration")
 
 
 def main() -> int:

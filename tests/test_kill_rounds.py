@@ -15,7 +15,7 @@ from tests.helpers.pool_kill_rounds import (
 )
 from tests.helpers.selection import few
 
-ROUNDS = few(("both", *("jupyter",) * 2, "comfyui"))
+ROUNDS = few(("both", *("records",) * 2, "jupyter", "comfyui"))
 POOL_ROUNDS = ("first", "jupyter", "second", "first and jupyter", "both", "all")
 
 

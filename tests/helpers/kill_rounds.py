@@ -20,6 +20,7 @@ import uuid
 from collections import Counter
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +43,8 @@ if TYPE_CHECKING:
 
 KIB = 1024
 SETTLED = 120.0  # time limit in seconds for the end of all started work
-VICTIMS = ("jupyter", "comfyui", "both")
+VICTIMS = ("jupyter", "comfyui", "both", "records")  # the last: Jupyter, while it makes them
+LARGE = 256 * KIB * KIB  # bytes of a model that is hashed while nothing runs
 
 
 class BrokenInvariantError(AssertionError):
@@ -76,6 +78,7 @@ class World:
         self.managed = managed
         self._service = service
         self._base = folder / "comfyui"
+        self._large = self._base / "models" / "embeddings" / "large.safetensors"
         self._comfyui = None if managed else ComfyUIServer(self._base)
         self._workflows: list[str] = []
         self._checked: set[str] = set()
@@ -110,6 +113,9 @@ class World:
             assert code == 200, body
             self._workflows.append(body["workflow_id"])
             self.answered.versions[body["workflow_id"], 1] = graph
+        self._large.parent.mkdir(parents=True, exist_ok=True)
+        with self._large.open("wb") as file:
+            file.truncate(LARGE)
 
     def close(self) -> None:
         self.jupyter.kill()
@@ -118,6 +124,7 @@ class World:
 
     def round(self, random: Random, victim: str) -> str:
         """Give them work, kill, restart and check; return a description in one line."""
+        os.utime(self._large)  # so that it is hashed anew
         load = Load(self.jupyter, self._service, self.answered, self._workflows, random)
         load.start()
         delay = random.uniform(0.05, 1.5)
@@ -126,21 +133,32 @@ class World:
         if victim in ("comfyui", "both"):
             self._kill_comfyui()
             time.sleep(random.choice([0.0, random.uniform(0.0, 0.5)]))
-        if victim in ("jupyter", "both"):
+        if victim == "records":
+            load.stop()
+            newest = ended_runs(self.jupyter, SETTLED, self._checked)[0]
+            self.jupyter.get(f"runs/{newest['prompt_id']}/record")  # begins those that wait
+            state = random.choice(["wanted", "pending", "complete"])
+            _until(
+                lambda: state in (made := self._records_made()) or "wanted" not in made,
+                lambda: f"no record is {state}: {self._records_made()}",
+            )
+            time.sleep(random.expovariate(1 / 0.3))
+        if victim != "comfyui":
             self.jupyter.kill()
         load.stop()
-        if victim in ("jupyter", "both"):
+        made = self._records_made()
+        if victim != "comfyui":
             twice = random.random() < 0.3
             if twice:
                 self._die_while_starting(random)
             self.jupyter.start()
         if self._comfyui is not None and victim in ("comfyui", "both"):
             self._comfyui.start()
-        comfyui_died = victim != "jupyter" or self.managed
+        comfyui_died = victim in ("comfyui", "both") or self.managed
         states = self._check(comfyui_died=comfyui_died)
         return (
             f"{victim} killed after {delay:.2f} s{', and while it started' if twice else ''}:"
-            f" {load.done} acknowledged; {counted(states)}"
+            f" {load.done} acknowledged; {counted(states)}; records: {made}"
         )
 
     # -- killing -----------------------------------------------------------------------------
@@ -184,7 +202,7 @@ class World:
         self.answered.unexpected.clear()
         broken += self._check_runs(runs, comfyui_died=comfyui_died)
         broken += self._check_files() + self._check_versions() + self._check_downloads()
-        broken += self._check_store()
+        broken += self._check_records(runs, comfyui_died=comfyui_died) + self._check_store()
         status = self.jupyter.get("check-status")[1]
         broken += status["store"]["warnings"]
         if any(status["queue"].values()):
@@ -314,10 +332,53 @@ class World:
         parts = [path.name for path in folder.glob("*.part")]
         return broken + [f"half of a download is left: {name}" for name in parts]
 
+    def _records_made(self) -> str:
+        """Return how many records of the round are in which state."""
+        query = (
+            "SELECT prompt_id, state FROM provenance JOIN runs ON runs.id = provenance.run"
+            " ORDER BY runs.id"
+        )
+        with closing(_connect(self._data / "comfydeploy.db")) as connection:
+            found = connection.execute(query).fetchall()
+        states = Counter(state for prompt_id, state in found if prompt_id not in self._checked)
+        return ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "none"
+
+    def _check_records(self, runs: list[dict[str, Any]], *, comfyui_died: bool) -> list[str]:
+        """Wait until each run has its record, and return what these lack."""
+        broken = []
+        for run in runs:
+            read = partial(self.jupyter.get, f"runs/{run['prompt_id']}/record")
+            try:
+                _, record = until(read, lambda found: found[1]["complete"], timeout=SETTLED)
+            except AssertionError as fault:
+                broken.append(f"a record that does not end: {fault}")
+                continue
+            name = f"the record of run {run['prompt_id']} ({run['status']})"
+            outputs = (run["outputs"] or {}).values()
+            made = [item for each in outputs for item in each.get("images", ())]
+            kept = [each for each in record["outputs"] if "filename" in each]
+            if len(made) != len(kept):
+                broken.append(f"{name} has {kept}, and the run made {made}")
+            for item, each in zip(made, kept, strict=False):
+                file = self._base / item["type"] / item["subfolder"] / item["filename"]
+                if each.get("sha256") != _sha256(file) or not each["content"]:
+                    broken.append(f"{name} has another file: {each}")
+            if record["pending"] or any("sha256" not in model for model in record["models"]):
+                broken.append(f"{name} lacks hashes: {record['models']}, {record['notes']}")
+            if run["started_at"] is not None and not record["environment"] and not comfyui_died:
+                broken.append(f"{name} has no environment: {record['notes']}")
+            broken += [f"{name}: {note}" for note in record["notes"] if "found out" in note]
+        return broken
+
     def _check_store(self) -> list[str]:
         broken = check_store(self._data / "comfydeploy.db")
         with closing(_connect(self._data / "comfydeploy.db")) as connection:
             kept = dict(connection.execute("SELECT prompt_id, status FROM runs"))
+            unlike = connection.execute(
+                "SELECT id FROM runs WHERE id NOT IN (SELECT run FROM provenance)"
+                " UNION SELECT run FROM provenance WHERE run NOT IN (SELECT id FROM runs)"
+            ).fetchall()
+            broken += [f"a run and its record are not both there: {row}" for row in unlike]
         for prompt_id, run in self.answered.runs.items():
             if run.final is not None and kept.get(prompt_id) != run.final:
                 broken.append(f"run {prompt_id} was {run.final}, and is {kept.get(prompt_id)} now")
@@ -389,6 +450,7 @@ class Load:
         sleep = "TestSleep", {"seconds": random.choice([0.0, 0.05, 0.3])}
         if kind == "text":
             graph = chain(sleep)
+            graph["1"]["inputs"]["token"] += " embedding:large"
         elif kind == "failing":
             graph = chain(sleep, ("TestFail", {"message": "on purpose"}))
         elif kind == "chained":
