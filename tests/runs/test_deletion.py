@@ -167,41 +167,36 @@ async def test_only_the_files_of_ended_servers_are_deleted_and_no_new_ones(world
     assert path.read_bytes() == b"by another run"
 
 
-async def during_search(world, monkeypatch, change):
-    """Delete all runs; make a change after the search for uses of their files."""
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("a run with this input begins", "the graph of run new uses it"),
+        ("a run with this output ends", "run other uses it"),
+        ("it is pinned", "pinned"),
+    ],
+)
+async def test_a_change_after_the_search_for_uses_keeps_the_file(
+    world, monkeypatch, change, reason
+):
+    path = await world.add("old")
+    await world.add("other", status="running")
     original = DeletionRepository.workflow_uses
 
     async def searched(self, names):
         found = await original(self, names)
-        await change()
+        if change == "a run with this input begins":
+            await world.add("new", b'{"1": {"inputs": {"image": "old.png [output]"}}}')
+        elif change == "a run with this output ends":
+            ended = replace(await world.runs.get("other"), status="success")
+            await world.runs.save(replace(ended, outputs=listing("old.png")))
+        else:
+            await world.runs.mark(["old"], {"pinned": True})
         return found
 
     monkeypatch.setattr(DeletionRepository, "workflow_uses", searched)
-    return await world.server().delete(RunFilter(prompt_ids=["old"]), files=True)
-
-
-async def test_run_that_begins_meanwhile_keeps_its_input(world, monkeypatch):
-    path = await world.add("old")
-
-    async def change():
-        await world.add("new", b'{"1": {"inputs": {"image": "old.png [output]"}}}')
-
-    report = await during_search(world, monkeypatch, change)
-    assert (report.runs, report.files) == (1, 0)
-    assert report.kept[0].reason == "the graph of run new uses it"
-    assert path.exists()
-
-
-async def test_run_that_ends_meanwhile_keeps_its_output(world, monkeypatch):
-    path = await world.add("old")
-    await world.add("other", status="running")
-    record = await world.runs.get("other")
-
-    async def change():
-        await world.runs.save(replace(record, status="success", outputs=listing("old.png")))
-
-    report = await during_search(world, monkeypatch, change)
-    assert [kept.reason for kept in report.kept] == ["run other uses it"]
+    report = await world.server().delete(RunFilter(prompt_ids=["old"]), files=True)
+    assert (report.runs, report.files) == (int(change != "it is pinned"), 0)
+    assert reason in report.kept[0].reason
     assert path.exists()
 
 
@@ -211,18 +206,6 @@ async def test_the_output_of_an_unfinished_run_stays(world):
     world.active.append(SimpleNamespace(record=record, prompt_id="going"))
     report = await world.server().delete(ALL, files=True)
     assert [kept.reason for kept in report.kept] == ["run going uses it"]
-    assert path.exists()
-
-
-async def test_run_that_is_pinned_meanwhile_stays(world, monkeypatch):
-    path = await world.add("old")
-
-    async def change():
-        await world.runs.mark(["old"], {"pinned": True})
-
-    report = await during_search(world, monkeypatch, change)
-    assert (report.runs, report.files) == (0, 0)
-    assert "pinned" in report.kept[0].reason
     assert path.exists()
 
 
