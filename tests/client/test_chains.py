@@ -74,6 +74,8 @@ def test_each_picture_of_runs_sweeps_and_folders_goes_into_the_next_workflow(com
     sweep = comfy.sweep(SUNSET, values, wait=False, save=False)
     points = comfy.map(ENLARGE, sweep, input="Picture.image")
     assert [point.wait(60).images[0].size for point in points] == [(96, 64), (192, 64)]
+    again = comfy.map(ENLARGE, [sweep[1], sweep[0].result.files[0]], input="Picture.image")
+    assert [point.wait(60).images[0].size for point in again] == [(192, 64), (96, 64)]
     pairs = {"Picture.image": sweep, "scale_by": [1, 0.5]}
     points = comfy.map(ENLARGE, pairs)
     assert [point.wait(60).images[0].size for point in points] == [(48, 32), (48, 16)]

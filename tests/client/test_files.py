@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from comfydeploy_jupyter.client import Comfy
+from comfydeploy_jupyter.client.files import human_size
 from comfydeploy_jupyter.errors import InvalidRequestError, NotFoundError
 
 
@@ -32,6 +33,13 @@ def test_a_path_is_uploaded_and_reused(comfy, comfyui, tmp_path):
     assert stored.hash == hashlib.sha256(path.read_bytes()).hexdigest()
     assert (comfyui.input_dir / "mine" / path.name).read_bytes() == path.read_bytes()
     assert comfy.upload(path, subfolder="mine") == stored
+
+
+def test_an_open_file_and_bytes(comfy, comfyui):
+    name = f"{uuid.uuid4().hex}.bin"
+    assert comfy.upload(b"abc", name=name, type="temp").type == "temp"
+    with io.BytesIO(b"abcd") as file:
+        assert comfy.upload(file, name=name).size == 4
 
 
 def test_a_picture_as_input_of_a_run(comfy):
@@ -119,3 +127,8 @@ def test_upload_queue(comfy):
     with pytest.raises(NotFoundError):
         comfy.retry_uploads(id="none")
     assert comfy.uploads("never-was")["queue_size"] == 0
+
+
+def test_sizes_in_readable_units():
+    sizes = (5, 2048, 3 * 1024**2, 5.5 * 1024**3, 9 * 1024**4)
+    assert [*map(human_size, sizes)] == ["5 B", "2.0 KiB", "3.0 MiB", "5.5 GiB", "9216.0 GiB"]

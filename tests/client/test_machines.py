@@ -61,6 +61,9 @@ def test_create_update_delete(comfy, unreachable):
     with pytest.raises(ConflictError, match="restart"):
         unreachable.restart()
     assert unreachable.refresh().name == "moon"
+    pool = comfy.machines.create("pair", members=[unreachable, "local"])
+    assert pool.config["members"] == ["far-away", "local"]
+    pool.delete()
     gone = comfy.machines.create("gone", comfyui_url=f"http://127.0.0.1:{free_port()}")
     gone.delete()
     with pytest.raises(NotFoundError):

@@ -166,7 +166,6 @@ def placed(folder, ver, *, cnr_id=None, aux_id=None, clone=None, code=""):
     (folder / "pack.json").write_text(json.dumps({"ver": ver, "cnr_id": cnr_id, "aux_id": aux_id}))
 
 
-@pytest.mark.thorough
 @pytest.mark.timeout(600)
 def test_the_packs_of_a_receipt_are_fetched_in_their_versions(
     serve,

@@ -4,6 +4,8 @@ import asyncio
 
 import psutil
 
+from comfydeploy_jupyter.client.comfy import FreedMemory
+
 MIB = 1024**2
 
 
@@ -50,3 +52,12 @@ async def test_wrong_requests(api):
         ({"machine": "nowhere"}, (404, "machine")),
     ):
         assert await api.refusal("free", fields) == expected
+
+
+def test_the_text_of_freed_memory():
+    assert str(FreedMemory(3 * 1024**3, 5 * MIB, pending=False)) == (
+        "3.0 GiB of GPU memory, 5 MiB of RAM freed"
+    )
+    assert str(FreedMemory(0, 0, pending=True)).endswith(
+        "ComfyUI frees more when the current run has ended"
+    )

@@ -108,6 +108,10 @@ async def test_a_retry_does_not_replace_another_file_of_that_name(harness, bare_
     other = await harness.transfers.download(file, harness.checkpoints / NAME, None)
     with pytest.raises(ConflictError, match="another file is being downloaded"):
         await harness.transfers.retry(transfer_id=failed.id, token=None)
+    with pytest.raises(ConflictError):
+        await harness.transfers.download(
+            RemoteFile("http://127.0.0.1:1/other", NAME), harness.checkpoints / NAME, None
+        )
     await harness.transfers.queue.cancel(transfer_id=other.id)
 
 
