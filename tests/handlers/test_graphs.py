@@ -463,6 +463,18 @@ async def test_the_inputs_in_front_are_chosen_in_the_editors_format(api, extensi
         assert await api.refusal("workflow/convert", wrong) == (400, field)
 
 
+async def test_two_versions_are_compared_in_words(api):
+    _, saved = await api.post("workflow", {"workflow_api": GRAPH, "name": "compared"})
+    changed = json.loads(json.dumps(GRAPH))
+    changed["1"]["inputs"]["width"] += 8
+    await api.post("workflow", {"workflow_api": changed, "workflow_id": saved["id"]})
+    code, found = await api.get("workflow/diff", workflow_id=saved["id"], old=1, new="latest")
+    assert (code, [each["kind"] for each in found["changes"]]) == (200, ["changed"])
+    assert "width" in found["text"]
+    _, same = await api.get("workflow/diff", workflow_id=saved["id"], old=2, new=2)
+    assert (same["changes"], same["text"]) == ([], "no differences")
+
+
 async def test_a_workflow_is_written_below_jupyters_root(api, extension, tmp_path):
     await api.get("check-status")
     root = extension.root_dir

@@ -214,6 +214,9 @@ async def test_in_comfydeploy(api, comfydeploy):
         assert [row["version"] for row in rows] == [2, 1]
         code, row = await api.call("GET", "workflow/version", **request)
         assert row["workflow"] == ui("b")
+        request["params"]["version"] = "1"
+        code, row = await api.call("GET", "workflow/version", **request)
+        assert (row["version"], row["workflow"]) == (1, ui())
     body = {**body, "target": "cloud", "comment": "Take 3"}
     for fields, number in (({}, 2), ({"force": True}, 3)):
         _, saved = await api.post("workflow", {**body, **fields}, headers=key)

@@ -64,6 +64,15 @@ async def test_a_workflow_is_created_once_even_if_its_times_cannot_be_read(repos
     assert list(comfydeploy.workflows) == [saved["workflow_id"]]
 
 
+async def test_an_error_of_the_service_is_reported(repository, comfydeploy):
+    workflow_id = (await repository.save(Draft(UI, API, name="w")))["id"]
+    comfydeploy.fail(500, body={"error": "database is down"})
+    with pytest.raises(CloudError, match="database is down") as caught:
+        await repository.add_version(Draft(UI, API, workflow_id=workflow_id))
+    assert caught.value.status == 502
+    assert len(comfydeploy.workflows[workflow_id].versions) == 1
+
+
 @pytest.mark.parametrize("answer", [{"a": 1}, "text", 5, None])
 async def test_replies_of_another_form(repository, comfydeploy, answer):
     calls = [
