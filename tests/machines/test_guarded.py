@@ -322,21 +322,21 @@ class WithoutSockets(FaultyComfyUI):
         raise web.HTTPForbidden(text="no sockets here")
 
 
-def test_its_definitions_are_used_at_once_and_the_state_says_what_is_wrong(
-    start_jupyter, comfyui, tmp_path
-):
+def test_its_definitions_are_used_at_once_and_the_state_says_what_is_wrong(server, comfyui):
     proxy = WithoutSockets(comfyui.url)
     proxy.start()
-    server = start_jupyter(ComfyDeploy={"comfyui_url": proxy.url, "data_dir": str(tmp_path)})
+    made = {"name": "socketless", "comfyui_url": proxy.url}
+    assert server.raw("POST", "machine/create", json=made).status_code == 200
     try:
         status = until(
-            lambda: server.raw("GET", "check-status").json(),
+            lambda: server.raw("GET", "check-status?machine=socketless").json(),
             lambda status: "refused" in status["comfyui"].get("error", ""),
         )
         assert status["status"] == "degraded"
         assert "WebSocket is refused (HTTP 403)" in status["comfyui"]["error"]
         assert "proxy" in status["comfyui"]["hint"]
-        body = {"workflow_api": {"1": {"class_type": "TestText", "inputs": {"text": "x"}}}}
+        text = {"1": {"class_type": "TestText", "inputs": {"text": "x"}}}
+        body = {"workflow_api": text, "machine": "socketless"}
         began = time.monotonic()
         checked = [server.raw("POST", "workflow/validate", json=body).json() for _ in range(3)]
         assert {each["definitions"]["source"] for each in checked} == {"live"}
@@ -344,11 +344,11 @@ def test_its_definitions_are_used_at_once_and_the_state_says_what_is_wrong(
         version = stats["system"]["comfyui_version"]
         assert checked[0]["definitions"]["comfyui_version"] == version
         assert server.raw("POST", "workflow/convert", json=body).status_code == 200
-        assert "TestText" in server.raw("GET", "object_info").json()
+        assert "TestText" in server.raw("GET", "object_info?machine=socketless").json()
         refused = server.raw("POST", "run", json=body)
         assert refused.status_code == 503
         assert "cannot be used: its WebSocket is refused" in refused.json()["error"]
         assert time.monotonic() - began < 20, "each of these waited for the WebSocket"
     finally:
-        server.stop()
+        server.raw("POST", "machine/delete", json={"machine_id": "socketless"})
         proxy.close()
