@@ -23,6 +23,8 @@ async def test_service_is_ok(api, comfyui, chain):
 async def test_what_is_not_there(api):
     code, body = await api.get("check-status", prompt_id="never-was")
     assert (code, body["code"]) == (404, "not_found")
+    code, body = await api.get("runs", graph="never-was")
+    assert (code, body["code"]) == (404, "not_found")
     code, body = await api.get("comfyui/log")
     assert (code, body["code"]) == (404, "not_found")
     assert "comfyui_path" in body["hint"]

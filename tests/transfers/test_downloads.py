@@ -426,20 +426,6 @@ async def test_hugging_face(make_harness, bare_service):
         assert names(harness) == [NAME]
 
 
-@pytest.mark.parametrize("token", [None, "hf_other"])
-async def test_a_missing_token_gives_a_hint(make_harness, bare_service, token):
-    harness = await make_harness(
-        sites=ModelSites(huggingface_url=bare_service.url, huggingface_token=token)
-    )
-    bare_service.pages["owner/gated/resolve/main/m.safetensors"] = 401
-    file = await harness.transfers.find("huggingface", "owner/gated", NAME)
-    record = await harness.transfers.download(file, harness.checkpoints / NAME, None)
-    record = await harness.ended(record)
-    assert (record.state, record.attempts) == ("failed", 1)
-    assert record.error.startswith("Hugging Face answered 401: ")
-    assert "HF_TOKEN" in record.error
-
-
 async def test_civitai(make_harness, bare_service):
     content = bare_service.files["4711"] = b"x" * MIB
     harness = await make_harness(sites=ModelSites(civitai_url=bare_service.url))
