@@ -118,7 +118,7 @@ def overlapping(nodes):
     ]
 
 
-@settings(max_examples=examples(80))
+@settings(max_examples=examples(160))
 @given(prompts())
 def test_converts_back_and_places_nodes_right_of_those_that_they_need(graph):
     before = copy.deepcopy(graph)

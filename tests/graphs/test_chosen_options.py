@@ -45,17 +45,6 @@ def test_an_added_input_is_removed_with_its_option():
         apply_inputs(graph, {"5.mode.seed": 3, "5.mode": "plain"}, definitions=DEFINITIONS)
 
 
-def test_children_are_placed_below_their_combo_and_have_its_bounds():
-    fields = workflow_form(GRAPH, DEFINITIONS).fields
-    keys = [field.key for field in fields if field.key != "5.strength"]
-    assert keys == ["5.mode", "5.mode.size", "5.mode.seed", "5.values.a"]
-    mode, size, seed = fields[:3] if fields[0].key == "5.mode" else fields[1:4]
-    assert (mode.kind, mode.options, mode.dynamic) == ("combo", ["small", "large", "plain"], True)
-    assert (size.kind, size.min, size.max, size.default) == ("int", 1, 128, 64)
-    assert seed.kind == "seed"
-    assert not any(field.advanced for field in fields)
-
-
 LOADER = declared(image=[["a.png", "b.png"], {"image_upload": True}])
 WITH_LOADER = {**DEFINITIONS, "LoadImage": LOADER}
 
@@ -69,18 +58,6 @@ def test_pictures_are_added_to_a_group_and_removed():
     (field,) = (field for field in form.fields if field.key == "5.pictures.picture0")
     assert (field.kind, field.value, field.options) == ("image", "b.png", ["a.png", "b.png"])
     assert form.groups[1].last == ("5.pictures.picture0",)
-
-
-def test_a_group_is_shown_with_the_inputs_that_feed_it():
-    pictures = group("IMAGE", prefix="picture", min=1, max=4)
-    definitions = {"Batch": declared(pictures=pictures), "LoadImage": LOADER}
-    graph = {
-        "1": node("LoadImage", image="a.png"),
-        "2": node("Batch", **{"pictures.picture0": ["1", 0]}),
-        "3": node("Batch", **{"pictures.picture0": ["2", 0]}),
-    }
-    groups = workflow_form(graph, definitions).groups
-    assert [(each.node_id, each.advanced) for each in groups] == [("2", False), ("3", True)]
 
 
 def test_a_loader_is_put_before_an_input_that_was_given_a_file():

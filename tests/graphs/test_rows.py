@@ -70,25 +70,6 @@ def test_a_group_without_rows_gets_them_by_any_of_its_names(key):
     assert first.graph["2"]["inputs"] == {"steps.0.mode": "plain"}
 
 
-def test_rows_have_options_links_and_rows():
-    given = [
-        {"mode.size": 3, "mode": "small", "model": ["1", 0]},
-        {"mode": "large", "mode.inner": [{"w": 5}, {}]},
-        {"mode": None},
-    ]
-    assert inputs("2", {"2.steps": given}) == {
-        "steps.0.mode": "small",
-        "steps.0.mode.size": 3,
-        "steps.0.model": ["1", 0],
-        "steps.1.mode": "large",
-        "steps.1.mode.size": 8,
-        "steps.1.mode.inner.0.w": 5,
-        "steps.1.mode.inner.1.w": 8,
-        "steps.2.mode": "small",
-        "steps.2.mode.size": 8,
-    }
-
-
 @pytest.mark.parametrize("order", [1, -1])
 def test_the_rows_of_an_option_are_set_with_it(order):
     given = [("3.mode", "on"), ("3.mode.parts", [{"w": 0.5}, {}])][::order]
@@ -254,3 +235,9 @@ def test_files_in_rows_get_loaders_like_others():
     }
     assert graph["1.rows.1.inner.0.mask"]["inputs"] == {"image": "b.png"}
     assert file_names_in(graph) == {"a.png", "b.png"}, "a pool copies these to its machine"
+
+
+def test_a_row_with_a_very_long_number_is_shown_as_it_is():
+    graph = {"1": node("Load", **{f"loras.{'1' * 5000}.name": "a"})}
+    (field,) = workflow_form(graph, DEFINITIONS).fields
+    assert field.label.startswith("Load: loras: 111")

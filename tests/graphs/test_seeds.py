@@ -253,15 +253,3 @@ def test_a_seed_of_a_chosen_option_is_drawn_within_its_bounds():
     kept = run(graph, RANDOM, given={("1", "model.seed")}, definitions=BRANCHES)
     assert kept.graph == graph
     assert needs_definitions(graph, RANDOM)
-
-
-@pytest.mark.parametrize("word", ["randomize", "increment", "fixed"])
-def test_the_control_of_a_seed_of_a_chosen_option_is_followed(word):
-    ui = {"nodes": [saved(1, "Partner", ["seeded", 7, word])]}
-    settled = run(partner(7), AUTO, ui=ui, definitions=BRANCHES, rng=random.Random(4))
-    if word == "randomize":
-        assert settled.seeds["1.model.seed"] == settled.graph["1"]["inputs"]["model.seed"] != 7
-        assert settled.next_seeds == {}
-    else:
-        assert settled.graph == partner(7)
-        assert settled.next_seeds == {"1.model.seed": 8 if word == "increment" else 7}
