@@ -13,7 +13,6 @@ from comfydeploy_jupyter.display import (
     TerminalView,
     activity,
     close_tree,
-    progress_display,
 )
 from tests.client.test_terminal import Stream
 from tests.helpers.jupyter import run_in_terminal
@@ -150,13 +149,6 @@ def test_widgets_show_it_escaped(capsys):
     assert "3/20" in text.value
     assert (overall.value, step.value, step.max) == (0.25, 3.0, 20.0)
     close_tree(view.box)
-
-
-def test_without_a_terminal_or_notebook_nothing_is_printed(capsys):
-    with progress_display(started()):
-        time.sleep(0.15)
-    captured = capsys.readouterr()
-    assert (captured.out, captured.err) == ("", "")
 
 
 def test_a_script_in_a_terminal_shows_a_line_that_stays(jupyter, tmp_path):

@@ -456,8 +456,7 @@ class TestStoppedComfyUI:
     """A real ComfyUI that is stopped (SIGSTOP): its sockets stay open, and it does not reply."""
 
     @pytest.fixture
-    def stopped(self, start_comfyui, start_jupyter, tmp_path):
-        comfyui = start_comfyui()
+    def server(self, comfyui, start_jupyter, tmp_path):
         jupyter = start_jupyter(
             ComfyDeploy={
                 "comfyui_url": comfyui.url,
@@ -469,11 +468,11 @@ class TestStoppedComfyUI:
         )
         server = Server(jupyter)
         server.until_connected()
-        yield server, comfyui
+        yield server
+        os.kill(comfyui.pid, signal.SIGCONT)
         jupyter.stop()
 
-    def test_stopped_for_some_time_and_permanently(self, stopped):
-        server, comfyui = stopped
+    def test_stopped_for_some_time_and_permanently(self, server, comfyui):
         running = server.start_run(chain(("TestProgress", {"steps": 80, "delay": 0.1})))
         reader = Reader(server, running)
         server.until(running, "running")
