@@ -218,13 +218,15 @@ async def ended(api, batch_id):
 
 
 async def test_each_picture_of_a_run_goes_into_the_next_workflow(api):
-    first = await api.start(slow(1.5, batch_size=3))
+    held = await api.start(slow(30))
+    first = await api.start(slow(0, batch_size=3))
     prefix = {"filename_prefix": {"$vary": ["x", "y"]}}
     batch_id = await batch_over(api, {"run": first}, inputs=prefix)
     batch = (await api.get(f"batch/{batch_id}"))[1]
     assert (batch["state"], batch["total"], batch["time_left"]) == ("running", 0, None)
     assert (batch["waiting_for"], batch["fraction"]) == ([first], 0)
     assert batch["why"] == f"Waiting for outputs of {first}"
+    await api.post("interrupt", {"prompt_id": held})
     batch, points = await ended(api, batch_id)
     assert (batch["state"], batch["total"], batch["counts"]) == ("done", 6, {"success": 6})
     assert (batch["waiting_for"], batch["why"], batch["fraction"]) == ([], "", 1)
