@@ -404,6 +404,7 @@ class Provenance:
                         "type": file.type,
                         "subfolder": file.subfolder,
                         "filename": file.filename,
+                        "content": None,
                     }
                     entries.append(entry)
                     picture = shown if shown is not None and file == shown.file else None

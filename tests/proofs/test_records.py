@@ -116,6 +116,18 @@ async def test_an_output_that_was_replaced_before_it_was_noted_says_so(
     assert output["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
 
 
+async def test_an_output_that_was_deleted_before_it_was_noted_has_the_reason(
+    never_quiet, monkeypatch, api, comfyui
+):
+    monkeypatch.setattr(service, "LAG", 600.0)
+    run = await api.run(workflow_api=picture("removed"))
+    for file in comfyui.output_dir.glob("removed_*"):
+        file.unlink()
+    (output,) = (await recorded(api, run["prompt_id"]))["outputs"]
+    assert output["content"] is None
+    assert output["reason"].startswith("removed_00001_.png is not in the output folder")
+
+
 async def test_models_inputs_and_packs_are_named_by_their_content(api, comfyui):
     models = {"vae/broken.safetensors": b"not weights", "embeddings/cosy.pt": b"nothing"}
     for name, content in models.items():
