@@ -115,10 +115,11 @@ async def test_a_pinned_run_is_not_deleted(api, comfyui):
 
 
 async def test_run_that_is_pinned_while_it_runs_stays_pinned(api, chain):
-    await api.start(chain(("TestSleep", {"seconds": 0.6})), prompt_id="del-early")
+    await api.start(chain(("TestSleep", {"seconds": 60})), prompt_id="del-early")
     await api.post("runs/update", {"prompt_ids": ["del-early"], "pinned": True})
     assert (await delete(api, "del-early"))["kept"][0]["reason"] == "it has not ended"
-    assert (await api.until("del-early", "success"))["pinned"] is True
+    await api.post("interrupt", {"prompt_id": "del-early"})
+    assert (await api.until("del-early", "cancelled"))["pinned"] is True
     assert (await delete(api, "del-early"))["kept"][0]["reason"] == "it is pinned"
 
 
