@@ -2,12 +2,15 @@
 
     COMFYUI_TEST_PATH=.comfyui python -m benchmarks.repeatability [--only NAME ...] [--longest 20]
 
-Each template that can run here is executed again with empty caches, in another order, after a
-restart, with other caches, by two ComfyUIs at the same time, and with ``--fast``, and the decoded
+Each template that can run here is executed again with empty caches, after a restart, in another
+order, by two ComfyUIs at the same time, with other caches and with ``--fast``, and the decoded
 contents are compared with those of the first run. There are no model files here: those of the
 folders `STAND_INS` are small ones with random weights (`stand_ins.py`), with smaller pictures and
-two steps. A template that takes longer than `--longest` seconds is executed no
-further. Prints a table in Markdown.
+two steps. A template whose first run fails with the models for pictures is tried with those for
+videos; one that fails with both, or takes more than `--longest` seconds of processor time, is
+executed no further. The smallest graphs come first, and after `--minutes` no further one is tried.
+With other options of ComfyUI a sample is executed. Prints a table in Markdown,
+of what was compared until then if it is ended (``kill PID``).
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import json
 import os
 import random
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -44,21 +48,34 @@ from comfydeploy_jupyter.proofs.content import UndecodedError, content_of, text_
 from comfydeploy_jupyter.util.media_types import is_picture, media_type
 from tests.helpers.comfyui import ComfyUIServer, comfyui_tree, comfyui_version
 
+from .records import processor_time
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterator
 
 Graph = dict[str, dict[str, Any]]
 Contents = dict[str, str]  # hashes by the node and the place of an output
-STAND_IN = "stand-in.safetensors"
+KINDS = ("picture", "video")  # of stand-ins, in the order in which they are tried
 STAND_INS = (
     *("checkpoints", "diffusion_models", "text_encoders", "vae", "controlnet", "upscale_models"),
-    "loras",
+    *("loras", "clip_vision"),
 )
+# Each of their text encoders would be of another large architecture.
+SEVERAL_ENCODERS = ("DualCLIPLoader", "TripleCLIPLoader", "QuadrupleCLIPLoader")
 SIDE = 64  # pixels of a picture
-SMALLER = {"width": SIDE, "height": SIDE, "steps": 2, "megapixels": 0.01, "seconds": 2, "length": 9}
-LONGEST = 120  # seconds of the second and further runs
+SMALLER = {
+    **dict.fromkeys(("width", "height"), SIDE),
+    **dict.fromkeys(("x", "y"), 0),
+    **dict.fromkeys(("steps", "seconds"), 2),
+    "length": 5,
+    "megapixels": 0.01,
+}
+LONGEST = 120  # seconds of processor time of the second and further runs
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # other threads mostly wait
 FASTER = "--fp32-text-enc"  # on a CPU, texts in half precision take many seconds
-FLAGS = ("--cache-lru 8", "--cache-none", "--fast", "--cache-classic", "--deterministic")
+FIRST, TOO_LONG = "first", "it takes more than"
+FLAGS = ("--fast", "--deterministic", "--cache-classic", "--cache-none", "--cache-lru 8")
+SAMPLE = 20  # templates that are executed with these
 
 
 class FailedError(Exception):
@@ -77,7 +94,7 @@ def ask(url: str, body: Any = None) -> Any:
 
 
 def start(folder: Path, flags: str = "") -> ComfyUIServer:
-    server = ComfyUIServer(folder, args=[FASTER, *flags.split()])
+    server = ComfyUIServer(folder, args=[FASTER, *flags.split()], env=ONE_THREAD)
     server.start(300)
     return server
 
@@ -92,14 +109,16 @@ def execute(server: ComfyUIServer, graph: Graph, longest: float) -> Contents:
     # Without a client, ComfyUI's history lacks the outputs of nodes that it has in its cache.
     body = {"prompt": graph, "client_id": "repeatability"}
     prompt_id = ask(f"{server.url}/prompt", body)["prompt_id"]
-    latest = time.monotonic() + longest
+    latest = processor_time(server.pid) + longest
     while not (found := ask(f"{server.url}/history/{prompt_id}")):
-        time.sleep(0.2)
-        if time.monotonic() > latest:
+        time.sleep(0.5)
+        if processor_time(server.pid) > latest:
             ask(f"{server.url}/interrupt", {})
             while ask(f"{server.url}/queue")["queue_running"]:
                 time.sleep(0.2)
-            raise FailedError(f"it takes more than {longest:g} s here")
+                if processor_time(server.pid) > latest + longest:  # a node that does not end
+                    server.restart()
+            raise FailedError(f"{TOO_LONG} {longest:g} s of processor time here")
     run = found[prompt_id]
     if run["status"]["status_str"] != "success":
         said = [body for kind, body in run["status"]["messages"] if kind == "execution_error"]
@@ -126,7 +145,7 @@ def digest(server: ComfyUIServer, value: Any) -> str:
 # -- which templates can run -------------------------------------------------------------------
 
 
-def prepared(ui: Any, nodes: NodeDefinitions, folder: Path, stand_ins: Path) -> Graph:
+def prepared(ui: Any, nodes: NodeDefinitions, folder: Path, stand_ins: Path, kind: str) -> Graph:
     """Return the prompt of a template, with what it needs in place; or raise FailedError."""
     try:
         graph: Graph = ui_to_api(ui, nodes, rng=random.Random(1)).graph
@@ -140,19 +159,20 @@ def prepared(ui: Any, nodes: NodeDefinitions, folder: Path, stand_ins: Path) -> 
         raise FailedError(f"{what}: {', '.join(sorted(unknown))}")
     needed = set()
     for node in graph.values():
+        if node["class_type"] in SEVERAL_ENCODERS:
+            one = {"clip_name": "one.safetensors", "type": "stable_diffusion"}
+            node |= {"class_type": "CLIPLoader", "inputs": one}
         known = nodes.get(node["class_type"])
         assert known is not None
-        models = known.models(node["inputs"])
-        # Of several encoders in one node, each has another architecture.
-        several = sum(each.model_folder[1] == "text_encoders" for each in models) > 1
-        for model in models:
+        for model in known.models(node["inputs"]):
             name, where = node["inputs"].get(model.name), model.model_folder[1]
-            if not isinstance(name, str) or name in (model.options or ()):
+            if not isinstance(name, str) or name in (model.choices or ()):
                 continue
-            is_one = where in STAND_INS and not (several and where == "text_encoders")
-            if is_one:  # one name, so that ComfyUI loads it once for many templates
-                link(folder / "models" / where / STAND_IN, stand_ins / f"{where}.safetensors")
-                node["inputs"][model.name] = STAND_IN
+            if where in STAND_INS:  # few names, so that ComfyUI loads them once for many templates
+                file = stand_ins / f"{where}-{kind}.safetensors"
+                file = file if file.exists() else stand_ins / f"{where}.safetensors"
+                link(folder / "models" / where / file.name, file)
+                node["inputs"][model.name] = file.name
             else:
                 needed.add(f"{where}: {name}")
     if needed:
@@ -161,9 +181,11 @@ def prepared(ui: Any, nodes: NodeDefinitions, folder: Path, stand_ins: Path) -> 
         put(folder / "input" / name)
     for node in graph.values():
         for name, value in node["inputs"].items():
-            most = SMALLER.get(name)
+            most, known = SMALLER.get(name), nodes.get(node["class_type"])
             if most is not None and isinstance(value, (int, float)) and value > most:
-                node["inputs"][name] = most
+                declared = known and known.declared_input(name, node["inputs"])
+                least = declared.options.get("min") if declared else None
+                node["inputs"][name] = max(most, least or 0)
     return graph
 
 
@@ -207,64 +229,74 @@ def put(path: Path) -> None:
 # -- the table ---------------------------------------------------------------------------------
 
 
-def all_of(
-    server: ComfyUIServer, graphs: dict[str, Graph], longest: float = LONGEST
-) -> dict[str, Contents]:
-    found = {}
-    for name, graph in graphs.items():
-        try:
-            found[name] = execute(server, graph, longest)
-        except (FailedError, OSError) as error:
-            found[name] = {"": f"{error}"}
-            print(f"{name}: {error}", file=sys.stderr, flush=True)
-    return found
+def attempt(server: ComfyUIServer, graph: Graph, longest: float) -> Contents:
+    """Execute a prompt; return what it makes, or under an empty name why it failed."""
+    try:
+        return execute(server, graph, longest)
+    except (FailedError, OSError) as error:
+        if server.has_ended():
+            server.restart()
+        return {"": str(error).strip().partition("\n")[0]}
 
 
 def passes(
-    folder: Path, graphs: dict[str, Graph], longest: float
-) -> Iterable[tuple[str, dict[str, Contents]]]:
-    """Yield each way of executing the templates, and what was made; the first one first.
+    folder: Path, graphs: dict[str, list[Graph]], longest: float, minutes: float
+) -> Iterator[tuple[str, str, Contents]]:
+    """Yield each way of executing the templates, the name of one, and what was made.
 
-    Those that fail at first, or take too long, are executed no further.
+    Those that fail in the first way are executed no further. The quickest ones come first.
     """
-    server = start(folder)
+    times, good = dict[str, float](), dict[str, Graph]()
+    server, other = start(folder), None
+    latest = time.monotonic() + minutes * 60
     try:
-        first = all_of(server, graphs, longest)
-        yield "first", first
-        graphs = {name: graph for name, graph in graphs.items() if first[name].keys() - {""}}
+        for name, kinds in sorted(graphs.items(), key=lambda pair: len(pair[1][0])):
+            if time.monotonic() > latest:
+                break
+            for graph in kinds:
+                begun, found = processor_time(server.pid), attempt(server, graph, longest)
+                if found and "" not in found:
+                    times[name], good[name] = processor_time(server.pid) - begun, graph
+                if not found or "" not in found or TOO_LONG in found[""]:
+                    break
+            yield FIRST, name, found
+        names = sorted(good, key=times.__getitem__)
         free(server)
-        yield "again, empty caches", all_of(server, graphs)
-        free(server)
-        turned = all_of(server, dict(reversed(graphs.items())))
-        yield "other order", turned
-        yield "from the cache", all_of(server, graphs)
+        for name in names:
+            yield "again, with empty caches", name, attempt(server, good[name], LONGEST)
         server.restart()
-        yield "after a restart", all_of(server, graphs)
+        for name in names:
+            yield "after a restart", name, attempt(server, good[name], LONGEST)
+        server.kill()
+        for flags in FLAGS:
+            other = start(folder, flags)
+            for name in names[:: max(len(names) // SAMPLE, 1)]:
+                yield flags, name, attempt(other, good[name], LONGEST)
+            other.kill()
+        server.start()
+        for name in reversed(names):
+            yield "in another order", name, attempt(server, good[name], LONGEST)
         free(server)
         other = start(folder)
-        try:
-            with ThreadPoolExecutor(2) as pool:
-                works = [pool.submit(all_of, each, graphs) for each in (server, other)]
-                yield "two at the same time", works[0].result()
-                yield "the second of them", works[1].result()
-        finally:
-            other.kill()
+        with ThreadPoolExecutor(2) as pool:
+            for name in names:
+                works = [pool.submit(attempt, s, good[name], LONGEST) for s in (server, other)]
+                yield "two at the same time", name, works[0].result()
+                yield "the second of them", name, works[1].result()
     finally:
         server.kill()
-    for flags in FLAGS:
-        server = start(folder, flags)
-        try:
-            yield flags, all_of(server, graphs)
-        finally:
-            server.kill()
+        if other is not None:
+            other.kill()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--only", nargs="*", help="the names of templates")
     parser.add_argument("--longest", type=float, default=20.0, help="seconds of a first run")
+    parser.add_argument("--minutes", type=float, default=600.0, help="of all first runs")
     given = parser.parse_args()
     os.nice(10)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     tree, python = comfyui_tree()
     with tempfile.TemporaryDirectory() as scratch:
         folder, stand_ins = Path(scratch, "base"), Path(scratch, "stand-ins")
@@ -282,19 +314,20 @@ def main() -> None:
                 try:
                     path = urllib.parse.quote(f"/templates/{name}.json")
                     ui = ask(f"{server.url}{path}")
-                    graphs[name] = prepared(ui, nodes, folder, stand_ins)
+                    found = [prepared(ui, nodes, folder, stand_ins, kind) for kind in KINDS]
+                    graphs[name] = found[:1] if found[0] == found[1] else found
                 except (FailedError, OSError) as error:
                     why[name] = str(error)
         finally:
             server.kill()
-        report(names, graphs, why, passes(folder, graphs, given.longest))
+        report(names, graphs, why, passes(folder, graphs, given.longest, given.minutes))
 
 
 def report(
     names: list[str],
-    graphs: dict[str, Graph],
+    graphs: dict[str, list[Graph]],
     why: dict[str, str],
-    made: Iterable[tuple[str, dict[str, Contents]]],
+    made: Iterator[tuple[str, str, Contents]],
 ) -> None:
     reasons = collections.Counter(text.partition(":")[0] for text in why.values())
     print(
@@ -311,23 +344,27 @@ def report(
     for folder, count in folders.most_common():
         print(f"  - {count} of these need a model in {folder}")
     first: dict[str, Contents] = {}
-    rows = []
-    for way, found in made:
-        if not first:
-            failed = {name: each[""] for name, each in found.items() if "" in each}
-            first = {name: each for name, each in found.items() if each and name not in failed}
-            for name, text in failed.items():
-                print(f"- {name}: {text}")
-            print(f"\n{len(first)} were executed: {', '.join(first)}\n", flush=True)
-            continue
-        differ = [name for name in first if found.get(name) != first[name]]
-        for name in differ:
-            print(f"{way}: {name}: {found[name].get('', 'other outputs')}", file=sys.stderr)
-        rows.append((way, len(first) - len(differ), differ))
-        print(f"{way}: {rows[-1][1]} of {len(first)}; {', '.join(differ)}", file=sys.stderr)
-    print("| executed | identical | differ |\n|---|---|---|")
-    for way, same, differ in rows:
-        print(f"| {way} | {same} of {len(first)} | {', '.join(differ)} |")
+    rows = collections.defaultdict[str, list[bool]](list)
+    differ = collections.defaultdict[str, list[str]](list)
+    tried = 0
+    try:
+        for way, name, found in made:
+            failed = found.get("") if found else "it makes nothing"
+            tried += way == FIRST
+            if way == FIRST and not failed:
+                first[name] = found
+            elif way == FIRST:
+                print(f"- {name}: {failed}", flush=True)
+            else:
+                rows[way].append(found == first[name])
+                if found != first[name]:
+                    differ[way].append(name)
+                    print(f"{way}: {name}: {failed or 'other outputs'}", file=sys.stderr)
+    finally:
+        print(f"\n{tried} were tried, and {len(first)} executed: {', '.join(first)}\n")
+        print("| executed | identical | differ |\n|---|---|---|")
+        for way, same in rows.items():
+            print(f"| {way} | {sum(same)} of {len(same)} | {', '.join(differ[way])} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 
     cd ComfyUI && python .../stand_ins.py FOLDER
 
-ComfyUI's interpreter runs this file. The models have the architecture of Stable Diffusion 1.5 with
-one level instead of four, so nothing useful is made with them; what they compute, the real ones do,
-too.
+ComfyUI's interpreter runs this file. The models for pictures have the architecture of Stable
+Diffusion 1.5 with one level instead of four, those for videos that of Hunyuan Video with one block
+of each kind and of Wan's VAE with few channels, and CLIP vision is a whole ViT-L. So nothing useful
+is made with them; what they compute, the real ones do, too.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ import comfy.clip_model  # noqa: E402 - the path is set above
 import comfy.ops  # noqa: E402 - the same
 import torch  # noqa: E402 - the same
 from comfy.cldm.cldm import ControlNet  # noqa: E402 - the same
+from comfy.ldm.hunyuan_video.model import HunyuanVideo, HunyuanVideoParams  # noqa: E402 - the same
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel  # noqa: E402 - the same
+from comfy.ldm.wan.vae import WanVAE  # noqa: E402 - the same
 from comfy.taesd.taesd import TAESD  # noqa: E402 - the same
 from safetensors.torch import save_file  # noqa: E402 - the same
 
@@ -85,3 +88,29 @@ keep("upscale_models", upscaler)
 down, up = (torch.nn.Linear(*size, bias=False) for size in ((320, 4), (4, 320)))
 lora = torch.nn.ModuleDict({"lora_down": down, "lora_up": up})
 keep("loras", weights(lora, 6, f"{LINEAR}."))
+vision = json.loads(Path("comfy/clip_vision_config_vitl.json").read_text())
+encoder = comfy.clip_model.CLIPVisionModelProjection(
+    vision, torch.float32, "cpu", comfy.ops.manual_cast
+)
+keep("clip_vision", weights(encoder, 7))
+config = {
+    "in_channels": 16,
+    "out_channels": 16,
+    "patch_size": [1, 2, 2],
+    "vec_in_dim": 768,  # of the text encoder, as the next one
+    "context_in_dim": 768,
+    "hidden_size": 128,
+    "mlp_ratio": 4.0,
+    "num_heads": 1,
+    "depth": 1,
+    "depth_single_blocks": 1,
+    "axes_dim": [16, 56, 56],
+    "theta": 256,
+    "qkv_bias": True,
+    "guidance_embed": True,
+}
+parts = {name: config.get(name) for name in HunyuanVideoParams.__dataclass_fields__}
+video = HunyuanVideo(**parts, **operations)
+keep("diffusion_models-video", weights(video, 8))
+shape = {"dim_mult": [1, 2, 4, 4], "temperal_downsample": [False, True, True]}
+keep("vae-video", weights(WanVAE(dim=16, z_dim=16, **shape), 9))
