@@ -14,7 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from itertools import compress
 from typing import Any, Final, TypeAlias
 
@@ -1208,8 +1208,16 @@ def type_mismatches(graph: Mapping[str, Any], definitions: AnyDefinitions) -> li
     # whose options may be files that are missing. Invalid nodes are ignored.
     known = NodeDefinitions.of(definitions)
     found: list[TypeMismatch] = []
-    nodes = [node for node in graph.values() if isinstance(node, Mapping)]
-    alike = Counter(title_of(node) or class_of(node) for node in nodes)
+
+    @cache
+    def alike() -> Counter[str]:
+        nodes = (node for node in graph.values() if isinstance(node, Mapping))
+        return Counter(title_of(node) or class_of(node) for node in nodes)
+
+    def label(key: str, node: Mapping[str, Any]) -> str:
+        kind, title = class_of(node), title_of(node)
+        return node_label(key, kind, title, unique=alike()[title or kind] == 1)
+
     for key, node in graph.items():
         node_class = known.get(class_of(node)) if isinstance(node, Mapping) else None
         if node_class is None:
@@ -1219,9 +1227,7 @@ def type_mismatches(graph: Mapping[str, Any], definitions: AnyDefinitions) -> li
         if node_class.grows:
             named = {name: unwrapped(value) for name, value in inputs.items() if not is_link(value)}
             widgets = [widget for widget, _ in node_class.lay_out(named)]
-        kind, title = class_of(node), title_of(node)
-        label = partial(node_label, key, kind, title, unique=alike[title or kind] == 1)
-        found.extend(type_mismatches_of(key, label, widgets, inputs))
+        found.extend(type_mismatches_of(key, partial(label, key, node), widgets, inputs))
     return found
 
 

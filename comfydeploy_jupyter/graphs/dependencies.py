@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 from array import array
 from dataclasses import dataclass
 from hashlib import blake2b, sha256
@@ -11,7 +10,7 @@ from heapq import nsmallest
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..errors import InvalidRequestError
-from ..util.jsons import sorted_keys
+from ..util.jsons import dumps, sorted_keys
 from .formats import END, START, AnyGraph, Graph, class_of, inputs_of, is_link, label_of
 
 if TYPE_CHECKING:
@@ -31,7 +30,11 @@ def check_nodes(graph: Graph, node_ids: Iterable[str], *, field: str) -> None:
 def sources_of(graph: AnyGraph) -> dict[str, list[str]]:
     """Return the ids of the nodes that each node is linked to."""
     return {
-        node_id: [value[0] for value in inputs_of(node).values() if is_link(value)]
+        node_id: [
+            value[0]
+            for value in inputs_of(node).values()
+            if isinstance(value, list) and is_link(value)
+        ]
         for node_id, node in graph.items()
     }
 
@@ -301,8 +304,13 @@ def structure_of(graph: AnyGraph) -> str:
     """Return a hash of the structure of a graph: its node ids, classes and links."""
 
     def links(node: Mapping[str, Any]) -> list[list[Any]]:
-        return sorted([name, *link] for name, link in inputs_of(node).items() if is_link(link))
+        found = [
+            [name, *link]
+            for name, link in inputs_of(node).items()
+            if isinstance(link, list) and is_link(link)
+        ]
+        return sorted(found)
 
     ordered = ((node_id, graph[node_id]) for node_id in sorted_keys(list(graph)))
-    nodes = (json.dumps([node_id, class_of(node), links(node)]) for node_id, node in ordered)
-    return sha256(f"[{', '.join(nodes)}]".encode()).hexdigest()[:32]
+    nodes = [[node_id, class_of(node), links(node)] for node_id, node in ordered]
+    return sha256(dumps(nodes).encode()).hexdigest()[:32]

@@ -13,6 +13,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote, urlencode
 
@@ -195,9 +196,12 @@ def _missing(graph: AnyGraph, definitions: NodeDefinitions) -> list[FormField]:
     missing: list[FormField] = []
     for node_id, node in graph.items():
         known = definitions.get(class_of(node))
-        absent = [] if known is None else [n for n in known.required if n not in inputs_of(node)]
-        fields = (field_of(node_id, node, name, definitions) for name in absent)
-        missing += [field.copied(required=True) for field in fields if field is not None]
+        inputs = inputs_of(node)
+        for name in () if known is None else known.required:
+            if name in inputs:
+                continue
+            field = field_of(node_id, node, name, definitions)
+            missing += [] if field is None else [field.copied(required=True)]
     if not missing:
         return []
     ends = [node_id for node_id, node in graph.items() if definitions.is_output(class_of(node))]
@@ -290,6 +294,8 @@ def _groups(
             label = f"{title}: {words(name)}"
             advanced = beside.isdisjoint(shown)
             found.append(replace(made, label=label, title=title, advanced=advanced))
+    if not found:
+        return []
     labels = Counter([*(field.label for field in fields), *(group.label for group in found)])
     return [
         replace(group, label=f"{group.label} (node {group.node_id})")
@@ -413,8 +419,9 @@ def _make_distinct(fields: Iterable[FormField]) -> None:
         if field.label not in differ:
             continue
         by_name, by_node = differ[field.label]
-        node, name = f"node {field.node_id}", words(field.input_name)
-        label = f"{field.label} ({name if by_name else node if by_node else f'{name}, {node}'})"
+        name = words(field.input_name) if by_name or not by_node else ""
+        node = "" if by_name else f"node {field.node_id}"
+        label = f"{field.label} ({name}{', ' if name and node else ''}{node})"
         if label in taken:
             label = f"{field.label} ({field.key})"
         taken.add(label)
@@ -537,6 +544,13 @@ class FormField:
         made.__dict__.update(self.__dict__, **changes)
         return made
 
+    def lean(self) -> FormField:
+        """Return it without what is the default: many copies of it are made in half the time."""
+        made = object.__new__(FormField)
+        usual, facts = vars(FormField), vars(self).items()
+        made.__dict__.update((k, fact) for k, fact in facts if fact is not usual.get(k, facts))
+        return made
+
 
 def ranked_fields(
     graph: AnyGraph, definitions: NodeDefinitions, saved: SavedWorkflow | None
@@ -546,29 +560,34 @@ def ranked_fields(
     roles = _prompt_roles(graph)
     ranked: list[tuple[tuple[int, int, int, int, int], FormField]] = []
     # Those of one class differ only in a few facts. By class and input: one of them, and its name.
-    alike: dict[tuple[str, str], tuple[FormField, str]] = {}
+    alike: dict[str, dict[str, tuple[FormField, str]]] = defaultdict(dict)
     for position, (node_id, node) in enumerate(graph.items()):
         if is_external_input(node):
             continue
         class_type, inputs = class_of(node), inputs_of(node)
         known = definitions.get(class_type)
         specs = {} if known is None else known.declared(inputs)
-        places = {name: place for place, name in enumerate(inputs)}
+        own_title = class_type if known is None else known.title
         title = title_of(node)
         if saved is not None and not title:
             path = saved.path(node_id)
             title = path[-1][0].title if len(path) == node_id.count(":") + 1 else ""
         primitive = class_type.startswith("Primitive")
-        shown = shown_title(title or definitions.title(class_type))
-        plain = title in (*_PLAIN_TITLES, definitions.title(class_type))
+        shown = shown_title(title or own_title)
+        plain = title == own_title or title in _PLAIN_TITLES
+        role = roles.get(node_id)
+        firsts = alike[class_type]
         # the editor would make these of a new node
-        unset = [n for n, spec in specs.items() if spec.type == VIDEO_EDIT and n not in inputs]
-        unset = [name for name in unset if not specs[name].required]
-        for name, value in {**inputs, **dict.fromkeys(unset)}.items() if unset else inputs.items():
-            if (class_type, name) in alike and isinstance(value, (str, int, float)):
-                first, own_words = alike[class_type, name]
-                key, top = f"{node_id}.{name}", name
-                field = first.copied(key=key, node_id=node_id, value=value, title=shown)
+        edits = [name for name, each in specs.items() if each.type == VIDEO_EDIT]
+        unset = [name for name in edits if name not in inputs and not specs[name].required]
+        values = inputs | dict.fromkeys(unset) if unset else inputs
+        for place, (name, value) in enumerate(values.items()):
+            first = firsts.get(name) if isinstance(value, (str, int, float)) else None
+            top = name
+            if first is not None:
+                like, own_words = first
+                key = f"{node_id}.{name}"
+                field = like.copied(key=key, node_id=node_id, value=value, title=shown)
             else:
                 spec = specs.get(name)
                 raw = is_raw(name, specs.get) and not is_link(value)
@@ -594,15 +613,22 @@ def ranked_fields(
                 )
                 steady = known is not None and not known.varies and not raw and not field.remote
                 if steady and spec is not None and spec.type in _PLAIN:
-                    alike[class_type, name] = field, own_words
-            role = roles.get(node_id) if field.kind == "multiline" else None
-            label = shown if primitive and title else f"{shown}: {own_words}"
-            field.label = f"{role} prompt".capitalize() if role and plain else label or field.label
-            group, rank = (-1, 0) if primitive and not field.advanced else _rank(field, role)
-            if top != name and not field.advanced and group > _FIRST_GROUPS:
-                group = _CHOICES
-            place = places.get(name, len(places))
-            ranked.append(((group, position, rank, places.get(top, place), place), field))
+                    firsts[name] = field.lean(), own_words
+            own_role = role if field.kind == "multiline" else None
+            if own_role and plain:
+                field.label = f"{own_role} prompt".capitalize()
+            else:
+                field.label = shown if primitive and title else f"{shown}: {own_words}"
+            if primitive and not field.advanced:
+                group, rank = -1, 0
+            else:
+                group, rank = _rank(field.kind, name, field.advanced, own_role)
+            beside = place
+            if top != name:
+                beside = list(inputs).index(top) if top in inputs else place
+                if not field.advanced and group > _FIRST_GROUPS:
+                    group = _CHOICES
+            ranked.append(((group, position, rank, beside, place), field))
     ranked.sort(key=lambda item: item[0])
     return [*external_fields(graph, definitions), *(field for _, field in ranked)]
 
@@ -841,19 +867,20 @@ def _row_name(group: Input) -> str:
     return text_of(group.options.get("group_name")) or "Row"
 
 
-def _rank(field: FormField, role: str | None) -> tuple[int, int]:
+@lru_cache(1024)
+def _rank(kind: str, name: str, advanced: bool, role: str | None) -> tuple[int, int]:
     """Return the group of a field in the order, and its position among those of its node."""
-    if field.advanced:
+    if advanced:
         return 9, 0
-    if field.kind == "multiline":
+    if kind == "multiline":
         return {"positive": 0, "negative": 1}.get(role or "", 2), 0
-    if field.kind in (*MEDIA_KINDS, "color", "video_edit"):
-        return 3, int(field.kind not in MEDIA_KINDS)
-    if field.input_name in _SIZES:
-        return 4, _SIZES.index(field.input_name)
-    if field.input_name in _SAMPLING:
-        return 5, _SAMPLING.index(field.input_name)
-    return {"combo": _CHOICES, "bool": 8}.get(field.kind, 7), 0
+    if kind in (*MEDIA_KINDS, "color", "video_edit"):
+        return 3, int(kind not in MEDIA_KINDS)
+    if name in _SIZES:
+        return 4, _SIZES.index(name)
+    if name in _SAMPLING:
+        return 5, _SAMPLING.index(name)
+    return {"combo": _CHOICES, "bool": 8}.get(kind, 7), 0
 
 
 def _prompt_roles(graph: AnyGraph) -> dict[str, str]:
@@ -864,8 +891,8 @@ def _prompt_roles(graph: AnyGraph) -> dict[str, str]:
     roles: dict[str, str] = {}
     sources = sources_of(graph)
     for role in ("negative", "positive"):
-        links = {node_id: inputs_of(node).get(role) for node_id, node in graph.items()}
-        own = {node_id: [link[0]] for node_id, link in links.items() if is_link(link)}
+        links = [(node_id, inputs_of(node).get(role)) for node_id, node in graph.items()]
+        own = {node_id: [link[0]] for node_id, link in links if link is not None and is_link(link)}
         starts = [source for (source,) in own.values()]
         behind = nodes_behind(starts, {**sources, **own})
         roles.update(dict.fromkeys(behind, role))
@@ -1078,30 +1105,38 @@ class AuthorForm:
                         self._inner.setdefault(node.id, []).append(place)
         return self._inner
 
-    def entry(self, target: Target) -> list[Any] | None:
-        """Return the entry of ``linearData`` for an input of the API graph.
+    def can_choose(self, target: Target) -> bool:
+        """Return whether App mode can have an input of the API graph.
 
-        None if App mode cannot have it: it shows only widgets of the workflow's own nodes, and
-        those that are promoted to the nodes of subgraphs.
+        It shows only widgets of the workflow's own nodes, and those that are promoted to the nodes
+        of subgraphs.
         """
-        node, name, depth = self._widget(target)
-        slot = None if node is None else node.slot(name)
-        return (
-            None if node is None or depth else [node.raw.get("id"), (slot and slot.widget) or name]
-        )
+        node, _, depth = self._widget(target)
+        return node is not None and not depth
+
+    def entry(self, target: Target) -> list[Any] | None:
+        """Return the entry of ``linearData`` for an input of the API graph, if it can have one."""
+        node, name, _ = self._widget(target)
+        if node is None or not self.can_choose(target):
+            return None
+        slot = node.slot(name)
+        return [node.raw.get("id"), (slot and slot.widget) or name]
 
     def label(self, target: Target) -> str:
         """Return the label that the author gave an input of the API graph, or ``""``."""
         node, name, _ = self._widget(target)
-        slot = None if node is None else node.slot(name)
+        if node is None:
+            return ""
+        slot = node.slot(name)
         own = "" if slot is None or slot.label == name else slot.label
-        return own or ("" if node is None else _own_title(node))
+        return own or _own_title(node)
 
     def _widget(self, target: Target) -> tuple[SavedNode | None, str, int]:
         """Return the node with the widget that sets an input, the widget, and how deep it is."""
-        if target not in self._widgets:
-            self._widgets[target] = self._find_widget(*target)
-        return self._widgets[target]
+        found = self._widgets.get(target)
+        if found is None:
+            found = self._widgets[target] = self._find_widget(*target)
+        return found
 
     def _find_widget(self, node_id: str, name: str) -> tuple[SavedNode | None, str, int]:
         path = self._saved.path(node_id)

@@ -104,7 +104,8 @@ def copy_graph(graph: AnyGraph) -> Graph:
 
 def class_of(node: Mapping[str, Any]) -> str:
     """Return the class of a node, or ``""``."""
-    return text_of(node.get("class_type"))
+    kind = node.get("class_type")
+    return kind if isinstance(kind, str) else ""
 
 
 def inputs_of(node: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,7 +115,8 @@ def inputs_of(node: Mapping[str, Any]) -> dict[str, Any]:
 
 def title_of(node: Mapping[str, Any]) -> str:
     """Return the title in the ``_meta`` of a node in API format, or ``""``."""
-    return text_of(mapping(node.get("_meta")).get("title"))
+    meta = node.get("_meta")
+    return text_of(meta.get("title")) if isinstance(meta, dict) else ""
 
 
 _DIRECTIONS = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)])
@@ -122,7 +124,7 @@ _DIRECTIONS = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)])
 
 def shown_title(title: str) -> str:
     """Return a title without the characters that change the direction of the text after it."""
-    return title.translate(_DIRECTIONS)
+    return title if title.isascii() else title.translate(_DIRECTIONS)
 
 
 def node_label(node_id: str, class_type: str, title: str, *, unique: bool) -> str:

@@ -12,11 +12,12 @@ import re
 from collections import defaultdict
 from functools import lru_cache
 from itertools import groupby
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import InvalidRequestError
 from .definitions import AnyDefinitions, NodeDefinitions
+from .external import KINDS
 from .form import (
     FormField,
     InputGroup,
@@ -79,6 +80,12 @@ ABSENT: dict[str, Any] = {
 
 _OF_ROWS = ("section", "row", "choices", "width", "more", "choosable")
 """Those that are not the same for all nodes of a class."""
+
+_DECLARED = attrgetter(
+    *("input_name", "kind", "raw", "required", "min", "max", "step", "slider"),
+    *("remote", "models", "features", "video", "dynamic", "tooltip"),
+)
+"""What else rows of one kind have in common if it is the same for their fields."""
 
 UNNAMED = ("value", "default_value")
 """Names of inputs whose node says what they are."""
@@ -190,7 +197,7 @@ def _find_widths(rows: list[dict[str, Any]]) -> None:
 
 def _name_of_width(name: str) -> str | None:
     """Return the name of the width that belongs to the name of a height; None for other names."""
-    found = _HEIGHT.search(name)
+    found = _HEIGHT.search(name) if name[-5:].lower() == "eight" else None
     return found and f"{name[: found.start(1)]}{'width' if found[1] == 'h' else 'Width'}"
 
 
@@ -204,20 +211,23 @@ def _in_sections(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for _, group in groupby(rows, key=itemgetter("of", "more")):
         part = list(group)
         title = part[0]["title"]
-        several = len(part) > 1 and title
-        suffixes = {_suffix(row["label"]) for row in part}
-        suffix = suffixes.pop() if several and len(suffixes) == 1 else ""
-        section = {"id": len(made), "title": f"{title}{suffix}"} if several else None
+        suffix, section = "", None
+        if len(part) > 1 and title:
+            suffixes = {_suffix(row["label"]) for row in part}
+            suffix = suffixes.pop() if len(suffixes) == 1 else ""
+            section = {"id": len(made), "title": f"{title}{suffix}"}
+        start = f"{title}: "
         for row in part:
-            before = f"{title}: " if several and row["label"].startswith(f"{title}: ") else ""
+            label = row["label"]
+            before = start if section and label.startswith(start) else ""
             after = suffix if before else ""
-            shown = row["label"].removeprefix(before).removesuffix(after)
+            shown = label.removeprefix(before).removesuffix(after)
             # The box of a row shows its name.
             if before and row.get("row") and shown.startswith(f"{row['row']['title']} "):
                 before += f"{row['row']['title']} "
-                shown = row["label"].removeprefix(before).removesuffix(after)
+                shown = label.removeprefix(before).removesuffix(after)
             del row["of"], row["title"]
-            row.update(section=section, parts=[before, shown, after])
+            row["section"], row["parts"] = section, [before, shown, after]
             made.append(row)
     return made
 
@@ -245,10 +255,7 @@ def _field_row(
     if kind == "color" and value is not None and not str(written).startswith("#"):
         kind = "text"
     named = field.input_name not in UNNAMED or (field.key, field.title)
-    bounds = field.min, field.max, field.step, field.slider, bool(field.options), field.remote
-    kinds = kind, field.kind, field.raw, field.required, repr(field.default), named
-    more_facts = field.models, field.features, field.video, field.dynamic, field.tooltip
-    key = field.input_name, kinds, bounds, more_facts
+    key = kind, named, repr(field.default), bool(field.options), _DECLARED(field)
     facts = declared.get(key)
     if facts is None:
         facts = _declared_facts(field, shown_as=kind)
@@ -429,7 +436,11 @@ def unlocked_seeds(
     fields: Sequence[FormField], graph: Graph, ui: AnySaved | None, definitions: AnyDefinitions
 ) -> list[str]:
     """Return the keys of the seeds that ComfyUI's editor would draw anew for each run."""
+    if ui is None:  # then only these are drawn
+        graph = {key: each for key, each in graph.items() if class_of(each) in KINDS}
     settled = apply_seeds(graph, SeedMode.AUTO, ui=ui, definitions=definitions)
+    if not settled.seeds:
+        return []
     before = {f"{field.node_id}.{field.input_name}": field for field in fields}
     return [
         before[name].key
@@ -517,9 +528,7 @@ def shown_form(
             if saved is None:
                 row["choosable"] = ":" not in row["node"]
             else:
-                row["choosable"] = (
-                    fields[row["key"]].chosen or made.author.entry(target) is not None
-                )
+                row["choosable"] = fields[row["key"]].chosen or made.author.can_choose(target)
     return {
         **({"rows": rows} if alike is None else _brief(rows, values, alike)),
         "values": values,

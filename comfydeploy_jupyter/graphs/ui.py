@@ -209,7 +209,7 @@ class SavedWorkflow:
         # ``"12:3"`` is node 3 inside the subgraph node 12. Empty if it is not there. The nodes of
         # an old *group node* end at the group.
         graph, path = self.root, []
-        for part in node_id.split(":"):
+        for part in node_id.split(":") if ":" in node_id else (node_id,):
             node = graph.nodes.get(part)
             if node is None:
                 return []
@@ -588,15 +588,15 @@ def _json(value: Any, place: str) -> str:
 
 
 def _saved_slot(raw: Mapping[str, Any]) -> Slot:
-    widget = raw.get("widget")
+    widget, link, label = raw.get("widget"), raw.get("link"), raw.get("label")
     own = mapping(widget).get("name") if widget else None
     return Slot(
         str(raw.get("name") or ""),
         _type(raw.get("type")),
-        _key(raw.get("link")),
+        None if link is None else _key(link),
         own if isinstance(own, str) else None,
         0,
-        text_of(raw.get("label")),
+        text_of(label) if label else "",
     )
 
 
