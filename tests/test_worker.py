@@ -12,7 +12,7 @@ import pytest
 
 from comfydeploy_jupyter import errors
 from comfydeploy_jupyter.errors import ComfyDeployError, InvalidJSONError, NotFoundError
-from comfydeploy_jupyter.util import worker
+from comfydeploy_jupyter.util import jsons, worker
 from comfydeploy_jupyter.util.jsons import PROCESS_ABOVE, RawJSON, chunks, dumps, is_large
 from comfydeploy_jupyter.util.worker import parse_body, parse_reply
 from tests.helpers.waiting import until_async
@@ -129,6 +129,29 @@ async def test_work_for_which_nobody_waits_has_a_process_of_low_priority():
     process.kill()
     with pytest.raises(ComfyDeployError):
         await slow
+
+
+def kept():
+    return len(jsons.parsed)
+
+
+class Kept:
+    """Becomes the number of graphs that a process has parsed for its next call."""
+
+    def __reduce__(self):
+        return kept, ()
+
+
+def given(*args):
+    return args
+
+
+async def test_a_graph_that_is_only_read_is_parsed_once_for_its_check_and_its_use():
+    graph = {"1": {"class_type": "A", "inputs": {"text": "a" * PROCESS_ABOVE}}}
+    body = dumps({"workflow_api": dumps(graph)})
+    read = await parse_body(body, graphs=True, only_read=True)
+    assert await worker.call(given, Kept(), read["workflow_api"], Kept()) == (1, graph, 0)
+    assert await worker.call(given, Kept(), read["workflow_api"]) == (0, graph)
 
 
 async def test_a_graph_that_is_only_read_keeps_its_text_if_it_is_json():

@@ -23,6 +23,7 @@ VALUES = 200  # values that are encoded at once
 LEVELS = 12  # levels of objects and arrays that are split; Python's recursion has a limit
 
 in_worker = False  # whether this process has no event loop: then nothing is split
+parsed: dict[bytes, Any] = {}  # what a worker process has parsed in its last call, by its text
 
 _SIMPLE = frozenset((str, int, float, bool, type(None)))
 _NO_NUMBERS = re.compile(r"[\[\]{}\"]")  # a character that is not part of numbers and constants

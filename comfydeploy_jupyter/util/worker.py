@@ -162,7 +162,11 @@ def _body_with_raw(text: bytes | str, unique: bool, only_read: bool) -> dict[str
         # nobody stores it, so it may keep its spaces
         stays = only_read and isinstance(given, str) and isinstance(graph, dict)
         stays = stays and given.isascii() and len(given) > THREAD_ABOVE
-        body[key] = RawJSON(given.encode()) if stays else packed(graph)
+        if stays:
+            body[key] = RawJSON(given.encode())
+            jsons.parsed[body[key].text] = graph  # it is needed next
+        else:
+            body[key] = packed(graph)
     return body
 
 
@@ -196,8 +200,13 @@ class _Pickler(pickle.Pickler):
 
     def reducer_override(self, value: Any) -> Any:
         if isinstance(value, RawJSON):
-            return json.loads, (value.text,)
+            return _unpickled, (value.text,)
         return NotImplemented
+
+
+def _unpickled(text: bytes) -> Any:
+    """Return JSON parsed, as it may have been in the last call of this process."""
+    return jsons.parsed.pop(text) if text in jsons.parsed else json.loads(text)
 
 
 class _Process:
@@ -374,6 +383,7 @@ def main(source: BinaryIO, target: BinaryIO) -> None:
             function, args = pickle.load(source)  # noqa: S301 - of the process that started this one
         except EOFError:
             break
+        jsons.parsed.clear()
         response: tuple[Any, Exception | None]
         try:
             response = function(*args), None
