@@ -28,9 +28,6 @@ export type Upload = {
   signal?: AbortSignal;
 };
 
-/** A reply whose body is not parsed. */
-type Raw = { status: number; type: string; size: number; content: BlobPart[] };
-
 type ErrorReply = { code?: string; message?: string; error?: string; details?: Details } & Record<
   string,
   unknown
@@ -132,6 +129,16 @@ function lost(error: unknown): RouteError {
   return new RouteError(0, text, "unreachable", { reason: messageOf(error) });
 }
 
+/** Return what comes over the network, or throw why it does not. */
+async function arrived<Found>(found: Promise<Found>, signal?: AbortSignal): Promise<Found> {
+  try {
+    return await found;
+  } catch (error) {
+    if (signal?.aborted) throw signal.reason;
+    throw lost(error);
+  }
+}
+
 /** Return a list of a reply; a server of another version may answer something else. */
 export function listOf<Entry>(found: Entry[] | undefined): Entry[] {
   if (Array.isArray(found)) return found;
@@ -169,7 +176,7 @@ export abstract class Transport {
   /** What it means that a request is not authenticated. */
   protected readonly signedOut: string = SIGNED_OUT;
 
-  protected abstract raw(method: string, path: string, options: Options): Promise<Raw>;
+  protected abstract raw(method: string, path: string, options: Options): Promise<Response>;
   protected abstract texts(path: string, options: Options): AsyncGenerator<string>;
   /** Return the URL of a script of the package, such as `viewers/model_viewer.js`. */
   abstract script(name: string): Promise<string>;
@@ -200,13 +207,13 @@ export abstract class Transport {
 
   /** Return the JSON reply of a route. */
   async request<Reply>(method: string, path: string, options: Options = {}): Promise<Reply> {
-    const { status, content } = await this.raw(method, path, options);
-    const text = await new Blob(content).text();
-    if (status < 200 || status > 299) throw this.errorOf(status, text);
-    const reply = parseJson(text);
+    const reply = await this.raw(method, path, options);
+    const text = await arrived(reply.text(), options.signal);
+    if (!reply.ok) throw this.errorOf(reply.status, text);
+    const found = parseJson(text);
     // a login page, or that of a proxy
-    if (reply === null) throw new RouteError(status, this.signedOut, "signed_out");
-    return reply as Reply;
+    if (found === null) throw new RouteError(reply.status, this.signedOut, "signed_out");
+    return found as Reply;
   }
 
   get<Reply>(path: string, query: Query = {}, signal?: AbortSignal): Promise<Reply> {
@@ -219,17 +226,17 @@ export abstract class Transport {
 
   /** Return the content of a file of a route. */
   async content(path: string, options: Options = {}): Promise<Blob> {
-    const { status, type, content } = await this.raw("GET", path, options);
-    const blob = new Blob(content, { type });
-    if (status < 200 || status > 299) throw this.errorOf(status, await blob.text());
+    const reply = await this.raw("GET", path, options);
+    const blob = await arrived(reply.blob(), options.signal);
+    if (!reply.ok) throw this.errorOf(reply.status, await blob.text());
     return blob;
   }
 
   /** Return the size of a file of a route, bytes; -1 if the server does not say it. */
   async size(path: string, query: Query): Promise<number> {
-    const { status, size } = await this.raw("HEAD", path, { query });
-    if (status < 200 || status > 299) throw this.errorOf(status, "");
-    return size;
+    const reply = await this.raw("HEAD", path, { query });
+    if (!reply.ok) throw this.errorOf(reply.status, "");
+    return Number(reply.headers.get("Content-Length") ?? -1);
   }
 
   /** Yield the events of a route until its end. Only `MAX_STREAMS` are open at a time. */
@@ -254,26 +261,25 @@ export class Straight extends Transport {
     super();
   }
 
-  private async fetch(method: string, path: string, options: Options): Promise<Response> {
+  protected raw(method: string, path: string, options: Options): Promise<Response> {
     const { query, body, signal } = options;
+    const text = textOf(body);
     const ask = () => {
       const headers = pageHeaders(); // at each request: the XSRF token may have changed
-      if (body !== undefined) headers["Content-Type"] = "application/json";
+      if (text !== null) headers["Content-Type"] = "application/json";
       return fetch(`${this.base}comfyui-deploy/${path}${toQuery(query)}`, {
         method,
         headers,
-        ...(body !== undefined && { body: toJson(body) }),
+        ...(text !== null && { body: text }),
         ...(signal && { signal }),
       });
     };
-    try {
-      const reply = await ask();
-      if (reply.status !== 403) return reply;
-      return (await this.isRenewed(await reply.clone().text())) ? await ask() : reply;
-    } catch (error) {
-      if (signal?.aborted) throw signal.reason;
-      throw lost(error);
-    }
+    const reply = async () => {
+      const first = await ask();
+      if (first.status !== 403) return first;
+      return (await this.isRenewed(await first.clone().text())) ? ask() : first;
+    };
+    return arrived(reply(), signal);
   }
 
   /** Renew the XSRF token if a reply says that it was missing or wrong; return whether it did. */
@@ -285,20 +291,8 @@ export class Straight extends Transport {
     return true;
   }
 
-  protected async raw(method: string, path: string, options: Options): Promise<Raw> {
-    const reply = await this.fetch(method, path, options);
-    const size = Number(reply.headers.get("Content-Length") ?? -1);
-    const type = reply.headers.get("Content-Type") ?? "";
-    try {
-      return { status: reply.status, type, size, content: [await reply.blob()] };
-    } catch (error) {
-      if (options.signal?.aborted) throw options.signal.reason;
-      throw lost(error);
-    }
-  }
-
   protected async *texts(path: string, options: Options): AsyncGenerator<string> {
-    const reply = await this.fetch(options.body === undefined ? "GET" : "POST", path, options);
+    const reply = await this.raw(options.body === undefined ? "GET" : "POST", path, options);
     if (!reply.ok || !reply.body) throw this.errorOf(reply.status, await reply.text());
     const reader = reply.body.pipeThrough(new TextDecoderStream()).getReader();
     try {
@@ -446,7 +440,7 @@ export class ThroughKernel extends Transport {
     return new RouteError(0, message.error ?? UNREACHABLE, "unreachable");
   }
 
-  protected raw(method: string, path: string, options: Options): Promise<Raw> {
+  protected raw(method: string, path: string, options: Options): Promise<Response> {
     const { query, body, signal } = options;
     const facts = {
       kind: "request",
@@ -459,18 +453,20 @@ export class ThroughKernel extends Transport {
   }
 
   async script(name: string): Promise<string> {
-    const { content } = await this.answer({ kind: "script", name });
-    return URL.createObjectURL(new Blob(content, { type: "text/javascript" }));
+    const reply = await this.answer({ kind: "script", name });
+    return URL.createObjectURL(await reply.blob());
   }
 
-  private answer(asked: object, signal?: AbortSignal): Promise<Raw> {
+  private answer(asked: object, signal?: AbortSignal): Promise<Response> {
     return new Promise((resolve, reject) => {
       const id = this.call(
         asked,
         (message, content) => {
           this.listeners.delete(id);
           const { kind, status = 0, type = "", size = -1 } = message;
-          if (kind === "reply") resolve({ status, type, size, content });
+          const headers = { "Content-Type": type, "Content-Length": String(size) };
+          const body = content[0]?.byteLength ? content[0] : null; // some have to have none
+          if (kind === "reply") resolve(new Response(body, { status, headers }));
           else reject(this.failure(message, signal));
         },
         signal,

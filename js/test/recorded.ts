@@ -33,12 +33,11 @@ export class Recorded extends Transport {
     const found = answer ? await answer(asked) : { status: 404, message: "nothing", code: "none" };
     signal?.throwIfAborted();
     if (found instanceof Blob) {
-      return { status: 200, type: found.type, size: found.size, content: [found] };
+      const headers = { "Content-Type": found.type, "Content-Length": String(found.size) };
+      return new Response(found, { headers });
     }
     const status = Number((found as { status?: unknown }).status);
-    const isError = status >= 400;
-    const content = [JSON.stringify(found)];
-    return { status: isError ? status : 200, type: "application/json", size: -1, content };
+    return Response.json(found, { status: status >= 400 ? status : 200 });
   }
 
   protected async *texts(): AsyncGenerator<string> {}

@@ -98,9 +98,9 @@ function panelsOnce(read) {
   const page = globalThis;
   page[LOADED] ??= {};
   const loaded = page[LOADED];
-  loaded["dfc29bd8af41222b"] ??= read().then(run);
-  loaded["dfc29bd8af41222b"].catch(() => delete loaded["dfc29bd8af41222b"]);
-  return loaded["dfc29bd8af41222b"];
+  loaded["bfed5229c1d2aefd"] ??= read().then(run);
+  loaded["bfed5229c1d2aefd"].catch(() => delete loaded["bfed5229c1d2aefd"]);
+  return loaded["bfed5229c1d2aefd"];
 }
 async function run(text) {
   const url = URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
@@ -111,11 +111,11 @@ async function run(text) {
   }
 }
 function askForPanels() {
-  const url = `${pageConfig().baseUrl ?? "/"}static/comfydeploy/panels.js?v=${"dfc29bd8af41222b"}`;
+  const url = `${pageConfig().baseUrl ?? "/"}static/comfydeploy/panels.js?v=${"bfed5229c1d2aefd"}`;
   return fetch(url, { headers: pageHeaders() });
 }
 function isPanels(text) {
-  return text.startsWith(`// ${"dfc29bd8af41222b"} `);
+  return text.startsWith(`// ${"bfed5229c1d2aefd"} `);
 }
 
 // src/hosts/anywidget.ts

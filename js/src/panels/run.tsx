@@ -1,7 +1,7 @@
 /** Runs a workflow: the form of its inputs, its progress, its results and its earlier runs. */
 
 import { effect, useSignal } from "@preact/signals";
-import { useEffect, useMemo, useRef } from "preact/hooks";
+import { useEffect, useLayoutEffect, useMemo, useRef } from "preact/hooks";
 import { SHOWN_FOR, write } from "../clipboard.ts";
 import { BatchSheet } from "../components/batch_sheet.tsx";
 import { ChooseInputs } from "../components/choose_inputs.tsx";
@@ -159,7 +159,8 @@ export function RunPanel({ transport, traits, kernel }: PanelProps<RunTraits>) {
       .catch(quietly);
   };
   // Python may set the workflow, the values, the machine, and queue runs.
-  useEffect(
+  // The form is asked for before the panel is painted: it takes longer.
+  useLayoutEffect(
     () =>
       effect(() => {
         const { value } = traits.shown_workflow;

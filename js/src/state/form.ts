@@ -22,7 +22,7 @@ export type Source = {
 export type Order = (number | null)[];
 
 /** What rows have if a form, which is brief, leaves it out. */
-const ABSENT = {
+const ABSENT: Partial<Row> = {
   hint: "",
   dynamic: false,
   may_be_empty: true,
@@ -76,21 +76,25 @@ export type FormReply = {
   defined: boolean;
 };
 
-/** Return a row with everything that a brief form leaves out. */
-function rowOf(brief: FormReply["rows"][number], reply: FormReply): Row {
-  const { section, ...own } = brief;
-  const row = { ...ABSENT, ...reply.alike?.[own.alike ?? -1], ...own };
-  const key = row.key ?? `${row.node}.${row.input}`;
-  return {
-    original: reply.values[key] ?? null,
-    keys: [key],
-    label: row.parts?.join(""),
-    ...row,
-    key,
-    section:
-      typeof section === "number" ? { id: section, title: reply.sections?.[section] } : section,
-    options: reply.choices[row.choices ?? -1] ?? null,
-  } as Row;
+/** Return the rows of a form with everything that a brief one leaves out. */
+function rowsOf(reply: FormReply): Row[] {
+  const { rows, alike = [], sections, values, choices } = reply;
+  const facts: Partial<Row>[] = alike.map((each) => ({ ...ABSENT, ...each }));
+  return rows.map((brief): Row => {
+    const common = facts[brief.alike ?? -1] ?? ABSENT;
+    const key = brief.key ?? `${brief.node}.${common.input}`;
+    const { section } = brief;
+    return {
+      original: values[key] ?? null,
+      keys: [key],
+      label: brief.parts?.join(""),
+      ...common,
+      ...brief,
+      key,
+      section: typeof section === "number" ? { id: section, title: sections?.[section] } : section,
+      options: choices[brief.choices ?? -1] ?? null,
+    } as Row;
+  });
 }
 
 /** Forms that came with their workflows, until they are shown. */
@@ -334,8 +338,7 @@ export class FormState {
   async relist(): Promise<void> {
     const reply = await this.transport.post<FormReply>("workflow/form", this.request(true));
     if (!reply.defined) return; // there is no ComfyUI that says it
-    for (const each of reply.rows) {
-      const { key, options } = rowOf(each, reply);
+    for (const { key, options } of rowsOf(reply)) {
       if (options) this.row(key)?.options?.splice(0, Number.POSITIVE_INFINITY, ...options);
     }
   }
@@ -365,7 +368,7 @@ export class FormState {
 
   private take(reply: FormReply): void {
     const isOther = !this.saved.size;
-    const made = reply.rows.map((row) => rowOf(row, reply));
+    const made = rowsOf(reply);
     const rows = isOther ? made : this.known(made);
     if (isOther) {
       const added = new Set(Object.keys(this.changed.value));

@@ -62,13 +62,14 @@ export function modelTraits<T extends Record<string, unknown>>(
       const made = signal<unknown>(model.get(name));
       events.on(`change:${name}`, () => {
         const value = model.get(name);
-        if (value === made.peek()) return;
+        const before = made.peek();
+        if (value === before) return;
         // a page gets back what it has set, as a copy, and maybe after it has set something newer
-        const text = textOf(value);
-        const isEcho = sent.some((each) => {
-          return each.name === name && each.text === text && performance.now() - each.at < ECHO;
-        });
-        if (!isEcho && text !== textOf(made.peek())) made.value = value;
+        const now = performance.now();
+        const known = sent.filter((each) => each.name === name && now - each.at < ECHO);
+        const texts = known.map(({ text }) => text);
+        if (before !== null) texts.push(textOf(before));
+        if (!texts.length || !texts.includes(textOf(value))) made.value = value;
       });
       return made;
     },
