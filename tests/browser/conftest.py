@@ -143,6 +143,14 @@ REPLACE = """async code => {
 }"""
 
 
+EMPTY = """() => {
+    const { shell } = window.jupyterapp;
+    for (const widget of [...shell.widgets("main")]) widget.dispose();
+    shell.activateById("filebrowser");
+}"""
+"""Closes all documents and panels without a question."""
+
+
 def new_workspace() -> str:
     """Return the path of JupyterLab with an empty layout; it loads its page twice for ``reset``."""
     return f"lab/workspaces/{uuid.uuid4().hex}"
@@ -270,14 +278,15 @@ class LabPage:
 class Pages:
     """The pages of JupyterLab.
 
-    One page with a notebook and its kernel is reused: loading it and starting a kernel takes longer
-    than most tests.
+    One page with a notebook and its kernel is reused, and one without: loading them and starting a
+    kernel takes longer than most tests.
     """
 
     def __init__(self, browser: BrowserContext, lab: JupyterProcess) -> None:
         self._browser = browser
         self._lab = lab
         self._kept: LabPage | None = None
+        self._plain: Page | None = None
         self._session = requests.Session()
         self._session.trust_env = False
         self._session.headers["Authorization"] = f"token {lab.token}"
@@ -313,12 +322,27 @@ class Pages:
             self._kept = self.new("notebook", "pass")
             # the style of a theme that was chosen comes after that of panels
             self._kept.set_theme("Dark")
-        # a test that took the browser offline did so for this page, too
-        lost = self._kept.page.locator(".jp-Dialog", has_text="Server Connection Error")
-        if lost.count():
-            lost.get_by_role("button", name="Close").click()
+        _close_dialog(self._kept.page)
         self._kept.run(code)
         return self._kept
+
+    def plain(self) -> Page:
+        """Return the reused page without a notebook."""
+        if self._plain is None:
+            self._plain = open_lab(self._browser, self._lab)
+        _close_dialog(self._plain)
+        self._plain.keyboard.press("Escape")
+        self._plain.evaluate(EMPTY)
+        self._plain.evaluate(FORGET)
+        self._plain.set_viewport_size({"width": 1280, "height": 900})
+        expect(self._plain.locator(".jp-Launcher")).to_be_visible()
+        return self._plain
+
+    def leave_plain(self) -> None:
+        """Close the reused page without a notebook, in which a test has failed."""
+        if self._plain is not None:
+            self._plain.close()
+            self._plain = None
 
     def leave(self, opened: LabPage, *, failed: bool) -> None:
         """Close a page and end its kernel, unless it can be used again."""
@@ -336,6 +360,23 @@ class Pages:
         answer = self._session.request(method, f"{self._lab.url}{path}", timeout=60, **options)
         answer.raise_for_status()
         return answer
+
+
+def open_lab(browser: BrowserContext, lab: JupyterProcess) -> Page:
+    """Open JupyterLab in a new page, with an empty layout."""
+    page = browser.new_page()
+    page.set_default_timeout(60_000)
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.goto(f"{lab.url}{new_workspace()}?token={lab.token}")
+    expect(page.locator(".jp-Launcher")).to_be_visible(timeout=60_000)
+    return page
+
+
+def _close_dialog(page: Page) -> None:
+    """Close what JupyterLab said when a test took the browser, and all its pages, offline."""
+    lost = page.locator(".jp-Dialog", has_text="Server Connection Error")
+    if lost.count():
+        lost.get_by_role("button", name="Close").click()
 
 
 @pytest.fixture(scope="package")
@@ -396,15 +437,11 @@ def open_notebook(
 
 
 @pytest.fixture
-def lab_page(browser: BrowserContext, lab: JupyterProcess) -> Iterator[Page]:
-    """JupyterLab without a notebook, in an empty workspace."""
-    page = browser.new_page()
-    page.set_default_timeout(60_000)
-    page.set_viewport_size({"width": 1280, "height": 900})
-    page.goto(f"{lab.url}{new_workspace()}?token={lab.token}")
-    expect(page.locator(".jp-Launcher")).to_be_visible(timeout=60_000)
-    yield page
-    page.close()
+def lab_page(pages: Pages, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """JupyterLab without a notebook: what earlier tests have opened in the page is closed."""
+    yield pages.plain()
+    if FAILED in request.node.stash:
+        pages.leave_plain()
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 from playwright.sync_api import Locator, Page, expect
 
 from comfydeploy_jupyter.client import Comfy
-from tests.browser.conftest import new_workspace
+from tests.browser.conftest import open_lab
 from tests.helpers.graphs import SUNSET_PATH
 from tests.helpers.waiting import until
 
@@ -138,10 +138,7 @@ def test_two_views_and_two_pages_of_one_file(lab, lab_page, browser, workflow):
     closing.last.click()  # the other view has what was typed here
     expect(widths).to_have_count(1)
     expect(widths).to_have_value("513")
-    other = browser.new_page()
-    other.set_default_timeout(60_000)
-    other.goto(f"{lab.url}{new_workspace()}?token={lab.token}")
-    expect(other.locator(".jp-Launcher")).to_be_visible(timeout=60_000)
+    other = open_lab(browser, lab)
     other.evaluate(OPEN, [workflow.name, "ComfyUI"])
     width = shown(other).get_by_label("Width", exact=True)
     expect(width).to_have_value("640")

@@ -31,7 +31,7 @@ def test_the_palette_finds_comfy_and_opens_a_panel_without_a_kernel(lab, lab_pag
     before = kernels(lab)
     find_in_palette(lab_page, "comfy")
     lab_page.locator(".lm-CommandPalette-item", has_text="Run a workflow").click()
-    panel = lab_page.locator(".comfydeploy-panel")
+    panel = lab_page.locator(".comfydeploy-panel:visible")
     workflow = panel.get_by_role("combobox", name="Workflow")
     expect(workflow).to_be_visible()
     expect(

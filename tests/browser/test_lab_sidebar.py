@@ -14,7 +14,7 @@ from playwright.sync_api import Page, expect
 
 from comfydeploy_jupyter.client import Comfy
 from tests.browser.accessibility import assert_accessible
-from tests.browser.conftest import new_workspace
+from tests.browser.conftest import new_workspace, open_lab
 from tests.helpers.jupyter import chain
 from tests.helpers.waiting import until
 from tests.machines.conftest import managed  # noqa: F401 - a fixture
@@ -258,55 +258,53 @@ def notified(page: Page) -> Locator:
     return page.locator(".jp-toastContainer, .Toastify").locator("[role=alert]")
 
 
-@pytest.fixture(scope="module")
-def short_runs_count(lab: JupyterProcess) -> None:
-    """A setting: JupyterLab tells of the ends of runs that take longer than a second."""
+@pytest.fixture
+def telling_page(browser: BrowserContext, lab: JupyterProcess) -> Iterator[Page]:
+    """JupyterLab with a setting: it tells of the ends of runs that take longer than a second."""
     settings = lab.folder / "config/lab/user-settings/comfydeploy-jupyter"
     settings.mkdir(parents=True, exist_ok=True)
     (settings / "notifications.jupyterlab-settings").write_text('{"seconds": 1}')
+    page = open_lab(browser, lab)
+    expect(status_bar(page)).to_contain_text("ComfyUI: idle", timeout=60_000)
+    yield page
+    page.close()
 
 
-def test_the_end_of_a_long_run_is_told(
-    short_runs_count: None, lab_page: Page, comfy: Comfy
+def test_ends_of_long_runs_are_told_many_of_them_in_one_sentence(
+    telling_page: Page, comfy: Comfy
 ) -> None:
-    expect(status_bar(lab_page)).to_contain_text("ComfyUI: idle", timeout=60_000)
+    page = telling_page
     comfy.run(chain())  # a short one
     run = comfy.submit(chain(("TestSleep", {"seconds": 2})))
-    told = notified(lab_page)
+    told = notified(page)
     expect(told).to_contain_text("The run is done (2", timeout=30_000)
     expect(told).to_have_count(1)
-    lab_page.wait_for_timeout(700)
-    look(lab_page, "notification")
+    page.wait_for_timeout(700)
+    look(page, "notification")
     told.get_by_role("button", name="Show").click()
-    panel = lab_page.locator("#jp-main-dock-panel .comfydeploy-panel")
+    panel = page.locator("#jp-main-dock-panel .comfydeploy-panel")
     expect(panel.get_by_role("combobox", name="Workflow")).to_be_visible()
     expect(panel.locator(f"[data-shows~='{run.prompt_id}']")).to_be_visible()
     # one whose panel is seen is not told
     comfy.submit(chain(("TestSleep", {"seconds": 2})), prompt_id="seen-run")
-    lab_page.locator(".comfydeploy-panel .cd-body").evaluate(
+    page.locator(".comfydeploy-panel .cd-body").evaluate(
         "body => body.setAttribute('data-shows', 'seen-run')"
     )
-    expect(status_bar(lab_page)).to_contain_text(re.compile(r"\d %"))
-    expect(status_bar(lab_page)).to_contain_text("ComfyUI: idle", timeout=30_000)
-    lab_page.wait_for_timeout(1500)
+    expect(status_bar(page)).to_contain_text(re.compile(r"\d %"))
+    expect(status_bar(page)).to_contain_text("ComfyUI: idle", timeout=30_000)
+    page.wait_for_timeout(1500)
     expect(told).to_have_count(0)
-
-
-def test_many_ends_are_told_in_one_sentence(
-    short_runs_count: None, lab_page: Page, comfy: Comfy
-) -> None:
-    expect(status_bar(lab_page)).to_contain_text("ComfyUI: idle", timeout=60_000)
-    lab_page.context.set_offline(True)
-    expect(status_bar(lab_page)).to_contain_text("no connection")
+    # after a time without the server
+    page.context.set_offline(True)
+    expect(status_bar(page)).to_contain_text("no connection")
     for number in range(5):
         comfy.run(chain(("TestSleep", {"seconds": 1.5 + number / 10})))
-    lab_page.context.set_offline(False)
-    told = notified(lab_page)
+    page.context.set_offline(False)
     expect(told).to_contain_text("5 runs and batches have ended", timeout=60_000)
     expect(told).to_have_count(1)
     show = told.get_by_role("button", name="Show")
     show.dispatch_event("click")  # behind JupyterLab's dialog about the connection
-    expect(lab_page.locator("#comfydeploy-sidebar")).to_be_visible()
+    expect(page.locator("#comfydeploy-sidebar")).to_be_visible()
 
 
 PERMISSION = "() => Notification.permission"
@@ -322,29 +320,27 @@ HIDE = """() => {
 }"""
 
 
-def test_the_browser_tells_of_ends_once_it_is_allowed(
-    short_runs_count: None, lab_page: Page, comfy: Comfy
-) -> None:
-    lab_page.context.clear_permissions()
-    expect(status_bar(lab_page)).to_contain_text("ComfyUI: idle", timeout=60_000)
-    lab_page.evaluate(HIDE)
-    allow = notified(lab_page).get_by_role("button", name="Tell me outside the page, too")
+def test_the_browser_tells_of_ends_once_it_is_allowed(telling_page: Page, comfy: Comfy) -> None:
+    page = telling_page
+    page.context.clear_permissions()
+    page.evaluate(HIDE)
+    allow = notified(page).get_by_role("button", name="Tell me outside the page, too")
 
     def run(number: int) -> Any:
         comfy.run(chain(("TestSleep", {"seconds": 1.5 + time.time() % 1})))
-        expect(notified(lab_page)).to_have_count(number)
-        return lab_page.evaluate("() => [Notification.permission, told.length]")
+        expect(notified(page)).to_have_count(number)
+        return page.evaluate("() => [Notification.permission, told.length]")
 
     assert run(1) == ["default", 0]
     allow.click()
     # what a browser without a window answers
-    until(lambda: lab_page.evaluate(PERMISSION), lambda answer: answer == "denied")
+    until(lambda: page.evaluate(PERMISSION), lambda answer: answer == "denied")
     assert run(1) == ["denied", 0]
     expect(allow).to_have_count(0)
-    lab_page.context.grant_permissions(["notifications"])
+    page.context.grant_permissions(["notifications"])
     assert run(2) == ["granted", 1]
     expect(allow).to_have_count(0)
-    lab_page.context.clear_permissions()
+    page.context.clear_permissions()
 
 
 def test_runs_and_comfyui_are_listed_beside_kernels(lab_page: Page, comfy: Comfy) -> None:
@@ -372,20 +368,21 @@ def lab_of(
     start_jupyter: Callable[..., JupyterProcess], browser: BrowserContext
 ) -> Iterator[Callable[..., tuple[JupyterProcess, Page]]]:
     """A function that opens a JupyterLab with other settings."""
-    pages: list[Page] = []
+    opened: list[tuple[JupyterProcess, Page]] = []
 
     def start(**config: Any) -> tuple[JupyterProcess, Page]:
         server = start_jupyter(lab=True, LabApp={"expose_app_in_browser": True}, **config)
         page = browser.new_page()
-        pages.append(page)
+        opened.append((server, page))
         page.set_default_timeout(60_000)
         page.goto(f"{server.url}lab?token={server.token}")
         expect(page.locator(".jp-Launcher")).to_be_visible(timeout=60_000)
         return server, page
 
     yield start
-    for page in pages:
+    for server, page in opened:
         page.close()
+        server.stop()  # the next one has its port, so that the browser has the files in its cache
 
 
 def test_a_server_without_the_extension(lab_of: Any) -> None:

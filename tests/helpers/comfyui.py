@@ -75,10 +75,17 @@ _PORTS = _ports()
 def free_port() -> int:
     """Return a port of 127.0.0.1 that is free now, and that no other test process uses."""
     for port in itertools.islice(_PORTS, 2000):
-        with socket.socket() as sock, contextlib.suppress(OSError):
-            sock.bind(("127.0.0.1", port))
+        if is_free(port):
             return port
     raise OSError("no port of 127.0.0.1 is free")
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as sock, contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(("127.0.0.1", port))
+        return True
+    return False
 
 
 def link_test_nodes(base_dir: Path) -> None:

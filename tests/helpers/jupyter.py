@@ -33,7 +33,7 @@ from tornado.httpclient import HTTPClientError
 import comfydeploy_jupyter
 from comfydeploy_jupyter.handlers.document import specification
 from comfydeploy_jupyter.handlers.route import ReplyModel
-from tests.helpers.comfyui import ComfyUIServer, free_port
+from tests.helpers.comfyui import ComfyUIServer, free_port, is_free
 from tests.helpers.processes import OF_TESTS, PYTHONPATH, REPOSITORY, ServerProcess
 from tests.helpers.waiting import until, until_async
 
@@ -47,6 +47,21 @@ LAB = (
     *("jupyterlab", "jupyter_lsp", "jupyter_server_proxy", "jupyter_server_terminals"),
     *("notebook", "notebook_shim"),
 )
+
+
+_LAB_PORTS: list[int] = []
+
+
+def _lab_port() -> int:
+    """Return a free port, if possible one of an earlier JupyterLab.
+
+    The browser then has files and compiled scripts in its cache.
+    """
+    for port in _LAB_PORTS:
+        if is_free(port):
+            return port
+    _LAB_PORTS.append(free_port())
+    return _LAB_PORTS[-1]
 
 
 class JupyterProcess(ServerProcess):
@@ -90,7 +105,7 @@ class JupyterProcess(ServerProcess):
             "ServerApp": {
                 "ip": "127.0.0.1",
                 # a number: jupyter_server 2.18 reports the 0 for any port instead of the real one
-                "port": self._port or free_port(),
+                "port": self._port or (_lab_port() if self._lab else free_port()),
                 "port_retries": 0 if self._port else 50,
                 "base_url": BASE_URL,
                 "root_dir": str(self.root),
