@@ -22,6 +22,8 @@ from collections import Counter
 from pathlib import Path
 from random import Random
 
+from requests import RequestException
+
 from tests.helpers.kill_rounds import VICTIMS, BrokenInvariantError, World, interrupted_migration
 from tests.helpers.pool_kill_rounds import (
     CLUSTER_VICTIMS,
@@ -72,7 +74,7 @@ def pool_rounds(folder: Path, count: int, seed: int, kind: str) -> int:
             outcome = world.round(random, random.choice(victims))
             seconds = time.monotonic() - since
             print(f"{number + 1:4} {kind:8}{seconds:5.1f} s  {outcome}", flush=True)
-    except BrokenInvariantError as fault:
+    except (BrokenInvariantError, RequestException) as fault:
         print(f"\nBROKEN:\n{fault}\n", flush=True)
         print(f"Jupyter's log ends:\n{world.jupyter.log()[-6000:]}")
         print(f"again: python -m benchmarks.kill_rounds --{kind} --seed {seed} --rounds {count}")
@@ -125,7 +127,7 @@ def rounds(folder: Path, count: int, seed: int) -> int:
                     seconds = time.monotonic() - since
                     print(f"{number + 1:4} {where:7} {seconds:5.1f} s  {outcome}", flush=True)
                     done[kind] += 1
-            except BrokenInvariantError as fault:
+            except (BrokenInvariantError, RequestException) as fault:
                 print(f"\nBROKEN:\n{fault}\n", flush=True)
                 print(f"Jupyter's log ends:\n{world.jupyter.log()[-6000:]}")
                 print(f"again: python -m benchmarks.kill_rounds --seed {seed} --rounds {count}")
