@@ -17,6 +17,8 @@ from tests.helpers.jupyter import chain
 from tests.helpers.selection import few
 from tests.helpers.waiting import until
 
+from .test_two_servers import needing
+
 
 @pytest.fixture(autouse=True)
 def leave_comfyui_idle(idle):
@@ -37,20 +39,33 @@ def names(messages):
     return [data.get("event") for _, data in messages]
 
 
-def test_runs_are_found_again_after_kill_9(serve, comfyui, verdict):
-    """One that has succeeded in the meantime, one that has failed, one executing, one waiting."""
+def check_job(jupyter, job):
+    """Fail unless all nodes of a job are done, although its end was not seen."""
+    progress = {"value": 1.0, "nodes_done": 2, "nodes_total": 2}
+    assert jupyter.get(f"api/v2/jobs/{job}")[1]["progress"] == progress
+    events = jupyter.raw("GET", f"api/v2/jobs/{job}/events").text
+    assert f"event: progress\ndata: {json.dumps(progress)}\n\n" in events
+
+
+def test_runs_are_found_again_after_kill_9_and_a_normal_restart(serve, comfyui, verdict):
+    """One that has succeeded in the meantime, one that has failed, one executing, some waiting."""
     jupyter = serve(comfyui_url=comfyui.url)
-    good = post(jupyter, sleep(0.8))
+    good = post(jupyter, sleep(3.0))
     bad = post(jupyter, {"workflow_api": chain(("TestFail", {"message": "bad"})), "wait": False})
     progress = chain(("TestProgress", {"steps": 150, "delay": 0.1}))
     running = post(jupyter, {"workflow_api": progress, "wait": False})
     waiting = [post(jupyter, sleep(0.05)) for _ in range(3)]
     long_run = post(jupyter, sleep(60))
+    nexts = [good]
+    for _ in range(3):
+        nexts.append(post(jupyter, needing(nexts[-1])))
     jupyter.until(good, "running")
     jupyter.kill()
     until(lambda: verdict(bad))
     jupyter.start()
+    assert jupyter.post("interrupt", {"prompt_id": nexts.pop()})[0] == 200
     assert jupyter.until(good, "success")["outputs"] == {"2": {"text": ["done"]}}
+    check_job(jupyter, good)
     record = jupyter.until(bad, "failed")
     assert record["error"]["message"] == "bad"
     assert record["error"]["node_id"] == "1"
@@ -72,25 +87,14 @@ def test_runs_are_found_again_after_kill_9(serve, comfyui, verdict):
     for prompt_id in waiting:
         assert jupyter.until(prompt_id, "success")["outputs"] == {"2": {"text": ["done"]}}
     jupyter.until(long_run, "running")
+    jupyter.stop()
+    jupyter.start()
+    check_job(jupyter, good)
     code, body = jupyter.post("interrupt", {"prompt_id": long_run})
     assert (code, body["was"]) == (200, "running")
     jupyter.until(long_run, "cancelled")
-
-
-def test_a_job_that_ended_without_jupyter_has_all_its_nodes_done(serve, comfyui, verdict):
-    jupyter = serve(comfyui_url=comfyui.url)
-    job = post(jupyter, sleep(1.0))
-    jupyter.until(job, "running")
-    jupyter.kill()
-    until(lambda: verdict(job))
-    for moment in ("just recovered", "in the store only"):
-        jupyter.start()
-        jupyter.until(job, "success")
-        progress = {"value": 1.0, "nodes_done": 2, "nodes_total": 2}
-        assert jupyter.get(f"api/v2/jobs/{job}")[1]["progress"] == progress, moment
-        events = jupyter.raw("GET", f"api/v2/jobs/{job}/events").text
-        assert f"event: progress\ndata: {json.dumps(progress)}\n\n" in events, moment
-        jupyter.kill()
+    for prompt_id in nexts[1:]:
+        assert jupyter.until(prompt_id, "success")["outputs"] == {"1": {"text": ["done"]}}
 
 
 def test_runs_whose_outputs_make_the_jobs_api_fail_are_found(serve, newer, verdict):
@@ -137,9 +141,18 @@ def prepare(data_dir, *prompt_ids, **fields):
 
 
 @pytest.mark.parametrize("autostart", few([True, False]))
-def test_killed_between_record_and_request(serve, comfyui, tmp_path, verdict, autostart):
+def test_what_a_killed_server_has_stored_last(serve, comfyui, tmp_path, autostart):
+    """It was killed between record and request, or had stored runs that no pool takes again.
+
+    An older version stored ``retry`` without a pool; another server has deleted a pool.
+    """
     never, queued, ended = (str(uuid.uuid4()) for _ in range(3))
     prepare(tmp_path, never, queued, ended)
+    started = {"status": "running", "started_at": "2026-01-01T00:00:01.000Z", "retry": 1}
+    reasons = {None: LOST, "gone": "there is no pool 'gone'"}
+    runs = {pool: str(uuid.uuid4()) for pool in reasons}
+    for pool, lost in runs.items():
+        prepare(tmp_path, lost, pool=pool, **started)
     for prompt_id, seconds in ((ended, 0.0), (queued, 3.0)):
         graph = chain(("TestSleep", {"seconds": seconds}))
         body = {"prompt": graph, "prompt_id": prompt_id}
@@ -152,16 +165,6 @@ def test_killed_between_record_and_request(serve, comfyui, tmp_path, verdict, au
     assert "Jupyter stopped while it was handed over" in lost["error"]["message"]
     for prompt_id in (ended, queued):
         assert jupyter.until(prompt_id, "success")["outputs"] == {"2": {"text": ["done"]}}
-
-
-def test_a_run_that_is_lost_needs_a_pool_to_be_executed_again(serve, comfyui, tmp_path):
-    """An older version stored ``retry`` without a pool; another server has deleted a pool."""
-    started = {"status": "running", "started_at": "2026-01-01T00:00:01.000Z", "retry": 1}
-    reasons = {None: LOST, "gone": "there is no pool 'gone'"}
-    runs = {pool: str(uuid.uuid4()) for pool in reasons}
-    for pool, lost in runs.items():
-        prepare(tmp_path, lost, pool=pool, **started)
-    jupyter = serve(comfyui_url=comfyui.url, data_dir=str(tmp_path))
     for pool, lost in runs.items():
         assert reasons[pool] in jupyter.until(lost, "failed")["error"]["message"]
 
@@ -238,46 +241,3 @@ def test_a_row_that_cannot_be_read_affects_no_other(serve, comfyui, bare_service
     }
     code, body = jupyter.post("runs/delete", {"status": "failed"})
     assert (code, body["runs"]) == (200, [*DAMAGE.values()].count("failed")), body
-
-
-def test_two_servers_on_one_store_and_a_third(serve, comfyui, tmp_path):
-    settings = {"comfyui_url": comfyui.url, "data_dir": str(tmp_path)}
-    first = serve(**settings)
-    second = serve(**settings)
-    of_first = post(first, sleep(4.0))
-    of_second = post(second, sleep(0.3))
-    messages = second.stream(of_second)
-    assert "progress_state" in names(messages), "the events of its own run reach the second"
-    assert messages[-1][1]["data"]["status"] == "success"
-    assert second.get("check-status", prompt_id=of_first)[1]["status"] == "success"
-    assert first.until(of_first, "success")["outputs"] == {"2": {"text": ["done"]}}
-
-    long = post(first, sleep(60))
-    first.until(long, "running")
-    queued = post(first, sleep(0.1))
-    code, body = second.post("interrupt", {"prompt_id": long})
-    assert (code, body["was"]) == (200, "running"), body
-    assert second.stream(long)[-1][1]["data"]["status"] == "cancelled"
-    first.until(queued, "success")
-
-    running = post(first, sleep(5.0))
-    waiting = post(first, sleep(0.1))
-    first.until(running, "running")
-    first.kill()
-    third = serve(**settings)
-    assert third.stream(running)[-1][1]["data"]["status"] == "success"
-    third.until(waiting, "success")
-    mine = post(second, sleep(0.1))
-    assert second.until(mine, "success")["success"] is True
-
-
-def test_restart_by_signal_leaves_runs_alone(serve, comfyui):
-    """A normal restart of Jupyter does not end the run that ComfyUI executes."""
-    jupyter = serve(comfyui_url=comfyui.url)
-    running = post(jupyter, sleep(3.0))
-    queued = post(jupyter, sleep(0.0))
-    jupyter.until(running, "running")
-    jupyter.stop()
-    jupyter.start()
-    for prompt_id in (running, queued):
-        assert jupyter.until(prompt_id, "success")["outputs"] == {"2": {"text": ["done"]}}
