@@ -223,11 +223,6 @@ def test_no_file_of_comfyui_runs_scripts_in_jupyters_origin(
     page.goto(f"{lab.url}comfyui/?token={lab.token}")
     expect(page.locator("canvas#graph-canvas")).to_be_visible(timeout=120_000)
     assert page.evaluate(SHOW, paths) is None
-    for path in paths:
-        with contextlib.suppress(PlaywrightError):  # it is saved, not shown
-            page.goto(f"{lab.url}comfyui/{path}")
-    page.goto(f"{lab.url}comfyui/")
-    assert page.evaluate("() => localStorage.acted ?? null") is None
     statuses: dict[str, int] = {}
     page.on("response", lambda r: statuses.update({r.url.rpartition("way=")[2]: r.status}))
     script = "comfydeploy_test/answer?header=Content-Type:%20text/javascript&body=postMessage(1)"
@@ -244,4 +239,9 @@ def test_no_file_of_comfyui_runs_scripts_in_jupyters_origin(
     }
     ways = {name.partition("&")[0]: status for name, status in statuses.items()}
     assert {ways[name] for name in ("beacon", "form", "button")} == {200}
+    for path in paths:
+        with contextlib.suppress(PlaywrightError):  # it is saved, not shown
+            page.goto(f"{lab.url}comfyui/{path}")
+    page.goto(f"{lab.url}api")
+    assert page.evaluate("() => localStorage.acted ?? null") is None
     page.close()
