@@ -122,6 +122,7 @@ class Machine:
         self._attempt: asyncio.Task[ComfyUIClient] | None = None
         self._tasks = BackgroundTasks(log)
         self._warned = ""
+        self.handover = asyncio.Lock()  # runs of a queue reach ComfyUI one after the other
         self.closed = False  # for good, by this server or the provider of a pool
 
     @property

@@ -782,7 +782,8 @@ class Engine:
         """
         moves = run.moves
         try:
-            await self._send(run, machine, moves)
+            async with machine.handover:
+                await self._send(run, machine, moves)
         except ComfyUIUnavailableError:  # its input files could not be sent
             self._context.queue.pause(machine)
             if run.moves == moves:

@@ -454,6 +454,7 @@ class FakeMachine:
     path: Path | None = None
 
     def __init__(self, comfyui: FakeComfyUI, name: str) -> None:
+        self.handover = asyncio.Lock()
         self.id = self.name = name
         self._comfyui = comfyui
         self.disconnected_at = 0.0

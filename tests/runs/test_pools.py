@@ -1,5 +1,6 @@
 """Runs of pools, with two simulated ComfyUIs: their assignment and their ends."""
 
+import asyncio
 import hashlib
 from types import SimpleNamespace
 
@@ -81,6 +82,24 @@ def test_runs_wait_until_a_machine_has_a_free_place(world):
     assert [machine for machine, _ in places(world, runs[4:])] == ["second", "gpus", "gpus"]
     assert positions(world, runs[5:]) == [3, 4]
     assert len(world.second.pending) == 2
+
+
+def test_runs_reach_a_machine_in_their_order(world, monkeypatch):
+    for comfyui in world.comfyuis:
+        world.call(comfyui.disconnect)
+    runs = submit(world, 4)
+    first_read = world.store.prompt
+
+    async def read(prompt_id):
+        """Read the graphs of the runs that are first in the queue more slowly."""
+        await asyncio.sleep(0.1 * (len(runs) - runs.index(prompt_id)))
+        return await first_read(prompt_id)
+
+    monkeypatch.setattr(world.store, "prompt", read)
+    world.call(world.comfyui.connect)
+    world.tick(5.0)
+    sent = [record(world, run).comfyui_id for run in runs[:2]]
+    assert world.comfyui.pending == sent
 
 
 def test_waiting_runs_of_a_machine_that_ends_return_to_the_pool(world):
