@@ -140,10 +140,10 @@ def test_the_sidebar_shows_what_runs_waits_and_is_done(
 
 def test_two_results_are_compared_and_one_is_opened(lab_page: Page, comfy: Comfy) -> None:
     picture(comfy, 97)
-    picture(comfy, 98)
+    newest = comfy.get(picture(comfy, 98)).result.files[0].filename
     sidebar = open_sidebar(lab_page)
+    expect(sidebar.locator(f".comfydeploy-history img[src*='{newest}']")).to_be_visible()
     boxes = sidebar.locator(".comfydeploy-history .cd-select")
-    expect(boxes.nth(1)).to_be_visible()
     boxes.nth(0).check()
     boxes.nth(1).check()
     sidebar.get_by_role("button", name="Compare").click()

@@ -98,9 +98,9 @@ function panelsOnce(read) {
   const page = globalThis;
   page[LOADED] ??= {};
   const loaded = page[LOADED];
-  loaded["bfed5229c1d2aefd"] ??= read().then(run);
-  loaded["bfed5229c1d2aefd"].catch(() => delete loaded["bfed5229c1d2aefd"]);
-  return loaded["bfed5229c1d2aefd"];
+  loaded["9ede7a2f93e15b60"] ??= read().then(run);
+  loaded["9ede7a2f93e15b60"].catch(() => delete loaded["9ede7a2f93e15b60"]);
+  return loaded["9ede7a2f93e15b60"];
 }
 async function run(text) {
   const url = URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
@@ -111,11 +111,11 @@ async function run(text) {
   }
 }
 function askForPanels() {
-  const url = `${pageConfig().baseUrl ?? "/"}static/comfydeploy/panels.js?v=${"bfed5229c1d2aefd"}`;
+  const url = `${pageConfig().baseUrl ?? "/"}static/comfydeploy/panels.js?v=${"9ede7a2f93e15b60"}`;
   return fetch(url, { headers: pageHeaders() });
 }
 function isPanels(text) {
-  return text.startsWith(`// ${"bfed5229c1d2aefd"} `);
+  return text.startsWith(`// ${"9ede7a2f93e15b60"} `);
 }
 
 // src/hosts/anywidget.ts

@@ -226,7 +226,7 @@ function useRoom(box: RefObject<HTMLDivElement | null>): void {
     if (!bar || !panel) return undefined;
     let scroller: Element | null = null;
     const measure = () => {
-      if (!bar.offsetHeight) return; // hidden, as all is for a moment while JupyterLab changes its theme
+      if (bar.checkVisibility?.() === false) return; // as all is for a moment while JupyterLab changes its theme
       const found = scrollerOf(panel);
       if (found !== scroller) {
         if (scroller) observer.unobserve(scroller);
