@@ -146,6 +146,8 @@ class World:
         if victim != "comfyui":
             self.jupyter.kill()
         load.stop()
+        if self.managed and victim == "comfyui":
+            _until(lambda: not self._is_connected(), lambda: "the end of ComfyUI is not noticed")
         made = self._records_made()
         if victim != "comfyui":
             twice = random.random() < 0.3
@@ -186,9 +188,12 @@ class World:
 
     # -- checking ----------------------------------------------------------------------------
 
+    def _is_connected(self) -> bool:
+        return bool(self.jupyter.get("check-ws-status")[1]["connected"])
+
     def _until_connected(self) -> None:
         _until(
-            lambda: self.jupyter.get("check-ws-status")[1]["connected"],
+            self._is_connected,
             lambda: (
                 f"ComfyUI is not there: {self.jupyter.get('check-status')[1]['comfyui']};"
                 f" its log ends: {self.jupyter.get('comfyui/log', lines='20')[1]}"
