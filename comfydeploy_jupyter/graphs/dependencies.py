@@ -30,11 +30,7 @@ def check_nodes(graph: Graph, node_ids: Iterable[str], *, field: str) -> None:
 def sources_of(graph: AnyGraph) -> dict[str, list[str]]:
     """Return the ids of the nodes that each node is linked to."""
     return {
-        node_id: [
-            value[0]
-            for value in inputs_of(node).values()
-            if isinstance(value, list) and is_link(value)
-        ]
+        node_id: [value[0] for value in inputs_of(node).values() if is_link(value)]
         for node_id, node in graph.items()
     }
 
@@ -304,12 +300,7 @@ def structure_of(graph: AnyGraph) -> str:
     """Return a hash of the structure of a graph: its node ids, classes and links."""
 
     def links(node: Mapping[str, Any]) -> list[list[Any]]:
-        found = [
-            [name, *link]
-            for name, link in inputs_of(node).items()
-            if isinstance(link, list) and is_link(link)
-        ]
-        return sorted(found)
+        return sorted([name, *link] for name, link in inputs_of(node).items() if is_link(link))
 
     ordered = ((node_id, graph[node_id]) for node_id in sorted_keys(list(graph)))
     nodes = [[node_id, class_of(node), links(node)] for node_id, node in ordered]
