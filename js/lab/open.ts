@@ -44,7 +44,7 @@ async function graphOf({ prompt_id, created_at }: Run): Promise<Shown> {
 }
 
 /** Show the panel in the main area that shows a run or a batch; return whether there is one. */
-function isShown(app: JupyterFrontEnd, id: string): boolean {
+function reveal(app: JupyterFrontEnd, id: string): boolean {
   for (const widget of app.shell.widgets("main")) {
     const panel = widget.node.querySelector(showing(id));
     if (!panel) continue;
@@ -57,7 +57,7 @@ function isShown(app: JupyterFrontEnd, id: string): boolean {
 
 /** Show a run in a panel that runs workflows: its values, and its progress or its result. */
 export async function openRun(app: JupyterFrontEnd, promptId: string): Promise<void> {
-  if (isShown(app, promptId)) return;
+  if (reveal(app, promptId)) return;
   if (!app.commands.hasCommand(OPEN_PANEL)) {
     const query = new URLSearchParams({ run_id: promptId });
     window.open(`${baseUrl()}comfyui-deploy/app?${query}`, "_blank", "noopener"); // from Notebook
@@ -80,7 +80,7 @@ export async function openRun(app: JupyterFrontEnd, promptId: string): Promise<v
 }
 
 export async function openBatch(app: JupyterFrontEnd, batch: string, title = ""): Promise<void> {
-  if (isShown(app, batch)) return;
+  if (reveal(app, batch)) return;
   if (!app.commands.hasCommand(OPEN_PANEL)) return tell(trans.__("JupyterLab shows batches."));
   await app.commands.execute(OPEN_PANEL, { panel: "BatchPanel", values: { batch, title } });
 }
