@@ -8,7 +8,7 @@ meaning, and an example if it needs one of its own: the checks, ``openapi.json``
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar, get_args
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -241,6 +241,7 @@ class Model(BaseModel):
     """Base of all request models: types are exact, unknown fields are ignored."""
 
     model_config = ConfigDict(extra="ignore", strict=True)
+    needs: ClassVar[frozenset[str]] = frozenset()  # fields of a body of which one is required
 
 
 class MachineQuery(Model):
@@ -362,24 +363,33 @@ class ExtraData(Model):
         return {name: key for name, key in self.model_dump().items() if key}
 
 
-class RunTemplate(Model):
+class GraphRequest(Model):
+    """A graph in one of its formats, or a stored workflow."""
+
+    needs = frozenset({"workflow_api", "workflow", "workflow_id"})
+
+    workflow_api: GraphField = None
+    workflow: UIGraphField = None
+    workflow_id: WorkflowIdField = None
+    version: VersionField = None
+    machine: MachineField = None
+
+
+class RunTemplate(GraphRequest):
     """What runs, and with what values; exactly one source of the graph is needed.
 
     ``workflow`` may be given besides another source: ComfyUI then writes it into its outputs. A
     field that is null counts as not given.
     """
 
-    workflow_api: GraphField = None
+    needs = GraphRequest.needs | {"workflow_api_raw"}
+
     workflow_api_raw: JSONObject | None = optional(
         "The graph in a request in the form of the ComfyUI node, with the defaults of that node:"
         " the reply does not wait for the end, unknown inputs are ignored, and seeds are new unless"
         " the editor's control-after-generate is `fixed`.",
         GRAPH,
     )
-    workflow: UIGraphField = None
-    workflow_id: WorkflowIdField = None
-    version: VersionField = None
-
     inputs: JSONObject | None = optional(
         "Values by name. A name is an external input's `input_id`, `<node id>.<input>`,"
         " `<node title>.<input>`, an input name that only one node has, or the title of a node"
@@ -399,7 +409,6 @@ class RunTemplate(Model):
         " it fails then.",
         True,
     )
-    machine: MachineField = None
     seed_mode: Literal["saved", "auto", "random"] | None = optional(
         "`saved`: unchanged seeds; `auto` (the default): according to the editor's"
         " control-after-generate; `random`: new seeds, within the bounds of the node if the node"
@@ -428,6 +437,8 @@ class RunTemplate(Model):
 
 class RunRequest(Keyed, RunTemplate):
     """Body of ``POST run`` and ``POST run/streaming``."""
+
+    needs = RunTemplate.needs | {"is_native_run"}
 
     prompt_id: Identifier | None = optional(
         "An id for the run; each can be used only once. Without it the server makes an id."
@@ -521,6 +532,8 @@ JSONObjects = Annotated[list[dict[str, Any]], Field(min_length=1), WrapValidator
 
 class BatchRequest(RunTemplate):
     """Body of ``POST batch``: a workflow, and the points at which it runs."""
+
+    needs = RunTemplate.needs | {"prompts"}
 
     batch_id: Identifier | None = optional(
         "An id for the batch; each can be used only once, so that a request that is sent again,"
@@ -796,14 +809,6 @@ class SnapshotRequest(CloudBody):
 # -- graphs
 
 
-class GraphRequest(Model):
-    """A graph in one of its formats."""
-
-    workflow_api: GraphField = None
-    workflow: UIGraphField = None
-    machine: MachineField = None
-
-
 def json_below(path: str) -> str:
     """Return a path if it leads to a JSON file below the folder that it is relative to."""
     if not path.lower().endswith(".json"):
@@ -815,6 +820,8 @@ def json_below(path: str) -> str:
 
 class FileRequest(GraphRequest):
     """A graph, or the name of a file that contains one."""
+
+    needs = GraphRequest.needs | {"filename"}
 
     filename: Annotated[str, Field(min_length=1, max_length=4096)] | None = optional(
         "A picture, video, sound or JSON file that contains the workflow: an output, or a name"
@@ -851,8 +858,6 @@ class FrontInput(Model):
 
 
 class ConvertRequest(FileRequest):
-    workflow_id: WorkflowIdField = None
-    version: VersionField = None
     to: Literal["api", "ui", "notebook", "python"] | None = optional(
         "The format to convert to; by default the other one of the two graphs.", "ui"
     )

@@ -50,8 +50,8 @@ def routes(described: set[str]) -> list[str]:
 def taken(operation: Route, described: set[str]) -> list[str]:
     """Return the names of an operation's fields: those of its query and of each body."""
     found = {}
-    if operation.declared.query is not None:
-        found["query"] = own_fields(operation.declared.query, described)
+    if operation.query is not None:
+        found["query"] = own_fields(operation.query, described)
     for body in operation.bodies:
         if isinstance(body.schema, dict):
             found["multipart"] = [*body.schema.get("properties", ())]

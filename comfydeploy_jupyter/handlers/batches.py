@@ -224,11 +224,7 @@ class BatchesHandler(Handler):
     tag = "Batches"
 
     @route.post("batch", "createBatch")
-    @route.takes(
-        example=("workflow_api", "inputs"),
-        needs=("workflow_api", "workflow", "workflow_id", "workflow_api_raw", "prompts"),
-        graphs=True,
-    )
+    @route.takes(example=("workflow_api", "inputs"), graphs=True)
     @route.replies(
         BatchCreated,
         "The batch is stored; its points run one after the other.",

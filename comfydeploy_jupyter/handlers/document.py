@@ -263,8 +263,8 @@ def _paths_of_bodies(routes: Iterable[Route]) -> dict[str, list[str]]:
 
 def _types(routes: Iterable[Route]) -> Iterator[Any]:
     for route in routes:
-        if route.declared.query is not None:
-            yield route.declared.query
+        if route.query is not None:
+            yield route.query
         contents = [content for reply in route.declared.replies for content in reply.contents]
         for content in (*route.bodies, *contents):
             if not isinstance(content.schema, dict):
@@ -273,7 +273,7 @@ def _types(routes: Iterable[Route]) -> Iterator[Any]:
 
 def _operation(route: Route, models: _Models) -> dict[str, Any]:
     summary, text = route.texts
-    headers = route.declared.headers
+    headers = route.headers
     replies = route.declared.replies
     kept = route.method == "GET" and any(
         content.media_type == JSON for reply in replies for content in reply.contents
@@ -294,14 +294,15 @@ def _operation(route: Route, models: _Models) -> dict[str, Any]:
     if text:
         described["description"] = text
     if route.bodies:
+        needs = sorted(next((model.needs for model in route.models if model.needs), ()))
         described["requestBody"] = {
-            "required": bool(route.declared.needs)
+            "required": bool(needs)
             or any(models.known(body.schema).get("required") for body in route.bodies),
             "content": _contents(route.bodies, models),
         }
-        if route.declared.needs:
+        if needs:
             content = described["requestBody"]["content"][JSON]
-            choices = [{"required": [name]} for name in route.declared.needs]
+            choices = [{"required": [name]} for name in needs]
             content["schema"] = {"allOf": [content["schema"]], "anyOf": choices}
     if route.by_service:
         described["security"] = [*SECURITY, {"machineToken": []}]
@@ -315,7 +316,7 @@ def _parameters(
     for name, (description, example) in PATH_PARAMETERS.items():
         if f"{{{name}}}" in route.path:
             yield _parameter(name, "path", description, text, example, required=True)
-    query = {} if route.declared.query is None else models.known(route.declared.query)
+    query = {} if route.query is None else models.known(route.query)
     for name, schema in query.get("properties", {}).items():
         shown = {k: v for k, v in schema.items() if k not in ("description", "examples")}
         checked = _without_null(shown)

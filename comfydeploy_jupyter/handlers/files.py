@@ -30,7 +30,7 @@ from ..util import http, worker
 from ..util.media_types import media_type
 from . import route
 from .base import ANY_SIZE, Handler, passed_header
-from .route import BINARY, CLOUD, FILES, KEY, MACHINE, Content, Header, Link, ReplyModel, Success
+from .route import BINARY, CLOUD, FILES, MACHINE, Content, Header, Link, ReplyModel, Success
 from .streamed import Streamed
 
 if TYPE_CHECKING:
@@ -760,7 +760,7 @@ class UploadFileHandler(Streamed, Handler):
             self._text += chunk
 
     @route.post("upload-file", "uploadFile")
-    @route.takes(UPLOAD_FORM, query=MachineQuery, body=SendFileRequest, headers=(KEY,))
+    @route.takes(UPLOAD_FORM, query=MachineQuery, body=SendFileRequest)
     @route.replies(
         UploadReply | SentFile,
         "The files are in their folders. After a JSON body: ComfyDeploy has the file.",

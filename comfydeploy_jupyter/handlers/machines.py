@@ -32,7 +32,7 @@ from ..snapshots.snapshot import Snapshot
 from ..util.tasks import wait_for
 from . import route
 from .base import COMMENT, HEARTBEAT, Handler
-from .route import CLOUD, EVENTS, FILES, JSON, KEY, MACHINE, Content, Link, ReplyModel, Success
+from .route import CLOUD, EVENTS, FILES, JSON, MACHINE, Content, Link, ReplyModel, Success
 from .runs import StreamEvent
 from .status import COMMIT, KeptVersion
 
@@ -179,10 +179,6 @@ class MemoryFreed(Success):
     ram: MemoryChange = Field(examples=[{"before": 1024, "after": 2048, "freed": 1024}])
 
 
-class StartRequest(Model):
-    machine: fields.MachineField = None
-
-
 class ComfyUIStarted(Success):
     """ComfyUI is being started; `check-status` tells its state."""
 
@@ -195,7 +191,7 @@ class ComfyUIStopped(Success):
     machine: str = Field(examples=["local"])
 
 
-class BackRequest(Model):
+class OwnMachine(Model):
     machine: fields.MachineField = None
 
 
@@ -219,7 +215,6 @@ class MachinesHandler(Handler):
     tag = "Machines"
 
     @route.get("machine", "getMachine", is_activity=False)
-    @route.takes(headers=(KEY,))
     @route.replies(MachineReply, "The machine.")
     @route.errors(NotFoundError, *CLOUD)
     async def get_machine(self, query: MachineSource) -> Any:
@@ -241,7 +236,7 @@ class MachinesHandler(Handler):
         return [*services.machine_service.summaries(), *pools]
 
     @route.post("machine/update", "updateMachine")
-    @route.takes(query=CloudTarget, example=("machine_id", "name"), headers=(KEY,))
+    @route.takes(example=("machine_id", "name"))
     @route.replies(MachineUpdated, "The machine is changed.")
     @route.errors(*MACHINE, ConflictError, *CLOUD)
     async def update_machine(self, body: MachineUpdate) -> Any:
@@ -266,7 +261,7 @@ class MachinesHandler(Handler):
         return {"success": True, "id": cloud[0], "machine": updated, "restart_required": False}
 
     @route.post("machine/create", "createMachine")
-    @route.takes(query=CloudTarget, example=("name", "comfyui_url"), headers=(KEY,))
+    @route.takes(example=("name", "comfyui_url"))
     @route.replies(
         MachineCreated,
         "The machine is registered.",
@@ -337,7 +332,7 @@ class MachinesHandler(Handler):
     @route.takes(example=("machine",))
     @route.replies(ComfyUIStarted, "It is being started.")
     @route.errors(*MACHINE, ConflictError)
-    async def start_comfyui(self, body: StartRequest) -> Any:
+    async def start_comfyui(self, body: OwnMachine) -> Any:
         """Start a ComfyUI of this server that does not run.
 
         The reply does not wait for it. After an end of ComfyUI, this does not wait for the next
@@ -351,7 +346,7 @@ class MachinesHandler(Handler):
     @route.takes(example=("machine",))
     @route.replies(ComfyUIStopped, "It does not run.")
     @route.errors(*MACHINE, ConflictError)
-    async def stop_comfyui(self, body: StartRequest) -> Any:
+    async def stop_comfyui(self, body: OwnMachine) -> Any:
         """Stop a ComfyUI of this server.
 
         A run that it executes fails; runs that wait stay. The next run starts it again.
@@ -364,7 +359,7 @@ class MachinesHandler(Handler):
     @route.takes(example=("machine",))
     @route.replies(WentBack, "The kept version runs.")
     @route.errors(*MACHINE, ConflictError)
-    async def go_back(self, body: BackRequest) -> Any:
+    async def go_back(self, body: OwnMachine) -> Any:
         """Use the ComfyUI that an update has kept, and keep the present one.
 
         ComfyUI is stopped and started again. A run that it executes fails; runs that wait continue
@@ -439,9 +434,7 @@ class SnapshotHandler(Handler):
     tag = "Machines"
 
     @route.post("snapshot-to-docker", "snapshotToDocker")
-    @route.takes(
-        query=CloudTarget, example={"name": "studio", "snapshot": _SNAPSHOT}, headers=(KEY,)
-    )
+    @route.takes(example={"name": "studio", "snapshot": _SNAPSHOT})
     @route.replies(
         (
             Content(JSON, SnapshotReply),

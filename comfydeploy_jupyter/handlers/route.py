@@ -30,7 +30,7 @@ from ..errors import (
     NoAPIKeyError,
     NotFoundError,
 )
-from ..request_models import Model, parse
+from ..request_models import CloudBody, CloudTarget, Keyed, Model, parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -144,7 +144,6 @@ class Declaration:
 
     query: type[Model] | None = None
     bodies: tuple[Content, ...] = ()
-    needs: tuple[str, ...] = ()  # fields of a JSON body of which at least one is required
     headers: tuple[Header, ...] = ()
     replies: tuple[Reply, ...] = ()
     errors: tuple[Any, ...] = ()  # types, some with another status; or codes of the Comfy API
@@ -176,6 +175,24 @@ class Route:
     def bodies(self) -> tuple[Content, ...]:
         """The bodies that it takes: none of a GET, whose method may handle a POST too."""
         return () if self.method in ("GET", "HEAD") else self.declared.bodies
+
+    @property
+    def models(self) -> list[type[Model]]:
+        """The models of its query and its bodies."""
+        known = [self.declared.query, *(content.schema for content in self.bodies)]
+        return [one for one in known if isinstance(one, type)]
+
+    @property
+    def query(self) -> type[Model] | None:
+        """The model of its query; a body that may be for ComfyDeploy need not say so itself."""
+        in_body = any(issubclass(one, CloudBody) for one in self.models)
+        return self.declared.query or (CloudTarget if in_body else None)
+
+    @property
+    def headers(self) -> tuple[Header, ...]:
+        """The headers that it reads; a request for ComfyDeploy may have its key in one."""
+        keyed = any(issubclass(one, (Keyed, CloudTarget)) for one in self.models)
+        return (*self.declared.headers, KEY) if keyed else self.declared.headers
 
     @property
     def tag(self) -> str:
@@ -225,7 +242,6 @@ def takes(
     query: type[Model] | None = None,
     body: type[Model] | None = None,
     example: Any = (),
-    needs: tuple[str, ...] = (),
     headers: tuple[Header, ...] = (),
     **reading: bool,
 ) -> Callable[[F], F]:
@@ -241,7 +257,7 @@ def takes(
         declared.query = query or declared.query
         models = [body] if body is not None else [known.schema for known in declared.bodies]
         declared.bodies = (*(Content(JSON, model, example) for model in models), *contents)
-        declared.needs, declared.headers, declared.reading = needs, headers, reading
+        declared.headers, declared.reading = headers, reading
         return function
 
     return mark

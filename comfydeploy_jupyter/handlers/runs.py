@@ -44,7 +44,6 @@ from .route import (
     CLOUD,
     EVENTS,
     FILES,
-    KEY,
     MACHINE,
     TIME,
     Content,
@@ -216,6 +215,8 @@ class RunsUpdateRequest(Model):
 class RunsDeleteRequest(RunsFilter):
     """Body of ``POST runs/delete``; at least one field besides ``files`` is needed."""
 
+    needs = frozenset({"prompt_ids", "status", *RunsFilter.model_fields})
+
     prompt_ids: PromptIds | None = optional("Only runs with one of these ids.", [fields.RUN_ID])
     status: Literal["success", "failed", "cancelled"] | None = optional(
         "Only runs with this status.", "failed"
@@ -227,7 +228,7 @@ class RunsDeleteRequest(RunsFilter):
     @model_validator(mode="after")
     def _check_filter(self) -> RunsDeleteRequest:
         """Raise unless a field selects runs: nobody deletes all runs by mistake."""
-        if not any(value for name, value in self if name != "files"):
+        if not any(getattr(self, name) for name in self.needs):
             raise ValueError("needs prompt_ids, or another field that selects runs")
         return self
 
@@ -596,7 +597,6 @@ class RunsDeleteReply(Success):
 
 
 _EXAMPLE = ("workflow_api", "inputs")
-_NEEDS = ("workflow_api", "workflow", "workflow_id", "workflow_api_raw", "is_native_run")
 RUN_ERRORS = (
     InvalidInputError,
     UnknownInputError,
@@ -729,7 +729,7 @@ class RunHandler(Handler):
                 yield b""
 
     @route.post("run", "run", by_service=True)
-    @route.takes(body=RunRequest, example=_EXAMPLE, needs=_NEEDS, headers=(KEY,))
+    @route.takes(body=RunRequest, example=_EXAMPLE)
     @route.replies(
         RunReply,
         "The run has ended; with `wait: false` it is queued. If a node failed, `success` is false.",
@@ -770,7 +770,7 @@ class StreamHandler(Handler):
     tag = "Runs"
 
     @route.post("run/streaming", "runStreaming")
-    @route.takes(body=RunRequest, example=_EXAMPLE, needs=_NEEDS, headers=(KEY,))
+    @route.takes(body=RunRequest, example=_EXAMPLE)
     @_sends_events
     @route.errors(*RUN_ERRORS)
     async def run_streaming(self) -> None:
@@ -1064,13 +1064,7 @@ class RunsHandler(Handler):
         return {"success": True, "updated": len(set(body.prompt_ids))}
 
     @route.post("runs/delete", "deleteRuns")
-    @route.takes(
-        example=("prompt_ids", "files"),
-        needs=(
-            *("prompt_ids", "status", "machine", "structure", "workflow_id"),
-            *("before", "after", "metadata", "search"),
-        ),
-    )
+    @route.takes(example=("prompt_ids", "files"))
     @route.replies(RunsDeleteReply, "What was deleted, and what was kept and why.")
     @route.errors(NotFoundError)
     async def delete_runs(self, body: RunsDeleteRequest) -> Any:

@@ -14,7 +14,7 @@ from ..request_models import CloudTarget, MachineQuery, Model, optional, require
 from ..util.times import timestamp_of
 from . import route
 from .base import Handler
-from .route import CLOUD, KEY, MACHINE, TIME, OpenReplyModel, ReplyModel, Success
+from .route import CLOUD, MACHINE, TIME, OpenReplyModel, ReplyModel, Success
 from .runs import RunReply
 from .transfers import TransferCounts
 from .tunnel import TunnelTarget
@@ -310,7 +310,6 @@ class StatusHandler(Handler):
         return body
 
     @route.get("comfyui-version", "getComfyUIVersion", is_activity=False)
-    @route.takes(headers=(KEY,))
     @route.replies(ComfyUIVersion, "Its version.")
     @route.errors(*MACHINE, *CLOUD)
     async def get_comfyui_version(self, query: VersionInfoQuery) -> Any:

@@ -10,11 +10,11 @@ from pydantic import Field
 from .. import request_models as fields
 from ..errors import CloudError, ComfyDeployError, ConflictError, InvalidRequestError, OfflineError
 from ..files import models
-from ..request_models import CloudBody, CloudTarget, Keyed, Model, optional, parse, required
+from ..request_models import CloudBody, Keyed, Model, optional, parse, required
 from . import route
 from .base import Handler
 from .files import ModelEntry
-from .route import CLOUD, FILES, KEY, Link, OpenReplyModel, ReplyModel, Success, example_of
+from .route import CLOUD, FILES, Link, OpenReplyModel, ReplyModel, Success, example_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,20 +26,6 @@ if TYPE_CHECKING:
 
 
 BYTES = "application/octet-stream"
-_UploadsOf = Annotated[
-    fields.Identifier | None,
-    Field(
-        description="Only the uploads of this run; without it and `id` all uploads.",
-        examples=[fields.RUN_ID],
-    ),
-]
-_TransferId = Annotated[
-    fields.Identifier | None,
-    Field(
-        description="The id of an upload or a download in upload-queue-status.",
-        examples=[fields.TRANSFER_ID],
-    ),
-]
 
 
 class UploadQueueQuery(Model):
@@ -51,15 +37,16 @@ class UploadQueueQuery(Model):
 class CancelUploadsRequest(Model):
     """Body of ``POST cancel-uploads``: a run or one transfer; by default all uploads."""
 
-    prompt_id: _UploadsOf = None
-    id: _TransferId = None
+    prompt_id: fields.Identifier | None = optional(
+        "Only the uploads of this run; without it and `id` all uploads.", fields.RUN_ID
+    )
+    id: fields.Identifier | None = optional(
+        "The id of an upload or a download in upload-queue-status.", fields.TRANSFER_ID
+    )
 
 
-class RetryUploadsRequest(Keyed):
+class RetryUploadsRequest(Keyed, CancelUploadsRequest):
     """Body of ``POST retry-uploads``: a run or one transfer; by default all uploads."""
-
-    prompt_id: _UploadsOf = None
-    id: _TransferId = None
 
 
 class UploadPartRequest(Model):
@@ -285,7 +272,7 @@ class TransfersHandler(Handler):
         return {"success": True, "cancelled": cancelled}
 
     @route.post("retry-uploads", "retryUploads")
-    @route.takes(example=("prompt_id",), headers=(KEY,))
+    @route.takes(example=("prompt_id",))
     @route.replies(RetriedUploads, "The transfers are started again.")
     @route.errors(*FILES, ConflictError, OfflineError, *CLOUD)
     async def retry_uploads(self, body: RetryUploadsRequest) -> Any:
@@ -322,7 +309,7 @@ class VolumeHandler(Handler):
         return {"eTag": etag, "bytesSent": body.end - body.start}
 
     @route.post("volume/model", "changeModels")
-    @route.takes(query=CloudTarget, example=("action", "folder"), headers=(KEY,))
+    @route.takes(example=("action", "folder"))
     @route.replies(
         VolumeModelAdded | VolumeModelList | VolumeModelChanged | CloudAnswer,
         "The list; or the model was moved or deleted, or is being transferred.",
@@ -434,7 +421,7 @@ def _step(step: str, name: str, **example: Any) -> Callable[[VolumeHandler], Any
     """Return the method for a step of an upload to a ComfyDeploy volume."""
 
     @route.post(f"volume/file/{step}", name)
-    @route.takes(query=CloudTarget, body=CloudBody, example=example, headers=(KEY,))
+    @route.takes(body=CloudBody, example=example)
     @route.replies(
         CloudAnswer,
         "The response of ComfyDeploy.",

@@ -40,7 +40,7 @@ from ..workflows import convert, missing_models, sources, store, validate
 from . import route
 from .base import Handler
 from .comfyui_page import OPENED, PAGE
-from .route import CLOUD, FILES, KEY, MACHINE, TIME, Link, OpenReplyModel, ReplyModel, Success
+from .route import CLOUD, FILES, MACHINE, TIME, Link, OpenReplyModel, ReplyModel, Success
 from .transfers import Transfer
 
 Versions = dict[str, Token]  # of node packs
@@ -49,6 +49,8 @@ Tag = Annotated[fields.Name, Field(max_length=64)]
 
 class WorkflowRequest(CloudBody):
     """Body of ``POST workflow``; ``workflow`` and ``workflow_json`` have the same meaning."""
+
+    needs = frozenset({"workflow", "workflow_json", "workflow_api"})
 
     name: fields.Name | None = optional(
         "The name of the workflow. It is required for a new workflow; with `workflow_id` the"
@@ -105,6 +107,8 @@ class WorkflowIdRequest(Model):
 
 
 class WorkflowUpdateRequest(WorkflowIdRequest):
+    needs = frozenset({"name", "tags"})
+
     name: fields.Name | None = optional("The new name.", "Portrait")
     tags: Annotated[list[Tag], Field(max_length=50)] | None = optional(
         "All tags from now on; of those that differ only in case, the first is kept.",
@@ -118,11 +122,7 @@ class EditorWorkflowQuery(MachineQuery):
     ] = required("The `path` of the file, as `editor/workflows` lists it.", "portrait.json")
 
 
-class PresetsQuery(WorkflowIdRequest):
-    """Query of ``GET workflow/presets``."""
-
-
-class PresetDeleteRequest(PresetsQuery):
+class PresetDeleteRequest(WorkflowIdRequest):
     name: fields.Name = required("The name of the preset; case does not matter.", "Softer light")
     revision: Annotated[str, Field(max_length=64)] | None = optional(
         "The `revision` of the preset that the client has seen, or an empty text if it has seen"
@@ -254,14 +254,7 @@ class ChangedPreset(PresetDetails, Success):
     """A preset that was saved or deleted."""
 
 
-class ValidateRequest(GraphRequest):
-    """Body of ``POST workflow/validate``."""
-
-    workflow_id: fields.WorkflowIdField = None
-    version: fields.VersionField = None
-
-
-class FetchModelsRequest(ValidateRequest):
+class FetchModelsRequest(GraphRequest):
     models: Annotated[list[str], Field(max_length=1000)] | None = optional(
         "The names of the models to download; by default all missing ones.", ["ae.safetensors"]
     )
@@ -277,7 +270,7 @@ class FetchModelsRequest(ValidateRequest):
     )
 
 
-class InstallPacksRequest(ValidateRequest):
+class InstallPacksRequest(GraphRequest):
     packs: Annotated[list[str], Field(max_length=1000)] | None = optional(
         "The `pack` of each that is installed; by default all that are missing.",
         ["comfyui-kjnodes"],
@@ -300,12 +293,7 @@ class CancelPackRequest(Model):
     )
 
 
-class SchemaRequest(FileRequest):
-    workflow_id: fields.WorkflowIdField = None
-    version: fields.VersionField = None
-
-
-class FormRequest(SchemaRequest):
+class FormRequest(FileRequest):
     inputs: fields.JSONObject | None = optional(
         "The present values, by any names that `inputs` of a run may have. Numbers may be texts, as"
         " in `values`. Options of dynamic combos in it, inputs and rows that it adds to groups or"
@@ -332,10 +320,6 @@ class FormRequest(SchemaRequest):
         False,
         default=False,
     )
-
-
-class OutlineRequest(SchemaRequest):
-    """Body of ``POST workflow/outline``."""
 
 
 class ExportRequest(ConvertRequest):
@@ -885,8 +869,7 @@ _FILE_FIELDS = {
         "description": "A picture, video, sound or JSON file that contains a workflow.",
     },
 }
-SCHEMA_FORM = route.form("SchemaForm", {"file": "{}"}, **_FILE_FIELDS)
-WORKFLOW_FORM = route.form("FormUpload", {"file": "{}"}, **_FILE_FIELDS)
+GRAPH_FORM = route.form("GraphForm", {"file": "{}"}, **_FILE_FIELDS)
 CONVERT_FORM = route.form(
     "ConvertForm",
     {"file": "{}", "to": "api"},
@@ -903,7 +886,6 @@ _WORKFLOW_ID = {"workflow_id": "$response.body#/workflow_id"}
 _VERSION = {**_WORKFLOW_ID, "version": "$response.body#/version"}
 _DEPLOYMENT = {"deployment_id": "$response.body#/workflow_id"}
 _GRAPH = {"workflow_api": "$response.body#/workflow_api"}
-_GRAPHS = ("workflow", "workflow_json", "workflow_api")
 
 
 class GraphsHandler(Handler):
@@ -915,10 +897,8 @@ class GraphsHandler(Handler):
     @route.takes(
         CONVERT_FORM,
         query=CloudTarget,
-        headers=(KEY,),
         body=ConvertRequest,
         example=("workflow_api", "to"),
-        needs=("workflow_api", "workflow", "workflow_id", "filename"),
     )
     @route.replies(Converted, "The workflow in the other format.")
     @route.errors(*FILES, UnknownInputError, *CLOUD)
@@ -935,10 +915,8 @@ class GraphsHandler(Handler):
     @route.post("workflow/export", "exportWorkflow")
     @route.takes(
         query=CloudTarget,
-        headers=(KEY,),
         example=("workflow_api", "to", "path"),
         graphs=True,
-        needs=("workflow_api", "workflow", "workflow_id", "filename"),
     )
     @route.replies(Exported, "The file is written.")
     @route.errors(*FILES, UnknownInputError, ConflictError, *CLOUD)
@@ -959,31 +937,22 @@ class GraphsHandler(Handler):
         return {"success": True, "path": str(path), "warnings": made["warnings"]}
 
     @route.post("workflow/validate", "validateWorkflow")
-    @route.takes(
-        example=("workflow_api",),
-        graphs=True,
-        needs=("workflow_api", "workflow", "workflow_id"),
-    )
+    @route.takes(example=("workflow_api",), graphs=True)
     @route.replies(Validation, "The reply that ComfyUI would send.")
     @route.errors(*MACHINE)
-    async def validate_workflow(self, body: ValidateRequest) -> None:
+    async def validate_workflow(self, body: GraphRequest) -> None:
         """Validate a graph as ComfyUI does, without queueing it."""
         machine = self.services.machines.get(body.machine)
         graphs = await self._stored_graphs(body)
         await self.reply_large(await validate.validate_workflow(machine, graphs))
 
     @route.post("workflow/outline", "outlineWorkflow")
-    @route.takes(
-        SCHEMA_FORM,
-        body=OutlineRequest,
-        example=("workflow_api",),
-        needs=("workflow_api", "workflow", "workflow_id", "filename"),
-    )
+    @route.takes(GRAPH_FORM, body=FileRequest, example=("workflow_api",))
     @route.replies(Outline, "The outline.")
     @route.errors(*FILES)
     async def outline_workflow(self) -> None:
         """The nodes of any workflow in words, and the data of a picture of it."""
-        request = await self._read_graph(OutlineRequest)
+        request = await self._read_graph(FileRequest)
         machine = self.services.machines.get(request.machine)
         graphs = await self._stored_graphs(request)
         found = await convert.with_definitions(machine, convert.outline, *graphs)
@@ -1006,7 +975,6 @@ class GraphsHandler(Handler):
         await self.reply_large(await sources.templates(machine))
 
     @route.get("workflow/schema", "getWorkflowSchema")
-    @route.takes(headers=(KEY,))
     @route.replies(WorkflowSchema, "The schemas.")
     @route.errors(NotFoundError, *CLOUD)
     async def get_workflow_schema(self, query: SchemaQuery) -> None:
@@ -1021,12 +989,7 @@ class GraphsHandler(Handler):
         await self._reply_schema(query.machine, stored["workflow_api"], stored["workflow"])
 
     @route.post("workflow/schema", "describeWorkflow")
-    @route.takes(
-        SCHEMA_FORM,
-        body=SchemaRequest,
-        example=("workflow_api",),
-        needs=("workflow_api", "workflow", "workflow_id", "filename"),
-    )
+    @route.takes(GRAPH_FORM, body=FileRequest, example=("workflow_api",))
     @route.replies(WorkflowSchema, "The schemas.")
     @route.errors(*FILES, NotFoundError)
     async def describe_workflow(self) -> None:
@@ -1035,7 +998,7 @@ class GraphsHandler(Handler):
         One of `workflow`, `workflow_api`, `workflow_id` and `filename` is needed, or a `file` in a
         form.
         """
-        request = await self._read_graph(SchemaRequest)
+        request = await self._read_graph(FileRequest)
         await self._reply_schema(request.machine, *await self._stored_graphs(request))
 
     async def _reply_schema(self, machine: str | None, api: Any, ui: Any) -> None:
@@ -1044,12 +1007,7 @@ class GraphsHandler(Handler):
         await self.reply_large({"success": True, **found})
 
     @route.post("workflow/form", "getWorkflowForm")
-    @route.takes(
-        WORKFLOW_FORM,
-        body=FormRequest,
-        example=("workflow_api", "inputs"),
-        needs=("workflow_api", "workflow", "workflow_id", "filename"),
-    )
+    @route.takes(GRAPH_FORM, body=FormRequest, example=("workflow_api", "inputs"))
     @route.replies(WorkflowForm, "The form.")
     @route.errors(*FILES, NotFoundError, InvalidInputError)
     async def get_workflow_form(self) -> None:
@@ -1074,7 +1032,7 @@ class GraphsHandler(Handler):
         await self.reply_large({"success": True, "title": title, **form})
         await convert.prepare(machine)
 
-    async def _title(self, request: SchemaRequest | ConvertRequest) -> str:
+    async def _title(self, request: FileRequest) -> str:
         """Return the name of a stored workflow or a file; empty for a graph."""
         if request.workflow_id is not None:
             if self.query(CloudTarget).in_cloud:
@@ -1085,11 +1043,7 @@ class GraphsHandler(Handler):
         return name if request.type == "example" else PurePath(name).stem
 
     @route.post("workflow/fetch-models", "fetchModels")
-    @route.takes(
-        example=("workflow", "dry_run"),
-        graphs=True,
-        needs=("workflow", "workflow_api", "workflow_id"),
-    )
+    @route.takes(example=("workflow", "dry_run"), graphs=True)
     @route.replies(
         FetchedModels,
         "The models. Downloads of the missing ones have begun, unless `dry_run` is set.",
@@ -1132,11 +1086,7 @@ class GraphsHandler(Handler):
         )
 
     @route.post("workflow/install-packs", "installNodePacks")
-    @route.takes(
-        example=("workflow", "dry_run"),
-        graphs=True,
-        needs=("workflow", "workflow_api", "workflow_id"),
-    )
+    @route.takes(example=("workflow", "dry_run"), graphs=True)
     @route.replies(
         MissingPacks, "The packs. Installations have been asked for, unless `dry_run` is set."
     )
@@ -1211,7 +1161,7 @@ class GraphsHandler(Handler):
         return {**fields, **await sources.read_upload(files[0]["body"])}
 
     async def _stored_graphs(
-        self, request: SchemaRequest | ConvertRequest | ValidateRequest
+        self, request: GraphRequest
     ) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
         """Return the graph of a request in API format and in UI format; None for a missing one."""
         if request.workflow_id is not None:
@@ -1236,14 +1186,7 @@ class WorkflowsHandler(Handler):
     tag = "Workflows"
 
     @route.post("workflow", "saveWorkflow")
-    @route.takes(
-        query=CloudTarget,
-        example=("name", "workflow", "comment"),
-        unique=True,
-        graphs=True,
-        needs=_GRAPHS,
-        headers=(KEY,),
-    )
+    @route.takes(example=("name", "workflow", "comment"), unique=True, graphs=True)
     @route.replies(
         SavedWorkflow,
         "The workflow is saved.",
@@ -1268,7 +1211,6 @@ class WorkflowsHandler(Handler):
         return {"success": True, **await self._repository(body).save(given)}
 
     @route.get("workflow", "getWorkflow")
-    @route.takes(headers=(KEY,))
     @route.replies(WorkflowDetails, "The workflow.")
     @route.errors(NotFoundError, *CLOUD)
     async def get_workflow(self, query: WorkflowQuery) -> None:
@@ -1276,7 +1218,6 @@ class WorkflowsHandler(Handler):
         await self.reply_large(await self._repository(query).workflow(query.workflow_id))
 
     @route.get("workflows", "listWorkflows")
-    @route.takes(headers=(KEY,))
     @route.replies(list[ListedWorkflow], "The workflows.")
     @route.errors(*CLOUD)
     async def list_workflows(self, query: WorkflowsQuery) -> Any:
@@ -1286,14 +1227,7 @@ class WorkflowsHandler(Handler):
         )
 
     @route.post("workflow/version", "saveVersion")
-    @route.takes(
-        query=CloudTarget,
-        example=("workflow_id", "workflow_api", "comment"),
-        unique=True,
-        graphs=True,
-        needs=_GRAPHS,
-        headers=(KEY,),
-    )
+    @route.takes(example=("workflow_id", "workflow_api", "comment"), unique=True, graphs=True)
     @route.replies(
         SavedVersion,
         "The version that has the content.",
@@ -1308,7 +1242,6 @@ class WorkflowsHandler(Handler):
         await self.reply_large({"success": True, **version})
 
     @route.get("workflow/version", "getVersion")
-    @route.takes(headers=(KEY,))
     @route.replies(
         VersionDetails,
         "The version.",
@@ -1323,7 +1256,6 @@ class WorkflowsHandler(Handler):
         await self.reply_large(await self._repository(query).version(query.workflow_id, number))
 
     @route.get("workflow/diff", "compareVersions")
-    @route.takes(headers=(KEY,))
     @route.replies(Differences, "The differences.")
     @route.errors(NotFoundError, *CLOUD)
     async def compare_versions(self, query: DiffQuery) -> None:
@@ -1340,7 +1272,6 @@ class WorkflowsHandler(Handler):
         await self.reply_large(await convert.read_diff(old, new))
 
     @route.get("workflow/versions", "listVersions")
-    @route.takes(headers=(KEY,))
     @route.replies(list[VersionSummary], "The versions.")
     @route.errors(NotFoundError, *CLOUD)
     async def list_versions(self, query: VersionsQuery) -> Any:
@@ -1350,7 +1281,7 @@ class WorkflowsHandler(Handler):
         )
 
     @route.post("workflow/update", "updateWorkflow")
-    @route.takes(example=("workflow_id", "name", "tags"), needs=("name", "tags"))
+    @route.takes(example=("workflow_id", "name", "tags"))
     @route.replies(ChangedWorkflow, "The workflow is changed.")
     @route.errors(NotFoundError)
     async def update_workflow(self, body: WorkflowUpdateRequest) -> Any:
@@ -1421,7 +1352,7 @@ class WorkflowsHandler(Handler):
     @route.get("workflow/presets", "listPresets")
     @route.replies(list[PresetDetails], "The presets.")
     @route.errors(NotFoundError)
-    async def list_presets(self, query: PresetsQuery) -> Any:
+    async def list_presets(self, query: WorkflowIdRequest) -> Any:
         """The presets of a workflow in the local store, by name."""
         presets = await self.services.local_workflows.presets(query.workflow_id)
         return [vars(preset) for preset in presets]
