@@ -35,6 +35,7 @@ from ..request_models import RunRequest
 from ..runs.records import RunFilter
 from ..runs.shown import shown_file
 from ..util import worker
+from ..util.secrets import with_options
 from ..util.tasks import BackgroundTasks
 from .content import UndecodedError, compare, difference_picture
 
@@ -534,19 +535,15 @@ def _packages(before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[s
 # Options of ComfyUI (comfy/cli_args.py) that say where it is, not what it computes.
 _PLACE = re.compile(
     r"--(port|listen|[\w-]*directory|database-url|extra-model-paths-config|tls-\w+|front-end-\w+"
-    r"|enable-cors-header|(disable-)?auto-launch|verbose|log-stdout|preview-[\w-]+)(=|$)"
+    r"|enable-cors-header|(disable-)?auto-launch|verbose|log-stdout|preview-[\w-]+)"
 )
 
 
 def _relevant(arguments: Sequence[str]) -> str:
-    kept: list[str] = []
-    skipping = False
-    for argument in arguments:
-        if argument.startswith("-"):
-            skipping = _PLACE.match(argument) is not None
-        if not skipping:
-            kept.append(argument)
-    return " ".join(kept) or "none"
+    given = with_options(arguments)
+    return (
+        " ".join(argument for option, argument in given if not _PLACE.fullmatch(option)) or "none"
+    )
 
 
 def _packs(before: Sequence[Record], after: Sequence[Record]) -> Iterator[str]:

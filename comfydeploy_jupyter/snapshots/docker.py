@@ -29,7 +29,7 @@ from ..errors import (
     printable,
 )
 from ..util.child import Child, child_environment
-from ..util.secrets import holds_secret, is_secret_file
+from ..util.secrets import holds_secret, is_secret_file, with_options
 from ..util.system import closing_fd, lock_file
 from ..util.tasks import open_in_thread, wait_for
 from .environment import LOCAL
@@ -331,17 +331,9 @@ class _Writer:
 
 def _portable(arguments: list[str]) -> tuple[list[str], list[str]]:
     """Return the launch arguments that are valid elsewhere, and the options that are not."""
-    kept: list[str] = []
-    left_out: list[str] = []
-    skipping = False
-    for argument in arguments:
-        if argument.startswith("-"):
-            option = argument.partition("=")[0]
-            skipping = option in _PLACES
-            if skipping and option not in left_out:
-                left_out.append(option)
-        if not skipping:
-            kept.append(argument)
+    given = [*with_options(arguments)]
+    kept = [argument for option, argument in given if option not in _PLACES]
+    left_out = dict.fromkeys(option for option, _ in given if option in _PLACES)
     return kept, [option for option in left_out if option not in ("--listen", "--port")]
 
 

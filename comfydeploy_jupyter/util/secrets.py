@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 MASK = "***"
 MAX_KEY_LENGTH = 16 * 1024  # characters of a key or token
@@ -180,16 +180,24 @@ def masked_environment(env: Mapping[str, str]) -> dict[str, str]:
     return {k: MASK if is_secret_variable(k, v) else v for k, v in env.items()}
 
 
+def with_options(arguments: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Yield the arguments of a program, each with the option that it is or belongs to."""
+    option = ""
+    for argument in arguments:
+        if argument.startswith("-"):
+            option = argument.partition("=")[0]
+        yield option, argument
+
+
 def masked_arguments(arguments: Iterable[str]) -> list[str]:
     """Return the arguments of a program with secrets replaced by `MASK`, in the same number."""
     shown: list[str] = []
-    hiding = False
-    for argument in arguments:
-        option, equals, value = argument.partition("=")
+    for option, argument in with_options(arguments):
+        name, equals, value = argument.partition("=")
+        hiding = is_secret_name(option)
         if argument.startswith("-"):
-            hiding = is_secret_name(option)
             if equals and (hiding or _is_secret_text(value)):
-                argument = f"{option}={MASK}"
+                argument = f"{name}={MASK}"
         elif hiding or _is_secret_text(argument):
             argument = MASK
         shown.append(argument)
@@ -242,16 +250,10 @@ def clean_url(url: str) -> str:
 def clean_arguments(arguments: Sequence[str]) -> list[str]:
     """Return launch arguments without options that contain a secret; addresses are cleaned."""
     kept: list[str] = []
-    hiding = False
-    for argument in arguments:
-        if argument.startswith("-"):
-            hiding = is_secret_name(argument.partition("=")[0])
-        if not hiding and not holds_secret(argument.encode(errors="replace")):
-            option, equals, value = argument.partition("=")
-            if argument.startswith("-") and equals:
-                kept.append(f"{option}={_cleaned(value)}")
-            else:
-                kept.append(_cleaned(argument))
+    for option, argument in with_options(arguments):
+        if not is_secret_name(option) and not holds_secret(argument.encode(errors="replace")):
+            own = f"{option}=" if argument.startswith(f"{option}=") else ""
+            kept.append(own + _cleaned(argument.removeprefix(own)))
     return kept
 
 
