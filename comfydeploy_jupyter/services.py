@@ -131,7 +131,6 @@ class Services:
         self.tunnels = Tunnels(
             folder / "tunnel",
             settings,
-            fetching=self.fetching,
             find=self._tunnel_origin,
             on_url=self._tunnel_moved,
         )

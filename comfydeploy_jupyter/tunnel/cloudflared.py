@@ -16,7 +16,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -24,9 +24,12 @@ import aiohttp
 from ..errors import TunnelFailedError
 from ..util.child import Child, child_environment
 from ..util.http import new_session
-from ..util.system import ALLOWED, FetchPolicy
+from ..util.system import FetchPolicy
 from ..util.tasks import wait_for
 from .gate import PARAMETER
+
+if TYPE_CHECKING:
+    from ..extension import ComfyDeploy
 
 Reason = Literal[
     "no_binary",
@@ -112,7 +115,6 @@ def _by_log(log: list[str], reason: Reason, message: str) -> TunnelFailedError:
 
 
 NAME = "cloudflared"
-LATEST_RELEASE = "https://api.github.com/repos/cloudflare/cloudflared/releases/latest"
 
 HINT = (
     "Install cloudflared (https://developers.cloudflare.com/cloudflare-one/connections/"
@@ -149,20 +151,9 @@ class Binary:
     If a path is configured, no other place is searched.
     """
 
-    def __init__(
-        self,
-        cache: Path,
-        *,
-        configured: str = "",
-        download: bool = False,
-        release_url: str = LATEST_RELEASE,
-        fetching: FetchPolicy = ALLOWED,
-    ) -> None:
+    def __init__(self, cache: Path, settings: ComfyDeploy) -> None:
         self._cache = cache
-        self._configured = configured
-        self._download = download
-        self._release_url = release_url
-        self._fetching = fetching
+        self._settings = settings
         self._lock = asyncio.Lock()
 
     async def path(self, *, download: bool = False) -> Path:
@@ -174,20 +165,21 @@ class Binary:
             found = await asyncio.to_thread(self._find)
             if found is not None:
                 return found
-            if self._configured:
+            if configured := self._settings.cloudflared_path:
                 raise failure(
                     "no_binary",
-                    f"cloudflared_path: {self._configured!r} is not a program that can be run",
+                    f"cloudflared_path: {configured!r} is not a program that can be run",
                     hint=HINT,
                 )
-            if not (self._download or download):
+            fetching = FetchPolicy(self._settings.offline)
+            if not (self._settings.cloudflared_download or download):
                 raise failure(
                     "no_binary",
                     "There is no cloudflared on this machine",
                     hint=HINT,
-                    can_download=not self._fetching.offline,
+                    can_download=not fetching.offline,
                 )
-            self._fetching.require("cloudflared")
+            fetching.require("cloudflared")
             try:
                 return await wait_for(self._fetch(), DOWNLOAD_TIMEOUT)
             except (aiohttp.ClientError, asyncio.TimeoutError, OSError, tarfile.TarError) as error:
@@ -195,15 +187,16 @@ class Binary:
                 raise _not_fetched(f"cloudflared cannot be downloaded: {why}") from error
 
     def _find(self) -> Path | None:
-        if self._configured:
-            found = shutil.which(os.path.expanduser(self._configured))  # noqa: PTH111 - may be a bare name
+        if configured := self._settings.cloudflared_path:
+            found = shutil.which(os.path.expanduser(configured))  # noqa: PTH111 - may be a bare name
         else:
             found = shutil.which(NAME) or shutil.which(NAME, path=str(self._cache))
         return Path(found).absolute() if found else None
 
     async def _fetch(self) -> Path:
         async with new_session(silence=SILENCE_TIMEOUT, trust_env=True) as session:
-            async with session.get(self._release_url, raise_for_status=True) as response:
+            release = self._settings.cloudflared_release_url
+            async with session.get(release, raise_for_status=True) as response:
                 asset = _choose(await response.json(content_type=None))
             part = await asyncio.to_thread(_Part, self._cache)
             try:
@@ -319,14 +312,11 @@ _CONFIGURED = re.compile(r'Updated to new configuration config="((?:\\.|[^"\\])*
 class Cloudflared:
     """One cloudflared process that is killed if this server exits."""
 
-    def __init__(
-        self, binary: Binary, folder: Path, name: str, *, timeout: float, protocol: str = "auto"
-    ) -> None:
+    def __init__(self, binary: Binary, folder: Path, name: str, settings: ComfyDeploy) -> None:
         self._binary = binary
         self._folder = folder
         self._name = name
-        self._timeout = timeout
-        self._protocol = protocol
+        self._settings = settings
         self._child = Child("cloudflared", folder / f"{name}.log", grace=3.0)
         self._token: str | None = None
 
@@ -349,8 +339,8 @@ class Cloudflared:
         command = [
             *(str(program), "tunnel", "--config", str(self._config_path), "--no-autoupdate"),
         ]
-        if self._protocol != "auto":
-            command += ["--protocol", self._protocol]
+        if (protocol := self._settings.tunnel_protocol) != "auto":
+            command += ["--protocol", protocol]
         command += ["--url", service]
         if service.startswith("https:"):
             command.append("--no-tls-verify")  # nobody can issue a certificate for 127.0.0.1
@@ -429,7 +419,8 @@ class Cloudflared:
                 file.write(self._token)
 
     async def _until_it_is_there(self, hostname: str | None) -> str | None:
-        deadline = time.monotonic() + self._timeout
+        timeout = self._settings.tunnel_timeout
+        deadline = time.monotonic() + timeout
         ended = asyncio.ensure_future(self._child.wait())
         try:
             while not ended.done() and time.monotonic() < deadline:
@@ -444,7 +435,7 @@ class Cloudflared:
             ended.cancel()
         if ended.done():
             raise await self.why_it_ended()
-        message = f"The tunnel was not reachable within {self._timeout:g} s"
+        message = f"The tunnel was not reachable within {timeout:g} s"
         raise _by_log(await self.log(), "timed_out", message)
 
     async def _named_url(self, ended: asyncio.Future[None], hostname: str | None) -> str | None:

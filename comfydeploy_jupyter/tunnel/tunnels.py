@@ -19,7 +19,6 @@ import aiohttp
 from ..errors import ComfyDeployError, ConflictError, InvalidRequestError, TunnelFailedError
 from ..util.child import Child, child_environment
 from ..util.http import new_session
-from ..util.system import ALLOWED, FetchPolicy
 from ..util.tasks import BackgroundTasks, close_each, report, wait_until_set
 from ..util.times import Backoff, utc_now
 from .cloudflared import Binary, Cloudflared, failure, leads_to
@@ -331,7 +330,8 @@ class Tunnel:
             self._attempt = asyncio.get_running_loop().create_future()
             self._retry_now.clear()
             failures = 1 if time.monotonic() - since >= STABLE_AFTER else failures + 1
-            pause = _pause(failures, error)
+            limited = error.details.get("reason") == "rate_limited"
+            pause = BACKOFF.pause(failures, at_least=RATE_LIMITED_PAUSE if limited else None)
             log.warning(
                 "%s. The tunnel to %s is started again in %.1f s.",
                 error.message,
@@ -455,20 +455,12 @@ class Tunnel:
             self._attempt.set_result(outcome)
 
 
-def _pause(failures: int, error: ComfyDeployError) -> float:
-    rate_limited = (
-        isinstance(error, TunnelFailedError) and error.details.get("reason") == "rate_limited"
-    )
-    return BACKOFF.pause(failures, at_least=RATE_LIMITED_PAUSE if rate_limited else None)
-
-
 class Tunnels:
     def __init__(
         self,
         folder: Path,
         settings: ComfyDeploy,
         *,
-        fetching: FetchPolicy = ALLOWED,
         find: Callable[[TunnelOptions, bool], Awaitable[Origin]],
         on_url: Callable[[Target, str | None, str | None], object],
     ) -> None:
@@ -476,13 +468,7 @@ class Tunnels:
         self._settings = settings
         self._find = find
         self._on_url = on_url
-        self._binary = Binary(
-            folder,
-            configured=settings.cloudflared_path,
-            download=settings.cloudflared_download,
-            release_url=settings.cloudflared_release_url,
-            fetching=fetching,
-        )
+        self._binary = Binary(folder, settings)
         self._tunnels: dict[Target, Tunnel] = {}
         self._locks = {target: asyncio.Lock() for target in TARGETS}
 
@@ -591,13 +577,7 @@ class Tunnels:
         }
 
     def _cloudflared(self, target: Target) -> Cloudflared:
-        return Cloudflared(
-            self._binary,
-            self._folder,
-            target,
-            timeout=self._settings.tunnel_timeout,
-            protocol=self._settings.tunnel_protocol,
-        )
+        return Cloudflared(self._binary, self._folder, target, self._settings)
 
     def _gate(self, target: Target) -> GateProcess:
         port = self._settings.tunnel_gate_port if target == "comfyui" else 0

@@ -10,8 +10,8 @@ import pytest
 from aiohttp import web
 
 from comfydeploy_jupyter.errors import OfflineError, TunnelFailedError
+from comfydeploy_jupyter.extension import ComfyDeploy
 from comfydeploy_jupyter.tunnel.cloudflared import Binary, _Asset, _Part, asset_name
-from comfydeploy_jupyter.util.system import FetchPolicy
 
 PROGRAM = b"#!/bin/sh\necho cloudflared version 2026.8.2\n"
 
@@ -83,6 +83,10 @@ def names_in(folder):
     return [path.name for path in folder.iterdir()] if folder.exists() else []
 
 
+def binary_in(cache, **settings):
+    return Binary(cache, ComfyDeploy(**settings))
+
+
 async def refusal(binary):
     with pytest.raises(TunnelFailedError) as refused:
         await binary.path()
@@ -92,19 +96,19 @@ async def refusal(binary):
 
 async def test_the_order_is_setting_then_path_then_cache(release, tmp_path):
     cache = tmp_path / "cache"
-    binary = Binary(cache)
+    binary = binary_in(cache)
     assert (await refusal(binary))["reason"] == "no_binary"
     cached = place(cache / "cloudflared")
     assert await binary.path() == cached
     on_path = place(tmp_path / "bin" / "cloudflared")
     assert await binary.path() == on_path
     mine = place(tmp_path / "mine" / "my-cloudflared")
-    assert await Binary(cache, configured=str(mine)).path() == mine
+    assert await binary_in(cache, cloudflared_path=str(mine)).path() == mine
 
 
 async def test_a_configured_path_without_a_binary_is_not_replaced(release, tmp_path):
     place(tmp_path / "bin" / "cloudflared")
-    binary = Binary(tmp_path / "cache", configured="/no/such", download=True)
+    binary = binary_in(tmp_path / "cache", cloudflared_path="/no/such", cloudflared_download=True)
     found = await refusal(binary)
     assert (found["reason"], "'/no/such'" in found["message"]) == ("no_binary", True)
     assert release.downloads == 0
@@ -112,22 +116,22 @@ async def test_a_configured_path_without_a_binary_is_not_replaced(release, tmp_p
 
 async def test_download(release, tmp_path):
     cache = tmp_path / "cache"
-    binary = Binary(cache, download=True, release_url=release.url)
+    binary = binary_in(cache, cloudflared_download=True, cloudflared_release_url=release.url)
     paths = await asyncio.gather(*(binary.path() for _ in range(4)))
     assert {*paths} == {cache / "cloudflared"}
     assert "2026.8.2" in output_of(paths[0])
     assert (release.downloads, names_in(cache)) == (1, ["cloudflared"])
-    assert await Binary(cache, release_url="http://127.0.0.1:9").path() == paths[0]
+    assert await binary_in(cache, cloudflared_release_url="http://127.0.0.1:9").path() == paths[0]
 
 
 async def test_consent_is_valid_for_one_download(release, tmp_path):
     cache = tmp_path / "cache"
-    binary = Binary(cache, release_url=release.url)
+    binary = binary_in(cache, cloudflared_release_url=release.url)
     assert (await refusal(binary))["can_download"] is True
     assert release.downloads == 0
     assert await binary.path(download=True) == cache / "cloudflared"
     assert release.downloads == 1
-    offline = Binary(tmp_path / "other", release_url=release.url, fetching=FetchPolicy(True))
+    offline = binary_in(tmp_path / "other", cloudflared_release_url=release.url, offline=True)
     assert "can_download" not in await refusal(offline)
     with pytest.raises(OfflineError):
         await offline.path(download=True)
@@ -138,7 +142,9 @@ async def test_checksum_in_the_notes_of_an_older_release(release, tmp_path):
     release.digest = None
     digest = hashlib.sha256(PROGRAM).hexdigest()
     release.notes = f"### SHA256 Checksums:\n```\nother: {'0' * 64}\n{release.asset}: {digest}\n```"
-    binary = Binary(tmp_path / "cache", download=True, release_url=release.url)
+    binary = binary_in(
+        tmp_path / "cache", cloudflared_download=True, cloudflared_release_url=release.url
+    )
     assert await binary.path() == tmp_path / "cache" / "cloudflared"
 
 
@@ -156,7 +162,7 @@ async def test_a_bad_download_leaves_no_file(release, tmp_path, fault):
     else:
         url = "http://127.0.0.1:9/latest"
     cache = tmp_path / "cache"
-    binary = Binary(cache, download=True, release_url=url)
+    binary = binary_in(cache, cloudflared_download=True, cloudflared_release_url=url)
     found = await refusal(binary)
     assert found["reason"] == "download_failed"
     assert names_in(cache) == []
