@@ -103,15 +103,15 @@ def make(
     record: Mapping[str, Any],
     outputs: Mapping[str, bytes],
     inputs: Mapping[str, bytes],
-    sign: Callable[[bytes], tuple[bytes, bytes]] | None = None,
+    private_key: bytes | None = None,
     environment: Callable[[dict[str, Any]], Mapping[str, bytes]] | None = None,
 ) -> bytes:
     """Return a receipt as bytes.
 
     ``outputs`` and ``inputs`` are contents by name, and ``environment`` returns those that describe
     it from the record that the receipt has. A file that contains the path of a home folder or a
-    secret, or that the record does not have, is left out, and the record says so. ``sign`` returns
-    public key and signature of bytes.
+    secret, or that the record does not have, is left out, and the record says so. The private key,
+    with which it is signed, is one of Ed25519, 32 bytes; it needs ``cryptography``.
     """
     shown, hidden = redacted(dict(record), paths=True)
     secrets = [each.encode() for each in _spellings(named_secrets(record))]
@@ -139,9 +139,12 @@ def make(
     files[RECORD] = _json(shown)
     files[CRATE] = _json(_crate(shown, files))
     files[MANIFEST] = _manifest(files)
-    if sign is not None:
-        public_key, signature = sign(files[MANIFEST])
-        files[SIGNATURE] = _json(_signature(public_key, signature))
+    if private_key is not None:
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+        key = Ed25519PrivateKey.from_private_bytes(private_key)
+        public_key = key.public_key().public_bytes_raw()
+        files[SIGNATURE] = _json(_signature(public_key, key.sign(files[MANIFEST])))
     return _packed(files)
 
 
@@ -340,14 +343,6 @@ def _crate(record: Mapping[str, Any], files: Mapping[str, bytes]) -> dict[str, A
             ),
         ],
     }
-
-
-def signer(private_key: bytes) -> Callable[[bytes], tuple[bytes, bytes]]:
-    """Return a function that signs with an Ed25519 key of 32 bytes; it needs ``cryptography``."""
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-    key = Ed25519PrivateKey.from_private_bytes(private_key)
-    return lambda body: (key.public_key().public_bytes_raw(), key.sign(body))
 
 
 # -- checking -------------------------------------------------------------------------------------

@@ -13,11 +13,11 @@ import io
 import sys
 from array import array
 from contextlib import suppress
-from dataclasses import dataclass
 from fractions import Fraction
+from functools import reduce
 from importlib import import_module
 from importlib.util import find_spec
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
 
@@ -25,7 +25,7 @@ from ..files.thumbnails import FORMATS, SIDE, encoded, made_small
 from ..util.media_types import is_picture, is_text, media_type
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from PIL.Image import Image
 
@@ -44,16 +44,12 @@ class UndecodedError(Exception):
     """The content cannot be decoded here; the text says why."""
 
 
-@dataclass(frozen=True)
-class Content:
+class Content(NamedTuple):
     """The decoded content of a file."""
 
     kind: str  # image, animation, video, audio or text
     sha256: str
     about: str  # such as ``1024 x 768 RGBA``
-
-    def stored(self) -> dict[str, Any]:
-        return {**vars(self)}  # ten times as fast as `asdict`
 
 
 class Decoded(NamedTuple):
@@ -71,7 +67,7 @@ def decode(files: Sequence[tuple[str, bytes, bool]]) -> list[Decoded]:
         copies: list[bytes] = []
         try:
             content = content_of(io.BytesIO(body), name, copies if with_copy else None)
-            found.append(Decoded(content.stored(), copy=copies[0] if copies else None))
+            found.append(Decoded(content._asdict(), copy=copies[0] if copies else None))
         except (UndecodedError, MemoryError) as error:
             found.append(Decoded(None, str(error) or "there is not enough memory to decode it"))
     return found
@@ -84,7 +80,7 @@ def content_of(source: BinaryIO, filename: str, copies: list[bytes] | None = Non
     """
     if is_text(filename):
         text = _text(source)
-        return _digest("text", f"{len(text)} characters", iter([text.encode()]))
+        return _digest("text", f"{len(text)} characters", [text.encode()])
     if is_picture(filename):
         return _picture(source, copies)
     if (media_type(filename) or "").startswith(("video/", "audio/")):
@@ -94,10 +90,10 @@ def content_of(source: BinaryIO, filename: str, copies: list[bytes] | None = Non
 
 def text_content(text: str) -> Content:
     """Return the content of a text output."""
-    return _digest("text", f"{len(text)} characters", iter([text.encode(errors="surrogatepass")]))
+    return _digest("text", f"{len(text)} characters", [text.encode(errors="surrogatepass")])
 
 
-def _digest(kind: str, about: str, pieces: Iterator[bytes]) -> Content:
+def _digest(kind: str, about: str, pieces: Iterable[bytes]) -> Content:
     digest = hashlib.sha256(f"{kind} {about}\n".encode())
     for piece in pieces:
         digest.update(piece)
@@ -121,18 +117,16 @@ def _picture(source: BinaryIO, copies: list[bytes] | None) -> Content:
     pictures = frames(source, copies)
     first, _ = next(pictures)
     size = f"{first.width} x {first.height} {first.mode}"
-    following = [_pixels(first)]
-    rest = next(pictures, None)
-    if rest is None:
-        return _digest("image", size, iter(following))
-
-    def pieces() -> Iterator[bytes]:
-        yield f"{size}\n".encode() + following[0]
-        yield f"{rest[1]}\n".encode() + _pixels(rest[0])
-        for frame, milliseconds in pictures:
-            yield f"{milliseconds}\n".encode() + _pixels(frame)
-
-    return _digest("animation", f"{first.width} x {first.height}", pieces())
+    begin = _pixels(first)
+    second = next(pictures, None)
+    if second is None:
+        return _digest("image", size, [begin])
+    following = (
+        f"{milliseconds}\n".encode() + _pixels(frame)
+        for frame, milliseconds in chain([second], pictures)
+    )
+    pieces = chain([f"{size}\n".encode() + begin], following)
+    return _digest("animation", f"{first.width} x {first.height}", pieces)
 
 
 def frames(source: BinaryIO, copies: list[bytes] | None = None) -> Iterator[tuple[Image, float]]:
@@ -194,11 +188,13 @@ def _audio_video(source: BinaryIO) -> Content:
     if find_spec("av") is None:
         raise UndecodedError(PYAV)
     try:
-        return _decoded(_Media(source))
+        media = _Media(source)
+        digests, about = zip(*(media.stream(index) for _, index in media.streams), strict=True)
     except UndecodedError:
         raise
     except Exception as error:  # as for pictures
         raise UndecodedError(f"it cannot be decoded ({type(error).__name__})") from error
+    return _digest(media.streams[0][0], "; ".join(about), digests)
 
 
 class _Media:
@@ -312,12 +308,6 @@ def _rows(frame: Any) -> Iterator[memoryview]:
             yield pixels[start : start + width]
 
 
-def _decoded(media: _Media) -> Content:
-    digests, about = zip(*(media.stream(index) for _, index in media.streams), strict=True)
-    kind = media.streams[0][0]
-    return _digest(kind, "; ".join(about), iter(digests))
-
-
 # -- comparison -------------------------------------------------------------------------------
 
 
@@ -355,11 +345,10 @@ def text_difference(one: str, other: str) -> dict[str, Any]:
 def _difference(one: Image, other: Image) -> dict[str, Any]:
     if one.mode in _NUMBERS:
         return _difference_of_numbers(one, other)
-    largest = _largest_of_channels(one, other)
+    channels, largest = _channels(one, other)
     counts = largest.histogram()
     total = one.width * one.height
     differing = total - counts[0]
-    channels = _absolute(one, other).split()
     weighed = sum(
         value * count for band in channels for value, count in enumerate(band.histogram())
     )
@@ -382,20 +371,12 @@ def _difference_of_numbers(one: Image, other: Image) -> dict[str, Any]:
     }
 
 
-def _absolute(one: Image, other: Image) -> Image:
+def _channels(one: Image, other: Image) -> tuple[Sequence[Image], Image]:
+    """Return the difference of each channel, and for each pixel the largest one."""
     from PIL import ImageChops
 
-    return ImageChops.difference(one, other)
-
-
-def _largest_of_channels(one: Image, other: Image) -> Image:
-    """Return for each pixel the difference of the channel that differs most."""
-    from PIL import ImageChops
-
-    found, *bands = _absolute(one, other).split()
-    for band in bands:
-        found = ImageChops.lighter(found, band)
-    return found
+    channels = ImageChops.difference(one, other).split()
+    return channels, reduce(ImageChops.lighter, channels)
 
 
 def difference_picture(first: BinaryIO, second: BinaryIO) -> bytes:
@@ -414,5 +395,6 @@ def difference_picture(first: BinaryIO, second: BinaryIO) -> bytes:
     if one.size != other.size or one.mode != other.mode or one.mode in _NUMBERS:
         raise UndecodedError("only pictures of the same size and 8 bits have a difference picture")
     copy = io.BytesIO()
-    ImageOps.autocontrast(_largest_of_channels(one, other)).save(copy, "WEBP", lossless=True)
+    _, largest = _channels(one, other)
+    ImageOps.autocontrast(largest).save(copy, "WEBP", lossless=True)
     return copy.getvalue()

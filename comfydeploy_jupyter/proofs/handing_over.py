@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ComfyDeployError, ConflictError, InvalidRequestError, TooLargeError
-from ..receipts import MAX_SIZE, NO_CRYPTOGRAPHY, make, signer
+from ..receipts import MAX_SIZE, NO_CRYPTOGRAPHY, make
 from ..util import worker
 from .environment import FILES, environment_of, file_of
 
@@ -65,8 +65,8 @@ class Receipts:
                 opened = await machine.open_file(file["folder"], folder, name)
             if opened is not None:
                 await made.add("inputs", name, opened)
-        found: bytes = await worker.call(_make, record, made.files, private_key)
-        return found
+        outputs, files = made.files["outputs"], made.files["inputs"]
+        return await worker.call(make, record, outputs, files, private_key, _environment_files)
 
     def _read_key(self) -> bytes:
         """Return the key of this server, which is made at its first use."""
@@ -107,13 +107,6 @@ class _Contents:
         while name in there:
             name, number = f"{path.stem}-{number}{path.suffix}", number + 1
         there[name] = content
-
-
-def _make(
-    record: dict[str, Any], files: dict[str, dict[str, bytes]], private_key: bytes | None
-) -> bytes:
-    sign = signer(private_key) if private_key else None
-    return make(record, files["outputs"], files["inputs"], sign, _environment_files)
 
 
 def _environment_files(record: dict[str, Any]) -> dict[str, bytes]:

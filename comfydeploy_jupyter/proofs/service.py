@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from glob import escape
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from .._version import __version__
 from ..errors import (
@@ -124,6 +124,13 @@ class Environment:
     # The models that it has loaded: the states of their files, and their entries in a record.
     loaded: dict[tuple[str | None, str], tuple[Any, dict[str, Any]]] = field(default_factory=dict)
     before: Environment | None = None  # that of the process before it
+
+    def at(self, time: str) -> Environment | None:
+        """Return this or the one before it, which was there at a time, if that is known."""
+        found: Environment | None = self
+        while found is not None and (found.started or "") > time:
+            found = found.before
+        return found
 
 
 class Executed(NamedTuple):
@@ -268,8 +275,7 @@ class Provenance:
         return await self._repository.wanted(state, sessions, AT_ONCE, after)
 
     async def _note(self, runs: Sequence[Wanted]) -> None:
-        bodies: list[dict[str, Any]] = []
-        environments: list[dict[str, Any] | None] = []
+        noted: list[tuple[Wanted, dict[str, Any], dict[str, Any] | None]] = []
         prompts = defaultdict[str, list[Executed]](list)  # by machine
         for run in runs:
             record, environment = run.record, None
@@ -280,23 +286,20 @@ class Provenance:
             if machine is None:
                 body["notes"].append(f"the machine {record.machine!r} was removed before that")
             elif record.started_at is not None and run.prompt is not None:
-                environment = await self._environment(machine, record.started_at)
+                environment = (await self._environment(machine)).at(record.started_at)
                 if environment is None:
                     body["notes"].append("ComfyUI was restarted before this was noted")
                 cached = frozenset(record.cached_nodes)
                 prompts[machine.id].append(
                     Executed(run.prompt, body, record.started_at, cached, environment)
                 )
-            bodies.append(body)
-            environments.append(environment.body if environment is not None else None)
+            noted.append((run, body, environment.body if environment is not None else None))
         for machine_id, found in prompts.items():
             await self._note_names(self._machines.get(machine_id), found)
-        await self._note_outputs([(run.record, b) for run, b in zip(runs, bodies, strict=True)])
-        for run, body in zip(runs, bodies, strict=True):
+        await self._note_outputs([(run.record, body) for run, body, _ in noted])
+        for run, body, _ in noted:
             await self._hash(run, body, only_small=True)
-        await self._keep(
-            [(r.number, b, e) for r, b, e in zip(runs, bodies, environments, strict=True)]
-        )
+        await self._keep([(run.number, body, shared) for run, body, shared in noted])
 
     async def _read_environments(self) -> None:
         """Read what a ComfyUI executes as soon as it is connected, before it is changed on disk."""
@@ -311,14 +314,8 @@ class Provenance:
                     except Exception:  # the others are read nevertheless
                         log.exception("What machine %r executes could not be read", machine.id)
 
-    @overload
-    async def _environment(self, machine: Machine) -> Environment: ...
-
-    @overload
-    async def _environment(self, machine: Machine, at: str) -> Environment | None: ...
-
-    async def _environment(self, machine: Machine, at: str | None = None) -> Environment | None:
-        """Return the environment of a ComfyUI: the present one, or that of a time if it is known.
+    async def _environment(self, machine: Machine) -> Environment:
+        """Return the present environment of a ComfyUI.
 
         A lost connection changes nothing, if the process is known and is the same one.
         """
@@ -337,9 +334,7 @@ class Provenance:
                     body = await self._read_environment(machine)
                     found = Environment(system, started, body, before=found)
                     self._environments[machine.id] = found
-        while at is not None and found is not None and (found.started or "") > at:
-            found = found.before
-        return found
+            return found
 
     async def _read_environment(self, machine: Machine) -> dict[str, Any]:
         stats = await system_stats(machine)
@@ -395,7 +390,7 @@ class Provenance:
             shown = None if record.batch is None else picture_of(record)  # on the sheet
             for node_id, output in record.outputs.items():
                 entries += [
-                    {"node_id": node_id, "key": key, "content": text_content(text).stored()}
+                    {"node_id": node_id, "key": key, "content": text_content(text)._asdict()}
                     for key, text in keyed_texts(output)
                 ]
                 for file in files_of(output):
@@ -754,7 +749,8 @@ def shown(stored: Stored) -> dict[str, Any]:
 def _made_with(
     environment: dict[str, Any], body: dict[str, Any], workflow: object = None
 ) -> dict[str, Any]:
-    packs = {_module(pack["name"]): pack for pack in environment.get("node_packs") or ()}
+    # By the names that ComfyUI gives the modules of packs in folders or files.
+    packs = {p["name"].removesuffix(".py"): p for p in environment.get("node_packs") or ()}
     used: dict[str, list[str]] = body.get("node_packs") or {}
     shown = {k: v for k, v in environment.items() if k not in ("node_packs", "needs")}
     if (needs := environment.get("needs")) is not None:
@@ -784,8 +780,3 @@ def _unknown(environment: dict[str, Any] | None) -> list[str]:
     if environment is None or environment.get("packages"):
         return []
     return ["the versions of its Python packages are not known, but for Python and torch"]
-
-
-def _module(name: str) -> str:
-    """Return the name that ComfyUI gives the module of a pack in a folder or file."""
-    return name.removesuffix(".py")

@@ -268,26 +268,18 @@ class Verifier:
         about = before.get("receipt") or {"redacted": []}
         if hidden := [each for each in about["redacted"] if each.startswith("/prompt/")]:
             notes.append(f"the receipt hides values of the graph: {', '.join(hidden)}")
-        outputs, first_different = list[dict[str, Any]](), None
+        outputs, first_different, cannot = list[dict[str, Any]](), None, None
         if first["status"] != "success":
             record = await self._runs.record(first["prompt_id"])
-            reason = str((record.error or {}).get("message") or f"it was {first['status']}")
-            outputs = [
-                {
-                    **_named(output),
-                    "verdict": "cannot",
-                    "reason": f"the repetition failed: {reason}",
-                }
-                for output in before["outputs"]
-            ]
+            reason = (record.error or {}).get("message") or f"it was {first['status']}"
+            cannot = f"the repetition failed: {reason}"
         elif first["cached_nodes"]:
-            reason = "ComfyUI took nodes from its cache, so they were not executed again"
-            outputs = [
-                {**_named(output), "verdict": "cannot", "reason": reason}
-                for output in before["outputs"]
-            ]
+            cannot = "ComfyUI took nodes from its cache, so they were not executed again"
+        if cannot is not None:
+            outputs = [{**_named(output), "reason": cannot} for output in before["outputs"]]
         else:
-            for prompts, output, other in pairs(before, first):
+            prompts = before["prompt_id"], first["prompt_id"]
+            for output, other in pairs(before, first):
                 found = await self._output(prompts, output, other)
                 found["reason"] = found["reason"] or output.get("note", "")
                 if found["share"] is not None and other is not None:
@@ -312,7 +304,7 @@ class Verifier:
     async def _output(
         self, prompts: tuple[str, str], output: Record, other: Record | None
     ) -> dict[str, Any]:
-        found = {**_named(output), "verdict": "cannot", "reason": "", **_NO_MEASURE}
+        found = _named(output)
         if other is None:
             return {**found, "verdict": "differs", "reason": "the repetition did not make it"}
         one, two = output.get("content"), other.get("content")
@@ -321,11 +313,12 @@ class Verifier:
         if one is not None and two is not None:
             if one["sha256"] == two["sha256"]:
                 return {**found, "verdict": "identical"}
-        elif not output.get("sha256") or not other.get("sha256"):
-            return {**found, "reason": str(output.get("reason") or other.get("reason") or "")}
-        elif output.get("reason") or other.get("reason"):
-            note = str(output.get("reason") or other.get("reason"))
-            return {**found, "verdict": "differs", "reason": f"the files differ; {note}"}
+        else:
+            reason = str(output.get("reason") or other.get("reason") or "")
+            if not output.get("sha256") or not other.get("sha256"):
+                return {**found, "reason": reason}
+            if reason:
+                return {**found, "verdict": "differs", "reason": f"the files differ; {reason}"}
         found["verdict"] = "differs"
         try:
             files = await self._files(prompts, output, other)
@@ -366,10 +359,10 @@ class Verifier:
             raise NotFoundError(f"The run {run_id!r} was not repeated")
         records = [await self._provenance.record(each) for each in (run_id, found[0].prompt_id)]
         every = list(pairs(*records))
-        if number >= len(every) or every[number][2] is None or "filename" not in every[number][1]:
+        output, other = every[number] if number < len(every) else ({}, None)
+        if other is None or "filename" not in output:
             raise NotFoundError(f"The run has no output {number} of which there are two files")
-        prompts, output, other = every[number]
-        assert other is not None
+        prompts = run_id, found[0].prompt_id
         return await worker.call(_pictured, *await self._files(prompts, output, other))
 
 
@@ -406,7 +399,8 @@ def _shown(output: Record, record: Record) -> Record:
 
 def _named(output: Record) -> Record:
     names = ("node_id", "key", "type", "subfolder", "filename")
-    return {**_NO_MEASURE, **{name: output[name] for name in names if name in output}}
+    known = {name: output[name] for name in names if name in output}
+    return {**_NO_MEASURE, **known, "verdict": "cannot", "reason": ""}
 
 
 def _measured(one: bytes, two: bytes, filename: str) -> Record:
@@ -431,15 +425,14 @@ def verdict_of(outputs: Sequence[Record]) -> str:
     return "identical" if verdicts == {"identical"} else "cannot"
 
 
-def pairs(before: Record, after: Record) -> Iterator[tuple[tuple[str, str], Record, Record | None]]:
+def pairs(before: Record, after: Record) -> Iterator[tuple[Record, Record | None]]:
     """Yield each output of a run with that of its repetition: the same node, the same place."""
     others: dict[tuple[str, str], list[Record]] = {}
     for output in after["outputs"]:
         others.setdefault(_kind_of(output), []).append(output)
     for output in before["outputs"]:
         there = others.get(_kind_of(output))
-        other = there.pop(0) if there else None
-        yield (before["prompt_id"], after["prompt_id"]), output, other
+        yield output, there.pop(0) if there else None
 
 
 def _kind_of(output: Record) -> tuple[str, str]:
@@ -465,7 +458,7 @@ def with_taps(prompt: Mapping[str, Any], definitions: DefinitionSet) -> dict[str
 def first_different_node(first: Record, second: Record) -> dict[str, Any] | None:
     """Return the first node in the order of execution whose pictures differ."""
     different = set()
-    for _, one, other in pairs(first, second):
+    for one, other in pairs(first, second):
         contents = one.get("content"), (other or {}).get("content")
         if one["node_id"].startswith(TAP) and contents[0] != contents[1]:
             different.add(one["node_id"].removeprefix(TAP).rpartition(".")[0])

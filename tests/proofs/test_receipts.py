@@ -26,7 +26,6 @@ from comfydeploy_jupyter.receipts import (
     make,
     read,
     redacted,
-    signer,
 )
 from tests.fuzz.damage import fuzz, json_like
 from tests.proofs.test_environment import COMMIT
@@ -78,7 +77,7 @@ def repacked(content: bytes, **changes: bytes | None) -> bytes:
 
 
 def test_a_receipt_says_what_it_holds():
-    content = made(RECORD, {"a.png": b"pixels"}, {"cat.png": b"cat"}, signer(os.urandom(32)))
+    content = made(RECORD, {"a.png": b"pixels"}, {"cat.png": b"cat"}, os.urandom(32))
     found = read(content)
     assert found.files["outputs/a.png"] == b"pixels"
     assert found.record["prompt"]["1"]["inputs"]["n"] == 0.5
@@ -92,7 +91,7 @@ def test_a_receipt_says_what_it_holds():
 
 
 def test_a_flip_of_any_bit_is_found():
-    content = made(RECORD, {"a.png": b"pixels"}, {}, signer(os.urandom(32)))
+    content = made(RECORD, {"a.png": b"pixels"}, {}, os.urandom(32))
     rng = random.Random(5)
     for place in range(len(content)):
         changed = bytearray(content)
@@ -314,7 +313,7 @@ BAD_NAMES = ("/etc/passwd", "../up", "a//b", "a/./b", "a/../b", "a\\b", "a\nb", 
 )
 def test_a_receipt_that_was_put_together_anew_is_refused(changes, problem):
     with pytest.raises(ReceiptError, match=problem):
-        read(repacked(made(RECORD, {"a.png": b"pixels"}, {}, signer(os.urandom(32))), **changes))
+        read(repacked(made(RECORD, {"a.png": b"pixels"}, {}, os.urandom(32)), **changes))
 
 
 def test_a_receipt_that_contradicts_itself_is_refused():
@@ -344,9 +343,7 @@ def test_files_that_the_run_did_not_make_are_left_out():
 
 
 def test_a_signature_of_something_else_is_refused():
-    one, other = (
-        made(RECORD, {"a.png": body}, {}, signer(os.urandom(32))) for body in (b"1", b"2")
-    )
+    one, other = (made(RECORD, {"a.png": body}, {}, os.urandom(32)) for body in (b"1", b"2"))
     with zipfile.ZipFile(io.BytesIO(other)) as archive:
         signature = archive.read("signature.json")
     with pytest.raises(ReceiptError, match="not that of its content"):
@@ -397,7 +394,7 @@ def test_what_cannot_be_said_here_is_no_change(monkeypatch, tmp_path):
     later.write_bytes(make({**RECORD, "format": "comfydeploy-jupyter/record/2"}, {}, {}))
     assert main(["verify", str(later)]) == 2
     newer, signed = tmp_path / "newer.zip", tmp_path / "signed.zip"
-    signed.write_bytes(made(RECORD, {}, {}, signer(os.urandom(32))))
+    signed.write_bytes(made(RECORD, {}, {}, os.urandom(32)))
     with monkeypatch.context() as patched:
         patched.setattr(receipts, "FORMAT", "comfydeploy-jupyter/receipt/2")
         newer.write_bytes(made(RECORD, {}, {}))

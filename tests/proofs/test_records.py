@@ -355,7 +355,7 @@ async def test_each_process_of_comfyui_has_its_own_environment(monkeypatch):
     monkeypatch.setattr(provenance, "_read_environment", read_environment)
 
     async def number(at: float) -> int | None:
-        found = await provenance._environment(machine, timestamp_of(at))
+        found = (await provenance._environment(machine)).at(timestamp_of(at))
         return None if found is None else found.body["n"]
 
     assert [await number(101), await number(99)] == [1, None]
