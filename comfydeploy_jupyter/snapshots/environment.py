@@ -66,51 +66,48 @@ class Environment:
     needs: dict[str, list[str]] | None = None
 
 
-def read_environment(
-    path: Path,
-    python: Path,
-    *,
-    launch_args: Sequence[str],
-    node_folders: Sequence[Path],
-    models: Sequence[ModelFile],
-) -> Environment:
-    found = _read_code(path, launch_args, node_folders)
-    found.snapshot.models = list(models)
+@dataclass(frozen=True)
+class Place:
+    """Where a ComfyUI of this computer is, and how its process was started."""
+
+    path: Path
+    python: Path | None
+    launch_args: list[str]
+    folders: Folders
+    started: float | None  # when its process began, as far as that is known
+
+
+def read_environment(place: Place, python: Path, models: list[ModelFile]) -> Environment:
+    found = _read_code(place)
+    found.snapshot.models = models
     read_packages(python, found)
     return found
 
 
-def read_versions(
-    path: Path,
-    python: Path | None,
-    *,
-    launch_args: Sequence[str],
-    node_folders: Sequence[Path],
-    started: float | None,
-) -> Environment:
+def read_versions(place: Place) -> Environment:
     """Read the versions of ComfyUI, its node packs and the Python packages that they need.
 
-    ``started``: the time at which its process began, as far as it is known. It is a warning if
-    something was changed since, because the process may execute what was there before.
+    It is a warning if something was changed since its process began, because that may execute what
+    was there before.
     """
-    found = _read_code(path, launch_args, node_folders)
-    found.started = started
+    found = _read_code(place)
+    found.started = place.started
     packages = []
-    if python is not None:
+    if place.python is not None:
         inner = Environment()
         try:
-            packages = read_packages(python, inner)
+            packages = read_packages(place.python, inner)
         except ComfyUIUnavailableError as error:
             found.warnings.append(error.message)
         found.snapshot.python = inner.snapshot.python
-    _read_needs(path, packages, found)
+    _read_needs(place.path, packages, found)
     return found
 
 
-def _read_code(path: Path, launch_args: Sequence[str], node_folders: Sequence[Path]) -> Environment:
+def _read_code(place: Place) -> Environment:
     found = Environment(Snapshot(created_at=utc_now()))
-    found.snapshot.comfyui = _read_comfyui(path, launch_args, found.warnings)
-    read_custom_nodes(node_folders, found)
+    found.snapshot.comfyui = _read_comfyui(place.path, place.launch_args, found.warnings)
+    read_custom_nodes(place.folders.model_folder("custom_nodes").paths, found)
     return found
 
 

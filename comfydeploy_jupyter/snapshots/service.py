@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from ..util.tasks import BackgroundTasks
 from .docker import build, find_engine, image_name, write_context
 from .environment import (
     Environment,
+    Place,
     read_custom_nodes,
     read_environment,
     read_models,
@@ -39,19 +39,6 @@ if TYPE_CHECKING:
     from .docker import Written
 
     T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class _Place:
-    path: Path
-    python: Path | None
-    launch_args: list[str]
-    folders: Folders
-    started: float | None  # when its process began
-
-    @property
-    def node_folders(self) -> tuple[Path, ...]:
-        return self.folders.model_folder("custom_nodes").paths
 
 
 class Snapshots:
@@ -153,14 +140,7 @@ class Snapshots:
                         node.name = pack.folder_in(there) or node.name
                     return Environment(snapshot, warnings=warnings, here=False)
             return None
-        return await asyncio.to_thread(
-            read_versions,
-            place.path,
-            place.python,
-            launch_args=place.launch_args,
-            node_folders=place.node_folders,
-            started=place.started,
-        )
+        return await asyncio.to_thread(read_versions, place)
 
     async def _environment(
         self, request: SnapshotRequest, report: Callable[[str], None]
@@ -175,7 +155,8 @@ class Snapshots:
         if place is not None:
             # Packs that consist of files only can be copied if they are on this machine.
             here = Environment()
-            await asyncio.to_thread(read_custom_nodes, place.node_folders, here)
+            folders = place.folders.model_folder("custom_nodes").paths
+            await asyncio.to_thread(read_custom_nodes, folders, here)
             environment.node_sources = here.node_sources
         return environment
 
@@ -204,18 +185,11 @@ class Snapshots:
             hash_all=hash_models,
             report=report,
         )
-        environment = await asyncio.to_thread(
-            read_environment,
-            place.path,
-            place.python,
-            launch_args=place.launch_args,
-            node_folders=place.node_folders,
-            models=models,
-        )
+        environment = await asyncio.to_thread(read_environment, place, place.python, models)
         environment.warnings += warnings
         return environment
 
-    async def _place(self, machine: Machine) -> _Place | None:
+    async def _place(self, machine: Machine) -> Place | None:
         """Return the paths of a machine's ComfyUI, or None if it is not on this machine."""
         folders = await machine.folders()
         running = await asyncio.to_thread(_running, machine)
@@ -231,7 +205,7 @@ class Snapshots:
         if python is None:
             python = machine.python or await asyncio.to_thread(find_python, path)
         started = running.started if running is not None else None
-        return _Place(path, python, launch_args, folders, started)
+        return Place(path, python, launch_args, folders, started)
 
     # -- images ------------------------------------------------------------------------------
 

@@ -12,12 +12,13 @@ import sys
 import urllib.request
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from comfydeploy_jupyter.proofs.environment import environment_of
 from comfydeploy_jupyter.proofs.service import python_packages
-from comfydeploy_jupyter.snapshots.environment import read_versions
+from comfydeploy_jupyter.snapshots.environment import Place, read_versions
 from comfydeploy_jupyter.snapshots.snapshot import COMFYUI_REPOSITORY
 from comfydeploy_jupyter.util.reaper import reaped_command
 from tests.helpers.comfyui import comfyui_version, free_port
@@ -171,9 +172,8 @@ def test_the_dockerfile_of_a_run_makes_what_the_run_used(
     installed_comfyui, tmp_path, home, environment, registry
 ):
     tree, python = installed_comfyui
-    read = read_versions(
-        tree, python, launch_args=["--cpu"], node_folders=[home.nodes], started=None
-    )
+    folders = SimpleNamespace(model_folder=lambda _: SimpleNamespace(paths=[home.nodes]))
+    read = read_versions(Place(tree, python, ["--cpu"], folders, started=None))
     names = ("comfyui-pack", "my nodes", "registered-pack")
     packs = {node.name: node for node in read.snapshot.custom_nodes}
     model = tmp_path / "tiny.safetensors"
