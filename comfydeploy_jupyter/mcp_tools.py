@@ -33,28 +33,8 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-READING = (
-    "comfyui_list_workflows",
-    "comfyui_describe_workflow",
-    "comfyui_validate_workflow",
-    "comfyui_list_runs",
-    "comfyui_wait_for_run",
-    "comfyui_list_batches",
-    "comfyui_get_batch_status",
-    "comfyui_get_batch_output",
-    "comfyui_wait_for_batch",
-    "comfyui_view_picture",
-    "comfyui_list_models",
-    "comfyui_machine_status",
-)
-WRITING = (
-    "comfyui_run_workflow",
-    "comfyui_cancel_run",
-    "comfyui_submit_batch",
-    "comfyui_cancel_batch",
-    "comfyui_fetch_models",
-    "comfyui_free_memory",
-)
+READING: list[str] = []  # the names of the tools
+WRITING: list[str] = []  # of those that start runs, write or download
 
 MAX_ITEMS = 50  # of a list
 MAX_CHOICES = 20  # of one input
@@ -73,6 +53,7 @@ Inputs = Annotated[
         ' {"$output": {"run": run_id, "file": "images[0]"}}; "texts[0]" for a text'
     ),
 ]
+Seconds = Annotated[float, Field(ge=0, le=MAX_WAIT, description="Wait at most this long")]
 Machine = Annotated[
     str | None, Field(description="Id or name of a machine; leave out for the default one")
 ]
@@ -86,19 +67,23 @@ def _comfy() -> Comfy:
     return connect(start=False)
 
 
-def _tool(ask: Callable[P, T]) -> Callable[P, Awaitable[T]]:
-    """Make a tool of a function that sends requests to this Jupyter server.
+def _tool(listed: list[str]) -> Callable[[Callable[P, T]], Callable[P, Awaitable[T]]]:
+    """Make a tool of a function that sends requests to this Jupyter server, and list its name.
 
     It runs in a thread, as the event loop must be free to reply, and in none of asyncio's own: the
     server needs those to reply, and several calls may wait for minutes.
     """
 
-    @wraps(ask)
-    async def tool(*args: P.args, **kwargs: P.kwargs) -> T:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(_threads, partial(ask, *args, **kwargs))
+    def made(ask: Callable[P, T]) -> Callable[P, Awaitable[T]]:
+        @wraps(ask)
+        async def tool(*args: P.args, **kwargs: P.kwargs) -> T:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(_threads, partial(ask, *args, **kwargs))
 
-    return tool
+        listed.append(ask.__name__)
+        return tool
+
+    return made
 
 
 def tools() -> list[str]:
@@ -106,7 +91,7 @@ def tools() -> list[str]:
     return [f"{__name__}:{name}" for name in (*READING, *(WRITING if _may_write() else ()))]
 
 
-@_tool
+@_tool(READING)
 def comfyui_list_workflows(
     search: Annotated[str, Field(description="Words that must be in the name")] = "",
 ) -> list[dict[str, Any]]:
@@ -120,7 +105,7 @@ def comfyui_list_workflows(
     ]
 
 
-@_tool
+@_tool(READING)
 def comfyui_describe_workflow(workflow_id: str, version: int | None = None) -> dict[str, Any]:
     """Describe the inputs of a stored ComfyUI workflow: keys, kinds, values, ranges, choices.
 
@@ -137,7 +122,7 @@ def comfyui_describe_workflow(workflow_id: str, version: int | None = None) -> d
     return {"name": kept.name, "inputs": described}
 
 
-@_tool
+@_tool(READING)
 def comfyui_validate_workflow(
     workflow_id: str, inputs: Inputs = None, version: int | None = None
 ) -> dict[str, Any]:
@@ -150,7 +135,7 @@ def comfyui_validate_workflow(
     return {"valid": checked.valid, **_first("problems", checked.problems)}
 
 
-@_tool
+@_tool(WRITING)
 def comfyui_run_workflow(
     workflow_id: str,
     inputs: Inputs = None,
@@ -170,12 +155,10 @@ def comfyui_run_workflow(
     return {"run_id": run.prompt_id, "status": run.known["status"], **waits}
 
 
-@_tool
+@_tool(READING)
 def comfyui_wait_for_run(
     run_id: str,
-    seconds: Annotated[
-        float, Field(ge=0, le=MAX_WAIT, description="Wait at most this long")
-    ] = 60.0,
+    seconds: Seconds = 60.0,
 ) -> dict[str, Any]:
     """Wait for a ComfyUI run; return its status, its output files and texts, or its error.
 
@@ -194,14 +177,14 @@ def comfyui_wait_for_run(
     return _run_properties(run)
 
 
-@_tool
+@_tool(WRITING)
 def comfyui_cancel_run(run_id: str) -> dict[str, Any]:
     """Cancel a ComfyUI run that is waiting or executing."""
     run = _comfy().get(run_id)
     return {"run_id": run.prompt_id, "cancelled": run.cancel()}
 
 
-@_tool
+@_tool(WRITING)
 def comfyui_submit_batch(
     workflow_id: Annotated[
         str | None, Field(description="A stored workflow; leave out with prompts")
@@ -254,7 +237,7 @@ def comfyui_submit_batch(
     return {"batch_id": reply["batch_id"], "total": reply["total"], **notes}
 
 
-@_tool
+@_tool(READING)
 def comfyui_list_batches(
     state: Annotated[
         str | None, Field(description="Only running, paused, cancelled or done ones")
@@ -266,18 +249,16 @@ def comfyui_list_batches(
     return [_batch_properties(batch) for batch in found]
 
 
-@_tool
+@_tool(READING)
 def comfyui_get_batch_status(batch_id: str) -> dict[str, Any]:
     """Return the state of a ComfyUI batch: counts of points, time left, the first errors."""
     return _batch_status(_comfy().batches.get(batch_id))
 
 
-@_tool
+@_tool(READING)
 def comfyui_wait_for_batch(
     batch_id: str,
-    seconds: Annotated[
-        float, Field(ge=0, le=MAX_WAIT, description="Wait at most this long")
-    ] = 60.0,
+    seconds: Seconds = 60.0,
 ) -> dict[str, Any]:
     """Wait for the end of a ComfyUI batch; return its state.
 
@@ -290,7 +271,7 @@ def comfyui_wait_for_batch(
     return _batch_status(batch)
 
 
-@_tool
+@_tool(READING)
 def comfyui_get_batch_output(
     batch_id: str,
     status: Annotated[
@@ -311,13 +292,13 @@ def comfyui_get_batch_output(
     return {"total": found["total"], "points": [*map(_point_properties, found["points"])], **more}
 
 
-@_tool
+@_tool(WRITING)
 def comfyui_cancel_batch(batch_id: str) -> dict[str, Any]:
     """Cancel the points of a ComfyUI batch that have not ended; the others keep their outputs."""
     return _batch_properties(_comfy().server.post(f"batch/{batch_id}/cancel"))
 
 
-@_tool
+@_tool(READING)
 def comfyui_list_runs(
     status: Annotated[
         str | None,
@@ -340,7 +321,7 @@ def comfyui_list_runs(
     return rows
 
 
-@_tool
+@_tool(READING)
 def comfyui_view_picture(
     run_id: str, number: Annotated[int, Field(ge=0, description="Which one, from 0")] = 0
 ) -> Any:
@@ -356,7 +337,7 @@ def comfyui_view_picture(
     return Image(data=_as_png(pictures[number].thumbnail(SIDE)), format="png")
 
 
-@_tool
+@_tool(READING)
 def comfyui_list_models(
     folder: Annotated[
         str | None, Field(description="Such as checkpoints or loras; leave out for all")
@@ -374,7 +355,7 @@ def comfyui_list_models(
     return summary
 
 
-@_tool
+@_tool(READING)
 def comfyui_machine_status() -> list[dict[str, Any]]:
     """List the ComfyUIs: their version, whether they answer, what they execute, and their GPUs."""
     comfy = _comfy()
@@ -391,7 +372,7 @@ def comfyui_machine_status() -> list[dict[str, Any]]:
     return rows
 
 
-@_tool
+@_tool(WRITING)
 def comfyui_fetch_models(workflow_id: str, version: int | None = None) -> dict[str, Any]:
     """Download the models that a stored workflow needs and ComfyUI lacks, into the right folders.
 
@@ -405,7 +386,7 @@ def comfyui_fetch_models(workflow_id: str, version: int | None = None) -> dict[s
     return {**_first("models", models), "warnings": fetched.warnings}
 
 
-@_tool
+@_tool(WRITING)
 def comfyui_free_memory(machine: Machine = None) -> dict[str, Any]:
     """Make ComfyUI unload its models and free memory of the GPU and of the machine."""
     freed = _comfy().free(machine=machine)
