@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from ..errors import ComfyDeployError, InvalidRequestError, NotFoundError
 from ..graphs.formats import objects
 from .account import ComfyAccount, sign_in
-from .files import UploadedFile, upload
+from .files import UploadedFile, human_size, upload
 from .machines import Machines
 from .models import FetchedModels, Models
 from .packs import NodePacks
@@ -53,14 +53,10 @@ class FreedMemory(NamedTuple):
     """Whether ComfyUI executes a run and frees memory after it."""
 
     def __str__(self) -> str:
-        freed = f"{_with_unit(self.gpu)} of GPU memory, {_with_unit(self.ram)} of RAM freed"
+        freed = f"{human_size(self.gpu)} of GPU memory, {human_size(self.ram)} of RAM freed"
         return (
             f"{freed}; ComfyUI frees more when the current run has ended" if self.pending else freed
         )
-
-
-def _with_unit(size: int) -> str:
-    return f"{size / 1024**3:.1f} GiB" if size >= 1024**3 else f"{size / 1024**2:.0f} MiB"
 
 
 HASH_TIMEOUT = 600.0  # s; for a large file on a slow disk
@@ -174,18 +170,12 @@ class Comfy:
             It took too long.
         """
         found = read_receipt(receipt)
-        asked = {"record": found.record, "machine": machine, "execute": False}
-        self.server.post("receipts/verify", asked)  # it checks the record
+        first = {"record": found.record, "machine": machine, "execute": False}
+        self.server.post("receipts/verify", first)  # it checks the record
         missing = lacking(self.server, found, machine=machine, fetch=fetch, timeout=timeout)
-        made = verify(
-            self.server,
-            str(found.record.get("prompt_id")),
-            found.record,
-            machine=machine,
-            execute=execute,
-            nodes=nodes,
-            timeout=timeout,
-        )
+        asked = {"machine": machine, "execute": execute, "nodes": nodes}
+        prompt_id = str(found.record.get("prompt_id"))
+        made = verify(self.server, prompt_id, asked, timeout, record=found.record)
         return replace(made, missing=missing)
 
     def open(self, receipt: Receipt | str | os.PathLike[str]) -> Any:

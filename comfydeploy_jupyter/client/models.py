@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 from ..errors import InvalidRequestError, RunTimeoutError, printable
 from ..util.markup import html_table
 from .files import Model, human_size
+from .server import fields_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,8 +71,7 @@ class Models:
             Words that must be in the name.
         """
         found = self._server.get("models", folder=folder, search=search, machine=machine)
-        names = Model.__dataclass_fields__
-        return [Model(**{k: v for k, v in model.items() if k in names}) for model in found]
+        return [fields_in(Model, model) for model in found]
 
     def uses(self, model: str | Model, *, machine: str | None = None) -> ModelUses:
         """Return what uses a model: stored workflows, runs and transfers.
@@ -270,11 +270,7 @@ class FetchedModels(Followed[WorkflowModel]):
     """
 
     def __init__(self, reply: dict[str, Any], server: Server) -> None:
-        known = set(WorkflowModel.__dataclass_fields__)
-        self._entries = [
-            WorkflowModel(**{key: value for key, value in entry.items() if key in known})
-            for entry in reply["models"]
-        ]
+        self._entries = [fields_in(WorkflowModel, entry) for entry in reply["models"]]
         self._server = server
         self.dry_run = bool(reply["dry_run"])
         """Whether no download was started."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import printable
 from ..util.markup import html_table
 from .models import Followed
+from .server import fields_in
 
 if TYPE_CHECKING:
     from .server import Server
@@ -55,11 +56,7 @@ class NodePacks(Followed[NodePack]):
     """
 
     def __init__(self, reply: dict[str, Any], server: Server) -> None:
-        known = NodePack.__dataclass_fields__
-        self._entries = [
-            NodePack(**{key: value for key, value in entry.items() if key in known})
-            for entry in reply["packs"]
-        ]
+        self._entries = [fields_in(NodePack, entry) for entry in reply["packs"]]
         self._server = server
         self.machine = str(reply["machine"])
         """The machine whose ComfyUI lacks them."""

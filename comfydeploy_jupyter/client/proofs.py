@@ -18,6 +18,7 @@ from ..util.times import Backoff
 from .files import upload, write_bytes
 from .models import FetchedModels
 from .packs import NodePacks
+from .server import fields_in
 
 if TYPE_CHECKING:
     import os
@@ -279,15 +280,12 @@ def _put_inputs(server: Server, receipt: Receipt, machine: str | None) -> None:
 def verify(
     server: Server,
     prompt_id: str,
-    record: dict[str, Any] | None = None,
+    asked: dict[str, Any],
+    timeout: float | None,
     *,
-    machine: str | None = None,
-    execute: bool = True,
-    nodes: bool = False,
-    timeout: float | None = None,
+    record: dict[str, Any] | None = None,
 ) -> Verification:
     """Repeat a run, or that of a foreign record; see `Run.verify`."""
-    asked = {"machine": machine, "execute": execute, "nodes": nodes}
     address = f"runs/{quote(prompt_id, safe='')}/verify"
     if record is None:
         begun = server.post(address, asked)
@@ -306,14 +304,7 @@ def verify(
             f"The run {begun['prompt_id']} that repeats {prompt_id} has not ended in time",
             extra={"prompt_id": begun["prompt_id"]},
         )
-    return Verification(
-        found["verdict"],
-        found["differences"],
-        found["outputs"],
-        found["prompt_id"],
-        found["first_different"],
-        found["notes"],
-    )
+    return fields_in(Verification, found)
 
 
 @dataclass(frozen=True)

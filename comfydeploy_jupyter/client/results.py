@@ -25,7 +25,7 @@ from ..graphs.outputs import NodeFile, files_of, is_model, pairs_of, texts_of
 from ..graphs.validation import failure_of
 from ..util.markup import data_url
 from ..util.media_types import is_hdr, is_picture, media_type
-from .files import human_size, rename_or_number, unfinished
+from .files import human_size, rename_or_number, unfinished, with_files
 from .graph import Source
 from .server import Reply, Server
 from .text import Terminal, counted, duration, one_line
@@ -90,11 +90,7 @@ class RunOutputs:
 
 def as_input(value: Any) -> Any:
     """Return the value of an input with outputs of runs as requests name them."""
-    if isinstance(value, (list, tuple)):
-        return [as_input(each) for each in value]
-    if isinstance(value, dict):
-        return {key: as_input(each) for key, each in value.items()}
-    return value.to_input() if hasattr(type(value), "to_input") else value
+    return with_files(value, lambda f: f.to_input() if hasattr(type(f), "to_input") else f)
 
 
 @dataclass(frozen=True)

@@ -418,14 +418,8 @@ class Run:
             The repetition has not ended in time; it continues.
         """
         self.record(timeout)
-        return verify(
-            self._server,
-            self.prompt_id,
-            machine=machine,
-            execute=execute,
-            nodes=nodes,
-            timeout=timeout,
-        )
+        asked = {"machine": machine, "execute": execute, "nodes": nodes}
+        return verify(self._server, self.prompt_id, asked, timeout)
 
     def environment(self) -> Snapshot:
         """Return what is needed to execute the run elsewhere, as its record knows it.

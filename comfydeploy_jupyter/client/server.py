@@ -34,8 +34,10 @@ from ..errors import (
 from ..util.sockets import Peers, as_end
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Callable, Generator, Iterable
 
+
+T = TypeVar("T")
 
 PREFIX = "comfyui-deploy"
 HOW_TO_ENABLE = (
@@ -190,6 +192,12 @@ def check_timeout(timeout: object) -> None:
         raise InvalidRequestError.of_field(
             "timeout", f"must be a positive number of seconds, not {timeout!r}"
         )
+
+
+def fields_in(kind: Callable[..., T], reply: Mapping[str, Any]) -> T:
+    """Return an object of a dataclass, made of those values of a reply that it has fields for."""
+    names = vars(kind)["__dataclass_fields__"]
+    return kind(**{name: value for name, value in reply.items() if name in names})
 
 
 def without_none(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -56,7 +56,7 @@ async def test_wrong_requests(api):
 
 def test_the_text_of_freed_memory():
     assert str(FreedMemory(3 * 1024**3, 5 * MIB, pending=False)) == (
-        "3.0 GiB of GPU memory, 5 MiB of RAM freed"
+        "3.0 GiB of GPU memory, 5.0 MiB of RAM freed"
     )
     assert str(FreedMemory(0, 0, pending=True)).endswith(
         "ComfyUI frees more when the current run has ended"
