@@ -21,7 +21,7 @@ from ..errors import (
 from ..request_models import BatchRequest, Model, optional, required
 from . import route
 from .base import COMMENT, HEARTBEAT, Handler
-from .route import BINARY, EVENTS, JSON, MACHINE, Content, Header, Link, ReplyModel, Success
+from .route import BINARY, EVENTS, JSON, MACHINE, Content, Header, Large, Link, ReplyModel, Success
 from .runs import (
     STRUCTURE,
     BatchItem,
@@ -244,40 +244,34 @@ class BatchesHandler(Handler):
 
     @route.get("batches", "listBatches")
     @route.replies(BatchList, "The batches.")
-    async def list_batches(self, query: BatchesQuery) -> None:
+    async def list_batches(self, query: BatchesQuery) -> Large:
         """The batches, the newest first."""
-        await self.reply_large(
-            await self.services.batches.page(
-                limit=query.limit,
-                offset=query.offset,
-                state=query.state,
-                key=query.key,
-                labels=query.labels,
-                structure=query.structure,
-            )
+        return await self.services.batches.page(
+            limit=query.limit,
+            offset=query.offset,
+            state=query.state,
+            key=query.key,
+            labels=query.labels,
+            structure=query.structure,
         )
 
     @route.get("batch/{batch_id}", "getBatch")
     @_reply
     @route.errors(NotFoundError)
-    async def get_batch(self, batch_id: str, query: BatchQuery) -> None:
+    async def get_batch(self, batch_id: str, query: BatchQuery) -> Large:
         """A batch: its counts, its axes and the time that is left."""
-        await self.reply_large(await self.services.batches.get(batch_id, axes=query.axes))
+        return await self.services.batches.get(batch_id, axes=query.axes)
 
     @route.get("batch/{batch_id}/points", "listPoints")
     @route.replies(BatchPoints, "The points.")
     @route.errors(NotFoundError)
-    async def list_points(self, batch_id: str, query: PointsQuery) -> None:
+    async def list_points(self, batch_id: str, query: PointsQuery) -> Large:
         """The points of a batch, each with its run."""
         if query.after is not None:
-            found = await self.services.batches.ends(batch_id, _mark(query.after), query.limit)
-            await self.reply_large(found)
-            return
+            return await self.services.batches.ends(batch_id, _mark(query.after), query.limit)
         which = PointFilter(query.status, query.values)
-        await self.reply_large(
-            await self.services.batches.points(
-                batch_id, limit=query.limit, offset=query.offset, which=which
-            )
+        return await self.services.batches.points(
+            batch_id, limit=query.limit, offset=query.offset, which=which
         )
 
     @route.get("batch/{batch_id}/events", "followBatch")
@@ -326,37 +320,37 @@ class BatchesHandler(Handler):
     @route.post("batch/{batch_id}/cancel", "cancelBatch")
     @_reply
     @route.errors(NotFoundError, ConflictError)
-    async def cancel_batch(self, batch_id: str) -> None:
+    async def cancel_batch(self, batch_id: str) -> Large:
         """Cancel the points of a batch that have not ended."""
-        await self.reply_large(await self.services.batches.cancel(batch_id))
+        return await self.services.batches.cancel(batch_id)
 
     @route.post("batch/{batch_id}/pause", "pauseBatch")
     @_reply
     @route.errors(NotFoundError, ConflictError)
-    async def pause_batch(self, batch_id: str) -> None:
+    async def pause_batch(self, batch_id: str) -> Large:
         """Let no further point of a batch run; those that are queued go on."""
-        await self.reply_large(await self.services.batches.pause(batch_id))
+        return await self.services.batches.pause(batch_id)
 
     @route.post("batch/{batch_id}/resume", "resumeBatch")
     @_reply
     @route.errors(NotFoundError, ConflictError)
-    async def resume_batch(self, batch_id: str) -> None:
+    async def resume_batch(self, batch_id: str) -> Large:
         """Go on with a batch that is paused, or with points that were cancelled."""
-        await self.reply_large(await self.services.batches.resume(batch_id))
+        return await self.services.batches.resume(batch_id)
 
     @route.post("batch/{batch_id}/retry", "retryBatch")
     @_reply
     @route.errors(NotFoundError, ConflictError)
-    async def retry_batch(self, batch_id: str, body: RetryRequest) -> None:
+    async def retry_batch(self, batch_id: str, body: RetryRequest) -> Large:
         """Run points of a batch again that have failed."""
-        await self.reply_large(await self.services.batches.retry(batch_id, body.points))
+        return await self.services.batches.retry(batch_id, body.points)
 
     @route.mount("PATCH", "batch/{batch_id}", "labelBatch")
     @_reply
     @route.errors(NotFoundError)
-    async def label_batch(self, batch_id: str, body: LabelsRequest) -> None:
+    async def label_batch(self, batch_id: str, body: LabelsRequest) -> Large:
         """Replace the labels of a batch and of its runs."""
-        await self.reply_large(await self.services.batches.relabel(batch_id, body.labels))
+        return await self.services.batches.relabel(batch_id, body.labels)
 
     @route.mount("DELETE", "batch/{batch_id}", "deleteBatch")
     @route.replies(RunsDeleteReply, "The batch is deleted, and what of its runs.")

@@ -93,10 +93,8 @@ class ComfyAccount(ReplyModel):
     )
 
 
-class ComfyAccountKept(ComfyAccount):
+class ComfyAccountKept(ComfyAccount, Success):
     """The user is signed in, or the key was stored or deleted."""
-
-    success: Literal[True]
 
 
 PENDING = 404  # ComfyDeploy's status as long as a sign-in is not approved
@@ -150,7 +148,7 @@ class AccountHandler(Handler):
             await account.sign_in(body.email, body.password)
         else:
             await account.keep(body.api_key)
-        return {"success": True, **account.state()}
+        return account.state()
 
 
 class SiteHandler(ProxyHandler, Handler):

@@ -19,7 +19,7 @@ from ..request_models import JobRequest, JobsQuery, M, Model, optional, required
 from . import route
 from .base import COMMENT, HEARTBEAT, Handler, NotFound
 from .files import UploadFileHandler, ViewHandler, ViewQuery
-from .route import BINARY, EVENTS, JSON, PREFIX, TIME, Content, Header, Link, ReplyModel
+from .route import BINARY, EVENTS, JSON, PREFIX, TIME, Content, Header, Large, Link, ReplyModel
 from .runs import LOOK_INTERVAL
 
 _PLACE = (
@@ -276,16 +276,16 @@ class ComfyAPIHandler(Handler):
     @route.get("api/v2/jobs/{job_id}/workflow", "getJobWorkflow")
     @route.replies(JobWorkflow, "The workflow.")
     @route.errors("not_found")
-    async def get_job_workflow(self, job_id: str) -> None:
+    async def get_job_workflow(self, job_id: str) -> Large:
         """The workflow of a job."""
-        await self.reply_large(await self.jobs.workflow(job_id))
+        return await self.jobs.workflow(job_id)
 
     @route.post("api/v2/jobs/{job_id}/cancel", "cancelJob")
     @route.replies(Job, "The job.")
     @route.errors("not_found", "conflict", "upstream_unreachable")
-    async def cancel_job(self, job_id: str) -> None:
+    async def cancel_job(self, job_id: str) -> Large:
         """Cancel a job; one that has ended stays as it is."""
-        await self.reply_large(await self.jobs.cancel(job_id, self.addresses))
+        return await self.jobs.cancel(job_id, self.addresses)
 
     @route.get("api/v2/jobs/{job_id}/events", "followJob")
     @route.replies(
@@ -321,9 +321,9 @@ class ComfyAPIHandler(Handler):
     @route.get("api/v2/jobs/{job_id}", "getJob")
     @route.replies(Job, "The job.")
     @route.errors("not_found")
-    async def get_job(self, job_id: str) -> None:
+    async def get_job(self, job_id: str) -> Large:
         """A job."""
-        await self.reply_large(await self.jobs.get(job_id, self.addresses))
+        return await self.jobs.get(job_id, self.addresses)
 
     @route.post("api/v2/jobs", "createJob")
     @route.takes(
@@ -360,9 +360,9 @@ class ComfyAPIHandler(Handler):
     @route.get("api/v2/jobs", "listJobs")
     @route.replies(JobPage, "A page of the jobs.")
     @route.errors("invalid_cursor", "invalid_metadata_filter")
-    async def list_jobs(self, query: JobsQuery) -> None:
+    async def list_jobs(self, query: JobsQuery) -> Large:
         """The jobs, newest first."""
-        await self.reply_large(await self.jobs.page(query, self.addresses))
+        return await self.jobs.page(query, self.addresses)
 
     @route.post("api/v2/assets/from-hash", "createAssetFromHash")
     @route.takes(example=("hash", "file_path"))

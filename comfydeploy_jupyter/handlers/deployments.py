@@ -25,7 +25,7 @@ from ..workflows import store
 from . import route
 from .base import Handler
 from .comfy_api import MACHINE_HEADER
-from .route import MACHINE, TIME, Link, ReplyModel
+from .route import MACHINE, TIME, Large, Link, ReplyModel
 from .runs import RUN_ERRORS
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ class DeploymentsHandler(Handler):
         """The absolute address of the ``view`` route, with the host of the request."""
         return f"{self.public_origin}{self.base_url}comfyui-deploy/view"
 
-    async def answer(self, record: RunRecord) -> None:
+    async def answer(self, record: RunRecord) -> RawJSON:
         version_id = None
         if record.workflow_id is not None and record.version is not None:
             version_id = store.version_id(record.workflow_id, record.version)
@@ -165,7 +165,7 @@ class DeploymentsHandler(Handler):
             version_id=version_id,
             webhook_status=await self.services.transfers.callbacks.webhook_status(record.prompt_id),
         )
-        await self.reply_large(RawJSON(await asyncio.to_thread(as_json, body)))
+        return RawJSON(await asyncio.to_thread(as_json, body))
 
     @route.post("run/deployment/queue", "queueDeployment")
     @route.takes(example=("deployment_id", "inputs"), headers=(MACHINE_HEADER,))
@@ -201,9 +201,9 @@ class DeploymentsHandler(Handler):
     @route.get("run/{run_id}", "getDeploymentRun")
     @route.replies(ServiceRun, "The run.")
     @route.errors(NotFoundError, _UNPROCESSABLE[0])
-    async def get_deployment_run(self, run_id: str) -> None:
+    async def get_deployment_run(self, run_id: str) -> Large:
         """A run in the form of the ComfyDeploy service."""
-        await self.answer(await self.services.runs.record(run_id))
+        return await self.answer(await self.services.runs.record(run_id))
 
     @route.post("run/{run_id}/cancel", "cancelDeploymentRun")
     @route.replies(CancelledRun, "The run.")

@@ -30,7 +30,7 @@ from ..util import http, worker
 from ..util.media_types import media_type
 from . import route
 from .base import ANY_SIZE, Handler, passed_header
-from .route import BINARY, CLOUD, FILES, MACHINE, Content, Header, Link, ReplyModel, Success
+from .route import BINARY, CLOUD, FILES, MACHINE, Content, Header, Large, Link, ReplyModel, Success
 from .streamed import Streamed
 
 if TYPE_CHECKING:
@@ -620,14 +620,12 @@ class FilesHandler(Handler):
         "The models; by folder as [directories, extensions, names] with `format=folders`.",
     )
     @route.errors(*MACHINE)
-    async def list_models(self, query: ModelsQuery) -> None:
+    async def list_models(self, query: ModelsQuery) -> Large:
         """The model files."""
         listing = await self.services.models(query.machine)
         if query.format == "folders":
-            self.reply(await listing.folders())
-            return
-        found = await listing.models(folder=query.folder, search=query.search)
-        await self.reply_large(found)
+            return await listing.folders()
+        return await listing.models(folder=query.folder, search=query.search)
 
     @route.get("models/preview", "getModelPreview")
     @route.replies(Content("image/webp", BINARY), "A small copy of the picture.")
@@ -659,11 +657,10 @@ class FilesHandler(Handler):
         example=["checkpoints/a.safetensors"],
     )
     @route.errors(*MACHINE)
-    async def list_filenames(self, query: ListQuery) -> None:
+    async def list_filenames(self, query: ListQuery) -> Large:
         """The names of all model files."""
         names = await (await self.services.models(query.machine)).names()
-        body: Any = {"filename_list": names} if query.format == "folders" else models.flat(names)
-        await self.reply_large(body)
+        return {"filename_list": names} if query.format == "folders" else models.flat(names)
 
     @route.get("get-file-hash", "getFileHash")
     @route.replies(FileHash, "The hash.")

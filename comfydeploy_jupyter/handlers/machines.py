@@ -244,11 +244,11 @@ class MachinesHandler(Handler):
         pool = None if self.is_for_cloud(body) else self.services.pools.find(body.machine_id)
         if pool is not None:
             updated = await self.services.pools.update(pool, body)
-            return {"success": True, "id": pool.id, "machine": updated, "restart_required": False}
+            return {"id": pool.id, "machine": updated, "restart_required": False}
         cloud = self._cloud_id(body)
         if cloud is None:
             updated = await self.services.machine_service.update(body)
-            return {"success": True, "id": updated["machine"]["id"], **updated}
+            return {"id": updated["machine"]["id"], **updated}
         machine_service = self.services.machine_service
         machines = self._cloud(body, cloud[1])
         registered = machine_service.cloud_record(cloud[0])
@@ -258,7 +258,7 @@ class MachinesHandler(Handler):
         if registered is not None:
             await machine_service.store_cloud_machine(updated, registered.config.get("api_url"))
         # The web plug-in of the ComfyUI node expects an `id` for success, also from `create`.
-        return {"success": True, "id": cloud[0], "machine": updated, "restart_required": False}
+        return {"id": cloud[0], "machine": updated, "restart_required": False}
 
     @route.post("machine/create", "createMachine")
     @route.takes(example=("name", "comfyui_url"))
@@ -285,7 +285,7 @@ class MachinesHandler(Handler):
             made = await self.services.pools.create(kind, body)
         else:
             made = await machine_service.create(body)
-        return {"success": True, "id": made["id"], "machine_id": made["id"], "machine": made}
+        return {"id": made["id"], "machine_id": made["id"], "machine": made}
 
     async def _create_in_cloud(self, request: MachineCreate, api_url: str | None) -> dict[str, Any]:
         body = await self.json_body()
@@ -306,10 +306,10 @@ class MachinesHandler(Handler):
         pool = self.services.pools.find(body.machine_id)
         if pool is not None:
             await self.services.pools.delete(pool)
-            return {"success": True, "machine_id": pool.id}
+            return {"machine_id": pool.id}
         machine_id = await self.services.machine_service.delete(body.machine_id)
         await self.services.pools.forget(machine_id)
-        return {"success": True, "machine_id": machine_id}
+        return {"machine_id": machine_id}
 
     @route.post("free", "freeMemory")
     @route.takes(example=("machine",))
@@ -323,10 +323,10 @@ class MachinesHandler(Handler):
         if pool is not None:
             connected = [machine for machine in machines.members(pool) if machine.connected]
             freed = await hardware.free_memory_of_all(connected, **what)
-            return {"success": True, "machine": pool.id, **freed}
+            return {"machine": pool.id, **freed}
         found = machines.get(body.machine)
         freed = await hardware.free_memory_of(found, **what)
-        return {"success": True, "machine": found.id, **freed}
+        return {"machine": found.id, **freed}
 
     @route.post("comfyui/start", "startComfyUI")
     @route.takes(example=("machine",))
@@ -340,7 +340,7 @@ class MachinesHandler(Handler):
         """
         machine = self.services.machine_service.own(body.machine)
         machine.start()
-        return {"success": True, "machine": machine.id}
+        return {"machine": machine.id}
 
     @route.post("comfyui/stop", "stopComfyUI")
     @route.takes(example=("machine",))
@@ -353,7 +353,7 @@ class MachinesHandler(Handler):
         """
         machine = self.services.machine_service.own(body.machine)
         await machine.stop()
-        return {"success": True, "machine": machine.id}
+        return {"machine": machine.id}
 
     @route.post("comfyui/back", "goBackToKeptComfyUI")
     @route.takes(example=("machine",))
@@ -366,7 +366,7 @@ class MachinesHandler(Handler):
         with the other version. Models, node packs and outputs stay as they are. The same request
         returns to the version that was used before it.
         """
-        return {"success": True, **await self.services.machine_service.go_back(body.machine)}
+        return await self.services.machine_service.go_back(body.machine)
 
     def _cloud(self, asked: CloudTarget, api_url: str | None = None) -> service.CloudMachines:
         return service.CloudMachines(self.account(asked, api_url))

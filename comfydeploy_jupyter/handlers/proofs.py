@@ -15,7 +15,7 @@ from ..util import worker
 from . import route
 from .base import Handler
 from .machines import EnvironmentReply
-from .route import BINARY, JSON, MACHINE, TIME, Content, OpenReplyModel, ReplyModel, Success
+from .route import BINARY, JSON, MACHINE, TIME, Content, Large, OpenReplyModel, ReplyModel, Success
 from .runs import ShownFile
 
 SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
@@ -269,13 +269,13 @@ class ProofsHandler(Handler):
     @route.get("runs/{run_id}/record", "getRecord")
     @route.replies(RunProvenance, "The record.")
     @route.errors(NotFoundError, ConflictError)
-    async def get_record(self, run_id: str) -> None:
+    async def get_record(self, run_id: str) -> Large:
         """With what a run was made: versions, models and files by their hashes, outputs by content.
 
         It is found out after the end of the run. Until it is `complete`, files are `pending`.
         Secrets in the graphs are hidden, such as API keys and the tokens of addresses.
         """
-        await self.reply_large(await self.services.provenance.shown(run_id))
+        return await self.services.provenance.shown(run_id)
 
     @route.get("runs/{run_id}/environment", "getEnvironment")
     @route.replies(
@@ -317,9 +317,9 @@ class ProofsHandler(Handler):
     @route.get("runs/{run_id}/verify", "getVerification")
     @route.replies(Verification, "The result of the newest repetition.")
     @route.errors(NotFoundError, ConflictError)
-    async def get_verification(self, run_id: str) -> None:
+    async def get_verification(self, run_id: str) -> Large:
         """Whether a run was made again: output by output."""
-        await self.reply_large(await self.services.verifier.result(run_id))
+        return await self.services.verifier.result(run_id)
 
     @route.get("runs/{run_id}/verify/difference", "getDifference")
     @route.replies(Content("image/webp", BINARY, None), "The picture.")
@@ -335,35 +335,31 @@ class ProofsHandler(Handler):
     @route.post("batch/{batch_id}/verify", "verifyBatch")
     @route.replies(BatchVerification, "It has begun.")
     @route.errors(*MACHINE, ConflictError)
-    async def verify_batch(self, batch_id: str, body: VerifyBatchRequest) -> None:
+    async def verify_batch(self, batch_id: str, body: VerifyBatchRequest) -> Large:
         """Execute the points of a batch that has ended once more, to see whether the same is made.
 
         One after the other, each on a machine of its pool that executes nothing: it waits until
         there is one, and goes on after a restart.
         """
-        await self.reply_large(
-            await self.services.batch_verifier.begin(
-                batch_id, machine=body.machine, points=body.points, nodes=bool(body.nodes)
-            )
+        return await self.services.batch_verifier.begin(
+            batch_id, machine=body.machine, points=body.points, nodes=bool(body.nodes)
         )
 
     @route.get("batch/{batch_id}/verify", "getBatchVerification")
     @route.replies(BatchVerification, "What is known.")
     @route.errors(NotFoundError)
-    async def get_batch_verification(self, batch_id: str, query: BatchVerificationQuery) -> None:
+    async def get_batch_verification(self, batch_id: str, query: BatchVerificationQuery) -> Large:
         """Whether the points of a batch were made again: the counts, and a list of points."""
-        await self.reply_large(
-            await self.services.batch_verifier.result(
-                batch_id, verdict=query.verdict, limit=query.limit, offset=query.offset
-            )
+        return await self.services.batch_verifier.result(
+            batch_id, verdict=query.verdict, limit=query.limit, offset=query.offset
         )
 
     @route.post("batch/{batch_id}/verify/cancel", "cancelBatchVerification")
     @route.replies(BatchVerification, "It has ended.")
     @route.errors(NotFoundError, ConflictError)
-    async def cancel_batch_verification(self, batch_id: str) -> None:
+    async def cancel_batch_verification(self, batch_id: str) -> Large:
         """Verify no further point of a batch; what was compared is kept."""
-        await self.reply_large(await self.services.batch_verifier.cancel(batch_id))
+        return await self.services.batch_verifier.cancel(batch_id)
 
     @route.get("runs/{run_id}/receipt", "getReceipt")
     @route.replies(Content("application/zip", BINARY, None), "The receipt.")
@@ -394,7 +390,7 @@ class ProofsHandler(Handler):
     @route.post("receipts/result", "getReceiptResult")
     @route.replies(Verification, "The result of its newest repetition here.")
     @route.errors(NotFoundError, ConflictError)
-    async def get_receipt_result(self, body: ForeignRecord) -> None:
+    async def get_receipt_result(self, body: ForeignRecord) -> Large:
         """Whether a run of another computer was made again here: output by output."""
         record, run_id = checked(body.record)
-        await self.reply_large(await self.services.verifier.result(run_id, record))
+        return await self.services.verifier.result(run_id, record)

@@ -2,7 +2,8 @@
 
 A route is declared once, at its method: `get`, `post` or `mount` mounts it, the parameters
 ``query`` and ``body`` of the method are read and checked before it is called, what it returns is
-sent as JSON, its docstring is the text about it, and `document` describes all of this in OpenAPI::
+sent as JSON (with ``success``, if its first reply is a `Success`), its docstring is the text about
+it, and `document` describes all of this in OpenAPI::
 
     @route.post("machine/delete", "deleteMachine")
     @route.replies(MachineDeleted, "The machine is deleted.")
@@ -17,7 +18,7 @@ import re
 import types
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict
 from tornado import web
@@ -54,6 +55,7 @@ FILES: Errors = (ForbiddenPathError, NotFoundError, ComfyUIUnavailableError)
 MACHINE: Errors = (NotFoundError, ComfyUIUnavailableError)
 
 F = TypeVar("F", bound="Callable[..., Any]")
+Large: TypeAlias = Any  # what a method returns that may have megabytes, such as graphs
 
 
 class ReplyModel(BaseModel):
@@ -347,7 +349,9 @@ def _verb(one: Route) -> Callable[..., Any]:
     """
     function, reading = one.function, one.declared.reading
     query, body = _parameter(function, "query"), _parameter(function, "body")
-    sends = function.__annotations__["return"] != "None"
+    returns = function.__annotations__["return"]
+    first = [content.schema for reply in one.declared.replies for content in reply.contents][:1]
+    succeeds = any(_is_model(kind) and issubclass(kind, Success) for kind in first)
 
     async def verb(self: Any, *parts: str) -> None:
         call = partial(function, self, *parts)
@@ -356,7 +360,13 @@ def _verb(one: Route) -> Callable[..., Any]:
         if body is not None:
             call = partial(call, body=parse(body, await self.json_body(**reading)))
         found = await call()
-        if sends:
+        if returns == "None":
+            return
+        if succeeds:
+            found = {"success": True, **found}
+        if returns == "Large":
+            await self.reply_large(found)
+        else:
             self.reply(found)
 
     return verb

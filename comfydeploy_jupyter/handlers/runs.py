@@ -48,6 +48,7 @@ from .route import (
     TIME,
     Content,
     Header,
+    Large,
     Link,
     OpenReplyModel,
     ReplyModel,
@@ -957,7 +958,7 @@ class RunsHandler(Handler):
         """Cancel a queued or running run."""
         prompt_id, was = await self.services.runs.interrupt(body.prompt_id, body.machine)
         message = "Interrupting the run" if was == "running" else "Removing the run from the queue"
-        return {"success": True, "message": message, "prompt_id": prompt_id, "was": was}
+        return {"message": message, "prompt_id": prompt_id, "was": was}
 
     @route.post("runs/move", "moveRuns")
     @route.replies(RunsMoved, "The runs have their new places.")
@@ -968,7 +969,7 @@ class RunsHandler(Handler):
             raise InvalidRequestError.of_field("to", "is required, or before, but not both")
         first = body.to == "first"
         moved = await self.services.runs.put(body.prompt_ids, first=first, before=body.before)
-        return {"success": True, "moved": moved}
+        return {"moved": moved}
 
     @route.get("runs", "listRuns")
     @route.replies(
@@ -977,25 +978,23 @@ class RunsHandler(Handler):
         " that run.",
     )
     @route.errors(NotFoundError)
-    async def list_runs(self, query: RunsQuery) -> None:
+    async def list_runs(self, query: RunsQuery) -> Large:
         """The stored runs, newest first."""
         if query.story is not None:
-            self.reply(await self.services.runs.story(query.story))
-            return
+            return await self.services.runs.story(query.story)
         if query.graph is not None:
             graph, workflow = await self.services.runs.graph(query.graph)
             kind = bytes.decode if query.text else RawJSON
             shown = None if workflow is None else kind(workflow)
-            await self.reply_large({"workflow_api": kind(graph), "workflow": shown})
-            return
+            return {"workflow_api": kind(graph), "workflow": shown}
         which = self._filter(await self._asked(query), **_of_list(query))
         runs = self.services.runs.newest(limit=query.limit, offset=query.offset, which=which)
-        await self.reply_large(await self.for_client(runs))
+        return await self.for_client(runs)
 
     @route.get("runs/cards", "listCards")
     @route.replies(RunCards, "The runs.")
     @route.errors(NotFoundError)
-    async def list_cards(self, query: CardsQuery) -> None:
+    async def list_cards(self, query: CardsQuery) -> Large:
         """The stored runs as a page lists them, by the time of their creation, newest first."""
         for name in _NOT_WITH_BATCHES if query.batches else ():
             if getattr(query, name) is not None:
@@ -1018,35 +1017,35 @@ class RunsHandler(Handler):
                     names[workflow_id] = await self.services.local_workflows.name(workflow_id)
         for card in cards:
             card["workflow"] = names[card["workflow_id"]]
-        await self.reply_large(found)
+        return found
 
     @route.get("runs/details", "getDetails")
     @route.replies(RunDetails, "The run.")
     @route.errors(NotFoundError)
-    async def get_details(self, query: RunQuery) -> None:
+    async def get_details(self, query: RunQuery) -> Large:
         """A run as a page shows it: its outputs by node, with the titles of nodes."""
-        await self.reply_large(await self.services.runs.details(query.prompt_id))
+        return await self.services.runs.details(query.prompt_id)
 
     @route.get("runs/values", "listValues")
     @route.replies(RunValues, "The values.")
     @route.errors(NotFoundError)
-    async def list_values(self, query: RunQuery) -> None:
+    async def list_values(self, query: RunQuery) -> Large:
         """All values with which a run was executed, as its form shows them."""
         graph, _ = await self.services.runs.graph(query.prompt_id)
         machine = await self._machine_of(query.prompt_id)
         values = await convert.with_definitions(machine, convert.values, graph)
-        await self.reply_large({"values": values})
+        return {"values": values}
 
     @route.get("runs/differences", "compareRuns")
     @route.replies(Differences, "The differences.")
     @route.errors(NotFoundError)
-    async def compare_runs(self, query: DifferencesQuery) -> None:
+    async def compare_runs(self, query: DifferencesQuery) -> Large:
         """What differs between two runs, with the names and values of the form."""
         first, _ = await self.services.runs.graph(query.first)
         second, _ = await self.services.runs.graph(query.second)
         machine = await self._machine_of(query.second)
         found = await convert.with_definitions(machine, convert.differences, first, second)
-        await self.reply_large({"differences": found})
+        return {"differences": found}
 
     async def _machine_of(self, prompt_id: str) -> Machine:
         """Return the machine of a run; the default one if that was deleted, or the run waits."""
@@ -1061,7 +1060,7 @@ class RunsHandler(Handler):
     async def update_runs(self, body: RunsUpdateRequest) -> Any:
         """Pin runs, so that they are not deleted, give them stars, or write notes about them."""
         await self.services.runs.deleter.mark(body.prompt_ids, body.marks)
-        return {"success": True, "updated": len(set(body.prompt_ids))}
+        return {"updated": len(set(body.prompt_ids))}
 
     @route.post("runs/delete", "deleteRuns")
     @route.takes(example=("prompt_ids", "files"))

@@ -14,7 +14,7 @@ from ..request_models import CloudTarget, MachineQuery, Model, optional, require
 from ..util.times import timestamp_of
 from . import route
 from .base import Handler
-from .route import CLOUD, MACHINE, TIME, OpenReplyModel, ReplyModel, Success
+from .route import CLOUD, MACHINE, TIME, Large, OpenReplyModel, ReplyModel, Success
 from .runs import RunReply
 from .transfers import TransferCounts
 from .tunnel import TunnelTarget
@@ -218,7 +218,7 @@ class StatusHandler(Handler):
     @route.get("check-status", "getStatus", is_activity=False)
     @route.replies(ServiceStatus | RunReply, "The state of the service, or the record of the run.")
     @route.errors(*MACHINE)
-    async def check_status(self, query: StatusQuery) -> None:
+    async def check_status(self, query: StatusQuery) -> Large:
         """The state of the service, or with `prompt_id` of a run.
 
         With `strict` it is a health check of ComfyUI: 503 if it accepts no run now, with the same
@@ -232,15 +232,13 @@ class StatusHandler(Handler):
                     "strict", "must not be given together with prompt_id: it concerns the service"
                 )
             record = await services.runs.record(query.prompt_id)
-            await self.reply_large(services.runs.reply(record))
-            return
+            return services.runs.reply(record)
         try:
             machine = services.machines.get(query.machine)
         except ComfyUIUnavailableError:  # a pool without machines
             if query.strict:
                 raise
-            self.reply(await self._status(None, query))
-            return
+            return await self._status(None, query)
         if query.strict:
             try:
                 await machine.check(query.timeout)
@@ -251,14 +249,14 @@ class StatusHandler(Handler):
                     "status": "degraded",
                 }
                 raise
-        self.reply(await self._status(machine, query))
+        return await self._status(machine, query)
 
     @route.mount("HEAD", "check-status", "headStatus", is_activity=False)
     @route.replies(None, "The service answers; with `strict`, ComfyUI too.")
     @route.errors(*MACHINE)
-    async def head_status(self, query: StatusQuery) -> None:
+    async def head_status(self, query: StatusQuery) -> Large:
         """Whether the service answers, or with `strict` whether ComfyUI does."""
-        await self.check_status(query)
+        return await self.check_status(query)
 
     async def _status(self, machine: Machine | None, query: StatusQuery) -> dict[str, Any]:
         services = self.services
@@ -315,7 +313,7 @@ class StatusHandler(Handler):
     async def get_comfyui_version(self, query: VersionInfoQuery) -> Any:
         """The version of the ComfyUI that runs or is installed."""
         account = self.cloud_account(query)
-        body = {"success": True, **await self.services.machines.get(query.machine).version()}
+        body = await self.services.machines.get(query.machine).version()
         if account is not None:
             latest = body["latest"] = await account.get("latest-hashes")
             # The web plug-in of the ComfyUI node reads this field.
@@ -337,7 +335,7 @@ class StatusHandler(Handler):
     @route.get("node-options", "getNodeOptions")
     @route.replies(NodeOptions, "The options.")
     @route.errors(*MACHINE)
-    async def get_node_options(self, query: NodeOptionsQuery) -> None:
+    async def get_node_options(self, query: NodeOptionsQuery) -> Large:
         """The options of an input that a route gives (`remote_combo`, `remote`).
 
         The node definitions of the machine name the route: one of its ComfyUI, or a public address,
@@ -345,9 +343,7 @@ class StatusHandler(Handler):
         """
         machine = self.services.machines.get(query.machine)
         options = self.services.remote_options
-        await self.reply_large(
-            await options.get(machine, query.class_type, query.input, query.inputs)
-        )
+        return await options.get(machine, query.class_type, query.input, query.inputs)
 
     @route.get("comfyui/log", "getComfyUILog", is_activity=False)
     @route.replies(ComfyUILog, "The lines.")

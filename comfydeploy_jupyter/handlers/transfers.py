@@ -14,7 +14,7 @@ from ..request_models import CloudBody, Keyed, Model, optional, parse, required
 from . import route
 from .base import Handler
 from .files import ModelEntry
-from .route import CLOUD, FILES, Link, OpenReplyModel, ReplyModel, Success, example_of
+from .route import CLOUD, FILES, Large, Link, OpenReplyModel, ReplyModel, Success, example_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -269,7 +269,7 @@ class TransfersHandler(Handler):
         cancelled = await self.services.transfers.queue.cancel(
             prompt_id=body.prompt_id, transfer_id=body.id, direction=None if body.id else "up"
         )
-        return {"success": True, "cancelled": cancelled}
+        return {"cancelled": cancelled}
 
     @route.post("retry-uploads", "retryUploads")
     @route.takes(example=("prompt_id",))
@@ -281,7 +281,7 @@ class TransfersHandler(Handler):
             transfer_id=body.id, prompt_id=body.prompt_id, token=self.given_key(body.given_key)
         )
         uploads = [record.describe() for record in again]
-        return {"success": True, "retried": len(uploads), "uploads": uploads}
+        return {"retried": len(uploads), "uploads": uploads}
 
 
 class VolumeHandler(Handler):
@@ -318,11 +318,10 @@ class VolumeHandler(Handler):
         example=example_of(VolumeModelList),
     )
     @route.errors(*FILES, ConflictError, OfflineError, *CLOUD)
-    async def change_models(self, body: VolumeModelRequest) -> None:
+    async def change_models(self, body: VolumeModelRequest) -> Large:
         """Models in ComfyUI's folders: add, list, move, delete."""
         if self.is_for_cloud(body):
-            self.reply(await self._in_cloud(body))
-            return
+            return await self._in_cloud(body)
         # Use the id from here on: the machine for `auto` or a name may change.
         machine = self.services.machines.get(body.machine)
         body.machine = machine.id
@@ -330,11 +329,9 @@ class VolumeHandler(Handler):
             listing = await self.services.models(body.machine)
             folder = body.folder or body.folder_path
             name = folder and folder.strip("/").removeprefix("models/")
-            found = await listing.models(folder=name)
-            await self.reply_large({"success": True, "models": found})
-            return
+            return {"success": True, "models": await listing.models(folder=name)}
         work = {"add": self._add, "delete": self._delete, "move": self._move}[body.action]
-        self.reply({"success": True, **await work(body, machine)})
+        return {"success": True, **await work(body, machine)}
 
     async def _in_cloud(self, request: VolumeModelRequest) -> dict[str, Any]:
         """Add a model to a ComfyDeploy volume: the service downloads it, or a file is uploaded."""

@@ -129,7 +129,7 @@ class TunnelHandler(Handler):
         # Everybody who has the secret link can use the tunnel. So the reply contains it only for
         # users who may write; they could also get it from `tunnel/start`.
         reveal = await self.is_allowed("write")
-        return {"success": True, **self.services.tunnels.status(query.target, reveal=reveal)}
+        return self.services.tunnels.status(query.target, reveal=reveal)
 
     @route.post("tunnel/start", "startTunnel")
     @route.takes(example=("target",))
@@ -154,7 +154,7 @@ class TunnelHandler(Handler):
             download=body.download is True,
         )
         tunnels = self.services.tunnels
-        return {"success": True, **await tunnels.start(options, wait=body.wait is not False)}
+        return await tunnels.start(options, wait=body.wait is not False)
 
     @route.post("tunnel/stop", "stopTunnel")
     @route.takes(example=("target",))
@@ -183,4 +183,4 @@ class TunnelHandler(Handler):
         tunnels = self.services.tunnels
         ended = await tunnels.stop(body.target)
         message = f"Ended: {', '.join(ended)}" if ended else "There was no tunnel"
-        return {"success": True, **tunnels.status(body.target), "message": message}
+        return {**tunnels.status(body.target), "message": message}

@@ -40,7 +40,7 @@ from ..workflows import convert, missing_models, sources, store, validate
 from . import route
 from .base import Handler
 from .comfyui_page import OPENED, PAGE
-from .route import CLOUD, FILES, MACHINE, TIME, Link, OpenReplyModel, ReplyModel, Success
+from .route import CLOUD, FILES, MACHINE, TIME, Large, Link, OpenReplyModel, ReplyModel, Success
 from .transfers import Transfer
 
 Versions = dict[str, Token]  # of node packs
@@ -902,10 +902,10 @@ class GraphsHandler(Handler):
     )
     @route.replies(Converted, "The workflow in the other format.")
     @route.errors(*FILES, UnknownInputError, *CLOUD)
-    async def convert_workflow(self) -> None:
+    async def convert_workflow(self) -> Large:
         """Convert a workflow, also from a picture, video or sound, to another format."""
         request = await self._read_graph(ConvertRequest, "to", "text")
-        await self.reply_large({"success": True, **await self._converted(request)})
+        return await self._converted(request)
 
     async def _converted(self, request: ConvertRequest) -> dict[str, Any]:
         machine = self.services.machines.get(request.machine)
@@ -934,30 +934,30 @@ class GraphsHandler(Handler):
         path = await asyncio.to_thread(
             sources.write_file, folders, body.path, text, replace=body.replace
         )
-        return {"success": True, "path": str(path), "warnings": made["warnings"]}
+        return {"path": str(path), "warnings": made["warnings"]}
 
     @route.post("workflow/validate", "validateWorkflow")
     @route.takes(example=("workflow_api",), graphs=True)
     @route.replies(Validation, "The reply that ComfyUI would send.")
     @route.errors(*MACHINE)
-    async def validate_workflow(self, body: GraphRequest) -> None:
+    async def validate_workflow(self, body: GraphRequest) -> Large:
         """Validate a graph as ComfyUI does, without queueing it."""
         machine = self.services.machines.get(body.machine)
         graphs = await self._stored_graphs(body)
-        await self.reply_large(await validate.validate_workflow(machine, graphs))
+        return await validate.validate_workflow(machine, graphs)
 
     @route.post("workflow/outline", "outlineWorkflow")
     @route.takes(GRAPH_FORM, body=FileRequest, example=("workflow_api",))
     @route.replies(Outline, "The outline.")
     @route.errors(*FILES)
-    async def outline_workflow(self) -> None:
+    async def outline_workflow(self) -> Large:
         """The nodes of any workflow in words, and the data of a picture of it."""
         request = await self._read_graph(FileRequest)
         machine = self.services.machines.get(request.machine)
         graphs = await self._stored_graphs(request)
         found = await convert.with_definitions(machine, convert.outline, *graphs)
         title = await self._title(request)
-        await self.reply_large({"success": True, "title": title, **found})
+        return {"title": title, **found}
 
     @route.get("workflow/files", "listWorkflowFiles")
     @route.replies(list[WorkflowFile], "The files.")
@@ -969,15 +969,15 @@ class GraphsHandler(Handler):
     @route.get("workflow/templates", "listTemplates")
     @route.replies(list[Template], "The templates.")
     @route.errors(*MACHINE)
-    async def list_templates(self, query: MachineQuery) -> None:
+    async def list_templates(self, query: MachineQuery) -> Large:
         """Workflows to begin with: examples that this ComfyUI can run, and its own templates."""
         machine = self.services.machines.get(query.machine)
-        await self.reply_large(await sources.templates(machine))
+        return await sources.templates(machine)
 
     @route.get("workflow/schema", "getWorkflowSchema")
     @route.replies(WorkflowSchema, "The schemas.")
     @route.errors(NotFoundError, *CLOUD)
-    async def get_workflow_schema(self, query: SchemaQuery) -> None:
+    async def get_workflow_schema(self, query: SchemaQuery) -> Large:
         """The inputs and outputs of a stored workflow as JSON Schema.
 
         A run refuses a value that breaks it with `invalid_input`.
@@ -986,25 +986,24 @@ class GraphsHandler(Handler):
         stored = await self.services.workflows(self.cloud_account(query)).version(
             query.workflow_id, number
         )
-        await self._reply_schema(query.machine, stored["workflow_api"], stored["workflow"])
+        return await self._schema(query.machine, stored["workflow_api"], stored["workflow"])
 
     @route.post("workflow/schema", "describeWorkflow")
     @route.takes(GRAPH_FORM, body=FileRequest, example=("workflow_api",))
     @route.replies(WorkflowSchema, "The schemas.")
     @route.errors(*FILES, NotFoundError)
-    async def describe_workflow(self) -> None:
+    async def describe_workflow(self) -> Large:
         """The inputs and outputs of any workflow as JSON Schema.
 
         One of `workflow`, `workflow_api`, `workflow_id` and `filename` is needed, or a `file` in a
         form.
         """
         request = await self._read_graph(FileRequest)
-        await self._reply_schema(request.machine, *await self._stored_graphs(request))
+        return await self._schema(request.machine, *await self._stored_graphs(request))
 
-    async def _reply_schema(self, machine: str | None, api: Any, ui: Any) -> None:
+    async def _schema(self, machine: str | None, api: Any, ui: Any) -> dict[str, Any]:
         known = self.services.machines.get(machine)
-        found = await convert.with_definitions(known, convert.contract, api, ui)
-        await self.reply_large({"success": True, **found})
+        return await convert.with_definitions(known, convert.contract, api, ui)
 
     @route.post("workflow/form", "getWorkflowForm")
     @route.takes(GRAPH_FORM, body=FormRequest, example=("workflow_api", "inputs"))
@@ -1049,7 +1048,7 @@ class GraphsHandler(Handler):
         "The models. Downloads of the missing ones have begun, unless `dry_run` is set.",
     )
     @route.errors(*FILES, OfflineError)
-    async def fetch_models(self, body: FetchModelsRequest) -> None:
+    async def fetch_models(self, body: FetchModelsRequest) -> Large:
         """The models that a workflow names, and downloads of those that are missing.
 
         One of `workflow`, `workflow_api` and `workflow_id` is needed. Links in a workflow must have
@@ -1073,17 +1072,14 @@ class GraphsHandler(Handler):
         if not body.dry_run:
             await missing_models.fetch(plan, transfers, machine)
         moving = [model.transfer for model in plan.models if model.transfer is not None]
-        await self.reply_large(
-            {
-                "success": True,
-                "dry_run": body.dry_run,
-                "offline": self.extension.offline,
-                "models": [model.describe() for model in plan.models],
-                "transfers": [record.describe() for record in moving],
-                "missing_nodes": plan.missing_nodes,
-                "warnings": plan.warnings,
-            }
-        )
+        return {
+            "dry_run": body.dry_run,
+            "offline": self.extension.offline,
+            "models": [model.describe() for model in plan.models],
+            "transfers": [record.describe() for record in moving],
+            "missing_nodes": plan.missing_nodes,
+            "warnings": plan.warnings,
+        }
 
     @route.post("workflow/install-packs", "installNodePacks")
     @route.takes(example=("workflow", "dry_run"), graphs=True)
@@ -1105,7 +1101,6 @@ class GraphsHandler(Handler):
             self.services.fetching.require("A node pack")
             packs.install(machine, plan, body.packs, body.versions)
         return {
-            "success": True,
             "dry_run": body.dry_run,
             "offline": self.extension.offline,
             "machine": machine.id,
@@ -1129,8 +1124,7 @@ class GraphsHandler(Handler):
     async def cancel_pack_installation(self, body: CancelPackRequest) -> Any:
         """Cancel an installation that waits; one that has begun cannot be ended."""
         machine = self.services.machines.get(body.machine)
-        cancelled = self.services.node_packs.cancel(machine, body.pack)
-        return {"success": True, **cancelled.describe()}
+        return self.services.node_packs.cancel(machine, body.pack).describe()
 
     async def _read_graph(self, model: type[Request], *fields: str) -> Request:
         """Return the request, with the graph of its file; ``fields`` are those of forms."""
@@ -1207,15 +1201,14 @@ class WorkflowsHandler(Handler):
 
         `workflow`, `workflow_json` or `workflow_api` is needed.
         """
-        given = await self._draft(body)
-        return {"success": True, **await self._repository(body).save(given)}
+        return await self._repository(body).save(await self._draft(body))
 
     @route.get("workflow", "getWorkflow")
     @route.replies(WorkflowDetails, "The workflow.")
     @route.errors(NotFoundError, *CLOUD)
-    async def get_workflow(self, query: WorkflowQuery) -> None:
+    async def get_workflow(self, query: WorkflowQuery) -> Large:
         """A workflow with its latest version."""
-        await self.reply_large(await self._repository(query).workflow(query.workflow_id))
+        return await self._repository(query).workflow(query.workflow_id)
 
     @route.get("workflows", "listWorkflows")
     @route.replies(list[ListedWorkflow], "The workflows.")
@@ -1235,11 +1228,9 @@ class WorkflowsHandler(Handler):
         Link("validateWorkflow", body=_GRAPH),
     )
     @route.errors(NotFoundError, *CLOUD)
-    async def save_version(self, body: VersionRequest) -> None:
+    async def save_version(self, body: VersionRequest) -> Large:
         """Add a version to a workflow."""
-        given = await self._draft(body)
-        version = await self._repository(body).add_version(given)
-        await self.reply_large({"success": True, **version})
+        return await self._repository(body).add_version(await self._draft(body))
 
     @route.get("workflow/version", "getVersion")
     @route.replies(
@@ -1250,15 +1241,15 @@ class WorkflowsHandler(Handler):
         Link("run", body=_VERSION),
     )
     @route.errors(NotFoundError, *CLOUD)
-    async def get_version(self, query: VersionQuery) -> None:
+    async def get_version(self, query: VersionQuery) -> Large:
         """One version with its graphs."""
         number = None if query.version == "latest" else query.version
-        await self.reply_large(await self._repository(query).version(query.workflow_id, number))
+        return await self._repository(query).version(query.workflow_id, number)
 
     @route.get("workflow/diff", "compareVersions")
     @route.replies(Differences, "The differences.")
     @route.errors(NotFoundError, *CLOUD)
-    async def compare_versions(self, query: DiffQuery) -> None:
+    async def compare_versions(self, query: DiffQuery) -> Large:
         """The differences between two versions in words.
 
         Those between the graphs in API format, if both have one and they differ; otherwise those
@@ -1269,7 +1260,7 @@ class WorkflowsHandler(Handler):
             await repository.version(query.workflow_id, None if number == "latest" else number)
             for number in (query.old, query.new)
         ]
-        await self.reply_large(await convert.read_diff(old, new))
+        return await convert.read_diff(old, new)
 
     @route.get("workflow/versions", "listVersions")
     @route.replies(list[VersionSummary], "The versions.")
@@ -1288,8 +1279,7 @@ class WorkflowsHandler(Handler):
         """Rename a workflow in the local store, or give it other tags."""
         if body.name is None and body.tags is None:
             raise InvalidRequestError.of_field("name", "is needed, unless tags is given")
-        changed = await self.services.local_workflows.change(body.workflow_id, body.name, body.tags)
-        return {"success": True, **changed}
+        return await self.services.local_workflows.change(body.workflow_id, body.name, body.tags)
 
     @route.post("workflow/delete", "deleteWorkflow")
     @route.replies(
@@ -1303,16 +1293,14 @@ class WorkflowsHandler(Handler):
 
         It can be restored for 30 days. Its runs stay.
         """
-        deleted = await self.services.local_workflows.delete(body.workflow_id)
-        return {"success": True, **deleted}
+        return await self.services.local_workflows.delete(body.workflow_id)
 
     @route.post("workflow/restore", "restoreWorkflow")
     @route.replies(ChangedWorkflow, "The workflow is as it was.")
     @route.errors(NotFoundError)
     async def restore_workflow(self, body: WorkflowIdRequest) -> Any:
         """Restore a workflow that was deleted."""
-        restored = await self.services.local_workflows.restore(body.workflow_id)
-        return {"success": True, **restored}
+        return await self.services.local_workflows.restore(body.workflow_id)
 
     @route.post("workflow/edit", "editWorkflow")
     @route.replies(EditedWorkflow, "Its newest version is there.")
@@ -1326,7 +1314,7 @@ class WorkflowsHandler(Handler):
             raise NotFoundError("ComfyUI's page is turned off here (ComfyDeploy.comfyui_page)")
         path = await self.services.editing.begin(body.workflow_id)
         address = f"{url_path_join(self.base_url, PAGE)}/?{urlencode({OPENED: path})}"
-        return {"success": True, "path": path, "url": address, "origin": self.public_origin}
+        return {"path": path, "url": address, "origin": self.public_origin}
 
     @route.get("editor/workflows", "listEditorWorkflows")
     @route.replies(list[EditorFile], "The files, newest change first.")
@@ -1339,15 +1327,14 @@ class WorkflowsHandler(Handler):
     @route.get("editor/workflow", "getEditorWorkflow")
     @route.replies(EditorGraph, "The graph.")
     @route.errors(NotFoundError, ComfyUIUnavailableError)
-    async def get_editor_workflow(self, query: EditorWorkflowQuery) -> None:
+    async def get_editor_workflow(self, query: EditorWorkflowQuery) -> Large:
         """A workflow that ComfyUI's editor keeps."""
         client = await self.services.machines.get(query.machine).ready()
         text = await client.read_workflow(query.file)
         workflow, workflow_api = await convert.read_graphs(
             text.decode("utf-8", "replace"), None, None
         )
-        body = {"path": query.file, "workflow": workflow, "workflow_api": workflow_api}
-        await self.reply_large(body)
+        return {"path": query.file, "workflow": workflow, "workflow_api": workflow_api}
 
     @route.get("workflow/presets", "listPresets")
     @route.replies(list[PresetDetails], "The presets.")
@@ -1368,7 +1355,7 @@ class WorkflowsHandler(Handler):
         preset = await self.services.local_workflows.save_preset(
             body.workflow_id, body.name, body.inputs, body.locked, body.revision
         )
-        return {"success": True, **vars(preset)}
+        return vars(preset)
 
     @route.post("workflow/preset/delete", "deletePreset")
     @route.replies(ChangedPreset, "The preset is deleted; this is what it was.")
@@ -1378,7 +1365,7 @@ class WorkflowsHandler(Handler):
         preset = await self.services.local_workflows.delete_preset(
             body.workflow_id, body.name, body.revision
         )
-        return {"success": True, **vars(preset)}
+        return vars(preset)
 
     def _repository(self, asked: CloudTarget) -> store.LocalWorkflows | store.CloudWorkflows:
         """Return the store of workflows: the local one, or that of the `account` in the request."""
