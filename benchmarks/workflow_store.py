@@ -13,19 +13,11 @@ import statistics
 import sys
 import tempfile
 import time
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from comfydeploy_jupyter.store.database import Database
-from comfydeploy_jupyter.workflows.store import (
-    Content,
-    create_workflow,
-    newest_versions,
-    newest_workflows,
-    read_version,
-    update_workflow,
-)
+from comfydeploy_jupyter.workflows.store import Draft, LocalWorkflows
 
 if TYPE_CHECKING:
     import sqlite3
@@ -52,20 +44,18 @@ def graph(stamp: int) -> dict[str, Any]:
 
 async def fill(database: Database) -> list[str]:
     """Store the workflows with one version each, and then their further versions in bulk."""
-    create = partial(database.write, create_workflow)
-    contents = [Content({"nodes": [n], "links": []}, None) for n in range(WORKFLOWS)]
-    saved = await asyncio.gather(
-        *(
-            create(f"workflow {number}", content, comment="initial version")
-            for number, content in enumerate(contents)
-        )
+    workflows = LocalWorkflows(database)
+    drafts = (
+        Draft({"nodes": [n], "links": []}, None, name=f"workflow {n}", comment="initial version")
+        for n in range(WORKFLOWS)
     )
+    saved = await asyncio.gather(*map(workflows.save, drafts))
     await database.write(add_versions)
-    return [made.workflow.workflow_id for made in saved]
+    return [made["workflow_id"] for made in saved]
 
 
 def add_versions(connection: sqlite3.Connection) -> None:
-    """Write the same rows as 90,000 calls of `update_workflow`."""
+    """Write the same rows as 90,000 calls of `LocalWorkflows.save`."""
     for version in range(2, VERSIONS + 1):
         connection.execute(
             "INSERT INTO graphs SELECT hash || ?, body FROM graphs WHERE length(hash) = 64",
@@ -109,11 +99,8 @@ async def main(rounds: int = 50) -> int:
     with tempfile.TemporaryDirectory() as name:
         database = Database(Path(name, "db"))
         await database.open()
-        create = partial(database.write, create_workflow)
-        update = partial(database.write, update_workflow)
-        newest = partial(database.read, newest_workflows)
-        versions = partial(database.read, newest_versions)
-        version = partial(database.read, read_version)
+        workflows = LocalWorkflows(database)
+        newest, versions = workflows.workflows, workflows.versions
         start = time.perf_counter()
         ids = await fill(database)
         took = time.perf_counter() - start
@@ -128,12 +115,16 @@ async def main(rounds: int = 50) -> int:
             "search, none found": lambda _: newest(search="no such words", limit=100),
             "versions": lambda _: versions(middle),
             "search in versions": lambda _: versions(middle, search="CHANGE 3"),
-            "one version": lambda _: version(middle, 5),
+            "one version": lambda _: workflows.version(middle, 5),
         }
         saves: dict[str, Callable[[int], Awaitable[Any]]] = {
-            f"create ({size // 1000} kB)": lambda n: create(f"n {n}", Content(None, graph(n))),
-            "new version": lambda n: update(middle, Content(None, graph(n + 1000))),
-            "same content": lambda _: update(ids[0], Content(None, graph(0))),
+            f"create ({size // 1000} kB)": lambda n: workflows.save(
+                Draft(None, graph(n), name=f"n {n}")
+            ),
+            "new version": lambda n: workflows.save(
+                Draft(None, graph(n + 1000), workflow_id=middle)
+            ),
+            "same content": lambda _: workflows.save(Draft(None, graph(0), workflow_id=ids[0])),
         }
         read = statistics.median(await measure(lambda _: database.read(read_row), rounds))
         write = statistics.median(await measure(lambda n: database.write(write_row, n), rounds))

@@ -201,14 +201,21 @@ class LocalWorkflows(Repository):
         saved = await self._save(draft)
         return {**await saved.version.with_graphs(), "created": saved.created}
 
-    async def workflows(
-        self, *, search: str = "", limit: int = 100, offset: int = 0
+    @reading
+    def workflows(
+        self, db: sqlite3.Connection, *, search: str = "", limit: int = 100, offset: int = 0
     ) -> list[dict[str, Any]]:
         """Return workflows, the last changed one first; ``versions`` is the number of versions.
 
         The name, a tag or the comment of a version contains the text, in any case.
         """
-        found = await self._database.read(newest_workflows, search, limit, offset)
+        rows = db.execute(
+            "SELECT * FROM workflows WHERE deleted_at IS NULL"
+            " AND (:words = '' OR instr(search, :words))"
+            " ORDER BY changed DESC LIMIT :limit OFFSET :offset",
+            {"words": _fold(search), "limit": limit, "offset": offset},
+        )
+        found = readable(rows, _workflow_record, "Workflow", "workflow_id")
         return [record.shown() for record in found]
 
     async def workflow(self, workflow_id: str) -> dict[str, Any]:
@@ -391,11 +398,7 @@ class LocalWorkflows(Repository):
     async def _save(self, draft: Draft) -> Saved:
         draft = await draft.completed(self._convert)
         content = await worker.run(Content, draft.workflow, draft.workflow_api)
-        values: dict[str, Any] = {"comment": draft.comment, "machine_id": draft.machine_id}
-        if draft.workflow_id is None:
-            return await self._database.write(create_workflow, draft.name or "", content, **values)
-        values |= {"name": draft.name, "force": draft.force}
-        return await self._database.write(update_workflow, draft.workflow_id, content, **values)
+        return await self._database.write(_store, draft, content)
 
 
 def _fold(text: str) -> str:
@@ -408,48 +411,30 @@ def _head_line(name: str, tags: Iterable[str]) -> str:
     return "\t".join(map(_fold, (name, *tags)))
 
 
-def create_workflow(
-    connection: sqlite3.Connection,
-    name: str,
-    content: Content,
-    *,
-    comment: str = "",
-    machine_id: str | None = None,
-) -> Saved:
-    """Store a new workflow with its first version."""
-    now, workflow_id = utc_now(), str(uuid.uuid4())
-    connection.execute(
-        "INSERT INTO workflows (workflow_id, name, machine_id, latest_version, created_at,"
-        " updated_at, changed, search) VALUES (?, ?, ?, 0, ?, ?, ?, ?)",
-        (workflow_id, name, machine_id, now, now, _next_change(connection), _head_line(name, ())),
-    )
-    row = workflow_row(connection, workflow_id)
-    version = _add_version(connection, row, content, comment, now)
-    return Saved(_get(connection, workflow_id), version, created=True)
-
-
-def update_workflow(
-    connection: sqlite3.Connection,
-    workflow_id: str,
-    content: Content,
-    *,
-    comment: str = "",
-    name: str | None = None,
-    machine_id: str | None = None,
-    force: bool = False,
-) -> Saved:
-    """Store new values of a workflow, and the graphs if they differ from the latest version."""
-    row = workflow_row(connection, workflow_id)
-    name = row["name"] if name is None else name
-    machine_id = row["machine_id"] if machine_id is None else machine_id
-    created = force or not _is_latest(connection, row, content)
-    if created or (name, machine_id) != (row["name"], row["machine_id"]):
-        now = _change(connection, row, name, json.loads(row["tags"]), machine_id)
+def _store(connection: sqlite3.Connection, draft: Draft, content: Content) -> Saved:
+    """Store the values of a draft, and its graphs if they differ from the latest version."""
+    if draft.workflow_id is None:
+        now, workflow_id, name = utc_now(), str(uuid.uuid4()), draft.name or ""
+        change, search = _next_change(connection), _head_line(name, ())
+        connection.execute(
+            "INSERT INTO workflows (workflow_id, name, machine_id, latest_version, created_at,"
+            " updated_at, changed, search) VALUES (?, ?, ?, 0, ?, ?, ?, ?)",
+            (workflow_id, name, draft.machine_id, now, now, change, search),
+        )
+        row = workflow_row(connection, workflow_id)
+        created = True
+    else:
+        row = workflow_row(connection, draft.workflow_id)
+        name = row["name"] if draft.name is None else draft.name
+        machine_id = row["machine_id"] if draft.machine_id is None else draft.machine_id
+        created = draft.force or not _is_latest(connection, row, content)
+        if created or (name, machine_id) != (row["name"], row["machine_id"]):
+            now = _change(connection, row, name, json.loads(row["tags"]), machine_id)
     if created:
-        version = _add_version(connection, row, content, comment, now)
+        version = _add_version(connection, row, content, draft.comment, now)
     else:
         version = _version(connection, row, row["latest_version"])
-    return Saved(_get(connection, workflow_id), version, created)
+    return Saved(_get(connection, row["workflow_id"]), version, created)
 
 
 def _change(
@@ -511,18 +496,6 @@ def _is_latest(connection: sqlite3.Connection, row: sqlite3.Row, content: Conten
     return content.adds_nothing_to(latest["workflow_content"], latest["api_content"])
 
 
-def newest_workflows(
-    connection: sqlite3.Connection, search: str = "", limit: int = 100, offset: int = 0
-) -> list[WorkflowRecord]:
-    rows = connection.execute(
-        "SELECT * FROM workflows WHERE deleted_at IS NULL"
-        " AND (:words = '' OR instr(search, :words))"
-        " ORDER BY changed DESC LIMIT :limit OFFSET :offset",
-        {"words": _fold(search), "limit": limit, "offset": offset},
-    )
-    return readable(rows, _workflow_record, "Workflow", "workflow_id")
-
-
 def _get(connection: sqlite3.Connection, workflow_id: str) -> WorkflowRecord:
     return _workflow_record(workflow_row(connection, workflow_id))
 
@@ -543,11 +516,8 @@ def _version(connection: sqlite3.Connection, row: sqlite3.Row, number: int) -> V
         (row["id"], min(number, row["latest_version"] + 1)),
     ).fetchone()
     if found is None:
-        text, latest = (
-            f"the workflow {row['name']!r} has no version {number}",
-            row["latest_version"],
-        )
         latest = row["latest_version"]
+        text = f"the workflow {row['name']!r} has no version {number}"
         raise NotFoundError.of_field("version", text, version=number, latest_version=latest)
     graphs = read_graph(found["workflow"]), read_graph(found["workflow_api"])
     if graphs.count(None) > (found["workflow"], found["workflow_api"]).count(None):

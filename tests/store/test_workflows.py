@@ -1,16 +1,9 @@
 """Workflows and their versions in the store."""
 
-from functools import partial
-
 import pytest
 
 from comfydeploy_jupyter.store.database import Database
-from comfydeploy_jupyter.workflows.store import (
-    Content,
-    create_workflow,
-    newest_workflows,
-    update_workflow,
-)
+from comfydeploy_jupyter.workflows.store import Draft, LocalWorkflows
 
 
 def graph(text="a"):
@@ -21,8 +14,8 @@ def ui(text="a"):
     return {"nodes": [{"id": 1, "type": "TestText", "widgets_values": [text]}], "links": []}
 
 
-def content(text="a", *, api=True):
-    return Content(ui(text), graph(text) if api else None)
+def draft(text="a", *, api=True, **more):
+    return Draft(ui(text), graph(text) if api else None, **more)
 
 
 @pytest.fixture
@@ -33,46 +26,37 @@ def database(tmp_path, jp_asyncio_loop):
     jp_asyncio_loop.run_until_complete(made.close())
 
 
-class Store:
-    """Calls the functions of the workflow tables."""
-
-    def __init__(self, database):
-        self.create = partial(database.write, create_workflow)
-        self.update = partial(database.write, update_workflow)
-        self.newest = partial(database.read, newest_workflows)
-
-
 @pytest.fixture
 def store(database):
-    return Store(database)
+    return LocalWorkflows(database)
 
 
 async def test_order_of_keys_is_no_difference(store):
-    saved = await store.create("a", Content({"nodes": [], "links": [], "b": 1}, None))
-    same = Content({"b": 1, "links": [], "nodes": []}, None)
-    again = await store.update(saved.workflow.workflow_id, same)
-    assert (again.version.version, again.created) == (1, False)
-    other = Content({"b": True, "links": [], "nodes": []}, None)
-    assert (await store.update(saved.workflow.workflow_id, other)).created
+    saved = await store.save(Draft({"nodes": [], "links": [], "b": 1}, None, name="a"))
+    workflow_id = saved["workflow_id"]
+    same = Draft({"b": 1, "links": [], "nodes": []}, None, workflow_id=workflow_id)
+    again = await store.save(same)
+    assert (again["version"], again["new_version"]) == (1, False)
+    other = Draft({"b": True, "links": [], "nodes": []}, None, workflow_id=workflow_id)
+    assert (await store.save(other))["new_version"]
 
 
 async def test_a_graph_that_could_not_be_converted_is_no_difference(store):
-    saved = await store.create("a", content("a"))
-    workflow_id = saved.workflow.workflow_id
-    again = await store.update(workflow_id, content("a", api=False))
-    assert (again.version.version, again.created) == (1, False)
-    assert again.version.workflow_api == content("a").workflow_api
-    only_api = await store.create("b", Content(None, graph("a")))
-    changed = await store.update(only_api.workflow.workflow_id, Content(None, graph("b")))
-    assert changed.created
-    back = await store.update(workflow_id, Content(ui("a"), graph("b")))
-    assert back.created
+    workflow_id = (await store.save(draft("a", name="a")))["workflow_id"]
+    again = await store.add_version(draft("a", api=False, workflow_id=workflow_id))
+    assert (again["version"], again["created"]) == (1, False)
+    assert again["workflow_api"] == graph("a")
+    only_api = await store.save(Draft(None, graph("a"), name="b"))
+    changed = Draft(None, graph("b"), workflow_id=only_api["workflow_id"])
+    assert (await store.save(changed))["new_version"]
+    back = Draft(ui("a"), graph("b"), workflow_id=workflow_id)
+    assert (await store.save(back))["new_version"]
 
 
 async def test_changes_within_a_millisecond_keep_their_order(store):
-    saved = [await store.create(str(number), content()) for number in range(20)]
-    await store.update(saved[3].workflow.workflow_id, content("b"))
-    names = [workflow.name for workflow in await store.newest()]
+    saved = [await store.save(draft(name=str(number))) for number in range(20)]
+    await store.save(draft("b", workflow_id=saved[3]["workflow_id"]))
+    names = [workflow["name"] for workflow in await store.workflows()]
     assert names == ["3", *(str(n) for n in range(19, -1, -1) if n != 3)]
 
 
@@ -91,8 +75,8 @@ async def test_changes_within_a_millisecond_keep_their_order(store):
     ],
 )
 async def test_search(store, search, found):
-    saved = await store.create("Große Straße", content("a"), comment="first")
-    await store.update(saved.workflow.workflow_id, content("b"), comment="Second")
-    await store.create("été", content("a"), comment="one\ntwo")
-    await store.create("100% _wool_", content("a"))
-    assert [w.name for w in await store.newest(search=search)] == found
+    saved = await store.save(draft("a", name="Große Straße", comment="first"))
+    await store.save(draft("b", workflow_id=saved["workflow_id"], comment="Second"))
+    await store.save(draft("a", name="été", comment="one\ntwo"))
+    await store.save(draft("a", name="100% _wool_"))
+    assert [each["name"] for each in await store.workflows(search=search)] == found
