@@ -92,12 +92,10 @@ def test_the_elapsed_time_is_shown_while_a_node_sends_no_events():
 
 
 def test_a_view_that_fails_does_not_affect_the_run():
-    errors = []
     progress, view = started(), Broken()
-    with Live(progress, view, on_error=errors.append):
+    with Live(progress, view):
         time.sleep(0.3)
         progress.feed(Event("status", {"status": "success"}))
-    assert [str(error) for error in errors] == ["the page is gone"]
     assert view.ended == "success"
 
 

@@ -6,15 +6,14 @@ import html
 import sys
 import threading
 import time
-from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from contextlib import nullcontext, suppress
+from typing import TYPE_CHECKING, Any
 
 from ..client.results import NAMED_FILES
 from ..client.text import Terminal, counted, cut, duration, in_notebook
 from ..errors import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
     from ..client import RunProgress, Sweep, SweepProgress
@@ -73,40 +72,21 @@ CLOCK_INTERVAL = 0.5
 """How often a view is updated if nothing has changed, so that its clock is updated, s."""
 
 
-P = TypeVar("P", "RunProgress", "SweepProgress")
-P_contra = TypeVar("P_contra", "RunProgress", "SweepProgress", contravariant=True)
-
-
-class View(Protocol[P_contra]):
-    """Shows a `RunProgress`, or a `SweepProgress`."""
-
-    def show(self, progress: P_contra) -> None:
-        """Show the present progress."""
-
-    def end(self, progress: P_contra) -> None:
-        """Show the end, and remove the parts that are only for the time before it."""
-
-
-class Live(Generic[P]):
+class Live:
     """A context in which a view follows a run or a sweep, at most ten times a second.
 
-    The view is updated in a thread, so that a slow view does not delay the run, and so that the
-    clock is also updated while no events arrive.
+    The methods of the view get the progress: ``end`` once, and before it ``show`` in a thread, so
+    that a slow view does not delay the run, and so that the clock is also updated while no events
+    arrive. A view that fails does not affect the run.
     """
 
-    def __init__(
-        self,
-        progress: P,
-        view: View[P],
-        on_error: Callable[[Exception], object] | None = None,
-    ) -> None:
-        self._progress: P = progress
-        self._view: View[P] = view
-        self._on_error = on_error
+    def __init__(self, progress: RunProgress | SweepProgress, view: Any) -> None:
+        self._progress = progress
+        self._view = view
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="comfydeploy-view", daemon=True)
 
-    def __enter__(self) -> Live[P]:
+    def __enter__(self) -> Live:
         self._thread.start()
         return self
 
@@ -116,27 +96,19 @@ class Live(Generic[P]):
         if self._progress.ended is None:
             left = "left" if self._progress.version else "not-started"
             self._progress.finish("cancelled" if kind is KeyboardInterrupt else left)
-        self._try(self._view.end)
+        with suppress(Exception):
+            self._view.end(self._progress)
 
     def _loop(self) -> None:
         shown, at = -1, 0.0
-        while True:
-            now = time.monotonic()
-            if self._progress.version != shown or now - at >= CLOCK_INTERVAL:
-                shown, at = self._progress.version, now
-                if not self._try(self._view.show):
+        with suppress(Exception):
+            while True:
+                now = time.monotonic()
+                if self._progress.version != shown or now - at >= CLOCK_INTERVAL:
+                    shown, at = self._progress.version, now
+                    self._view.show(self._progress)
+                if self._over.wait(INTERVAL):
                     return
-            if self._over.wait(INTERVAL):
-                return
-
-    def _try(self, show: Callable[[P], None]) -> bool:
-        try:
-            show(self._progress)
-        except Exception as error:
-            if self._on_error is not None:
-                self._on_error(error)
-            return False
-        return True
 
 
 class NotebookView:
@@ -165,7 +137,6 @@ class NotebookView:
         self._handle: Any = display(self.box, display_id=True)
 
     def show(self, progress: RunProgress) -> None:
-        """Show the present progress of the run."""
         self._overall.value = progress.fraction
         self._text.value = (
             '<div style="display:flex;justify-content:space-between;gap:12px;line-height:1.4">'
@@ -222,7 +193,6 @@ class Line:
         self.write(f"\r{self._bar(fraction, elapsed)}{text}\x1b[K\n")
 
     def write(self, text: str) -> None:
-        """Write a text unchanged."""
         self._terminal.stream.write(text)
         self._terminal.stream.flush()
 
@@ -236,7 +206,6 @@ class TerminalView(Line):
     """A run as one line of text; at the end it stays and names the files of the run."""
 
     def show(self, progress: RunProgress) -> None:
-        """Write the line."""
         self.draw(progress.fraction, progress.elapsed, activity(progress))
 
     def end(self, progress: RunProgress) -> None:
@@ -256,13 +225,11 @@ class SweepLine(Line):
     """A sweep as one line of text; at the end it stays and has the outcome."""
 
     def show(self, progress: SweepProgress) -> None:
-        """Write the line."""
         counts = f"{progress.summary}, {sweep_left(progress)}"
         text = ": ".join(part for part in (counts, sweep_activity(progress)) if part)
         self.draw(progress.fraction, progress.elapsed, text)
 
     def end(self, progress: SweepProgress) -> None:
-        """Write the final line."""
         text = self._terminal.writable(printable(sweep_end(progress)))
         self.write(f"\r{text}\x1b[K\n")
 

@@ -41,7 +41,6 @@ class SweepPanel(BatchPanel):
         self.status = f"{progress.summary} · {sweep_left(progress)}"
 
     def end(self, progress: SweepProgress) -> None:
-        """Store the plain sheet and the table in the notebook."""
         self.status = sweep_end(progress)
         self.keep_sheet()
 
