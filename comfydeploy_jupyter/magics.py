@@ -209,7 +209,6 @@ class Opened(NamedTuple):
 
 
 def opened(code: str) -> Opened:
-    """Return what is open at the end of a piece of code."""
     brackets: list[int] = []
     token = re.compile(r"""#[^\n]*|\"{3}|'{3}|["']|[([{]|[)\]}]""")
     found = token.search(code)
@@ -455,7 +454,6 @@ def runs_page(records: list[dict[str, Any]]) -> Page:
 
 
 def batches_page(batches: list[dict[str, Any]]) -> Page:
-    """Return records of batches as a table."""
     heads = ("id", "state", "started", "points", "title")
     rows = [
         (
@@ -478,7 +476,6 @@ def _page_of(what: str, heads: tuple[str, ...], rows: Sequence[tuple[str, ...]])
 
 
 def batch_page(batch: Sweep) -> Page:
-    """Return the state of a batch as a small table."""
     record, left = batch.record, batch.record["time_left"]
     facts = {name: record[name] for name in ("state", "why", "title", "machine", "labels")}
     facts["points"] = _counts(record)
@@ -507,7 +504,6 @@ def parse_pair(pair: str) -> tuple[str, Any]:
 
 
 def parse_values(pair: str) -> tuple[str, list[Any]]:
-    """Return key and values of ``key*=values``."""
     key, _, text = pair.partition("*=")
     found = _RANGE.fullmatch(text)
     if found is not None:

@@ -846,7 +846,6 @@ class Comfy:
     def _view(
         self, progress: bool | str | Display, state: RunProgress | SweepProgress
     ) -> AbstractContextManager[object]:
-        """Return the view for a value of the argument `progress`."""
         chosen = self._display if progress in (True, "auto") else progress
         return chosen(state) if callable(chosen) else nullcontext()
 

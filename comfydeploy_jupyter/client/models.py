@@ -150,7 +150,6 @@ class Models:
 
 
 def _parts(model: str | Model) -> tuple[str, str]:
-    """Return the models folder and the name of a model."""
     if isinstance(model, Model):
         return model.folder, model.name
     folder, slash, name = model.removeprefix("models/").partition("/")
@@ -198,7 +197,6 @@ class WorkflowModel:
     nodes: list[dict[str, Any]] = field(default_factory=list, repr=False)
 
     def _update(self, transfer: dict[str, Any]) -> None:
-        """Set the progress of its download from a transfer."""
         self.size = transfer["size"] if transfer["size"] is not None else self.size
         self.received = transfer["sent"]
         self.problem = transfer["error"]

@@ -23,7 +23,7 @@ from ..errors import (
 )
 from ..graphs.outputs import NodeFile, files_of, is_model, pairs_of, texts_of
 from ..graphs.validation import failure_of
-from ..util.markup import data_url
+from ..util.markup import data_url, html_table
 from ..util.media_types import is_hdr, is_picture, media_type
 from .files import human_size, rename_or_number, unfinished, with_files
 from .graph import Source
@@ -331,20 +331,11 @@ def _timings(result: Result) -> str:
     times = sorted(result.node_times.items(), key=lambda item: -float(item[1]))
     if not times:
         return ""
-    cell = 'style="text-align:left;padding:2px 12px 2px 0"'
-    number = 'style="text-align:right;padding:2px 0;font-variant-numeric:tabular-nums"'
-    rows = "".join(
-        f"<tr><td {cell}>{html.escape(name.short)}</td><td {cell}>{html.escape(name.type)}</td>"
-        f"<td {cell}>{html.escape(name.id)}</td><td {number}>{float(seconds):.3f}</td></tr>"
-        for name, seconds in ((result.node_name(key), value) for key, value in times)
-    )
-    head = (
-        f"<tr><th {cell}>node</th><th {cell}>class</th><th {cell}>id</th>"
-        f"<th {number}>seconds</th></tr>"
-    )
+    named = [(result.node_name(key), float(seconds)) for key, seconds in times]
+    rows = [(name.short, name.type, name.id, f"{seconds:.3f}") for name, seconds in named]
     return (
         '<details style="margin-top:8px"><summary style="cursor:pointer">Timings</summary>'
-        f"<table><thead>{head}</thead><tbody>{rows}</tbody></table></details>"
+        f"{html_table(('node', 'class', 'id', 'seconds'), rows)}</details>"
     )
 
 

@@ -71,7 +71,7 @@ ARGUMENTS = frozenset(
 )
 
 
-def check_options(options: dict[str, Any], also: Collection[str] = ()) -> None:
+def check_options(options: Iterable[str], also: Collection[str] = ()) -> None:
     """Raise if there are no such options."""
     known = OPTIONS | ARGUMENTS | set(also)
     for name in options:
@@ -637,12 +637,13 @@ class Runs:
         chosen: dict[str, Any] = {
             f"metadata[{name}]": value for name, value in (labels or {}).items()
         }
-        chosen.update(_chosen(of, machine, workflow_id, before, after, search))
+        chosen |= _chosen(of, before, after, workflow_id=workflow_id, search=search)
         records = self._server.get(
             "runs",
             limit=limit,
             offset=offset,
             status=status,
+            machine=machine,
             pinned=None if pinned is None else str(pinned).lower(),
             starred=None if starred is None else str(starred).lower(),
             **chosen,
@@ -722,12 +723,12 @@ class Runs:
         NotFoundError
             None of ``runs`` exists.
         """
-        fields = _chosen(of, machine, workflow_id, before, after, search)
+        fields = _chosen(of, before, after, workflow_id=workflow_id, search=search)
         if runs is not None:
             fields["prompt_ids"] = _ids(runs)
             if not fields["prompt_ids"]:
                 return Deletion(0, 0, 0, [], 0)
-        more = {"status": status, "metadata": labels, "files": files}
+        more = {"status": status, "machine": machine, "metadata": labels, "files": files}
         return delete_runs(self._server, {**fields, **more})
 
 
@@ -736,22 +737,11 @@ def _ids(runs: Iterable[Run | str]) -> list[str]:
 
 
 def _chosen(
-    of: Workflow | None,
-    machine: str | None,
-    workflow_id: str | None,
-    before: str | date | None,
-    after: str | date | None,
-    search: str | None,
+    of: Workflow | None, before: str | date | None, after: str | date | None, **same: Any
 ) -> dict[str, Any]:
     """Return the fields of a request that select runs."""
-    return {
-        "structure": None if of is None else structure_of(of.to_api()),
-        "machine": machine,
-        "workflow_id": workflow_id,
-        "before": _time(before),
-        "after": _time(after),
-        "search": search,
-    }
+    structure = None if of is None else structure_of(of.to_api())
+    return {"structure": structure, "before": _time(before), "after": _time(after), **same}
 
 
 def _time(moment: str | date | None) -> str | None:

@@ -43,19 +43,20 @@ class Message:
     """One message of an event stream."""
 
     data: str
-    event: str = "message"
     id: str | None = None
 
 
 class SSEParser:
-    """Parses the bytes of an event stream, in chunks of any size, into messages."""
+    """Parses the bytes of an event stream, in chunks of any size, into messages.
+
+    The types of messages are ignored: their data say what they are.
+    """
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")(errors="replace")
         self._line: list[str] = []
         self._after_cr = False
         self._data: list[str] = []
-        self._event = ""
         self._id: str | None = None
 
     def feed(self, chunk: bytes) -> list[Message]:
@@ -78,16 +79,12 @@ class SSEParser:
 
     def _take(self, line: str) -> Message | None:
         if not line:
-            message = Message("\n".join(self._data), self._event or "message", self._id)
-            complete = bool(self._data)
-            self._data, self._event = [], ""
-            return message if complete else None
+            data, self._data = self._data, []
+            return Message("\n".join(data), self._id) if data else None
         field, _, value = line.partition(":")
         value = value.removeprefix(" ")
         if field == "data":
             self._data.append(value)
-        elif field == "event":
-            self._event = value
         elif field == "id" and "\0" not in value:
             self._id = value
         return None

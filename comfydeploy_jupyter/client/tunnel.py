@@ -82,15 +82,12 @@ class TunnelStatus:
     @property
     def log(self) -> list[str]:
         """The last lines of cloudflared's log, if it failed."""
-        details = self.record.get("details")
-        lines = details.get("log") if isinstance(details, dict) else None
-        return [str(line) for line in lines] if isinstance(lines, list) else []
+        return list((self.record.get("details") or {}).get("log", ()))
 
     @property
     def can_download(self) -> bool:
         """Whether it failed only because cloudflared is missing; ``download`` would install it."""
-        details = self.record.get("details")
-        return isinstance(details, dict) and details.get("can_download") is True
+        return bool((self.record.get("details") or {}).get("can_download"))
 
     def __bool__(self) -> bool:
         return self.running

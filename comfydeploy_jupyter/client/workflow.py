@@ -109,7 +109,6 @@ class Inputs(Mapping[str, Any]):
         return list(self._names().values())
 
     def _find(self, key: str) -> list[FormField]:
-        """Return the fields that a name fits."""
         form = self._workflow.form
         exact = [field for field in form if field.key == key]
         if exact:

@@ -88,10 +88,14 @@ def is_key(value: object) -> bool:
     )
 
 
+def _words_of(name: str) -> list[str]:
+    spaced = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", name)
+    return re.findall(r"[a-z0-9]+", spaced.lower())
+
+
 def is_secret_name(name: str) -> bool:
     """Return whether a name is the name of a secret, e.g. ``HF_TOKEN`` or ``--tls-keyfile``."""
-    spaced = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", name)
-    words = re.split(r"[^a-z0-9]+", spaced.lower())
+    words = _words_of(name)
     return not _WORDS.isdisjoint(words) or any(word.endswith(_ENDINGS) for word in words)
 
 
@@ -133,8 +137,7 @@ def is_secret_input(name: str, value: str) -> bool:
     What a name like ``token_normalization`` is about is no secret, and what a word like ``key``
     names only if it looks like one.
     """
-    spaced = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", name)
-    words = [word for word in re.split(r"[^a-z0-9]+", spaced.lower()) if word]
+    words = _words_of(name)
     if not words or not value:
         return False
     if words[-1] in _CERTAIN or words[-2:] in _CERTAIN_PAIRS:

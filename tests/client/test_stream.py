@@ -294,10 +294,10 @@ STREAM = (
     "data: never finished\n"
 ).encode()
 MESSAGES = [
-    Message('{"a": "ü…😀"}', "event_update", "1"),
-    Message("two\n lines", "message", "1"),
-    Message("\nx", "message", "3"),
-    Message("no id any more", "message", ""),
+    Message('{"a": "ü…😀"}', "1"),
+    Message("two\n lines", "1"),
+    Message("\nx", "3"),
+    Message("no id any more", ""),
 ]
 
 

@@ -663,7 +663,6 @@ class Sweep(Sequence[Point]):
         return self._made
 
     def _forget(self) -> None:
-        """Forget what is known of the points."""
         self._mark = "0-0"
         self._active: list[Point] = []
         self._updated_at = -UPDATE_INTERVAL
@@ -710,7 +709,6 @@ class Sweep(Sequence[Point]):
             self._is_read = True
 
     def _change(self, what: str) -> None:
-        """Send a request that changes the batch."""
         self._batch = self.comfy.server.post(f"batch/{self.id}/{what}", {})
         with self._lock:
             self._forget()
@@ -820,7 +818,6 @@ def _outcome(point: Point) -> dict[str, Any]:
 
 
 def _table_text(points: Sequence[Point]) -> str:
-    """Return the table as aligned lines of text."""
     names = list(dict.fromkeys(name for point in points for name in point.values))
     table = [[*names, "status", "seconds", "output"]]
     for point in points[:MAX_ROWS]:

@@ -131,10 +131,8 @@ class Sweeps:
         for name in ("version", "workflow_id"):
             if name in options:
                 raise brief(TypeError(f"a sweep has no option {name!r}: give it the workflow"))
-        check_options(
-            {name: value for name, value in options.items() if name not in BATCH_OPTIONS},
-            {"fresh", "points", "save", "wait", *BATCH_OPTIONS},
-        )
+        also = {"fresh", "points", "save", "wait", *BATCH_OPTIONS}
+        check_options(options.keys() - BATCH_OPTIONS, also)
         loaded, grid = Workflow(self._comfy.server, workflow), Grid.of(points)
         source = loaded.source
         if "seed" in grid.names:
@@ -170,7 +168,7 @@ class Sweeps:
     ) -> Sweep:
         """Return a new sweep over the outputs of runs and batches, see `Comfy.map`."""
         own = {*BATCH_OPTIONS, "workflow_id", "version"}
-        check_options({key: v for key, v in options.items() if key not in own}, own)
+        check_options(options.keys() - own, own)
         if twice := sources.keys() & (inputs or {}).keys():
             raise InvalidRequestError.of_field(f"inputs.{min(twice)}", "is given twice")
         source, values = source_of(workflow), [v for each in sources.values() for v in each]
@@ -209,7 +207,6 @@ class Sweeps:
     def _made(
         self, body: dict[str, Any], source: Source, grid: Grid | None, file: SweepFile | None
     ) -> Sweep:
-        """Return the sweep of a new batch."""
         server = self._comfy.server
         batch = server.post("batch", without_none(body))
         batch = server.get(f"batch/{batch['batch_id']}")
