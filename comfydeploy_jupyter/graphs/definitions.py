@@ -11,7 +11,6 @@ import copy
 import json
 import math
 import re
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, partial
@@ -24,12 +23,11 @@ from .formats import (
     inputs_of,
     is_link,
     mapping,
-    node_label,
     objects,
     sequence,
-    title_of,
     unwrapped,
 )
+from .outline import node_names
 from .versions import BUNDLED, Behaviour, behaviour_of
 
 
@@ -1208,18 +1206,14 @@ def type_mismatches(graph: Mapping[str, Any], definitions: AnyDefinitions) -> li
     # whose options may be files that are missing. Invalid nodes are ignored.
     known = NodeDefinitions.of(definitions)
     found: list[TypeMismatch] = []
+    nodes = {key: node for key, node in graph.items() if isinstance(node, dict)}
+    names = cache(partial(node_names, nodes))
 
-    @cache
-    def alike() -> Counter[str]:
-        nodes = (node for node in graph.values() if isinstance(node, Mapping))
-        return Counter(title_of(node) or class_of(node) for node in nodes)
+    def label(key: str) -> str:
+        return str(names()[key])
 
-    def label(key: str, node: Mapping[str, Any]) -> str:
-        kind, title = class_of(node), title_of(node)
-        return node_label(key, kind, title, unique=alike()[title or kind] == 1)
-
-    for key, node in graph.items():
-        node_class = known.get(class_of(node)) if isinstance(node, Mapping) else None
+    for key, node in nodes.items():
+        node_class = known.get(class_of(node))
         if node_class is None:
             continue
         inputs = inputs_of(node)
@@ -1227,7 +1221,7 @@ def type_mismatches(graph: Mapping[str, Any], definitions: AnyDefinitions) -> li
         if node_class.grows:
             named = {name: unwrapped(value) for name, value in inputs.items() if not is_link(value)}
             widgets = [widget for widget, _ in node_class.lay_out(named)]
-        found.extend(type_mismatches_of(key, partial(label, key, node), widgets, inputs))
+        found.extend(type_mismatches_of(key, partial(label, key), widgets, inputs))
     return found
 
 

@@ -340,12 +340,7 @@ def _widget_values(node: SavedNode) -> dict[str, Any]:
     return dict(zip(names, values, strict=True))
 
 
-class _Unset:
-    def __repr__(self) -> str:
-        return "not set"
-
-
-_UNSET = _Unset()
+_UNSET = object()
 
 
 class _Origin(str):
@@ -362,7 +357,9 @@ def _same(a: Any, b: Any) -> bool:
 
 
 def _shown(value: Any) -> str:
-    if value is _UNSET or isinstance(value, _Origin):
+    if value is _UNSET:
+        return "not set"
+    if isinstance(value, _Origin):
         return str(value)
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"

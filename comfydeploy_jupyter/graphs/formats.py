@@ -14,7 +14,7 @@ the graph that was given, so graphs must be treated as read-only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Any, TypeAlias, TypeGuard
 
@@ -111,6 +111,12 @@ def class_of(node: Mapping[str, Any]) -> str:
 def inputs_of(node: Mapping[str, Any]) -> dict[str, Any]:
     inputs = node.get("inputs")
     return inputs if isinstance(inputs, dict) else {}
+
+
+def texts_in(graph: AnyGraph) -> Iterator[str]:
+    """Yield the texts among the inputs of a graph."""
+    for node in graph.values():
+        yield from (value for value in inputs_of(node).values() if isinstance(value, str))
 
 
 def title_of(node: Mapping[str, Any]) -> str:

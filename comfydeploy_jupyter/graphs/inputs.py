@@ -55,6 +55,7 @@ from .formats import (
     copy_graph,
     inputs_of,
     is_link,
+    texts_in,
     title_of,
     unwrapped,
 )
@@ -499,14 +500,10 @@ def stored_value(value: object, graph: Mapping[str, Any]) -> object:
 _FILE_NAME = re.compile(r"[^\n\0]{1,250}\.\w{1,8}( \[input\])?")
 
 
-def file_names_in(graph: Mapping[str, Any]) -> frozenset[str]:
+def file_names_in(graph: AnyGraph) -> frozenset[str]:
     """Return the texts in the inputs of a graph that may name files in ComfyUI's input folder."""
-    return frozenset(
-        value
-        for node in graph.values()
-        for value in node.get("inputs", {}).values()
-        if isinstance(value, str) and len(value) < 260 and _FILE_NAME.fullmatch(value)
-    )
+    texts = (text for text in texts_in(graph) if len(text) < 260)
+    return frozenset(filter(_FILE_NAME.fullmatch, texts))
 
 
 def load_files(applied: AppliedInputs, definitions: AnyDefinitions) -> AppliedInputs:

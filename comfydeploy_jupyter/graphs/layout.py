@@ -251,6 +251,7 @@ MAX_TEXT = 200  # characters of a text
 FARTHEST = 1e7  # pixels
 TITLE, SLOT = 30, 20  # pixels
 COLLAPSED_WIDTH = 160  # pixels
+_PLAIN = dict.fromkeys(("kind", "color", "mode", "subgraph"), "")  # of a node without these
 
 
 def picture_of(workflow: Mapping[str, Any]) -> dict[str, Any]:
@@ -325,15 +326,12 @@ def _terminal(side: Any, title: str, slots: Any, outwards: bool) -> dict[str, An
     names = _names(slots)
     left, top, width, height = _numbers(side.get("bounding"), 4)
     return {
+        **_PLAIN,
         "id": _text(side.get("id")),
         "title": title,
-        "kind": "",
         "box": [left, top, max(width, 90.0), max(height, TITLE + SLOT * len(names))],
         "ins": [] if outwards else names,
         "outs": names if outwards else [],
-        "color": "",
-        "mode": "",
-        "subgraph": "",
     }
 
 
@@ -355,18 +353,9 @@ def _of_api(graph: Mapping[str, Any]) -> dict[str, Any]:
             ins.append(_text(name))
             feeders[key].append(origin)
             outputs[origin] = max(outputs[origin], slot + 1)
-        nodes.append(
-            {
-                "id": _text(key),
-                "title": _text(title_of(node)) or _text(node.get("class_type")),
-                "kind": _text(node.get("class_type")),
-                "ins": ins,
-                "outs": [],
-                "color": "",
-                "mode": "",
-                "subgraph": "",
-            }
-        )
+        kind = _text(node.get("class_type"))
+        title = _text(title_of(node)) or kind
+        nodes.append({**_PLAIN, "id": _text(key), "title": title, "kind": kind, "ins": ins})
     bottoms: dict[int, float] = {}
     for node, key, column in zip(nodes, shown, columns_of(feeders)[0].values(), strict=True):
         node["outs"] = [""] * outputs[key]

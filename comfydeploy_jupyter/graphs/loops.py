@@ -10,13 +10,12 @@ from __future__ import annotations
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .definitions import NodeDefinitions
 from .dependencies import nodes_behind, sources_of
 from .formats import END, START, AnyGraph, class_of, inputs_of, is_link, label_of, unwrapped
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
-
-    from .definitions import NodeDefinitions
 
 LOOP_CLASSES = frozenset({START, END})
 
@@ -157,9 +156,7 @@ def also_executed(
     needed = nodes_behind(targets, sources) - {*targets}
     for start, _, body in _bodies(classes, sources):
         for node_id in sorted(body & needed):
-            known = None if definitions is None else definitions.get(classes[node_id])
-            by_name = classes[node_id].startswith(("Save", "Preview"))
-            if by_name if known is None else known.output_node:
+            if NodeDefinitions.of(definitions).is_output(classes[node_id]):
                 why = f"in the loop of node {label_of(graph, start)}, on which a wanted one depends"
                 yield f"Output node {label_of(graph, node_id)} is executed, too: it is {why}."
 

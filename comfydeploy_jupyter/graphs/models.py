@@ -6,23 +6,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .definitions import SUFFIXES
-from .formats import objects
+from .formats import AnyGraph, objects, texts_in
 from .ui import SavedNode, SavedWorkflow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
 
-def models_in(graph: Mapping[str, Any]) -> frozenset[str]:
+def models_in(graph: AnyGraph) -> frozenset[str]:
     """Return the names of the model files in the inputs of a graph in API format."""
     # The definitions of its nodes are not needed: a text with the suffix of a model file is one.
-    return frozenset(
-        value
-        for node in graph.values()
-        if isinstance(node, dict) and isinstance(node.get("inputs"), dict)
-        for value in node["inputs"].values()
-        if isinstance(value, str) and value.endswith(SUFFIXES)
-    )
+    return frozenset(text for text in texts_in(graph) if text.endswith(SUFFIXES))
 
 
 def workflow_nodes(workflow: object) -> Iterator[SavedNode]:

@@ -38,7 +38,7 @@ class NodeName:
         return shown_title(self.title) or self.type or f"node {self.id}"
 
 
-def node_names(graph: dict[str, Any]) -> dict[str, NodeName]:
+def node_names(graph: Mapping[str, Any]) -> dict[str, NodeName]:
     """Return the names of the nodes of a workflow in either format."""
     nodes = graph.get("nodes")
     if isinstance(nodes, list):

@@ -43,15 +43,6 @@ class Seeds:
     next_seeds: dict[str, int]
 
 
-@dataclass(frozen=True)
-class _Control:
-    word: str = ""
-    owner: str = ""  # the PrimitiveNode that sets one seed of several nodes
-
-
-_NO_CONTROL = _Control()
-
-
 def apply_seeds(
     graph: AnyGraph,
     mode: SeedMode,
@@ -93,22 +84,22 @@ def apply_seeds(
             if isinstance(inputs.get(name, []), list) or (spec and spec.type != "INT"):
                 continue
             key, value = f"{node_id}.{name}", _as_int(inputs[name])
-            control = _NO_CONTROL
+            word = owner = ""
             if saved is not None:
-                control = _find_control(saved, node_id, class_type, name, value, controlled)
+                word, owner = _find_control(saved, node_id, class_type, name, value, controlled)
             is_given = (node_id, name) in given
-            random_mode = mode is SeedMode.RANDOM and _is_seed(name) and control.word != "fixed"
-            followed = mode is not SeedMode.RANDOM and control.word == "randomize"
+            random_mode = mode is SeedMode.RANDOM and _is_seed(name) and word != "fixed"
+            followed = mode is not SeedMode.RANDOM and word == "randomize"
             draw = not is_given and (random_mode or followed)
             if draw:
                 low, high = _bounds(class_type, spec)
-                source = ((control.owner if mode is SeedMode.AUTO else "") or key, low, high)
+                source = ((owner if mode is SeedMode.AUTO else "") or key, low, high)
                 if source not in drawn:
                     drawn[source] = rng.randint(low, high)
                 inputs[name] = value = drawn[source]
-            elif value is not None and mode is SeedMode.AUTO and control.word and not is_given:
-                next_seeds[key] = _next_seed(value, control.word, spec)
-            if value is not None and (name.endswith("seed") or control.word == "randomize"):
+            elif value is not None and mode is SeedMode.AUTO and word and not is_given:
+                next_seeds[key] = _next_seed(value, word, spec)
+            if value is not None and (name.endswith("seed") or word == "randomize"):
                 seeds[key] = value
     return Seeds(result, seeds, next_seeds)
 
@@ -177,20 +168,20 @@ def _find_control(
     name: str,
     value: int | None,
     controlled: Sequence[str],
-) -> _Control:
+) -> tuple[str, str]:
+    """Return the control of a seed, and the PrimitiveNode if that sets one for several nodes."""
     path = saved.path(node_id)
     if not path:
-        return _NO_CONTROL
+        return "", ""
     primitive = _feeding_primitive(path, name)
     if primitive is not None:
         containers, node = primitive
-        word = _word_for(node.stored, name, value, [name])
-        return _Control(word, f"{containers}:{node.id}")
+        return _word_for(node.stored, name, value, [name]), f"{containers}:{node.id}"
     node = path[-1][0]
     if len(path) == node_id.count(":") + 1 and node.type != class_type:
-        return _NO_CONTROL
+        return "", ""
     promoted = _promoted_word(path) if len(controlled) == 1 else ""
-    return _Control(promoted or _word_for(node.stored, name, value, controlled))
+    return promoted or _word_for(node.stored, name, value, controlled), ""
 
 
 def _word_for(values: object, name: str, value: int | None, controlled: Sequence[str]) -> str:

@@ -973,21 +973,24 @@ def _sentence(error: Mapping[str, Any], class_type: str) -> str:
     return ": ".join(filter(None, (message, details)))
 
 
-def complaints(node_errors: object, name: Callable[[str, str], str]) -> Iterator[str]:
-    """Yield a sentence for each of the errors of nodes, with the name of the node."""
+def _errors_in(node_errors: object) -> Iterator[tuple[str, str, Any]]:
+    """Yield the errors of nodes, each after the id and the class of its node."""
     for node_id, entry in mapping(node_errors).items():
         class_type = str(mapping(entry).get("class_type") or "")
         for error in objects(mapping(entry).get("errors")):
-            yield f"node {name(str(node_id), class_type)}: {sentence(error, class_type)}"
+            yield str(node_id), class_type, error
+
+
+def complaints(node_errors: object, name: Callable[[str, str], str]) -> Iterator[str]:
+    """Yield a sentence for each of the errors of nodes, with the name of the node."""
+    for node_id, class_type, error in _errors_in(node_errors):
+        yield f"node {name(node_id, class_type)}: {sentence(error, class_type)}"
 
 
 def explain(node_errors: object) -> None:
     """Add a ``sentence`` for people to each of the errors of nodes."""
-    for entry in mapping(node_errors).values():
-        class_type = str(mapping(entry).get("class_type") or "")
-        for error in objects(mapping(entry).get("errors")):
-            if isinstance(error, dict):
-                error["sentence"] = sentence(error, class_type)
+    for _, class_type, error in _errors_in(node_errors):
+        error["sentence"] = sentence(error, class_type)
 
 
 def failure_of(error: Mapping[str, Any], name: Callable[[str, str, str], str]) -> str:
@@ -1010,9 +1013,9 @@ def findings(reply: Mapping[str, Any]) -> tuple[dict[str, list[str]], list[str]]
     """Return what a validation says in sentences: by node id, and what concerns no node."""
     by_node: dict[str, list[str]] = {}
     node_errors = reply.get("node_errors") or {}
-    for node_id, fault in {**node_errors, **(reply.get("further_errors") or {})}.items():
-        class_type = str(fault.get("class_type") or "")
-        by_node[str(node_id)] = [sentence(each, class_type) for each in fault.get("errors") or ()]
+    every = {**node_errors, **(reply.get("further_errors") or {})}
+    for node_id, class_type, fault in _errors_in(every):
+        by_node.setdefault(node_id, []).append(sentence(fault, class_type))
     for entry in reply.get("missing_nodes") or ():
         for node_id in entry.get("node_ids") or ():
             by_node.setdefault(str(node_id), []).append(missing_class(entry))
