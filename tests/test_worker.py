@@ -11,8 +11,13 @@ import psutil
 import pytest
 
 from comfydeploy_jupyter import errors
-from comfydeploy_jupyter.errors import ComfyDeployError, InvalidJSONError, NotFoundError
-from comfydeploy_jupyter.util import jsons, worker
+from comfydeploy_jupyter.errors import (
+    ComfyDeployError,
+    InvalidJSONError,
+    InvalidRequestError,
+    NotFoundError,
+)
+from comfydeploy_jupyter.util import worker
 from comfydeploy_jupyter.util.jsons import PROCESS_ABOVE, RawJSON, chunks, dumps, is_large
 from comfydeploy_jupyter.util.worker import parse_body, parse_reply
 from tests.helpers.waiting import until_async
@@ -131,42 +136,34 @@ async def test_work_for_which_nobody_waits_has_a_process_of_low_priority():
         await slow
 
 
-def kept():
-    return len(jsons.parsed)
-
-
-class Kept:
-    """Becomes the number of graphs that a process has parsed for its next call."""
-
-    def __reduce__(self):
-        return kept, ()
-
-
 def given(*args):
     return args
 
 
-async def test_a_graph_that_is_only_read_is_parsed_once_for_its_check_and_its_use():
-    graph = {"1": {"class_type": "A", "inputs": {"text": "a" * PROCESS_ABOVE}}}
-    body = dumps({"workflow_api": dumps(graph)})
-    read = await parse_body(body, graphs=True, only_read=True)
-    assert await worker.call(given, Kept(), read["workflow_api"], Kept()) == (1, graph, 0)
-    assert await worker.call(given, Kept(), read["workflow_api"]) == (0, graph)
-
-
-async def test_a_graph_that_is_only_read_keeps_its_text_if_it_is_json():
-    graph = {str(n): {"class_type": "A", "inputs": {"seed": n}} for n in range(30_000)}
+async def test_a_graph_that_is_only_read_is_parsed_where_it_is_used():
+    graph = {str(n): {"class_type": "A", "inputs": {"seed": n}} for n in range(20_000)}
     text = json.dumps(graph, indent=1)
-    large = dumps({"workflow": text, "workflow_api": graph, "workflow_json": text[:-1]}).encode()
-    read = await parse_body(large, graphs=True, only_read=True)
-    assert read["workflow"].text == text.encode()
-    assert read["workflow_json"] == text[:-1]
-    stored = await parse_body(large, graphs=True)
-    assert stored["workflow"].text == stored["workflow_api"].text == dumps(graph).encode()
-    other = json.dumps({"1": {"title": "é" * (1 << 20)}}, ensure_ascii=False)
-    body = dumps({"workflow": other}).encode()
+    body = dumps({"workflow_api": text, "workflow_json": text[:-1]}).encode()
     read = await parse_body(body, graphs=True, only_read=True)
-    assert read["workflow"].text == dumps(json.loads(other)).encode()
+    assert read["workflow_api"].text == text.encode()
+    assert await worker.run(given, 1, read["workflow_api"]) == (1, graph)
+    stored = await parse_body(body, graphs=True)
+    assert stored["workflow_api"].text == dumps(graph).encode()
+    other = json.dumps({"1": {"title": "é" * (1 << 20)}}, ensure_ascii=False)
+    for body in (dumps({"workflow": other}), dumps({"workflow": text, "more": "a" * (4 << 20)})):
+        read = await parse_body(body.encode(), graphs=True, only_read=True)
+        graph = json.loads(json.loads(body)["workflow"])
+        assert json.loads(read["workflow"].text) == graph
+
+
+@pytest.mark.parametrize("size", [worker.THREAD_ABOVE, PROCESS_ABOVE])
+async def test_a_graph_that_is_only_read_and_no_json_is_refused_where_it_is_used(size):
+    for end in ("", ', "b": 1e999}', ', "b": NaN}', ', "b": ' + "[" * 10_000):
+        body = dumps({"workflow": f'{{"a": "{"a" * size}"{end}', "workflow_api": "no text"})
+        read = await parse_body(body.encode(), graphs=True, only_read=True)
+        assert read["workflow_api"] == "no text"
+        with pytest.raises(InvalidRequestError, match=r"workflow: is not JSON"):
+            await worker.run(given, read["workflow"])
 
 
 async def test_large_graphs_of_bodies_are_not_parsed():

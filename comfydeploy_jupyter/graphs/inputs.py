@@ -16,7 +16,7 @@ import re
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import InvalidInputError, UnknownInputError
 from .definitions import (
@@ -301,33 +301,50 @@ def _with_branch(
     return {n: v for n, v in inputs.items() if not n.startswith(prefix) or n in specs}
 
 
+class _Index(NamedTuple):
+    """The nodes of a graph by what names their inputs, and the longest id or title."""
+
+    external: dict[str, list[str]]
+    titles: dict[str, list[str]]
+    names: dict[str, list[str]]
+    longest: int
+
+
 class InputNames:
     """The names by which the inputs of one graph can be set."""
 
     def __init__(self, graph: AnyGraph, definitions: AnyDefinitions = None) -> None:
         self._graph = graph
         self._definitions = NodeDefinitions.of(definitions)
-        self.external: dict[str, list[str]] = defaultdict(list)
-        self._titles: dict[str, list[str]] = defaultdict(list)
-        self._names: dict[str, list[str]] = defaultdict(list)
-        for node_id, node in graph.items():
+
+    @cached_property
+    def _index(self) -> _Index:
+        external, titles, names = (defaultdict[str, list[str]](list) for _ in range(3))
+        for node_id, node in self._graph.items():
             inputs = inputs_of(node)
             input_id = inputs.get("input_id")
             if class_of(node).startswith(EXTERNAL_PREFIX) and isinstance(input_id, str):
-                self.external[input_id].append(node_id)
+                external[input_id].append(node_id)
             if title := title_of(node):
-                self._titles[title].append(node_id)
+                titles[title].append(node_id)
             for name in inputs:
-                self._names[name].append(node_id)
-        self._longest = max(map(len, [*graph, *self._titles]), default=0)
+                names[name].append(node_id)
+        longest = max(map(len, [*self._graph, *titles]), default=0)
+        return _Index(external, titles, names, longest)
+
+    @property
+    def external(self) -> dict[str, list[str]]:
+        """The external-input nodes, by their ``input_id``."""
+        return self._index.external
 
     def update(self, node_id: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
         """Record that the inputs of a node have changed."""
         self.__dict__.pop("_groups", None)
+        names = self._index.names
         for name in before.keys() - after.keys():
-            self._names[name] = [other for other in self._names[name] if other != node_id]
+            names[name] = [other for other in names[name] if other != node_id]
         for name in after.keys() - before.keys():
-            self._names[name].append(node_id)
+            names[name].append(node_id)
 
     def find(self, key: str) -> list[Target]:
         """Return the inputs that a key names, by the first rule that finds any."""
@@ -337,10 +354,10 @@ class InputNames:
             or [
                 t
                 for head, name in splits
-                for t in self._with_input(self._titles.get(head, ()), name)
+                for t in self._with_input(self._index.titles.get(head, ()), name)
             ]
             or [(node_id, key) for node_id in self._named(key)]
-            or self._values_of(self._titles.get(key, ()))
+            or self._values_of(self._index.titles.get(key, ()))
         )
 
     def name(self, node_id: str, name: str) -> str:
@@ -355,7 +372,7 @@ class InputNames:
 
     def _named(self, name: str) -> list[str]:
         """Return the nodes with an input, or a group of rows, of this name."""
-        return [*self._names.get(name, ()), *self._groups.get(name, ())]
+        return [*self._index.names.get(name, ()), *self._groups.get(name, ())]
 
     @cached_property
     def _groups(self) -> dict[str, list[str]]:
@@ -375,9 +392,9 @@ class InputNames:
         title = title_of(self._graph[node_id])
         first = f"{node_id}.{name}"
         names = [] if self._has_plain_ids else [first]
-        named = len(self._names.get(name, ())) + len(self._groups.get(name, ()))
+        named = len(self._index.names.get(name, ())) + len(self._groups.get(name, ()))
         names += [name] if named == 1 else []
-        if len(self._titles.get(title, ())) == 1:
+        if len(self._index.titles.get(title, ())) == 1:
             names += [f"{title}.{name}"]
             names += [title] if node_id in self._with_one_value else []
         own = inputs_of(self._graph[node_id]).get("input_id")
@@ -411,10 +428,10 @@ class InputNames:
 
     def _splits(self, key: str) -> Iterator[tuple[str, str]]:
         """Split a key at each dot that may follow an id or a title, which may contain dots."""
-        dot = key.find(".", 0, self._longest + 1)
+        dot = key.find(".", 0, self._index.longest + 1)
         while dot >= 0:
             yield key[:dot], key[dot + 1 :]
-            dot = key.find(".", dot + 1, self._longest + 1)
+            dot = key.find(".", dot + 1, self._index.longest + 1)
 
     def _with_input(self, node_ids: Iterable[str], name: str) -> Iterator[Target]:
         for node_id in node_ids:
@@ -435,7 +452,7 @@ class InputNames:
     def rows_around(self, key: str) -> Input | None:
         """Return the group of rows in which a key would be, if it is one that a node has."""
         for head, tail in self._splits(key):
-            for node_id in [head] if head in self._graph else self._titles.get(head, ()):
+            for node_id in [head] if head in self._graph else self._index.titles.get(head, ()):
                 group = group_of(tail, self.declared(node_id)) if "." in tail else None
                 if group is not None and group.type == ROWS:
                     return group
@@ -444,21 +461,25 @@ class InputNames:
     def close_to(self, key: str) -> list[str]:
         """Return the names of inputs with similar names, the most similar first."""
         for head, tail in self._splits(key):
-            found = self._of_nodes([head] if head in self._graph else self._titles.get(head), tail)
+            found = self._of_nodes(
+                [head] if head in self._graph else self._index.titles.get(head), tail
+            )
             if found:
                 return found
         head, dot, tail = key.rpartition(".")
-        titles = difflib.get_close_matches(head if dot else key, self._titles, n=3)
+        titles = difflib.get_close_matches(head if dot else key, self._index.titles, n=3)
         by_title = [
             name
             for title in titles
-            for name in self._of_nodes(self._titles[title], tail if dot else "")
+            for name in self._of_nodes(self._index.titles[title], tail if dot else "")
         ]
         if dot and by_title:
             return by_title[:8]
         close = [
-            *difflib.get_close_matches(key, [*self.external, *self._names, *self._groups], n=5),
-            *difflib.get_close_matches(tail, self._names, n=5),
+            *difflib.get_close_matches(
+                key, [*self.external, *self._index.names, *self._groups], n=5
+            ),
+            *difflib.get_close_matches(tail, self._index.names, n=5),
         ]
         by_name: list[str] = []
         for name in close:

@@ -438,6 +438,9 @@ def unlocked_seeds(
     """Return the keys of the seeds that ComfyUI's editor would draw anew for each run."""
     if ui is None:  # then only these are drawn
         graph = {key: each for key, each in graph.items() if class_of(each) in KINDS}
+    else:
+        whole = {field.node_id for field in fields if field.kind in ("seed", "int")}
+        graph = {key: each for key, each in graph.items() if key in whole}
     settled = apply_seeds(graph, SeedMode.AUTO, ui=ui, definitions=definitions)
     if not settled.seeds:
         return []

@@ -13,6 +13,8 @@ from collections import Counter
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from ..errors import InvalidRequestError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
@@ -23,7 +25,6 @@ VALUES = 200  # values that are encoded at once
 LEVELS = 12  # levels of objects and arrays that are split; Python's recursion has a limit
 
 in_worker = False  # whether this process has no event loop: then nothing is split
-parsed: dict[bytes, Any] = {}  # what a worker process has parsed in its last call, by its text
 
 _SIMPLE = frozenset((str, int, float, bool, type(None)))
 _NO_NUMBERS = re.compile(r"[\[\]{}\"]")  # a character that is not part of numbers and constants
@@ -36,12 +37,25 @@ class RawJSON:
     A parsed graph of 20 MB consists of some hundred thousand Python objects. Jupyter's event loop
     is blocked while these are created, searched by the garbage collector, or freed. A worker
     process (`worker.call`) gets the parsed object instead of the text.
+
+    ``field`` names the field of a request whose text was not parsed yet, for the error that it is
+    no JSON.
     """
 
-    __slots__ = ("text",)
+    __slots__ = ("field", "text")
 
-    def __init__(self, text: bytes) -> None:
+    def __init__(self, text: bytes, field: str = "") -> None:
         self.text = text
+        self.field = field
+
+    def parsed(self) -> Any:
+        """Return the object; InvalidRequestError if it is none, which only text with a field is."""
+        if not self.field:
+            return loads(self.text)
+        try:
+            return loads(self.text, decoder=decoder())
+        except ValueError as error:
+            raise InvalidRequestError.of_field(self.field, f"is not JSON: {error}") from None
 
 
 def is_large(*values: Any) -> bool:

@@ -15,6 +15,7 @@ import gc
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 import threading
@@ -24,7 +25,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
-from ..errors import ComfyDeployError, InvalidJSONError
+from ..errors import ComfyDeployError, InvalidJSONError, InvalidRequestError
 from . import jsons
 from .jsons import PROCESS_ABOVE, THREAD_ABOVE, RawJSON, decoder, dumps, loads, rough_size
 
@@ -38,6 +39,7 @@ NICE = 10  # of the process whose work nobody waits for
 KEPT = 300.0  # seconds for which a process waits for the next call
 KEPT_BELOW = 256 * 1024  # KiB of memory; a process that has needed more ends after its call
 READY_ABOVE = 256 * 1024  # bytes of JSON that a waiting process reads sooner than a thread
+TEXT_BELOW = 4 * 1024 * 1024  # bytes of a body whose graphs are text: a thread reads these at once
 
 # Fields that may contain large graphs or node definitions.
 GRAPHS = frozenset(
@@ -50,6 +52,7 @@ GRAPHS = frozenset(
         "workflow_json",
     }
 )
+_TEXT_FIRST = re.compile(rb'\s*\{\s*"workflow(_api)?"\s*:\s*"')
 
 
 async def call(function: Callable[..., T], *args: Any) -> T:
@@ -90,7 +93,7 @@ async def run(function: Callable[..., T], *args: Any) -> T:
 
 
 def _run(function: Callable[..., T], args: tuple[Any, ...]) -> T:
-    return function(*(loads(one.text) if isinstance(one, RawJSON) else one for one in args))
+    return function(*(one.parsed() if isinstance(one, RawJSON) else one for one in args))
 
 
 def _length(value: Any) -> int:
@@ -121,11 +124,14 @@ async def parse_body(
 ) -> dict[str, Any]:
     """Return what `load_body` returns.
 
-    With ``graphs``, `GRAPHS` in it may be text with JSON, and large ones are `RawJSON`; those that
-    are only given to `run` may be less large.
+    With ``graphs``, `GRAPHS` in it may be text with JSON, and large ones are `RawJSON`. Those that
+    are only given to `run` may be less large, and such text need not be JSON: `run` says so then.
     """
+    is_text = only_read and isinstance(text, bytes) and _TEXT_FIRST.match(text)
+    if is_text and THREAD_ABOVE < len(text) <= TEXT_BELOW:
+        return await asyncio.to_thread(_body_with_texts, text, unique)
     if graphs and len(text) > (READY_ABOVE if only_read and _workers.waiting else PROCESS_ABOVE):
-        return await call(_body_with_raw, text, unique, only_read)
+        return await call(_body_with_raw, text, unique)
     load = _body_with_graphs if graphs else load_body
     if len(text) > THREAD_ABOVE:
         return await asyncio.to_thread(load, text, unique=unique)
@@ -154,19 +160,22 @@ def _parsed(graph: Any, unique: bool) -> Any:
     return graph
 
 
-def _body_with_raw(text: bytes | str, unique: bool, only_read: bool) -> dict[str, Any]:
+def _body_with_texts(text: bytes | str, unique: bool) -> dict[str, Any]:
     body = load_body(text, unique=unique)
     for key in GRAPHS & body.keys():
         given = body[key]
-        graph = _parsed(given, unique)
-        # nobody stores it, so it may keep its spaces
-        stays = only_read and isinstance(given, str) and isinstance(graph, dict)
-        stays = stays and given.isascii() and len(given) > THREAD_ABOVE
-        if stays:
-            body[key] = RawJSON(given.encode())
-            jsons.parsed[body[key].text] = graph  # it is needed next
+        is_graph = isinstance(given, str) and given.isascii() and given.lstrip().startswith("{")
+        if is_graph and len(given) > THREAD_ABOVE:
+            body[key] = RawJSON(given.encode(), field=key)
         else:
-            body[key] = packed(graph)
+            body[key] = _parsed(given, unique)
+    return body
+
+
+def _body_with_raw(text: bytes | str, unique: bool) -> dict[str, Any]:
+    body = load_body(text, unique=unique)
+    for key in GRAPHS & body.keys():
+        body[key] = packed(_parsed(body[key], unique))
     return body
 
 
@@ -200,13 +209,16 @@ class _Pickler(pickle.Pickler):
 
     def reducer_override(self, value: Any) -> Any:
         if isinstance(value, RawJSON):
-            return _unpickled, (value.text,)
+            return _unpickled, (value.text, value.field)
         return NotImplemented
 
 
-def _unpickled(text: bytes) -> Any:
-    """Return JSON parsed, as it may have been in the last call of this process."""
-    return jsons.parsed.pop(text) if text in jsons.parsed else json.loads(text)
+def _unpickled(text: bytes, field: str) -> Any:
+    """Return JSON parsed, or the error that it is none."""
+    try:
+        return RawJSON(text, field).parsed() if field else json.loads(text)
+    except InvalidRequestError as error:
+        return error
 
 
 class _Process:
@@ -383,9 +395,11 @@ def main(source: BinaryIO, target: BinaryIO) -> None:
             function, args = pickle.load(source)  # noqa: S301 - of the process that started this one
         except EOFError:
             break
-        jsons.parsed.clear()
         response: tuple[Any, Exception | None]
         try:
+            for arg in args:
+                if isinstance(arg, InvalidRequestError):
+                    raise arg
             response = function(*args), None
         except Exception as error:
             response = None, error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import html
 import json
 import os
@@ -35,6 +36,9 @@ GivenWorkflow: TypeAlias = (
 
 MAX_AT_ONCE = 100
 """How many runs one call may queue."""
+
+ASKED_AHEAD = 256 * 1024
+"""The characters of a workflow from which its form is asked for before it is sent to the page."""
 
 MAX_STORED = 200
 """How many stored workflows are searched for a name."""
@@ -304,11 +308,23 @@ class RunPanel(Panel):
                 self._opened.set()
             return
         if request == self._request and not self.closing:
+            if not values and sum(map(len, map(str, shown["source"].values()))) > ASKED_AHEAD:
+                threading.Thread(
+                    target=self._ask_ahead, args=[shown["source"]], daemon=True
+                ).start()
             with self.hold_sync():
                 self.values, self.locked, self.result = values, None, None
                 self.varied, self.batch = {}, ""
                 self.shown_workflow, self.opening = shown, False
             self._opened.set()
+
+    def _ask_ahead(self, source: dict[str, Any]) -> None:
+        """Let the server make a large form, which it keeps, before the page has the workflow."""
+        with contextlib.suppress(ComfyDeployError):
+            body = {**source, "machine": self.machine, "brief": True}
+            server = self.comfy.server
+            with server.request("POST", server.address("workflow/form"), body=body):
+                pass
 
     def _resolved(
         self, given: GivenWorkflow, version: int | None

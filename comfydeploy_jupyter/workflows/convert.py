@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import dataclass, replace
 from random import Random
@@ -47,6 +48,8 @@ NAMES = {API: "workflow_api", UI: "workflow", NOTEBOOK: "notebook", PYTHON: "pyt
 MAX_VALUES = 2000  # values and differences in a reply
 MAX_LENGTH = 20_000  # characters of one of them
 FILES_MAX_AGE = 30.0  # seconds, of the lists of files that a form offers
+MAX_FORMS = 2  # of large workflows that are kept
+FORM_KEPT = 300.0  # seconds for which they are
 
 
 async def with_definitions(machine: Machine, make: Callable[..., T], *args: Any) -> T:
@@ -396,7 +399,32 @@ async def read_form(
     Without live node definitions of the machine, the last known ones are used.
     """
     definitions = await machine.definitions(max_age=0 if fresh else FILES_MAX_AGE)
-    return await worker.run(_form, definitions, *graphs, inputs, run, brief)
+    given: tuple[Any, ...] = graphs
+    are_large = all(graph is None or isinstance(graph, RawJSON) for graph in given)
+    if inputs or run is not None or not are_large:
+        return await worker.run(_form, definitions, *graphs, inputs, run, brief)
+    key = (definitions, brief, *(graph and graph.text for graph in given))
+    making = _forms.get(key)
+    if making is None:
+        making = asyncio.ensure_future(worker.run(_form, definitions, *graphs, None, None, brief))
+        _forms[key] = making
+        making.add_done_callback(lambda _: _keep(key))
+    # one who goes away, such as a page that is closed, does not end it for others
+    return await asyncio.shield(making)
+
+
+_forms: dict[tuple[Any, ...], asyncio.Future[dict[str, Any]]] = {}
+"""The forms of large workflows without changes: while they are made, and for some time after."""
+
+
+def _keep(key: tuple[Any, ...]) -> None:
+    made = _forms[key]
+    if made.cancelled() or made.exception() is not None:
+        del _forms[key]
+        return
+    made.get_loop().call_later(FORM_KEPT, _forms.pop, key, None)
+    for older in [other for other, each in _forms.items() if each.done()][:-MAX_FORMS]:
+        del _forms[older]
 
 
 async def prepare(machine: Machine) -> None:

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from comfydeploy_jupyter.util import worker
 from tests.helpers.bodies import form
 
 NODES = 1200
@@ -88,6 +89,27 @@ async def test_workflows(api, graph):
     await api.get("object_info")
     run = await post(api, "run", workflow_id=made["workflow_id"], version=1)
     assert run["status"] == "success"
+
+
+async def test_the_form_is_made_once_for_all_who_ask(api, graph, monkeypatch):
+    await api.get("object_info")
+    made = []
+    run = worker.run
+    monkeypatch.setattr(worker, "run", lambda *args: made.append(args) or run(*args))
+    text = json.dumps(graph)
+    asked = [post(api, "workflow/form", workflow_api=text, brief=True) for _ in range(3)]
+    first, *others = await asyncio.gather(*asked)
+    again = await post(api, "workflow/form", workflow_api=text, brief=True)
+    assert ([first, *others], len(made)) == ([again] * 3, 1)
+    assert len(again["values"]) > 2 * NODES
+    for number, body in enumerate(({"inputs": {"idle 1.seconds": 2}, "brief": True}, {}, {}), 2):
+        form = await post(api, "workflow/form", workflow_api=text, **body)
+        assert (form["values"]["idle 1.seconds"], len(made)) == (
+            "2" if body else "0.0",
+            min(number, 3),
+        )
+    code, reply = await api.post("workflow/form", {"workflow_api": text[:-1]})
+    assert (code, reply["details"]["field"]) == (400, "workflow_api")
 
 
 async def test_conversion_and_validation(api, graph):

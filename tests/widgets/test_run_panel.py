@@ -11,6 +11,7 @@ import pytest
 from comfydeploy_jupyter import RunPanel
 from comfydeploy_jupyter.errors import InvalidRequestError, UnknownInputError
 from comfydeploy_jupyter.receipts import ReceiptError
+from comfydeploy_jupyter.widgets.run_panel import ASKED_AHEAD
 from tests.helpers.graphs import SUNSET_PATH, node, paper, shown
 from tests.helpers.waiting import until
 
@@ -65,6 +66,29 @@ def test_values_are_set_read_and_run(panel_of: Callable[..., RunPanel]) -> None:
     assert result.files[0].filename in data["text/plain"]
     state = panel.get_state("result")["result"]
     assert state["prompt_id"] == result.prompt_id
+
+
+def test_the_form_of_a_large_workflow_is_asked_for_before_the_page_has_it(
+    panel_of: Callable[..., RunPanel],
+    comfy: Comfy,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+    request = comfy.server.request
+
+    def recorded(method: str, address: str, **content: Any) -> Any:
+        asked.append((address.rpartition("/")[2], content.get("body")))
+        return request(method, address, **content)
+
+    monkeypatch.setattr(comfy.server, "request", recorded)
+    path = tmp_path / "workflow.json"
+    for size in (ASKED_AHEAD, 0):
+        path.write_text(json.dumps({**PAPER, "4": node("TestText", text="x" * size)}))
+        asked.clear()
+        panel = panel_of(path)
+        body = {**panel.shown_workflow["source"], "machine": None, "brief": True}
+        assert (("form", body) in until(lambda: [*asked])) == bool(size)
 
 
 def test_a_receipt_is_opened(
