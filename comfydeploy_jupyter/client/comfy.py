@@ -305,22 +305,21 @@ class Comfy:
             self, workflow, inputs, seed, machine, options, api_key=api_key, previews=previews
         )
         state = RunProgress(request.source)
-        reply: dict[str, Any] = {}
         try:
             with self._view(progress, state), request.start(timeout) as events:
                 for event in events:
                     state.feed(event)
                     if event.event == "result":
-                        reply = event.data
-                        state.result = Result(self.server, reply, request.source)
+                        state.result = Result(self.server, event.data, request.source)
         except KeyboardInterrupt:
             if cancel_on_interrupt:
                 with suppress(ComfyDeployError):
                     self.server.post("interrupt", {"prompt_id": request.prompt_id}, timeout=5)
             raise
-        if not reply:
-            reply = self.server.get("check-status", prompt_id=request.prompt_id)
-        result = Result(self.server, reply, request.source).raise_for_status()
+        if state.result is None:
+            record = self.server.get("check-status", prompt_id=request.prompt_id)
+            state.result = Result(self.server, record, request.source)
+        result = state.result.raise_for_status()
         if result.left_out:
             warnings.warn(
                 "\n- ".join(["ComfyUI did not execute a part of the workflow", *result.left_out]),

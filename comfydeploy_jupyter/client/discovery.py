@@ -18,7 +18,7 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urljoin, urlsplit, urlunsplit
 
 import psutil
 from jupyter_core.paths import jupyter_runtime_dir
@@ -224,11 +224,8 @@ def candidates() -> Iterator[Candidate]:
     """Yield the Jupyter servers that may have the routes, the most likely first."""
     token, service = map(os.environ.get, ("JUPYTERHUB_API_TOKEN", "JUPYTERHUB_SERVICE_URL"))
     if token and service:
-        url, prefix = _reachable(service), os.environ.get("JUPYTERHUB_SERVICE_PREFIX")
-        if prefix:
-            parts = urlsplit(url)
-            url = urlunsplit((parts.scheme, parts.netloc, prefix, "", ""))
-        yield Candidate(url, token, mine=True)
+        prefix = os.environ.get("JUPYTERHUB_SERVICE_PREFIX", "")
+        yield Candidate(urljoin(_reachable(service), prefix), token, mine=True)
     servers = _servers(set(_ancestors()))
     for _, found in sorted(servers, key=lambda server: (not server[1].mine, -server[0])):
         yield found

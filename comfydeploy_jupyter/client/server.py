@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import os
 import re
@@ -31,7 +30,7 @@ from ..errors import (
     ServerUnreachableError,
     UnauthorizedError,
 )
-from ..util.sockets import Peers, as_end
+from ..util.sockets import Peers, as_end, is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
@@ -77,7 +76,7 @@ class Server:
         session.auth = _Credentials(self.token)
         session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         session.headers["User-Agent"] = f"comfydeploy-jupyter/{__version__}"
-        session.trust_env = not _is_loopback(urlsplit(self.url).hostname or "")
+        session.trust_env = not is_loopback(urlsplit(self.url).hostname or "")
         return session
 
     def address(self, path: str, params: dict[str, Any] | None = None) -> str:
@@ -369,15 +368,6 @@ class _OwnServers(HTTPAdapter):
         super().init_poolmanager(*args, **kwargs)
         pools = {"http": _OwnHTTPPool, "https": _OwnHTTPSPool}
         self.poolmanager.pool_classes_by_scheme = pools
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _split_address(url: str) -> tuple[str, str | None]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ComfyDeployError, ConflictError, InvalidRequestError, TooLargeError
 from ..receipts import MAX_SIZE, NO_CRYPTOGRAPHY, make
 from ..util import worker
+from ..util.system import replace_file
 from .environment import FILES, environment_of, file_of
 
 if TYPE_CHECKING:
@@ -72,17 +73,13 @@ class Receipts:
         """Return the key of this server, which is made at its first use."""
         with contextlib.suppress(FileNotFoundError):
             return self._key.read_bytes()
-        with contextlib.suppress(FileExistsError):
-            made = self._key.with_suffix(f".{os.getpid()}")
-            descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(os.urandom(KEY_SIZE))
-                file.flush()
-                os.fsync(file.fileno())
-            try:
+        made = self._key.with_suffix(f".{os.getpid()}")
+        replace_file(made, os.urandom(KEY_SIZE))
+        try:
+            with contextlib.suppress(FileExistsError):
                 os.link(made, self._key)
-            finally:
-                made.unlink()
+        finally:
+            made.unlink()
         return self._key.read_bytes()
 
 

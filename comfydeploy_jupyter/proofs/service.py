@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import io
 import logging
+import math
 import os
 import re
 import shutil
@@ -216,9 +217,7 @@ class Provenance:
         body: dict[str, Any] = {"models": [], "inputs": []}
         prompt = jsons.dumps(record["prompt"]).encode()
         await self._note_names(machine, [Executed(prompt, body)])
-        for entry in _files(body):
-            if "state" in entry:
-                await self._hash_file(machine, entry)
+        await self._hash(machine, body)
         return _made_with(environment, body)
 
     # -- noting --------------------------------------------------------------------------------
@@ -298,7 +297,7 @@ class Provenance:
             await self._note_names(self._machines.get(machine_id), found)
         await self._note_outputs([(run.record, body) for run, body, _ in noted])
         for run, body, _ in noted:
-            await self._hash(run, body, only_small=True)
+            await self._hash(self._machines.find(run.record.machine), body, largest=SMALL)
         await self._keep([(run.number, body, shared) for run, body, shared in noted])
 
     async def _read_environments(self) -> None:
@@ -480,15 +479,25 @@ class Provenance:
             await wait_until_set(self._ended, LOOK_INTERVAL)
 
     async def _complete(self, run: Wanted) -> None:
-        await self._hash(run, run.body, only_small=False)
+        await self._hash(self._machines.find(run.record.machine), run.body)
         await self._keep([(run.number, run.body, None)])
 
-    async def _hash(self, run: Wanted, body: dict[str, Any], *, only_small: bool) -> None:
-        """Hash the files of a record, or only the small ones."""
-        machine = self._machines.find(run.record.machine)
+    async def _hash(
+        self, machine: Machine | None, body: dict[str, Any], largest: float = math.inf
+    ) -> None:
+        """Hash the files of a record that have at most so many bytes."""
         for entry in _files(body):
-            if "state" in entry and not (only_small and entry["size"] > SMALL):
-                await self._hash_file(machine, entry)
+            if "state" not in entry or entry["size"] > largest:
+                continue
+            key, found = FileKey(**entry.pop("state")), None
+            if machine is not None:
+                with suppress(ComfyDeployError, OSError):
+                    folders = await machine.folders(search=False)
+                    found = await self._hasher.in_state(folders, key)
+            if found is None:
+                entry["reason"] = "it was changed or removed before it could be hashed"
+            else:
+                entry["sha256"] = found
 
     async def _keep(
         self, found: Sequence[tuple[int, dict[str, Any], dict[str, Any] | None]]
@@ -507,17 +516,6 @@ class Provenance:
         await self._repository.keep(rows)
         if any(state == "pending" for _, state, _, _ in rows):
             self._noted.set()
-
-    async def _hash_file(self, machine: Machine | None, entry: dict[str, Any]) -> None:
-        key, found = FileKey(**entry.pop("state")), None
-        if machine is not None:
-            with suppress(ComfyDeployError, OSError):
-                folders = await machine.folders(search=False)
-                found = await self._hasher.in_state(folders, key)
-        if found is None:
-            entry["reason"] = "it was changed or removed before it could be hashed"
-        else:
-            entry["sha256"] = found
 
 
 def python_packages(found: SnapshotEnvironment | None, system: Mapping[str, Any]) -> dict[str, Any]:

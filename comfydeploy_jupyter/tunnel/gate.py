@@ -37,7 +37,7 @@ from yarl import URL
 from ..errors import ComfyUIUnavailableError
 from ..util import proxy
 from ..util.http import CheckedConnector, client_context, new_session, without_redirects
-from ..util.sockets import Peers
+from ..util.sockets import Peers, is_loopback
 from ..util.tasks import end
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class GateSettings:
         that asks for credentials, gets its own.
         """
         parts = urlsplit(self.target)
-        if self.upstream == Upstream() and _is_local(parts.hostname or ""):
+        if self.upstream == Upstream() and is_loopback(parts.hostname or ""):
             return None
         return parts.netloc
 
@@ -87,13 +87,6 @@ class GateSettings:
     def from_json(cls, text: bytes) -> GateSettings:
         found = json.loads(text)
         return cls(**{**found, "upstream": Upstream(**found["upstream"])})
-
-
-def _is_local(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 HEAD_TIMEOUT = 10.0  # seconds that a visitor has to send the head of a request

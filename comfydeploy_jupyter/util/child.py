@@ -18,6 +18,7 @@ import psutil
 
 from .reaper import reaped_command
 from .secrets import is_secret_variable, masked_arguments
+from .system import replace_file
 from .tasks import wait_for
 
 if TYPE_CHECKING:
@@ -244,6 +245,4 @@ def _write_record(path: Path, pid: int, reaper: int, command: list[str]) -> None
         "guard_started_at": _started_at(reaper),
         "command": masked_arguments(command),
     }
-    beside = path.with_suffix(".json.new")
-    beside.write_text(json.dumps(record, indent=1), encoding="utf-8")
-    beside.replace(path)
+    replace_file(path, json.dumps(record, indent=1).encode())

@@ -86,6 +86,14 @@ def listeners(at: End) -> list[Owner]:
     return exact or both
 
 
+def is_loopback(host: str) -> bool:
+    """Return whether the name or address of a host is that of this machine for itself."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def as_end(name: tuple[Any, ...]) -> End:
     """Return the address and the port in the name of a socket."""
     return _address(str(name[0]).partition("%")[0]), int(name[1])

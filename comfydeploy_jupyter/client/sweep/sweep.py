@@ -103,14 +103,16 @@ class Point:
         record = self._known.get("run")
         if record is None or self._facts["status"] in FINAL:
             return None
-        progress = RunProgress(self._sweep.source, status=self._facts["status"])
-        progress.fraction = float(record.get("progress") or 0)
-        progress.step, progress.steps = record.get("step", 0), record.get("steps", 0)
-        progress.iterations = [(done, total) for done, total in record.get("iterations", ())]
-        if record.get("current_node") is not None:
-            known = self._sweep.source.name(record["current_node"], record.get("current_class"))
-            progress.node = known
-        return progress
+        source, node = self._sweep.source, record.get("current_node")
+        return RunProgress(
+            source,
+            status=self._facts["status"],
+            fraction=float(record.get("progress") or 0),
+            node=None if node is None else source.name(node, record.get("current_class")),
+            step=record.get("step", 0),
+            steps=record.get("steps", 0),
+            iterations=[(done, total) for done, total in record.get("iterations", ())],
+        )
 
     @property
     def run(self) -> Run:
