@@ -17,6 +17,7 @@ from ..errors import (
     ServerUnreachableError,
     printable,
 )
+from .text import ipython_shell
 
 if TYPE_CHECKING:
     from .server import Server
@@ -127,9 +128,10 @@ class SignInLink:
 
     def show(self) -> None:
         """Show the link in the output of the cell, or print it outside of IPython."""
-        ipython = sys.modules.get("IPython")
-        if ipython is not None and ipython.get_ipython() is not None:
-            self._handle = ipython.display.display(self, display_id=True)
+        if ipython_shell() is not None:
+            from IPython.display import display
+
+            self._handle = display(self, display_id=True)
         else:
             print(self, file=sys.stderr, flush=True)
 

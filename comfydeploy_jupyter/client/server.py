@@ -214,20 +214,15 @@ def unreachable(address: str, error: Exception) -> ServerUnreachableError:
             "with the certificate of its authority)",
             extra={"sent": False},
         )
-    refused = _never_connected(error)
+    cause: object = error.args[0] if error.args else None
+    kind = type(getattr(cause, "reason", cause)).__name__
+    unconnected = kind in {"NewConnectionError", "NameResolutionError"}
+    refused = unconnected or isinstance(error, requests.ConnectTimeout)
     why = "does not answer" if refused else "broke the connection"
     if isinstance(error, requests.ReadTimeout):
         why = "has not answered in time"
     return ServerUnreachableError(
         f"the Jupyter server at {where} {why}", extra={"sent": not refused}
-    )
-
-
-def _never_connected(error: Exception) -> bool:
-    cause: object = error.args[0] if error.args else None
-    reason = getattr(cause, "reason", cause)
-    return isinstance(error, requests.ConnectTimeout) or (
-        type(reason).__name__ in {"NewConnectionError", "NameResolutionError"}
     )
 
 

@@ -9,7 +9,7 @@ import re
 import shutil
 import sys
 import unicodedata
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 from urllib.parse import quote
 
 from ..errors import printable
@@ -230,11 +230,15 @@ def text_table(rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("  ".join(line).rstrip() for line in zip(*columns, strict=True))
 
 
+def ipython_shell() -> Any:
+    """Return the shell of IPython in which this code runs; None outside of IPython."""
+    ipython = sys.modules.get("IPython")
+    return None if ipython is None else ipython.get_ipython()
+
+
 def in_notebook() -> bool:
     """Return whether this is the kernel of a notebook that can show widgets."""
-    ipython = sys.modules.get("IPython")
-    shell = None if ipython is None else ipython.get_ipython()
-    if getattr(shell, "kernel", None) is None:
+    if getattr(ipython_shell(), "kernel", None) is None:
         return False
     try:
         import ipywidgets  # noqa: F401 - only whether it is there

@@ -10,7 +10,7 @@ from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 from ..client.results import NAMED_FILES
-from ..client.text import Terminal, counted, cut, duration, in_notebook
+from ..client.text import Terminal, counted, cut, duration, in_notebook, ipython_shell
 from ..errors import printable
 
 if TYPE_CHECKING:
@@ -188,10 +188,6 @@ class Line:
         line = self._terminal.writable("".join(c if c.isprintable() else " " for c in line))
         self.write(f"\r{cut(line, self._terminal.width - 1)}\x1b[K")
 
-    def leave(self, fraction: float, elapsed: float, text: str) -> None:
-        """Write the line for the last time; it stays."""
-        self.write(f"\r{self._bar(fraction, elapsed)}{text}\x1b[K\n")
-
     def write(self, text: str) -> None:
         self._terminal.stream.write(text)
         self._terminal.stream.flush()
@@ -218,7 +214,7 @@ class TerminalView(Line):
         if len(files) > NAMED_FILES:
             named.append(f"and {counted(len(files) - NAMED_FILES, 'file')} more")
         text = printable(activity(progress)) + (": " if named else "") + ", ".join(named)
-        self.leave(progress.fraction, progress.elapsed, text)
+        self.write(f"\r{self._bar(progress.fraction, progress.elapsed)}{text}\x1b[K\n")
 
 
 class SweepLine(Line):
@@ -256,8 +252,7 @@ def show_sweeps() -> None:
     """Have IPython show sweeps as widgets, if this is the kernel of a notebook."""
     if not in_notebook():
         return
-    shell = sys.modules["IPython"].get_ipython()
-    formatter = shell.display_formatter.ipython_display_formatter
+    formatter = ipython_shell().display_formatter.ipython_display_formatter
     formatter.for_type_by_name("comfydeploy_jupyter.client.sweep.sweep", "Sweep", _show)
 
 

@@ -26,6 +26,7 @@ from ..errors import (
 from ..store.database import Repository, reading, writing
 from ..util.tasks import BackgroundTasks, wait_until_set
 from ..util.times import Backoff, utc_now
+from .verify import whole
 
 if TYPE_CHECKING:
     import sqlite3
@@ -310,13 +311,10 @@ class BatchVerifier:
         found = await self._repository.get(batch.number, verdict, limit, offset)
         if found is None:
             raise NotFoundError(f"The batch {batch_id!r} was not verified")
-        counts = found["counts"]
-        whole = next(
-            (name for name in ("differs", "cannot", "identical") if counts[name]), "cannot"
-        )
+        verdict = whole([name for name, count in found["counts"].items() if count])
         return {
             **found,
-            "verdict": whole if found["state"] == "done" else None,
+            "verdict": verdict if found["state"] == "done" else None,
             "why": self._why.get(batch.number, "") if found["state"] == "running" else "",
         }
 

@@ -332,14 +332,11 @@ def compare(first: BinaryIO, second: BinaryIO, filename: str) -> dict[str, Any]:
             "mean": fmean(each["mean"] for each in found),
         }
     if is_text(filename):
-        return text_difference(_text(first), _text(second))
+        texts = _text(first), _text(second)
+        pairs = enumerate(zip(*texts, strict=False))
+        same = next((n for n, (a, b) in pairs if a != b), min(map(len, texts)))
+        return {"reason": f"the texts are equal up to character {same}"}
     return {}
-
-
-def text_difference(one: str, other: str) -> dict[str, Any]:
-    pairs = enumerate(zip(one, other, strict=False))
-    same = next((n for n, (a, b) in pairs if a != b), min(len(one), len(other)))
-    return {"reason": f"the texts are equal up to character {same}"}
 
 
 def _difference(one: Image, other: Image) -> dict[str, Any]:

@@ -40,7 +40,7 @@ from ..util.tasks import BackgroundTasks
 from .content import UndecodedError, compare, difference_picture
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from ..comfyui.definitions import DefinitionSet
     from ..machines.machine import Machine
@@ -294,7 +294,7 @@ class Verifier:
         if first["started_at"] is None:  # it was refused, for example
             after = await self._provenance.look(self._machines.get(first["machine"]), before)
         return {
-            "verdict": verdict_of(outputs),
+            "verdict": whole([output["verdict"] for output in outputs]),
             "differences": list(differences(before, after)),
             "outputs": outputs,
             "first_different": first_different,
@@ -417,12 +417,10 @@ def _pictured(one: bytes, two: bytes) -> bytes:
         raise NotFoundError(f"There is no difference picture: {error}") from None
 
 
-def verdict_of(outputs: Sequence[Record]) -> str:
-    """Return ``identical``, ``differs`` or ``cannot`` for all outputs together."""
-    verdicts = {output["verdict"] for output in outputs}
-    if "differs" in verdicts:
-        return "differs"
-    return "identical" if verdicts == {"identical"} else "cannot"
+def whole(verdicts: Collection[str]) -> str:
+    """Return the verdict on all together; ``cannot`` if there are none."""
+    known = (each for each in ("differs", "cannot", "identical") if each in verdicts)
+    return next(known, "cannot")
 
 
 def pairs(before: Record, after: Record) -> Iterator[tuple[Record, Record | None]]:

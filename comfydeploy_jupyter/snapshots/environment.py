@@ -569,12 +569,9 @@ def read_checkout(folder: Path) -> Checkout | None:
     if not (folder / ".git").exists():
         return None
     _, directory = git_folders(folder / ".git")
-    config = read_text(directory / "config")
-    return Checkout(
-        _public(_remote(config)),
-        git_commit(folder / ".git"),
-        _is_modified(folder, directory, config),
-    )
+    config, commit = read_text(directory / "config"), git_commit(folder / ".git")
+    modified = commit is not None and _is_modified(folder, directory, config, commit)
+    return Checkout(_public(_remote(config)), commit, modified)
 
 
 def _remote(config: str) -> str | None:
@@ -605,14 +602,13 @@ def _public(url: str | None) -> str | None:
     return url if is_address(url) else None
 
 
-def _is_modified(folder: Path, directory: Path, config: str) -> bool:
+def _is_modified(folder: Path, directory: Path, config: str, commit: str) -> bool:
     """Return whether tracked files were changed, by running git.
 
     git gets a temporary ``.git`` with the objects and the index of the real one, but without its
     configuration (filters, monitors, hooks, other files), which could start any program.
     """
-    commit = git_commit(folder / ".git")
-    if commit is None or _FULL_COMMIT.fullmatch(commit) is None or _FILTER.search(config):
+    if _FULL_COMMIT.fullmatch(commit) is None or _FILTER.search(config):
         return False  # the result of a filter is not known
     own, _ = git_folders(folder / ".git")
     with tempfile.TemporaryDirectory(prefix="comfydeploy-") as name:

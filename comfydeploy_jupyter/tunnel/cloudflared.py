@@ -83,17 +83,11 @@ def failure(
     log: list[str] | None = None,
     *,
     hint: str | None = None,
-    can_download: bool = False,
-    field: str | None = None,
+    **details: Any,
 ) -> TunnelFailedError:
-    details = {"can_download": can_download or None, "field": field}
     return TunnelFailedError(
         message,
-        details={
-            "reason": reason,
-            "log": (log or [])[-LOG_LINES:],
-            **{name: value for name, value in details.items() if value is not None},
-        },
+        details={"reason": reason, "log": (log or [])[-LOG_LINES:], **details},
         extra=None if hint is None else {"hint": hint},
     )
 
@@ -173,12 +167,9 @@ class Binary:
                 )
             fetching = FetchPolicy(self._settings.offline)
             if not (self._settings.cloudflared_download or download):
-                raise failure(
-                    "no_binary",
-                    "There is no cloudflared on this machine",
-                    hint=HINT,
-                    can_download=not fetching.offline,
-                )
+                more: dict[str, Any] = {} if fetching.offline else {"can_download": True}
+                text = "There is no cloudflared on this machine"
+                raise failure("no_binary", text, hint=HINT, **more)
             fetching.require("cloudflared")
             try:
                 return await wait_for(self._fetch(), DOWNLOAD_TIMEOUT)

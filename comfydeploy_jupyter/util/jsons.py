@@ -62,11 +62,8 @@ def is_large(*values: Any) -> bool:
     return any(isinstance(value, RawJSON) for value in values)
 
 
-def _no_number(name: str) -> None:
-    """Parse ``NaN`` and ``Infinity``, which Python writes and browsers reject, as None."""
-
-
-_decoder = json.JSONDecoder(parse_constant=_no_number)
+# ``NaN`` and ``Infinity``, which Python writes and browsers reject, become None.
+_decoder = json.JSONDecoder(parse_constant=lambda _: None)
 _encoder = json.JSONEncoder()
 
 

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import time
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .. import metrics
@@ -80,7 +79,16 @@ class BackgroundTasks:
         """
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
-        task.add_done_callback(partial(self._done, what, log_fields, expected, when_done))
+
+        def done(_: asyncio.Task[T]) -> None:
+            self._tasks.discard(task)
+            error = None if task.cancelled() else task.exception()
+            if error is not None and not isinstance(error, expected):
+                report(self._log, "%s failed", what, error=error, extra=log_fields)
+            if when_done is not None:
+                when_done()
+
+        task.add_done_callback(done)
         return task
 
     def keep(
@@ -101,21 +109,6 @@ class BackgroundTasks:
         """Cancel all tasks, also ones that they start meanwhile; wait until they are done."""
         while self._tasks:
             await end(self._tasks)
-
-    def _done(
-        self,
-        what: str,
-        log_fields: Mapping[str, object] | None,
-        expected: tuple[type[Exception], ...],
-        when_done: Callable[[], object] | None,
-        task: asyncio.Task[Any],
-    ) -> None:
-        self._tasks.discard(task)
-        error = None if task.cancelled() else task.exception()
-        if error is not None and not isinstance(error, expected):
-            report(self._log, "%s failed", what, error=error, extra=log_fields)
-        if when_done is not None:
-            when_done()
 
     async def _keep(
         self,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import io
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -31,7 +30,7 @@ from ..results import Result
 from ..runs import Run
 from ..server import check_timeout
 from ..stream import FINAL, RunProgress
-from ..text import text_table
+from ..text import ipython_shell, text_table
 from .file import VERSION, SweepFile
 from .plan import Grid
 
@@ -835,6 +834,4 @@ def _table_text(points: Sequence[Point]) -> str:
 
 def current_cell() -> object:
     """Return the execution count of the notebook cell that runs now; None outside of IPython."""
-    ipython = sys.modules.get("IPython")
-    shell = None if ipython is None else ipython.get_ipython()
-    return None if shell is None else shell.execution_count
+    return getattr(ipython_shell(), "execution_count", None)
