@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 import uuid
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from jupyter_server.auth.decorator import allow_unauthenticated
@@ -32,7 +32,7 @@ from .auth import FOREIGN_PAGE, AuthHandler
 
 if TYPE_CHECKING:
     from asyncio import Future
-    from collections.abc import Awaitable, Sequence
+    from collections.abc import Awaitable, Iterator, Sequence
 
     from ..compat.comfydeploy import CloudAccount
     from ..services import Services
@@ -44,6 +44,7 @@ LARGE = 64 * 1024  # bytes of JSON above which it is encoded in a thread
 CHUNK = 1024 * 1024  # bytes of a large reply that are written at once
 ANY_SIZE = 1 << 50  # bytes of a body that is forwarded as it arrives; tornado needs a limit
 HEARTBEAT = 15.0  # seconds between comments in an event stream without events
+BEGIN_AFTER = 5.0  # seconds after which a stream begins although there is no event yet
 COMMENT = b": keep awake\n\n"  # readers of an event stream ignore a comment
 POLICY_SETTING = "comfydeploy_content_security_policy"  # of the Jupyter application
 
@@ -263,6 +264,28 @@ class Handler(Base, APIHandler):
         self.set_header("Content-Type", "text/event-stream")
         self.set_header("Cache-Control", "no-cache")
         self.set_header("X-Accel-Buffering", "no")
+
+    @contextmanager
+    def kept_open(self) -> Iterator[None]:
+        """Begin the stream after a while, and send a comment every `HEARTBEAT` seconds.
+
+        The work in the block continues if the client disconnects.
+        """
+        loop = asyncio.get_running_loop()
+        timer: asyncio.TimerHandle
+
+        def send() -> None:
+            nonlocal timer
+            self.begin_stream()
+            self.write(COMMENT)
+            self.flush()
+            timer = loop.call_later(HEARTBEAT, send)
+
+        timer = loop.call_later(BEGIN_AFTER, send)
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     async def send_events(self, events: bytes, *, at_end: bool) -> None:
         """Send events of a stream; a few of them are sent with the end if this follows at once."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import count
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
-from tornado.iostream import StreamClosedError
 
 from .. import request_models as fields
 from ..errors import (
@@ -29,9 +29,8 @@ from ..request_models import (
 )
 from ..runs.feed import RunEvent
 from ..snapshots.snapshot import Snapshot
-from ..util.tasks import wait_for
 from . import route
-from .base import COMMENT, HEARTBEAT, Handler
+from .base import Handler
 from .route import CLOUD, EVENTS, FILES, JSON, MACHINE, Content, Link, ReplyModel, Success
 from .runs import StreamEvent
 from .status import COMMIT, KeptVersion
@@ -480,31 +479,21 @@ class SnapshotHandler(Handler):
 
     async def _stream(self, request: SnapshotRequest) -> None:
         """Send each line of progress as it is created, then the result or the error."""
-        lines: asyncio.Queue[str | None] = asyncio.Queue()
-        self.wanted = work = self._begin(request, lines.put_nowait)
-        work.add_done_callback(lambda _: lines.put_nowait(None))
-        self.begin_stream()
-        number = 0
-        try:
-            await self.flush()
-            while (line := await self._next(lines)) is not None:
-                number += bool(line)
-                self.write(RunEvent(number, "log", {"line": line}).sse if line else COMMENT)
-                await self.flush()
-            name, data = await self._outcome(work)
-            self.write(await asyncio.to_thread(lambda: RunEvent(number + 1, name, data).sse))
-        except StreamClosedError:
-            work.cancel()
-            return
-        self.finish_stream()
+        numbers = count(1)
 
-    @staticmethod
-    async def _next(lines: asyncio.Queue[str | None]) -> str | None:
-        """Return the next line, "" if there was none for `HEARTBEAT` seconds, None at the end."""
-        try:
-            return await wait_for(lines.get(), HEARTBEAT)
-        except asyncio.TimeoutError:
-            return ""
+        def send(line: str) -> None:
+            if line:
+                self.write(RunEvent(next(numbers), "log", {"line": line}).sse)
+                self.flush()
+
+        self.wanted = work = self._begin(request, send)
+        self.begin_stream()
+        self.flush()
+        with self.kept_open():
+            name, data = await self._outcome(work)
+        if self.wanted is not None:  # the client is still there
+            self.write(await asyncio.to_thread(lambda: RunEvent(next(numbers), name, data).sse))
+            self.finish_stream()
 
     async def _outcome(self, work: asyncio.Task[dict[str, Any]]) -> tuple[str, dict[str, Any]]:
         try:

@@ -8,7 +8,7 @@ import binascii
 import hashlib
 import hmac
 import re
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -623,7 +623,6 @@ _sends_events = route.replies(
 )
 SERVICE = User(username="comfydeploy-service", name="ComfyDeploy", display_name="ComfyDeploy")
 _PROMPT_ID = {"prompt_id": "$response.body#/prompt_id"}
-BEGIN_AFTER = 5.0  # seconds after which a stream begins although its run is not queued yet
 LOOK_INTERVAL = 1.0  # seconds between reads of the record of a run that another server follows
 
 
@@ -779,7 +778,7 @@ class StreamHandler(Handler):
         arrived = asyncio.get_running_loop().time()
         request = await run_request(self, await self.json_body(graphs=True))
         try:
-            with self._kept_open():
+            with self.kept_open():
                 run = await self.services.runs.submit(request, streamed=True, arrived=arrived)
         except Exception as exc:
             if not self.has_begun:
@@ -813,7 +812,7 @@ class StreamHandler(Handler):
         last_id = int(seen or 0)
         creation = self.services.runs.creation(query.prompt_id)
         if creation is not None:
-            with self._kept_open():
+            with self.kept_open():
                 await asyncio.wait({creation})
         run = self.services.runs.find(query.prompt_id)
         if run is not None:
@@ -827,28 +826,6 @@ class StreamHandler(Handler):
             await self._send_failure(exc)
             return
         await self.stream_record(record, last_id)
-
-    @contextmanager
-    def _kept_open(self) -> Iterator[None]:
-        """Begin the stream after a while, and send a comment every `HEARTBEAT` seconds.
-
-        The work in the block continues if the client disconnects.
-        """
-        loop = asyncio.get_running_loop()
-        timer: asyncio.TimerHandle
-
-        def send() -> None:
-            nonlocal timer
-            self.begin_stream()
-            self.write(COMMENT)
-            self.flush()
-            timer = loop.call_later(HEARTBEAT, send)
-
-        timer = loop.call_later(BEGIN_AFTER, send)
-        try:
-            yield
-        finally:
-            timer.cancel()
 
     async def stream(
         self, run: Run, *, previews: bool, last_id: int = 0, deadline: float | None = None

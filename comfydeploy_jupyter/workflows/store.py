@@ -106,21 +106,6 @@ def _encode(graph: dict[str, Any] | None) -> tuple[bytes | None, bytes | None]:
 
 
 @dataclass(frozen=True)
-class WorkflowRecord:
-    workflow_id: str
-    name: str  # need not be unique
-    machine_id: str | None  # the machine that it is made for
-    latest_version: int  # also the number of its versions
-    created_at: str
-    updated_at: str
-    tags: list[str]
-
-    def shown(self) -> dict[str, Any]:
-        """Return the workflow as the routes reply it."""
-        return {"id": self.workflow_id, **vars(self), "versions": self.latest_version}
-
-
-@dataclass(frozen=True)
 class VersionRecord:
     workflow_id: str
     version: int  # from 1, without gaps
@@ -150,7 +135,7 @@ def version_id(workflow_id: str, number: int) -> str:
 
 
 class Saved(NamedTuple):
-    workflow: WorkflowRecord
+    workflow: dict[str, Any]
     version: VersionRecord  # the one with the saved content, including its graphs
     created: bool  # the version is new
 
@@ -187,7 +172,7 @@ class LocalWorkflows(Repository):
         """
         saved = await self._save(draft)
         return {
-            **saved.workflow.shown(),
+            **saved.workflow,
             "version": saved.version.version,
             "created": draft.workflow_id is None,
             "new_version": saved.created,
@@ -215,8 +200,7 @@ class LocalWorkflows(Repository):
             " ORDER BY changed DESC LIMIT :limit OFFSET :offset",
             {"words": _fold(search), "limit": limit, "offset": offset},
         )
-        found = readable(rows, _workflow_record, "Workflow", "workflow_id")
-        return [record.shown() for record in found]
+        return readable(rows, _shown, "Workflow", "workflow_id")
 
     async def workflow(self, workflow_id: str) -> dict[str, Any]:
         """Return a workflow with the graphs of its latest version.
@@ -224,10 +208,10 @@ class LocalWorkflows(Repository):
         ``versions`` is a list of that version only, as in the replies of ComfyDeploy's service,
         which clients of the ComfyUI node read.
         """
-        record, latest = await self._database.read(read_version, workflow_id)
+        workflow, latest = await self._database.read(read_version, workflow_id)
         version = await latest.with_graphs()
         shown = {key: version[key] for key in ("version", "comment", *GRAPHS)}
-        return {**record.shown(), **shown, "versions": [version]}
+        return {**workflow, **shown, "versions": [version]}
 
     @reading
     def name(self, db: sqlite3.Connection, workflow_id: str) -> str:
@@ -300,7 +284,7 @@ class LocalWorkflows(Repository):
             first.setdefault(tag.casefold(), tag)
         if (name, [*first.values()]) != (row["name"], known):
             _change(db, row, name, [*first.values()], row["machine_id"])
-        return _get(db, workflow_id).shown()
+        return _get(db, workflow_id)
 
     @writing
     def delete(self, db: sqlite3.Connection, workflow_id: str) -> dict[str, Any]:
@@ -315,7 +299,7 @@ class LocalWorkflows(Repository):
         for (number,) in outdated:
             _remove(db, number)
         db.execute("UPDATE workflows SET deleted_at = ? WHERE id = ?", (utc_now(), row["id"]))
-        return _workflow_record(row).shown()
+        return _shown(row)
 
     @writing
     def restore(self, db: sqlite3.Connection, workflow_id: str) -> dict[str, Any]:
@@ -328,7 +312,7 @@ class LocalWorkflows(Repository):
         if not changed:
             text = f"there is no deleted workflow {workflow_id!r}"
             raise NotFoundError.of_field("workflow_id", text, workflow_id=workflow_id)
-        return _get(db, workflow_id).shown()
+        return _get(db, workflow_id)
 
     @reading
     def presets(self, db: sqlite3.Connection, workflow_id: str) -> list[Preset]:
@@ -496,16 +480,16 @@ def _is_latest(connection: sqlite3.Connection, row: sqlite3.Row, content: Conten
     return content.adds_nothing_to(latest["workflow_content"], latest["api_content"])
 
 
-def _get(connection: sqlite3.Connection, workflow_id: str) -> WorkflowRecord:
-    return _workflow_record(workflow_row(connection, workflow_id))
+def _get(connection: sqlite3.Connection, workflow_id: str) -> dict[str, Any]:
+    return _shown(workflow_row(connection, workflow_id))
 
 
 def read_version(
     connection: sqlite3.Connection, workflow_id: str, number: int | None = None
-) -> tuple[WorkflowRecord, VersionRecord]:
+) -> tuple[dict[str, Any], VersionRecord]:
     row = workflow_row(connection, workflow_id)
     number = row["latest_version"] if number is None else number
-    return _workflow_record(row), _version(connection, row, number)
+    return _shown(row), _version(connection, row, number)
 
 
 def _version(connection: sqlite3.Connection, row: sqlite3.Row, number: int) -> VersionRecord:
@@ -541,9 +525,12 @@ def workflow_row(connection: sqlite3.Connection, workflow_id: str) -> sqlite3.Ro
     return row
 
 
-def _workflow_record(row: sqlite3.Row) -> WorkflowRecord:
+def _shown(row: sqlite3.Row) -> dict[str, Any]:
+    """Return a workflow as the routes reply it; versions are numbered from 1, without gaps."""
     names = ("workflow_id", "name", "machine_id", "latest_version", "created_at", "updated_at")
-    return WorkflowRecord(**{name: row[name] for name in names}, tags=json.loads(row["tags"]))
+    found = {name: row[name] for name in names}
+    facts = {"tags": json.loads(row["tags"]), "versions": row["latest_version"]}
+    return {"id": row["workflow_id"], **found, **facts}
 
 
 def _next_change(connection: sqlite3.Connection) -> int:
