@@ -9,7 +9,7 @@ import os
 import re
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from ..errors import InvalidRequestError, brief
 from ..graphs.outline import NodeName, node_names
@@ -35,24 +35,28 @@ class Source:
         given: dict[str, Any] | None = None,
         files: dict[str, Any] | None = None,
     ) -> None:
-        self.graph: dict[str, Any] | None = None  # in either format
-        self._text: str | None = None  # that of the graph, if it was given as one line of JSON
+        self._graph: dict[str, Any] | None = None
+        self._text = ""  # that of the graph, if it was given as one line of JSON
+        self.is_ui = False  # whether ``graph`` is in the format of ComfyUI's editor
         self.ui = ui  # in the editor's format, if that is known and `graph` is in API format
         self.given = given or {}  # what the user has set in the graph, by the keys of `inputs`
         self.files = files or {}  # those that are files, pictures or arrays
         if source is not None:
-            self.graph, found, self._text = _load(source)
-            self.ui = ui or found
+            loaded = _load(source)
+            self._graph, self._text, self.is_ui = loaded.graph, loaded.text, loaded.is_ui
+            self.ui = ui or loaded.ui
+
+    @property
+    def graph(self) -> dict[str, Any] | None:
+        """The workflow in either format; None for one that the server stores."""
+        if self._graph is None and self._text:
+            self._graph = json.loads(self._text)
+        return self._graph
 
     @cached_property
     def names(self) -> dict[str, NodeName]:
         """The names of the nodes, by their ids."""
         return {} if self.graph is None else node_names(self.graph)
-
-    @property
-    def is_ui(self) -> bool:
-        """Whether ``graph`` is in the format of ComfyUI's editor."""
-        return self.graph is not None and isinstance(self.graph.get("nodes"), list)
 
     def body(self) -> dict[str, Any]:
         """Return the fields of the request that have the workflow."""
@@ -63,10 +67,10 @@ class Source:
 
     def texts(self) -> dict[str, str]:
         """Return what `body` returns, as JSON."""
-        return {
-            name: self._text if self._text and graph is self.graph else json.dumps(graph)
-            for name, graph in self.body().items()
-        }
+        if not self._text:
+            return {name: json.dumps(graph) for name, graph in self.body().items()}
+        own = {"workflow" if self.is_ui else "workflow_api": self._text}
+        return own if self.ui is None else {**own, "workflow": json.dumps(self.ui)}
 
     def seed_inputs(self, seed: int) -> dict[str, int]:
         """Return the entries of ``inputs`` that set every seed of the workflow.
@@ -113,12 +117,18 @@ def is_json(text: str) -> bool:
     return text.lstrip().startswith("{")
 
 
+class _Loaded(NamedTuple):
+    graph: dict[str, Any] | None  # in either format; None if it is still text
+    is_ui: bool
+    ui: dict[str, Any] | None = None  # in the editor's format, if it is in API format and has both
+    text: str = ""
+
+
 def _load(
     source: dict[str, Any] | str | bytes | os.PathLike[str],
-) -> tuple[dict[str, Any], dict[str, Any] | None, str | None]:
-    """Return a workflow; the editor's format, if it is in API format and has both; and its text."""
+) -> _Loaded:
     if isinstance(source, dict):
-        return source, None, None
+        return _Loaded(source, _has_nodes(source))
     if isinstance(source, bytes):
         return _load_stream(io.BytesIO(source), "the content")
     if isinstance(source, str) and is_json(source):
@@ -135,9 +145,11 @@ def _load(
     )
 
 
-def _load_stream(
-    stream: BinaryIO, what: str
-) -> tuple[dict[str, Any], dict[str, Any] | None, str | None]:
+def _has_nodes(graph: dict[str, Any]) -> bool:
+    return isinstance(graph.get("nodes"), list)
+
+
+def _load_stream(stream: BinaryIO, what: str) -> _Loaded:
     head = stream.read(64)
     stream.seek(0)
     if not head.removeprefix(codecs.BOM_UTF8).lstrip().startswith((b"{", b"[")):
@@ -149,19 +161,24 @@ def _load_stream(
             problem = f"{what} {error.details['problem']}"
             raise InvalidRequestError.of_field("workflow", problem) from error
         if found["prompt"] is not None:
-            return found["prompt"], found["workflow"], None
+            return _Loaded(found["prompt"], False, found["workflow"])
         assert found["workflow"] is not None
-        return found["workflow"], None, None
-    try:
-        content = stream.read()
-        graph = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise InvalidRequestError.of_field("workflow", f"{what} is not JSON: {error}") from error
-    if not isinstance(graph, dict):
-        raise InvalidRequestError.of_field("workflow", f"{what} is not a JSON object")
+        return _Loaded(found["workflow"], True)
+    content = stream.read()
     # what a program has written: a text of several lines has many spaces
     one_line = content.isascii() and b"\n" not in content.rstrip()
-    return graph, None, content.decode() if one_line else None
+    try:
+        # the objects of a graph that is only sent are not kept: collecting them takes longer
+        graph = json.loads(content, object_hook=_has_nodes if one_line else None)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequestError.of_field("workflow", f"{what} is not JSON: {error}") from error
+    if isinstance(graph, list):
+        raise InvalidRequestError.of_field("workflow", f"{what} is not a JSON object")
+    return (
+        _Loaded(None, graph, text=content.decode())
+        if one_line
+        else _Loaded(graph, _has_nodes(graph))
+    )
 
 
 def in_api_format(server: Server, source: Source) -> tuple[Source, list[str]]:

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from comfydeploy_jupyter.client.graph import Source
@@ -44,3 +46,18 @@ def test_names_of_nodes():
     assert str(Source(UI).name("3")) == '"Paint" (KSampler)'
     assert str(Source(None).name("9", "SaveImage")) == "SaveImage (id 9)"
     assert str(Source(API).name("3.0.1", "Inner")) == '"Paint" (Inner, id 3.0.1)'
+
+
+def test_a_workflow_of_one_line_stays_text_until_its_graph_is_needed(tmp_path):
+    for graph, name in (
+        (API, "workflow_api"),
+        (UI, "workflow"),
+        ({**API, "nodes": {}}, "workflow_api"),
+    ):
+        for indent in (None, 1):
+            path = tmp_path / "graph.json"
+            path.write_text(json.dumps(graph, indent=indent))
+            source = Source(path, ui=UI if graph is API else None)
+            more = {"workflow": json.dumps(UI)} if graph is API else {}
+            assert source.texts() == {name: json.dumps(graph), **more}
+            assert (source.is_ui, source.graph) == (graph is UI, graph)
