@@ -193,6 +193,10 @@ _PAGE = """<!doctype html>
 """
 
 
+class RefusedError(Exception):
+    """The gate answers a request itself; has status, code and text of the response."""
+
+
 class Gate:
     def __init__(self, settings: GateSettings) -> None:
         self._target = settings.target.rstrip("/")
@@ -234,6 +238,8 @@ class Gate:
         connection.head_is_complete()
         try:
             return await self._answer(request)
+        except RefusedError as error:
+            return _refusal(request, *error.args)
         except ValueError:  # an address or a header that cannot be forwarded
             if request.writer.output_size > 0:
                 raise
@@ -243,19 +249,17 @@ class Gate:
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         if not request.raw_path.startswith("/"):
-            return _refusal(request, 400, "bad_request", "This address is not valid")
+            raise RefusedError(400, "bad_request", "This address is not valid")
         if request.method == "TRACE":  # the response would contain the headers of the gate
-            return _refusal(request, 405, "method_not_allowed", "TRACE is not allowed")
+            raise RefusedError(405, "method_not_allowed", "TRACE is not allowed")
         given, path = _split_secret(request.raw_path)
         bearer = _bearer(request)
         by_cookie = hmac.compare_digest(_bytes(_cookie(request)), self._pass)
-        refused = None if by_cookie else self._check_secret(request, given, bearer)
-        if refused is not None:
-            return refused
+        if not by_cookie:
+            self._check_secret(request, given, bearer)
         if not _same_site(request) or (by_cookie and not _own_page(request)):
-            return _refusal(
-                request, 403, "cross_origin", "Requests from other web sites are not allowed"
-            )
+            text = "Requests from other web sites are not allowed"
+            raise RefusedError(403, "cross_origin", text)
         fresh = given is not None and hmac.compare_digest(given, self._secret)
         if fresh and request.method == "GET" and "text/html" in request.headers.get("Accept", ""):
             # An address with the secret would stay in histories and bookmarks.
@@ -267,36 +271,29 @@ class Gate:
 
     def _check_secret(
         self, request: web.BaseRequest, given: bytes | None, bearer: bytes | None
-    ) -> web.Response | None:
-        """Return None if a visitor has sent the right secret, else the error response.
+    ) -> None:
+        """Raise unless a visitor has sent the right secret.
 
         The right secret is accepted after any number of wrong ones from the address: the address
         is a header that the visitor can choose, and guessing 256 bits is not possible anyway.
         """
         if given is None and bearer is None:
-            return _refusal(
-                request,
-                401,
-                "unauthorized",
-                "This address is protected: open it with its complete link, or enter the secret",
-            )
+            text = "This address is protected: open it with its complete link, or enter the secret"
+            raise RefusedError(401, "unauthorized", text)
         right = [hmac.compare_digest(one or b"", self._secret) for one in (given, bearer)]
         if any(right):
-            return None
+            return
         visitor = _address(request)
         now = time.monotonic()
         tries = [t for t in self._wrong.get(visitor, []) if now - t < ATTEMPTS_PERIOD]
         if len(tries) >= ATTEMPTS:
-            answer = _refusal(
-                request, 429, "too_many_attempts", "Too many wrong secrets; try again later"
-            )
-            answer.headers["Retry-After"] = str(int(ATTEMPTS_PERIOD))
-            return answer
+            text = "Too many wrong secrets; try again later"
+            raise RefusedError(429, "too_many_attempts", text)
         self._wrong[visitor] = [*tries, now]
         self._wrong.move_to_end(visitor)
         if len(self._wrong) > REMEMBERED:
             self._wrong.popitem(last=False)
-        return _refusal(request, 401, "unauthorized", "The secret is wrong")
+        raise RefusedError(401, "unauthorized", "The secret is wrong")
 
     def _remember(self, request: web.BaseRequest, answer: web.StreamResponse) -> None:
         answer.set_cookie(
@@ -328,22 +325,17 @@ class Gate:
             ) as answer:
                 return await self._pass_back(request, answer, fresh=fresh)
         except aiohttp.ClientSSLError:
-            return _refusal(
-                request,
-                502,
-                "bad_certificate",
-                "The certificate of the server behind this address is not accepted",
-            )
+            text = "The certificate of the server behind this address is not accepted"
+            raise RefusedError(502, "bad_certificate", text) from None
         except (aiohttp.ClientConnectorError, asyncio.TimeoutError, ComfyUIUnavailableError):
-            return _refusal(
-                request, 502, "unreachable", "The server behind this address does not answer"
-            )
+            text = "The server behind this address does not answer"
+            raise RefusedError(502, "unreachable", text) from None
         except aiohttp.WSServerHandshakeError as error:
-            return _refusal(request, error.status, "refused", "The WebSocket was refused")
+            text = "The WebSocket was refused"
+            raise RefusedError(error.status, "refused", text) from None
         except aiohttp.ClientError:
-            return _refusal(
-                request, 502, "broken", "The server behind this address closed the connection"
-            )
+            text = "The server behind this address closed the connection"
+            raise RefusedError(502, "broken", text) from None
 
     def _outgoing(self, request: web.BaseRequest) -> CIMultiDict[str]:
         """Return the headers to forward, without those of the gate and of the connection.
@@ -541,6 +533,8 @@ def _own_page(request: web.BaseRequest) -> bool:
 def _refusal(request: web.BaseRequest, status: int, code: str, text: str) -> web.Response:
     """Return an error response of the gate itself: a page for browsers, JSON for programs."""
     headers = {"X-ComfyDeploy-Gate": code, "Cache-Control": "no-store"}
+    if status == 429:
+        headers["Retry-After"] = str(int(ATTEMPTS_PERIOD))
     if "text/html" in request.headers.get("Accept", "") and status in (401, 429):
         page = _PAGE.format(title="Protected", text=text, parameter=PARAMETER)
         headers["Content-Security-Policy"] = (
