@@ -113,12 +113,15 @@ class Server:
     def request(
         self, method: str, address: str, *, timeout: float = READ_TIMEOUT, **content: Any
     ) -> Generator[requests.Response]:
-        """Send a request and give its response; see `send`."""
+        """Send a request and give its response; see `send`. It may break while it is read."""
         with (
             self.session() as session,
             send(session, method, address, timeout=timeout, **content) as response,
         ):
-            yield response
+            try:
+                yield response
+            except requests.RequestException as error:
+                raise unreachable(address, error) from error
 
 
 def send(
@@ -266,8 +269,6 @@ def json_of(response: requests.Response) -> Any:
     """Return the JSON of a response."""
     try:
         return loads(response.content)
-    except requests.RequestException as error:
-        raise unreachable(response.url, error) from error
     except ValueError as error:
         raise ComfyDeployError(
             f"{urlsplit(response.url).path} did not return JSON; perhaps a proxy or a login page "

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import requests
 
 from ..errors import ComfyDeployError, InvalidRequestError, printable
 from .server import loads, unreachable
@@ -14,7 +13,7 @@ from .stream import SSEParser
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from .server import Server
 
@@ -82,13 +81,15 @@ def take(server: Server, body: dict[str, Any], on_line: Callable[[str], object])
     headers = {"Accept": "text/event-stream"}
     address = server.address("snapshot-to-docker")
     with server.request("POST", address, body=body, headers=headers, timeout=SILENCE) as response:
-        for event, data in _events(response):
-            if event == "log":
-                on_line(data["line"])
-            elif event == "result":
-                return snapshot_of(data)
-            elif event == "error":
-                raise ComfyDeployError.from_reply(data.pop("status"), data)
+        parser = SSEParser()
+        for message in chain.from_iterable(map(parser.feed, response.iter_content(None))):
+            match loads(message.data):
+                case {"event": "log", "data": data}:
+                    on_line(data["line"])
+                case {"event": "result", "data": data}:
+                    return snapshot_of(data)
+                case {"event": "error", "data": data}:
+                    raise ComfyDeployError.from_reply(data.pop("status"), data)
     raise unreachable(address, ConnectionError("the stream ended early"))
 
 
@@ -98,17 +99,6 @@ def snapshot_of(reply: Mapping[str, Any]) -> Snapshot:
     steps, converted = reply["docker_command_steps"], reply.get("manager_snapshot", {})
     warnings = list(reply.get("warnings", ()))
     return Snapshot(reply["snapshot"], steps, converted, warnings=warnings, **fields)
-
-
-def _events(response: requests.Response) -> Iterator[tuple[str, dict[str, Any]]]:
-    parser = SSEParser()
-    try:
-        for chunk in response.iter_content(None):
-            for message in parser.feed(chunk):
-                content = loads(message.data)
-                yield content["event"], content["data"]
-    except requests.RequestException as error:
-        raise unreachable(response.url, error) from error
 
 
 def given(snapshot: Snapshot | dict[str, Any] | str | os.PathLike[str]) -> dict[str, Any] | str:

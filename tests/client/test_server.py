@@ -5,12 +5,14 @@ import numpy as np
 import pytest
 
 from comfydeploy_jupyter.client import Comfy
+from comfydeploy_jupyter.client.results import Result
 from comfydeploy_jupyter.client.server import Server
 from comfydeploy_jupyter.errors import (
     ComfyDeployError,
     ComfyUIUnavailableError,
     InvalidRequestError,
     NotFoundError,
+    ServerUnreachableError,
     UnauthorizedError,
 )
 
@@ -148,3 +150,18 @@ def test_arguments_are_checked_before_anything_is_sent(small_server, arguments, 
         with pytest.raises(InvalidRequestError, match=problem):
             call(GRAPH, **arguments)
     assert server.requests == []
+
+
+def test_a_file_whose_connection_breaks_is_no_file(small_server, tmp_path):
+    def answer(_, reply):
+        reply.start_stream()
+        reply.write(b"half of it")
+        reply.cut()
+
+    server = Server(small_server(answer).url)
+    outputs = {"1": {"images": [{"filename": "a.png"}]}}
+    (file,) = Result(server, {"outputs": outputs}).files
+    for get in (lambda: Comfy(server.url).view("a.png"), file.read, lambda: file.save(tmp_path)):
+        with pytest.raises(ServerUnreachableError, match="broke the connection"):
+            get()
+    assert list(tmp_path.iterdir()) == []
