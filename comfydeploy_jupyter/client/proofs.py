@@ -14,6 +14,7 @@ from ..errors import ComfyDeployError, NotFoundError, RunTimeoutError, printable
 from ..graphs.formats import objects
 from ..graphs.models import model_links
 from ..receipts import MAX_SIZE, Receipt, read
+from ..util.markup import differing
 from ..util.times import Backoff
 from .files import upload, write_bytes
 from .models import FetchedModels
@@ -136,15 +137,7 @@ class Verification:
         """Return the verdict, and the differences in words."""
         lines = [self.verdict or "not executed again", *self.differences]
         lines += map(_where, self.missing)
-        for output in self.outputs:
-            if output["verdict"] != "identical":
-                name = output.get("filename") or f"the text of node {output['node_id']}"
-                share = output.get("share")
-                how = "" if share is None else f": {share:.2%} of the pixels"
-                reason = f" ({output['reason']})" if output.get("reason") else ""
-                lines.append(f"{name} {output['verdict']}{how}{reason}")
-        if self.first_different is not None:
-            lines.append(f"the first node that differs is {self.first_different['name']}")
+        lines += differing(self.outputs, self.first_different)
         return printable("\n".join([*lines, *self.notes]))
 
 

@@ -274,7 +274,6 @@ class EventStream(Iterator[Event]):
         body: dict[str, Any] | None = None,
         previews: bool = False,
         timeout: float | None = None,
-        patience: float = PATIENCE,
     ) -> None:
         check_timeout(timeout)
         self.prompt_id = prompt_id
@@ -287,7 +286,6 @@ class EventStream(Iterator[Event]):
         self._response: requests.Response | None = None
         self._timer: threading.Timer | None = None
         self._last_id: str | None = None
-        self._max_absence = patience
         self._last_received = time.monotonic()
         self._failures = 0  # attempts in a row to reconnect, without a byte
         self._problem: ComfyDeployError | None = None
@@ -464,7 +462,7 @@ class EventStream(Iterator[Event]):
             self._problem = error
 
     def _wait(self) -> None:
-        if time.monotonic() - self._last_received > self._max_absence:
+        if time.monotonic() - self._last_received > PATIENCE:
             self.close()
             problem = "" if self._problem is None else f": {self._problem}"
             raise ServerUnreachableError(

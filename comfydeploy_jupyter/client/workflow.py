@@ -341,12 +341,11 @@ class Workflow:
         server: Server,
         source: Workflow | Source | dict[str, Any] | str | bytes | os.PathLike[str],
         *,
-        ui: dict[str, Any] | None = None,
         title: str = "",
     ) -> None:
         loaded = source.source if isinstance(source, Workflow) else source
         if not isinstance(loaded, Source):
-            loaded = Source(loaded, ui=ui)
+            loaded = Source(loaded)
         self._server = server
         self._definitions: dict[str, Any] | None = None
         self._nodes = NodeDefinitions({})  # those of `_definitions`, as far as they were read

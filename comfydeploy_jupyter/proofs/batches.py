@@ -24,6 +24,7 @@ from ..errors import (
     StoreUnavailableError,
 )
 from ..store.database import Repository, reading, writing
+from ..util.markup import differing
 from ..util.tasks import BackgroundTasks, wait_until_set
 from ..util.times import Backoff, utc_now
 from .verify import whole
@@ -416,19 +417,5 @@ class BatchVerifier:
                 with suppress(ComfyDeployError):  # it has just ended
                     await self._runs.interrupt(repetition, None)
                 return None
-        return Found(found["verdict"], told(found), found["prompt_id"], [*found["differences"]])
-
-
-def told(result: dict[str, Any]) -> str:
-    """Return on one line what of a run is not identical."""
-    parts = []
-    for output in result["outputs"]:
-        if output["verdict"] != "identical":
-            name = output.get("filename") or f"the text of node {output['node_id']}"
-            share = output["share"]
-            how = "" if share is None else f": {share:.2%} of the pixels"
-            reason = f" ({output['reason']})" if output["reason"] else ""
-            parts.append(f"{name} {output['verdict']}{how}{reason}")
-    if result["first_different"] is not None:
-        parts.append(f"the first node that differs is {result['first_different']['name']}")
-    return "; ".join(parts)
+        told = "; ".join(differing(found["outputs"], found["first_different"]))
+        return Found(found["verdict"], told, found["prompt_id"], [*found["differences"]])

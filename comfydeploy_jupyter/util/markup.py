@@ -8,7 +8,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 
 MAX_LABEL = 60
@@ -20,6 +20,21 @@ def value_text(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     text = " ".join(text.split())
     return text if len(text) <= MAX_LABEL else f"{text[: MAX_LABEL - 2]} …"
+
+
+def differing(outputs: Iterable[Mapping[str, Any]], first: Mapping[str, Any] | None) -> list[str]:
+    """Return a line for each output that was not made again, and for the node that differs."""
+    lines = []
+    for output in outputs:
+        if output["verdict"] != "identical":
+            name = output.get("filename") or f"the text of node {output['node_id']}"
+            share = output.get("share")
+            how = "" if share is None else f": {share:.2%} of the pixels"
+            reason = f" ({output['reason']})" if output.get("reason") else ""
+            lines.append(f"{name} {output['verdict']}{how}{reason}")
+    if first is not None:
+        lines.append(f"the first node that differs is {first['name']}")
+    return lines
 
 
 def data_url(mime: str, content: bytes) -> str:

@@ -12,6 +12,7 @@ import uuid
 import pytest
 
 from comfydeploy_jupyter.client import Comfy, Workflow
+from comfydeploy_jupyter.client.graph import Source
 from comfydeploy_jupyter.errors import (
     ConflictError,
     InvalidInputError,
@@ -235,7 +236,7 @@ LISTED = {
 @pytest.mark.parametrize(("ui", "call"), [(None, "add_model"), (LISTED, "fetch_models")])
 def test_a_missing_model_is_told_with_its_download(comfy, inputs, ui, call):
     with pytest.raises((PromptInvalidError, InvalidInputError)) as caught:
-        comfy.run(Workflow(comfy.server, CHECKPOINT, ui=ui), inputs, seed_mode="saved")
+        comfy.run(Workflow(comfy.server, Source(CHECKPOINT, ui=ui)), inputs, seed_mode="saved")
     assert "nowhere.safetensors is not on this ComfyUI" in caught.value.message
     assert "Load Checkpoint" in caught.value.message
     assert not re.search(r"\b4\b|\n|no choices|not in list", caught.value.message)

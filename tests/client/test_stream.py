@@ -161,7 +161,9 @@ def test_the_end_is_read_from_the_record_if_streams_are_blocked(serve):
     assert Comfy(server.url).run(GRAPH).status == "success"
 
 
-def test_ends_with_the_run_id_in_the_error_if_the_server_stays_unreachable(small_server):
+def test_ends_with_the_run_id_in_the_error_if_the_server_stays_unreachable(
+    small_server, monkeypatch
+):
     def answer(request, reply):
         if request.method == "POST":
             reply.start_stream()
@@ -169,7 +171,8 @@ def test_ends_with_the_run_id_in_the_error_if_the_server_stays_unreachable(small
         reply.cut()
 
     body = {"prompt_id": "p1", "workflow_api": GRAPH}
-    stream = EventStream(Server(small_server(answer).url), "p1", body=body, patience=0.3)
+    monkeypatch.setattr("comfydeploy_jupyter.client.stream.PATIENCE", 0.3)
+    stream = EventStream(Server(small_server(answer).url), "p1", body=body)
     with pytest.raises(ServerUnreachableError, match="cannot be followed any more") as caught:
         list(stream)
     assert caught.value.extra["prompt_id"] == "p1"

@@ -139,8 +139,7 @@ class Sweeps:
             _check_seed(source)
         body, sent = self._request(source, inputs, seed, machine, options, [*grid.values()])
         grid = grid.map(sent)
-        fields = grid.to_json()
-        body |= {**fields, "inputs": {**body["inputs"], **fields.get("inputs", {})}}
+        body = _with_points(body, grid)
         request = digest(body)
         body |= {"at_once": at_once, "title": loaded.title or None}
         if save is False:
@@ -279,20 +278,16 @@ class Sweeps:
             else:
                 grid = Grid.from_json(content)
                 options = {k: v for k, v in content["options"].items() if k not in NOT_FOR_SWEEPS}
-                fields = grid.to_json()
                 body = {
                     **source.body(),
-                    **fields,
-                    "inputs": {**content["inputs"], **fields.get("inputs", {})},
-                    "machine": content["machine"],
+                    **{name: content[name] for name in ("inputs", "machine", "at_once")},
                     **options,
-                    "at_once": content["at_once"],
                     "title": content["title"] or None,
                     "runs": file.runs(grid.points),
                     "key": file.key,
                     "paused": True,
                 }
-                sweep = self._made(body, source, grid, file)
+                sweep = self._made(_with_points(body, grid), source, grid, file)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise not_a_sweep(file.path) from error
         sweep.save()
@@ -350,6 +345,12 @@ class Batches:
             if len(batch_id) < SHORT_ID or len(found) != 1:
                 raise
             return Sweep(self._comfy, server.get(f"batch/{found[0]}"))
+
+
+def _with_points(body: dict[str, Any], grid: Grid) -> dict[str, Any]:
+    """Return the body of a request that has inputs, and the points of a grid."""
+    fields = grid.to_json()
+    return {**body, **fields, "inputs": {**body["inputs"], **fields.get("inputs", {})}}
 
 
 def _check_seed(source: Source) -> None:
