@@ -73,20 +73,20 @@ class Asset:
         """Return the query of ComfyUI's ``GET /view`` for the file."""
         return dict(zip(("type", "subfolder", "filename"), self.place, strict=True))
 
-    def to_reply(self, assets_url: str, *, created_new: bool | None = None) -> dict[str, Any]:
-        """Return the body of the reply for an asset."""
+    def to_reply(self, root: str, *, created_new: bool | None = None) -> dict[str, Any]:
+        """Return the body of the reply for an asset; ``root`` is the address of the Comfy API."""
         return {
-            **self._described(assets_url),
+            **self._described(root),
             "file_path": self.file_path,
             "created_new": created_new,
             "created_at": self.created_at,
             "expires_at": None,
         }
 
-    def to_output(self, assets_url: str) -> dict[str, Any]:
+    def to_output(self, root: str) -> dict[str, Any]:
         """Return an output as one of its job."""
         return {
-            **self._described(assets_url),
+            **self._described(root),
             "node_id": self.node_id,
             "name": self.filename if self.text is None else f"{self.node_id}.txt",
             "type": self._type(),
@@ -98,13 +98,13 @@ class Asset:
         family = self.content_type.partition("/")[0]
         return family if family in ("image", "video", "audio", "text") else "file"
 
-    def _described(self, assets_url: str) -> dict[str, Any]:
+    def _described(self, root: str) -> dict[str, Any]:
         return {
             "id": self.id,
             "hash": None if self.blake3 is None else f"blake3:{self.blake3}",
             "size_bytes": self.size,
             "content_type": self.content_type,
-            "url": f"{assets_url}/{quote(self.id, safe='')}/content",
+            "url": f"{root}/assets/{quote(self.id, safe='')}/content",
             "url_expires_at": NEVER,
             "job_id": self.prompt_id,
         }

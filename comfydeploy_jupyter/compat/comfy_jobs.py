@@ -204,10 +204,10 @@ def job_of(
     *,
     queue_position: int | None,
     outputs: list[dict[str, Any]],
-    jobs_url: str,
+    root: str,
 ) -> dict[str, Any]:
     """Return a run as a job."""
-    url = f"{jobs_url}/{quote(record.prompt_id, safe='')}"
+    url = f"{root}/jobs/{quote(record.prompt_id, safe='')}"
     completed_at = record.finished_at if record.finished else None
     return {
         "id": record.prompt_id,
@@ -244,15 +244,11 @@ def _milliseconds(start: str | None, end: str | None) -> int | None:
     return max(round(seconds * 1000), 0)
 
 
-class Addresses(NamedTuple):
-    """The addresses of the jobs and the assets, as the client can reach them."""
-
-    jobs: str
-    assets: str
-
-
 class Jobs:
-    """Creates, lists, shows, follows and cancels jobs."""
+    """Creates, lists, shows, follows and cancels jobs.
+
+    ``root`` is the address of the Comfy API, as the client can reach it.
+    """
 
     def __init__(
         self,
@@ -274,7 +270,7 @@ class Jobs:
         *,
         key: str | None,
         machine: str | None,
-        addresses: Addresses,
+        root: str,
     ) -> dict[str, Any]:
         """Create a job."""
         if machine is None and request.metadata is not None:
@@ -283,9 +279,9 @@ class Jobs:
             record = await self._start(request, machine, None)
         else:
             record = await self._start_once(request, machine, key)
-        return await self._job(record, addresses)
+        return await self._job(record, root)
 
-    async def page(self, query: JobsQuery, addresses: Addresses) -> dict[str, Any]:
+    async def page(self, query: JobsQuery, root: str) -> dict[str, Any]:
         """Return a page of the jobs, newest first."""
         names = list(STATUSES if query.status is None else dict.fromkeys(query.status.split(",")))
         groups = [group for group in map(STATUSES.__getitem__, names) if group is not None]
@@ -303,7 +299,7 @@ class Jobs:
             metadata=query.metadata,
         )
         shown = found[: query.limit]
-        jobs = await asyncio.gather(*(self._job(record, addresses) for _, record in shown))
+        jobs = await asyncio.gather(*(self._job(record, root) for _, record in shown))
         page: dict[str, Any] = {
             "jobs": list(map(_item_of, jobs)),
             "truncated": len(found) > len(shown),
@@ -312,9 +308,9 @@ class Jobs:
             page["next_cursor"] = cursor_after(shown[-1][0], filters, secret)
         return page
 
-    async def get(self, job_id: str, addresses: Addresses) -> dict[str, Any]:
+    async def get(self, job_id: str, root: str) -> dict[str, Any]:
         """Return a job."""
-        return await self._job(await self.record(job_id), addresses)
+        return await self._job(await self.record(job_id), root)
 
     async def record(self, job_id: str) -> RunRecord:
         """Return the record of a job's run."""
@@ -334,15 +330,15 @@ class Jobs:
             return {"workflow": RawJSON(saved), "format": "save"}
         return {"workflow": RawJSON(prompt), "format": "api"}
 
-    async def cancel(self, job_id: str, addresses: Addresses) -> dict[str, Any]:
+    async def cancel(self, job_id: str, root: str) -> dict[str, Any]:
         """Cancel a job, and return it; one that has ended is not changed."""
         await self.record(job_id)
         with suppress(ConflictError):  # it has ended
             await self._runs.interrupt(job_id, None)
-        return await self.get(job_id, addresses)
+        return await self.get(job_id, root)
 
     async def follow(
-        self, run: Run, assets_url: str, *, pause: float
+        self, run: Run, root: str, *, pause: float
     ) -> AsyncIterator[tuple[bytes, bool]]:
         """Yield messages of a run until its end, with whether each is the last.
 
@@ -354,7 +350,7 @@ class Jobs:
         status = status_of(run.record)
         if not run.log.closed:
             yield self._status(run) + _progress(run.record, run), False
-        if outputs := await self._outputs(run.record, assets_url, sent):
+        if outputs := await self._outputs(run.record, root, sent):
             yield outputs, False
         if run.log.closed and last == run.log.last_id:
             yield self._end(run), True
@@ -367,7 +363,7 @@ class Jobs:
             if not run.record.finished and (status != before or _shows_place(batch, status)):
                 messages += self._status(run)
             if batch:
-                messages += await self._batch(run, batch, assets_url, sent)
+                messages += await self._batch(run, batch, root, sent)
             at_end = bool(batch) and run.log.has_ended_at(batch[-1].id)
             if batch and not messages and not at_end and clock() - sent_at < pause:
                 continue  # readers do not get these events
@@ -376,31 +372,29 @@ class Jobs:
             yield messages, at_end
             messages, sent_at = b"", clock()
 
-    async def final(self, record: RunRecord, assets_url: str) -> bytes:
+    async def final(self, record: RunRecord, root: str) -> bytes:
         """Return the messages of a run whose events are not in memory."""
-        outputs = await self._outputs(record, assets_url, set())
+        outputs = await self._outputs(record, root, set())
         return outputs + _logs(record) + _progress(record, None) + state(record)
 
-    async def _batch(
-        self, run: Run, batch: list[RunEvent], assets_url: str, sent: set[str]
-    ) -> bytes:
+    async def _batch(self, run: Run, batch: list[RunEvent], root: str, sent: set[str]) -> bytes:
         """Return the messages of a batch; of its progress only the last one."""
         last = max((event.id for event in batch if event.event in PROGRESS), default=None)
         messages = b""
         for event in batch:
             if event.event not in PROGRESS:
-                messages += await self._encode(run, event, assets_url, sent)
+                messages += await self._encode(run, event, root, sent)
             elif event.id == last:
                 messages += _progress(run.record, run)
         return messages
 
-    async def _encode(self, run: Run, event: RunEvent, assets_url: str, sent: set[str]) -> bytes:
+    async def _encode(self, run: Run, event: RunEvent, root: str, sent: set[str]) -> bytes:
         name, data = event.event, event.data
         if name == "executed" and isinstance(data.get("output"), dict):
             outputs = {str(data.get("node")): data["output"]}
-            return await self._outputs(run.record, assets_url, sent, outputs)
+            return await self._outputs(run.record, root, sent, outputs)
         if name == "result":
-            return await self._outputs(run.record, assets_url, sent)
+            return await self._outputs(run.record, root, sent)
         if event.preview is not None:
             image = base64.b64encode(event.preview.image).decode()
             preview = {"node_id": event.preview.node or "", "content_type": event.preview.mime}
@@ -418,7 +412,7 @@ class Jobs:
     async def _outputs(
         self,
         record: RunRecord,
-        assets_url: str,
+        root: str,
         sent: set[str],
         outputs: dict[str, Any] | None = None,
     ) -> bytes:
@@ -426,9 +420,9 @@ class Jobs:
         assets = await self.assets.of_run(record, outputs)
         new = [asset for asset in assets if asset.id not in sent]
         sent.update(asset.id for asset in new)
-        return b"".join(_message("output", asset.to_output(assets_url)) for asset in new)
+        return b"".join(_message("output", asset.to_output(root)) for asset in new)
 
-    async def _job(self, record: RunRecord, addresses: Addresses) -> dict[str, Any]:
+    async def _job(self, record: RunRecord, root: str) -> dict[str, Any]:
         run = self._runs.find(record.prompt_id)
         record = record if run is None else run.record
         assets = await self.assets.of_run(record)
@@ -436,8 +430,8 @@ class Jobs:
             record,
             run,
             queue_position=self._runs.queue_position(record),
-            outputs=[asset.to_output(addresses.assets) for asset in assets],
-            jobs_url=addresses.jobs,
+            outputs=[asset.to_output(root) for asset in assets],
+            root=root,
         )
 
     async def _start_once(self, request: JobRequest, machine: str | None, key: str) -> RunRecord:

@@ -137,14 +137,11 @@ def _assignment(name: str, field: FormField | InputGroup) -> str:
         comment = f"{comment[:MAX_COMMENT]} …"
     lines = textwrap.wrap(comment, WIDTH - 2, break_long_words=False, break_on_hyphens=False)
     if isinstance(field, InputGroup):
-        return "\n".join(
-            [
-                *(f"# {line}" for line in lines),
-                f"{name} = {literal([*(field.rows or {}).values()])}",
-            ]
-        )
-    is_colour = field.kind == "color" and type(field.initial) is int and field.initial >= 0
-    value = f"0x{field.initial:06X}" if is_colour else literal(field.initial)
+        value = literal([*(field.rows or {}).values()])
+    elif field.kind == "color" and type(field.initial) is int and field.initial >= 0:
+        value = f"0x{field.initial:06X}"
+    else:
+        value = literal(field.initial)
     return "\n".join([*(f"# {line}" for line in lines), f"{name} = {value}"])
 
 

@@ -1060,7 +1060,7 @@ class AuthorForm:
         place = self._find(owner)
         if place is None:
             return self._legacy(str(owner), name)
-        return self._shown_on(place, name) or self._lacks(place, name)
+        return self._chosen(place, name) or self._lacks(place, name)
 
     def _find(self, owner: object) -> _Place | None:
         """Find a node of the workflow by its id, or by a path such as ``"12:3"``."""
@@ -1092,7 +1092,7 @@ class AuthorForm:
         for promoted in self._promoted(outer) if outer is not None else ():
             if set(wanted) <= set(promoted.targets):
                 return promoted
-        return self._shown_on(inner, name) or self._lacks(inner, name)
+        return self._chosen(inner, name) or self._lacks(inner, name)
 
     def _inside(self) -> dict[str, list[_Place]]:
         """Return the nodes inside the subgraph nodes of the workflow, by their ids there."""
@@ -1233,29 +1233,23 @@ class AuthorForm:
         for owner, name in names[:MAX_INPUTS]:
             chosen = None
             if owner == "-1":
-                chosen = self._shown_on(host, name)
+                chosen = self._chosen(host, name)
             elif owner in graph.nodes:
                 inner = _Place(graph.nodes[owner], graph, f"{host.id}:")
-                chosen = self._proxied(host, inner, name)
+                chosen = self._chosen(inner, name, host)
             if chosen is not None and not seen.issuperset(chosen.targets):
                 seen.update(chosen.targets)
                 yield chosen
 
-    def _proxied(self, host: _Place, inner: _Place, name: str) -> ChosenInput | None:
-        """Return a widget of an inner node that is shown on the node of its subgraph."""
-        label = _label(inner.node.inputs, name) or _own_title(inner.node)
-        return self._chosen(inner, name, label, host)
-
-    def _shown_on(self, place: _Place, name: str) -> ChosenInput | None:
-        graph = self._subgraphs.get(place.node.type)
-        ports = [] if graph is None else graph.inputs
-        label = _label(place.node.inputs, name) or _label(ports, name) or _own_title(place.node)
-        return self._chosen(place, name, label, place)
-
-    def _chosen(self, place: _Place, name: str, label: str, shown_on: _Place) -> ChosenInput | None:
+    def _chosen(self, place: _Place, name: str, host: _Place | None = None) -> ChosenInput | None:
+        """Return a widget of a node; one that only the node of its subgraph shows has a host."""
         targets = self._targets(place, name, 0)
         if not targets:
             return None
+        graph = None if host else self._subgraphs.get(place.node.type)
+        ports = [] if graph is None else graph.inputs
+        label = _label(place.node.inputs, name) or _label(ports, name) or _own_title(place.node)
+        shown_on = host or place
         node = self._saved.label(shown_on.node, shown_on.graph)
         return ChosenInput(tuple(targets), shown_on.node.title, name, label, node)
 

@@ -259,10 +259,9 @@ class ComfyAPIHandler(Handler):
         return self.services.jobs
 
     @property
-    def addresses(self) -> comfy_jobs.Addresses:
-        """The addresses of jobs and assets, with the host of the request."""
-        root = f"{self.public_origin}{self.base_url}{API}"
-        return comfy_jobs.Addresses(f"{root}/jobs", f"{root}/assets")
+    def root(self) -> str:
+        """The address of this API, with the host of the request."""
+        return f"{self.public_origin}{self.base_url}{API}"
 
     def asked_machine(self) -> str | None:
         return self.request.headers.get(MACHINE_HEADER.name, "").strip() or None
@@ -285,7 +284,7 @@ class ComfyAPIHandler(Handler):
     @route.errors("not_found", "conflict", "upstream_unreachable")
     async def cancel_job(self, job_id: str) -> Large:
         """Cancel a job; one that has ended stays as it is."""
-        return await self.jobs.cancel(job_id, self.addresses)
+        return await self.jobs.cancel(job_id, self.root)
 
     @route.get("api/v2/jobs/{job_id}/events", "followJob")
     @route.replies(
@@ -302,7 +301,7 @@ class ComfyAPIHandler(Handler):
         self.begin_stream()
         try:
             if run is not None:
-                following = self.jobs.follow(run, self.addresses.assets, pause=HEARTBEAT)
+                following = self.jobs.follow(run, self.root, pause=HEARTBEAT)
                 async for text, at_end in following:
                     await self.send_events(text or COMMENT, at_end=at_end)
             else:
@@ -312,7 +311,7 @@ class ComfyAPIHandler(Handler):
                     await self.flush()
                     await asyncio.sleep(LOOK_INTERVAL)
                     record = await self.jobs.record(job_id)
-                self.write(await self.jobs.final(record, self.addresses.assets))
+                self.write(await self.jobs.final(record, self.root))
         except StreamClosedError:
             self.log.debug("A client left the events of job %s", job_id)
             return
@@ -323,7 +322,7 @@ class ComfyAPIHandler(Handler):
     @route.errors("not_found")
     async def get_job(self, job_id: str) -> Large:
         """A job."""
-        return await self.jobs.get(job_id, self.addresses)
+        return await self.jobs.get(job_id, self.root)
 
     @route.post("api/v2/jobs", "createJob")
     @route.takes(
@@ -353,7 +352,7 @@ class ComfyAPIHandler(Handler):
             body,
             key=self.request.headers.get(IDEMPOTENCY_KEY.name),
             machine=self.asked_machine(),
-            addresses=self.addresses,
+            root=self.root,
         )
         self.reply(job, status=201)
 
@@ -362,7 +361,7 @@ class ComfyAPIHandler(Handler):
     @route.errors("invalid_cursor", "invalid_metadata_filter")
     async def list_jobs(self, query: JobsQuery) -> Large:
         """The jobs, newest first."""
-        return await self.jobs.page(query, self.addresses)
+        return await self.jobs.page(query, self.root)
 
     @route.post("api/v2/assets/from-hash", "createAssetFromHash")
     @route.takes(example=("hash", "file_path"))
@@ -372,7 +371,7 @@ class ComfyAPIHandler(Handler):
         """Make an asset of a file that the server has, without an upload."""
         blake3 = body.hash.removeprefix("blake3:")
         asset = await self.jobs.assets.from_hash(blake3, body.file_path)
-        return asset.to_reply(self.addresses.assets, created_new=False)
+        return asset.to_reply(self.root, created_new=False)
 
     @route.mount("HEAD", "api/v2/assets/by-hash/{hash}", "hasAsset")
     @route.replies(None, "The server has the file.")
@@ -393,7 +392,7 @@ class ComfyAPIHandler(Handler):
     async def get_asset(self, asset_id: str) -> Any:
         """An asset."""
         asset = await self.jobs.assets.get(asset_id)
-        return asset.to_reply(self.addresses.assets)
+        return asset.to_reply(self.root)
 
     @route.mount("DELETE", "api/v2/assets/{asset_id}", "deleteAsset")
     @route.replies(None, "It is deleted.", status=204)
@@ -455,7 +454,7 @@ class AssetsHandler(ComfyAPIHandler, UploadFileHandler):
             file_path=upload.field("file_path"),
             content_type=given if _MEDIA_TYPE.fullmatch(given) else "",
         )
-        body = asset.to_reply(self.addresses.assets, created_new=created)
+        body = asset.to_reply(self.root, created_new=created)
         self.reply(body, status=201 if created else 200)
 
 

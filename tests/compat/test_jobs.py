@@ -3,7 +3,7 @@
 import pytest
 
 from comfydeploy_jupyter.compat.comfy_assets import Assets
-from comfydeploy_jupyter.compat.comfy_jobs import Addresses, Jobs, job_of
+from comfydeploy_jupyter.compat.comfy_jobs import Jobs, job_of
 from comfydeploy_jupyter.request_models import JobRequest
 from comfydeploy_jupyter.runs.records import RunRecord
 from tests.runs.world import GRAPH, World
@@ -31,7 +31,7 @@ def test_a_job_is_returned_before_its_client_stops_waiting(world, answer):
             JobRequest(workflow=GRAPH),
             key=None,
             machine=None,
-            addresses=Addresses("jobs", "assets"),
+            root="v2",
         )
     )
     assert world.loop.time() - began < PATIENCE_OF_CLIENT - 4.0
@@ -49,5 +49,5 @@ def test_a_job_is_complete_when_its_status_says_so():
         ("success", ended, 2000),
     ):
         record.status = status
-        job = job_of(record, None, queue_position=None, outputs=[], jobs_url="http://a.test/jobs")
+        job = job_of(record, None, queue_position=None, outputs=[], root="http://a.test")
         assert (job["completed_at"], job["metrics"]["execution_ms"]) == (completed_at, execution_ms)
