@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 MANY = 500  # points above which a plan is made in a worker process
 MAX_WRONG = 100  # wrong points that an error lists
 Point = dict[str, Any]  # the values by name
-_compact = json.JSONEncoder(separators=(",", ":")).encode  # ASCII: texts may have half an emoji
+compact = json.JSONEncoder(separators=(",", ":")).encode  # ASCII: texts may have half an emoji
 
 
 class OpenValues(list[Any]):
@@ -93,9 +93,9 @@ class Plan(NamedTuple):
     structure: str  # `structure_of` the graph
     shared: bool  # whether points have work in common
     # Outputs of runs among the values, each once: the point (None: all), the name and the value
-    outputs: list[tuple[int | None, str, Any]]
-    kinds: dict[str, str]  # of the inputs whose values are outputs of sources
-    files: list[MissingFile]  # that the definitions do not list
+    outputs: Sequence[tuple[int | None, str, Any]] = ()
+    kinds: Mapping[str, str] = {}  # of the inputs whose values are outputs of sources
+    files: Sequence[MissingFile] = ()  # that the definitions do not list
 
 
 def plan(
@@ -267,7 +267,7 @@ def _outputs(constant: Point, points: list[Point]) -> list[tuple[int | None, str
     found: dict[tuple[str, str], tuple[int | None, str, Any]] = {}
     for number, values in chain([(None, constant)], enumerate(points)):
         for name, value in values.items():
-            if isinstance(value, (dict, list)) and f'"{OUTPUT}"' in (text := _compact(value)):
+            if isinstance(value, (dict, list)) and f'"{OUTPUT}"' in (text := compact(value)):
                 found.setdefault((name, text), (number, name, value))
     return [*found.values()]
 
@@ -472,13 +472,16 @@ class _Checker:
         return suspects
 
 
-def wrong_points(wrong: list[dict[str, Any]], count: int) -> InvalidRequestError:
+def wrong_points(
+    wrong: list[dict[str, Any]], count: int, noun: str = "point"
+) -> InvalidRequestError:
     """Return the error for wrong points, of which it lists the first ones; ``count`` of all."""
     wrong.sort(key=lambda each: each["point"])
     first, more = wrong[0], count - 1
+    where = f"point {first['point']}" if noun == "point" else first["field"]
     return InvalidRequestError(
-        f"point {first['point']}: {first['problem']}"
-        + (f" ({more} more {'points are' if more > 1 else 'point is'} wrong)" * (more > 0)),
+        f"{where}: {first['problem']}"
+        + (f" ({more} more {noun}{'s are' if more > 1 else ' is'} wrong)" * (more > 0)),
         details={"field": first["field"], "points": wrong[:MAX_WRONG], "wrong": count},
     )
 
@@ -535,16 +538,7 @@ def _plan_prompts(
         if problem is not None:
             wrong.append({"point": number, "field": field, "problem": problem})
     if wrong:
-        more = len(wrong) - 1
-        raise InvalidRequestError(
-            f"{wrong[0]['field']}: {wrong[0]['problem']}"
-            + (f" ({more} more {'prompts are' if more > 1 else 'prompt is'} wrong)" * (more > 0)),
-            details={
-                "field": wrong[0]["field"],
-                "points": wrong[:MAX_WRONG],
-                "wrong": len(wrong),
-            },
-        )
+        raise wrong_points(wrong, len(wrong), "prompt")
     points: list[Point] = [{} for _ in graphs]
     by_structure: dict[str, list[int]] = defaultdict(list)
     for number, graph in enumerate(graphs):
@@ -577,9 +571,6 @@ def _plan_prompts(
         notes=[],
         structure=next(iter(by_structure)) if len(by_structure) == 1 else "",
         shared=any(levels),
-        outputs=[],
-        kinds={},
-        files=[],
     )
 
 
@@ -624,10 +615,9 @@ def _order(
     graph: Graph,
     targets: Mapping[str, Collection[str]],
 ) -> Order:
-    found = run_order(points, graph, targets)
-    if request.order != "given":
-        return found
-    return Order(list(range(len(points))), [])
+    if request.order == "given":
+        return Order(list(range(len(points))), [])
+    return run_order(points, graph, targets)
 
 
 def run_order(
@@ -687,7 +677,7 @@ def _rows(
     rows = (
         dumps(
             [
-                *(position, place, level, keys[position], _compact(points[position])),
+                *(position, place, level, keys[position], compact(points[position])),
                 dumps(graphs[position]) if graphs else None,
             ]
         )

@@ -13,6 +13,7 @@ from ..store.database import DETAILS, Repository, insert, readable, reading, wri
 from ..store.graphs import compress, read_graph
 from ..util.jsons import RawJSON
 from ..util.times import utc_now
+from .plan import compact
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -30,7 +31,6 @@ STATES = ("running", "paused", "cancelled", "done")
 LAST_RUNS = 200  # of which the durations are looked at
 BLOCK, BLOCK_SIZE = 50, 256 * 1024  # points, and characters of their values, in one read
 _LAST = 2**63 - 1  # the largest integer of SQLite
-_compact = json.JSONEncoder(separators=(",", ":")).encode  # ASCII: texts may have half an emoji
 # A value of an input, as text; numbers are equal by value, lists and objects as JSON.
 _HAS = (
     "EXISTS (SELECT 1 FROM json_each(inputs) WHERE key = ? AND CASE type WHEN 'text' THEN atom = ?"
@@ -113,10 +113,10 @@ class PointFilter:
             number = value if type(value) in (int, float) else None
             if type(value) is int and abs(value) > _LAST:  # SQLite rounds it; the text has it whole
                 conditions.append("instr(inputs, ?)")
-                marks.append(f"{_compact(name)}:{value}")
+                marks.append(f"{compact(name)}:{value}")
                 number = float(value)
             conditions.append(_HAS)
-            marks += [name, text, text, text, text, _compact(value), _compact(value), number]
+            marks += [name, text, text, text, text, compact(value), compact(value), number]
         return " AND ".join(conditions), marks
 
 
@@ -523,16 +523,6 @@ class BatchRepository(Repository):
     def told(self, db: sqlite3.Connection, number: int) -> None:
         db.execute("UPDATE batches SET webhook_status = 'sent' WHERE id = ?", (number,))
 
-    @reading
-    def runs(self, db: sqlite3.Connection, number: int) -> list[str]:
-        """Return the ids of the runs of a batch that have not ended."""
-        rows = db.execute(
-            "SELECT DISTINCT run_id FROM batch_points INDEXED BY points_by_status"  # noqa: S608 - constants
-            f" WHERE batch = ? AND status IN {_OPEN}",
-            (number,),
-        )
-        return [run_id for (run_id,) in rows]
-
     @writing
     def claim(self, db: sqlite3.Connection, sessions: Collection[str], session: str) -> None:
         """Take over the batches of servers that have ended, if there is something left to do."""
@@ -562,7 +552,7 @@ class BatchRepository(Repository):
         elif which.status in (AT_WORK, *ACTIVE):  # few; otherwise all points would be looked at
             rest = f"INDEXED BY points_by_status {rest}"
         (total,) = db.execute(count, (number, *marks)).fetchone()
-        return total, _with_runs(db, rest, (number, *marks, limit, offset))
+        return total, [*_each_with_run(db, rest, (number, *marks, limit, offset))]
 
     @reading
     def each_from(
@@ -582,12 +572,11 @@ class BatchRepository(Repository):
     ) -> list[tuple[dict[str, Any], RunRecord | None]]:
         """Return the points that have ended after a change and a position, in order."""
         change, position = after
-        return _with_runs(
-            db,
+        rest = (
             "WHERE batch = ? AND changed >= ? AND changed > 0 AND (changed > ? OR position > ?)"
-            " ORDER BY changed, position LIMIT ?",
-            (number, change, change, position, limit),
+            " ORDER BY changed, position LIMIT ?"
         )
+        return [*_each_with_run(db, rest, (number, change, change, position, limit))]
 
     @reading
     def durations(self, db: sqlite3.Connection, batch_id: str) -> list[tuple[str, int, float]]:
@@ -600,12 +589,6 @@ class BatchRepository(Repository):
             (batch_id, LAST_RUNS),
         )
         return [(machine, count, seconds) for machine, count, seconds in rows]
-
-
-def _with_runs(
-    db: sqlite3.Connection, rest: str, marks: Sequence[Any]
-) -> list[tuple[dict[str, Any], RunRecord | None]]:
-    return [*_each_with_run(db, rest, marks)]
 
 
 def _each_with_run(

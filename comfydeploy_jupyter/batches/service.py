@@ -38,6 +38,7 @@ from ..graphs.outputs import files_of, texts_of
 from ..graphs.validation import is_missing
 from ..request_models import BatchRequest, PointRun
 from ..runs.chains import Reference, take_out
+from ..runs.creation import GRAPHS, with_stored_graph
 from ..runs.deletion import Deleted
 from ..runs.prepare import DEFINITIONS_MAX_AGE
 from ..runs.records import FINAL, RunFilter
@@ -53,12 +54,13 @@ from .sheet import Shown, ShownPoint, render, side_of_copies
 from .sources import Sources, has_ended, sources_of, stand_ins, with_values
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 
     from ..files.pictures import Pictures, RunPicture
     from ..graphs.definitions import NodeDefinitions
     from ..machines.machine import Machine
     from ..machines.registry import MachineRegistry
+    from ..runs.creation import StoredVersion
     from ..runs.feed import RunEvent
     from ..runs.records import RunRecord
     from ..runs.run import Run
@@ -149,6 +151,7 @@ class Driven:
 
     def note(self, run_id: str, place: int | None) -> None:
         """Note that a run of a point was queued, or has ended."""
+        self.news[run_id] = place
         self.work.active.pop(run_id, None)
         self.work.unstarted.discard(run_id)
         if place is not None:
@@ -181,7 +184,7 @@ class Batches:
         callbacks: Callbacks,
         pictures: Pictures,
         *,
-        stored_version: Callable[[str, int | None], Awaitable[dict[str, Any]]],
+        stored_version: StoredVersion,
     ) -> None:
         self._repository = repository
         self._runs = runs
@@ -228,12 +231,12 @@ class Batches:
         """Store a batch after all of its points were checked; return its id and their number."""
         version = None
         if request.prompts is not None:
-            for name in (*_GRAPHS, "workflow_id", "inputs", "points"):
+            for name in (*GRAPHS, "workflow_id", "inputs", "points"):
                 if getattr(request, name) is not None:
                     text = "must not be given together with prompts: each is a whole graph"
                     raise InvalidRequestError.of_field(name, text)
         elif request.workflow_id is not None:
-            request, version = await self._from_store(request)
+            request, version = await with_stored_graph(request, self._stored_version)
         machine, pool = self._runs.destination(request.machine)
         request, sources = await self._checked_sources(request)
         made = await self._plan(request, machine, checked=request.prompts is None or pool is None)
@@ -328,18 +331,6 @@ class Batches:
                 error.say(f"point {numbers[good]}: {error.message}")
             raise
 
-    async def _from_store(self, request: BatchRequest) -> tuple[BatchRequest, int]:
-        """Return the request with the graph of the stored version that it names, and its number."""
-        for field in _GRAPHS:
-            if getattr(request, field) is not None:
-                text = "must not be given together with workflow_id: send one of them"
-                raise InvalidRequestError.of_field(field, text)
-        assert request.workflow_id is not None
-        number = request.version if isinstance(request.version, int) else None
-        stored = await self._stored_version(request.workflow_id, number)
-        graphs = {"workflow_api": stored["workflow_api"], "workflow": stored["workflow"]}
-        return request.model_copy(update=graphs), stored["version"]
-
     async def _plan(
         self, request: BatchRequest, machine: Machine, *, checked: bool, find_outputs: bool = True
     ) -> Plan:
@@ -374,7 +365,7 @@ class Batches:
         driven = None if record.batch is None else self._driven.get(record.batch)
         if driven is not None:
             self._notify(driven.batch.batch_id)
-            self._note(driven, record.prompt_id, None)
+            driven.note(record.prompt_id, None)
             if seconds is not None:
                 old = seconds if driven.seconds is None else driven.seconds
                 driven.seconds = old + (seconds - old) * RECENT
@@ -383,10 +374,6 @@ class Batches:
         for place in (record.machine, record.pool):
             self._wake_place(place)
         self._wake_those_that_wait(record.prompt_id, cancelled=record.status == "cancelled")
-
-    def _note(self, driven: Driven, run_id: str, place: int | None) -> None:
-        driven.note(run_id, place)
-        driven.news[run_id] = place
 
     async def _run(self) -> None:
         """Drive each machine and pool with open batches by a task of its own: one may be slow."""
@@ -596,7 +583,11 @@ class Batches:
         try:
             request = await self._request(driven, point)
             if request is not None:
-                self._note_queued(driven, point, await self._runs.queue(request, streamed=True))
+                run = await self._runs.queue(request, streamed=True)
+                if run.record.waiting_for is not None:
+                    driven.work.unstarted.add(run.prompt_id)
+                elif not run.record.finished:
+                    driven.note(run.prompt_id, point.place)
         except (PromptInvalidError, TooLargeError):
             log.debug("Point %d is refused: its run is stored as failed", point.position)
         except Exception as error:
@@ -627,12 +618,6 @@ class Batches:
         if now >= driven.not_before:  # else another one has failed for the same reason
             driven.failures += 1
             driven.not_before = now + AGAIN.pause(driven.failures)
-
-    def _note_queued(self, driven: Driven, point: Point, run: Run) -> None:
-        if run.record.waiting_for is not None:
-            driven.work.unstarted.add(run.prompt_id)
-        elif not run.record.finished:
-            self._note(driven, run.prompt_id, point.place)
 
     def _queued(self, driven: Driven, point: Point) -> None:
         driven.creating.pop(point.key, None)
@@ -768,7 +753,7 @@ class Batches:
             with suppress(ConflictError, NotFoundError, ComfyUIUnavailableError):
                 await self._runs.interrupt(run_id, None)
 
-        runs = {*await self._repository.runs(driven.batch.number)} - driven.interrupted
+        runs = {*driven.work.active, *driven.work.unstarted} - driven.interrupted
         driven.interrupted |= runs
         await asyncio.gather(*map(cancel, runs))
 
@@ -1122,10 +1107,7 @@ def _names_no_machine(error: Exception) -> bool:
     return bool(found)
 
 
-_GRAPHS = ("workflow_api", "workflow_api_raw", "workflow")
-
-
-def _check_files(files: list[MissingFile], known: NodeDefinitions) -> None:
+def _check_files(files: Sequence[MissingFile], known: NodeDefinitions) -> None:
     """Raise if files of a new batch are not in the input folder."""
     wrong = []
     for name, value, numbers in files:

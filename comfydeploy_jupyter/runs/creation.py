@@ -6,7 +6,7 @@ import asyncio
 import uuid
 from contextlib import suppress
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 from ..errors import (
     ComfyUIUnavailableError,
@@ -37,15 +37,20 @@ if TYPE_CHECKING:
     from ..compat.comfy_account import ComfyAccount
     from ..machines.machine import Machine
     from ..machines.registry import Pool
-    from ..request_models import RunRequest
+    from ..request_models import RunRequest, RunTemplate
     from ..util.system import FetchPolicy
     from .chains import Chains, Reference
     from .engine import Engine, RunContext
     from .inputs import PoolInputs
     from .prepare import Prepared
 
+Template = TypeVar("Template", bound="RunTemplate")
+# Returns a version of a stored workflow by its id and number; None: the latest one
+StoredVersion: TypeAlias = "Callable[[str, int | None], Awaitable[dict[str, Any]]]"
+
 MAX_TRIED = 16  # members of a pool for which the preparation of a run is tried
 MAX_INPUT_LENGTH = 20_000  # characters of an input that is stored; longer ones are file contents
+GRAPHS = ("workflow_api", "workflow_api_raw", "workflow")  # fields of requests
 CREATE_TIMEOUT = 1.0  # seconds for the creation of a run, even if its timeout is shorter
 
 
@@ -71,18 +76,14 @@ class PendingCreation:
 
 
 class RunCreator:
-    """Creates runs from requests, and finds the runs that are being created by their ids.
-
-    ``stored_version`` returns a version of a stored workflow by its id and number (None: the latest
-    version).
-    """
+    """Creates runs from requests, and finds the runs that are being created by their ids."""
 
     def __init__(
         self,
         context: RunContext,
         engine: Engine,
         *,
-        stored_version: Callable[[str, int | None], Awaitable[dict[str, Any]]],
+        stored_version: StoredVersion,
         account: ComfyAccount,
         fetching: FetchPolicy,
         inputs: PoolInputs,
@@ -177,7 +178,7 @@ class RunCreator:
             version = request.version if isinstance(request.version, int) else None
             batch, point = request.batch, request.point
         elif request.workflow_id is not None:
-            request, version = await self._from_store(request)
+            request, version = await with_stored_graph(request, self._stored_version)
         pool = destination.pool
         given = _remembered(request.inputs or {})
         marked, references = take_out(request.inputs, request.prompt_id)
@@ -327,18 +328,21 @@ class RunCreator:
         if prompt_id in self._context.active or await self._context.repository.get(prompt_id):
             raise _taken(prompt_id)
 
-    async def _from_store(self, request: RunRequest) -> tuple[RunRequest, int]:
-        """Return the request with the graph of the stored version it names, and that number."""
-        for field in ("workflow_api", "workflow_api_raw", "workflow"):
-            if getattr(request, field) is not None:
-                raise InvalidRequestError.of_field(
-                    field, "must not be given together with workflow_id: send one of them"
-                )
-        assert request.workflow_id is not None
-        number = request.version if isinstance(request.version, int) else None
-        stored = await self._stored_version(request.workflow_id, number)
-        graphs = {"workflow_api": stored["workflow_api"], "workflow": stored["workflow"]}
-        return request.model_copy(update=graphs), stored["version"]
+
+async def with_stored_graph(
+    request: Template, stored_version: StoredVersion
+) -> tuple[Template, int]:
+    """Return a request with the graph of the stored version that it names, and its number."""
+    for field in GRAPHS:
+        if getattr(request, field) is not None:
+            raise InvalidRequestError.of_field(
+                field, "must not be given together with workflow_id: send one of them"
+            )
+    assert request.workflow_id is not None
+    number = request.version if isinstance(request.version, int) else None
+    stored = await stored_version(request.workflow_id, number)
+    graphs = {"workflow_api": stored["workflow_api"], "workflow": stored["workflow"]}
+    return request.model_copy(update=graphs), stored["version"]
 
 
 async def _knowing(machines: list[Machine], workflow: dict[str, Any]) -> Machine:

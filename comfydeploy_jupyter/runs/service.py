@@ -30,7 +30,7 @@ from .state import State, describe
 from .watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from ..compat.comfy_account import ComfyAccount
     from ..extension import ComfyDeploy
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from ..machines.registry import MachineRegistry
     from ..request_models import RunRequest
     from ..store.session import Session
+    from .creation import StoredVersion
     from .deletion import DeletionRepository, KeepRuns
     from .delivery import Delivery
     from .editor import EditorPrompts
@@ -67,7 +68,7 @@ class RunService:
         delivery: Delivery,
         kept_outputs: KeptOutputs,
         *,
-        stored_version: Callable[[str, int | None], Awaitable[dict[str, Any]]],
+        stored_version: StoredVersion,
         view_url: str,
         account: ComfyAccount,
         inputs: PoolInputs,
