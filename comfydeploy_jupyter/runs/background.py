@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import ComfyDeployError, ComfyUIUnavailableError
 from ..util.tasks import BackgroundTasks
@@ -12,15 +12,11 @@ from ..util.tasks import BackgroundTasks
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from .records import RunRecord
+    from .state import RunState
 
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
-
-
-class Recorded(Protocol):
-    record: RunRecord
 
 
 class Background(BackgroundTasks):
@@ -29,7 +25,7 @@ class Background(BackgroundTasks):
     def __init__(self) -> None:
         super().__init__(log)
 
-    def step(self, work: Coroutine[Any, Any, T], run: Recorded) -> asyncio.Task[T]:
+    def step(self, work: Coroutine[Any, Any, T], run: RunState) -> asyncio.Task[T]:
         """Run a coroutine for one run as a task."""
         record = run.record
         what = f"A step of run {record.prompt_id}"
@@ -37,7 +33,7 @@ class Background(BackgroundTasks):
 
 
 def note(
-    write: Callable[..., None], run: Recorded, text: str, *values: object, **options: Any
+    write: Callable[..., None], run: RunState, text: str, *values: object, **options: Any
 ) -> None:
     """Write a line about a run to the log; the first value in its text is the id of the run."""
     record = run.record
@@ -45,7 +41,7 @@ def note(
 
 
 def note_failure(
-    log: logging.Logger, run: Recorded, text: str, *values: object, exc: Exception
+    log: logging.Logger, run: RunState, text: str, *values: object, exc: Exception
 ) -> None:
     """Write that a step of a run has failed to the log; show where if nobody expects the error."""
     known = isinstance(exc, ComfyDeployError)

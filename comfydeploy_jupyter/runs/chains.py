@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import tempfile
 import uuid
-from dataclasses import asdict, dataclass, replace
-from typing import IO, TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import InvalidRequestError, NotFoundError
 from ..graphs.formats import mapping
@@ -20,13 +21,13 @@ from ..graphs.outputs import NodeFile, files_of, keyed_texts
 from ..util import worker
 from ..util.jsons import dumps, loads
 from ..util.media_types import is_hdr, is_picture, media_type
-from .inputs import place, temporary_file
+from .inputs import place
 from .prepare import node_names
 from .progress import NodeName
 from .records import FINAL, Made
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 
     from ..machines.machine import Machine
     from ..machines.outputs import KeptOutputs
@@ -41,7 +42,7 @@ MAX_REFERENCES = 1000  # of one run
 MAX_TEXT = 1_000_000  # characters of a text that becomes an input
 MAX_FILE = 1000  # characters of what names an output
 PORTION = 200  # runs in one read
-_SELECTOR = re.compile(r"(.*?)(?:\[([0-9]{1,6})\])?", re.DOTALL)
+_INDEX = re.compile(r"\[([0-9]{1,6})\]\Z")
 _TEXT_KINDS = ("text", "multiline")
 _PICTURE_KINDS = ("image", "image_alpha", "image_batch")
 # What a selector may name without a node, besides nothing
@@ -68,27 +69,25 @@ class Reference:
 
     @property
     def index(self) -> int | None:
-        found = _SELECTOR.fullmatch(self.file)
-        return None if found is None or found[2] is None else int(found[2])
+        found = _INDEX.search(self.file)
+        return None if found is None else int(found[1])
 
     @property
     def path(self) -> str:
         """The selector without its index."""
-        found = _SELECTOR.fullmatch(self.file)
-        return "" if found is None else found[1]
+        return _INDEX.sub("", self.file)
 
     @property
     def names_node(self) -> bool:
         return self.path not in ("", *_GROUPS)
 
 
-class Output:
+class Output(NamedTuple):
     """An output of a run that can be an input: a file or a text, with its name for people."""
 
-    def __init__(self, name: str, file: str, value: NodeFile | str) -> None:
-        self.name = name
-        self.file = file  # names it by the id of its node
-        self.value = value
+    name: str
+    file: str  # names it by the id of its node
+    value: NodeFile | str
 
     def suits(self, group: str) -> bool:
         """Return whether it belongs to a group of outputs, ``images`` for example."""
@@ -398,7 +397,7 @@ class Chains:
         if file is not None:
             return file
         query = dict(zip(("type", "subfolder", "filename"), place_of, strict=True))
-        copy = temporary_file()
+        copy = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
         try:
             await (await self._machines.get(machine_id).ready()).fetch(query, copy)
         except BaseException:
@@ -412,14 +411,6 @@ def _names_of(*graphs: bytes | None) -> list[dict[str, NodeName]]:
     found = [{} if graph is None else node_names(loads(graph)) for graph in graphs]
     known = dict[tuple[Any, ...], dict[str, NodeName]]()
     return [known.setdefault(tuple(names.items()), names) for names in found]
-
-
-def stored(references: Iterable[Reference]) -> list[dict[str, str]]:
-    return [asdict(reference) for reference in references]
-
-
-def references_of(record: RunRecord) -> list[Reference]:
-    return [Reference(**each) for each in record.needs]
 
 
 def why_no_output(record: RunRecord | Made) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from contextlib import suppress
+from dataclasses import asdict, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
@@ -23,9 +24,9 @@ from ..util.jsons import dumps
 from ..util.tasks import end
 from ..util.times import utc_now
 from .background import done_by
-from .chains import stored, take_out
+from .chains import take_out
 from .engine import NewRun
-from .prepare import DEFINITIONS_MAX_AGE, ReadyMachine, prepare, refill, steps_of
+from .prepare import DEFINITIONS_MAX_AGE, ReadyMachine, prepare, read_stored, steps_of
 from .queue import Placement, client_of
 from .records import RunRecord
 from .run import Run
@@ -34,14 +35,12 @@ from .state import Cause
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from ..compat.comfy_account import ComfyAccount
     from ..machines.machine import Machine
     from ..machines.registry import Pool
     from ..request_models import RunRequest, RunTemplate
     from ..util.system import FetchPolicy
-    from .chains import Chains, Reference
+    from .chains import Reference
     from .engine import Engine, RunContext
-    from .inputs import PoolInputs
     from .prepare import Prepared
 
 Template = TypeVar("Template", bound="RunTemplate")
@@ -84,17 +83,11 @@ class RunCreator:
         engine: Engine,
         *,
         stored_version: StoredVersion,
-        account: ComfyAccount,
         fetching: FetchPolicy,
-        inputs: PoolInputs,
-        chains: Chains,
     ) -> None:
         self._context = context
         self._engine = engine
-        self._inputs = inputs
-        self._chains = chains
         self._stored_version = stored_version
-        self._account = account
         self._fetching = fetching
         self._by_id: dict[str, PendingCreation] = {}
 
@@ -186,7 +179,7 @@ class RunCreator:
         if references:
             request = request.model_copy(update={"inputs": marked})
             await self._until_created(references, request.prompt_id)
-            waiting = [run_id async for run_id in self._chains.check(references) if run_id]
+            waiting = [run_id async for run_id in self._context.chains.check(references) if run_id]
             waiting_for = [*dict.fromkeys(waiting)]
         ready, prepared = await self._prepare(request, destination)
         machine = ready.machine
@@ -196,15 +189,16 @@ class RunCreator:
         if waiting_for == []:
             place = machine if pool is None else None
             with suppress(ComfyUIUnavailableError):  # a machine has an output, and is away
-                filled = await self._chains.fill(prepared.prompt, references, place)
-                prepared, waiting_for = await refill(prepared, filled), None
-        steps, looped = await steps_of(prepared.workload, machine, prepared.targets)
+                filled = await self._context.chains.fill(prepared.prompt, references, place)
+                facts = await read_stored(filled, machine.known_definitions, prepared.targets)
+                prepared, waiting_for = replace(prepared, prompt=filled, facts=facts), None
+        steps, looped = await steps_of(prepared.facts.workload, machine, prepared.targets)
         own_keys = request.extra_data.keys if request.extra_data is not None else {}
-        keys = own_keys or await self._account.keys()
+        keys = own_keys or await self._context.account.keys()
         prompt_id = request.prompt_id or str(uuid.uuid4())
         files: dict[str, str] = {}
         if pool is not None:
-            files = await self._inputs.named(prepared.file_names, machine)
+            files = await self._context.inputs.named(prepared.facts.file_names, machine)
         # Files that were downloaded for it may be only on the chosen machine.
         bound = pool is None or not set(prepared.files) <= {*files}
         chosen = await ready.client() if bound else None
@@ -257,20 +251,20 @@ class RunCreator:
             node_count=len(steps) + len(looped),
             batch=batch,
             point=point,
-            needs=stored(references),
+            needs=[asdict(reference) for reference in references],
             waiting_for=waiting_for,
             cancel_with=bool(request.cancel_with),
         )
         run = Run(
             record,
-            prepared.nodes,
+            prepared.facts.nodes,
             steps=steps,
             looped=looped,
             events_complete=placement.client is not None if chosen is None else machine.connected,
         )
         self._engine.tell(run, Cause.RECEIVED)
         run.keys = keys
-        run.models, run.fingerprint = prepared.models, prepared.fingerprint
+        run.models, run.fingerprint = prepared.facts.models, prepared.facts.fingerprint
         self._context.active.add(run)
         run.order = placement.order
         if chosen is not None and waiting_for is None:

@@ -33,7 +33,7 @@ from ..util.jsons import loads, rough_size
 from ..util.tasks import report, wait_for, wait_until_set
 from ..util.times import Backoff, utc_now
 from .background import done_by, note, note_failure, now, outcome, result_of
-from .chains import references_of, why_no_output
+from .chains import Reference, why_no_output
 from .inputs import InputChangedError
 from .outputs import reply, unknown_run
 from .prepare import DEFINITIONS_MAX_AGE, read_stored, recovered
@@ -164,6 +164,9 @@ class RunContext:
     background: Background
     queue: RunQueue  # in front of pools; has the load of all machines
     kept_outputs: KeptOutputs
+    inputs: PoolInputs
+    chains: Chains
+    account: ComfyAccount
 
 
 class NewRun(NamedTuple):
@@ -176,19 +179,9 @@ class NewRun(NamedTuple):
 class Engine:
     """Performs effects of runs; see the module."""
 
-    def __init__(
-        self,
-        context: RunContext,
-        delivery: Delivery,
-        account: ComfyAccount,
-        inputs: PoolInputs,
-        chains: Chains,
-    ) -> None:
+    def __init__(self, context: RunContext, delivery: Delivery) -> None:
         self._context = context
-        self._chains = chains
         self._delivery = delivery
-        self._account = account
-        self._inputs = inputs
         self._at_once: dict[Do, Callable[[Run, Effect], None]] = {
             Do.SEND: lambda run, effect: run.send(effect.sends),
             Do.SAVE_SOON: lambda run, _: context.saver.soon(run),
@@ -672,7 +665,7 @@ class Engine:
             await self._lose(run, "KeysForgotten", FORGOTTEN)
             return None
         elif not run.record.own_keys:
-            run.keys = await self._account.keys()
+            run.keys = await self._context.account.keys()
         return stored
 
     # -- runs that need outputs of others ----------------------------------------------------
@@ -700,7 +693,7 @@ class Engine:
                 if needed in self._context.active:
                     continue
                 try:
-                    record = await self._chains.record(needed)
+                    record = await self._context.chains.record(needed)
                 except ComfyDeployError:  # of the store
                     others = True
                     continue
@@ -740,13 +733,14 @@ class Engine:
         graph = await self._stored_graph(run)
         if graph is None:
             return
-        prompt = await self._chains.fill(graph[0], references_of(record), machine)
+        references = [Reference(**each) for each in record.needs]
+        prompt = await self._context.chains.fill(graph[0], references, machine)
         if prompt != graph[0]:
             await context.repository.put_graph(run.prompt_id, prompt)
         facts = await read_stored(prompt, None, record.targets)
         run.models, run.fingerprint = facts.models, facts.fingerprint
         if machine is None:
-            files = await self._inputs.named(facts.file_names, None) | record.file_hashes
+            files = await self._context.inputs.named(facts.file_names, None) | record.file_hashes
             found = {"files": [*files], "file_hashes": files}
             await self.tell_and_wait(run, Cause.INPUTS_THERE, facts=found)
             return
@@ -821,7 +815,7 @@ class Engine:
         """Send the input files of a run; return its graph, or None if the run has failed."""
         try:
             hashes = {name: run.record.file_hashes.get(name, "") for name in run.record.files}
-            return await self._inputs.send(hashes, prompt, machine, client)
+            return await self._context.inputs.send(hashes, prompt, machine, client)
         except InputChangedError as exc:
             await self._lose(run, "InputChanged", exc.message)
         except OF_FILES as exc:
@@ -916,12 +910,10 @@ class Engine:
                     return "running"
             if run.ending:
                 await run.settled.wait()
-                if run.record.status == "uploading":
-                    raise uploads(run.prompt_id)
                 if run.state is State.DROPPED:
                     raise unknown_run(run.prompt_id)
                 if run.record.status != "cancelled":
-                    raise ended_already(run.record)
+                    raise not_possible(run.record)
                 return was
             if run.moves == moves:
                 return was
@@ -956,7 +948,7 @@ class Engine:
         assert effect.record is not None
         assert effect.event is not None
         await context.repository.save(effect.record)
-        run.keys = {} if record.own_keys else self._account.known_keys()
+        run.keys = {} if record.own_keys else self._context.account.known_keys()
         context.active.add(run)
         if run.state is not State.WAITING:
             context.estimates.load_for(run)
@@ -983,19 +975,12 @@ def _lacking(prompt: bytes, definitions: DefinitionSet) -> set[str]:
     return classes | {str(issue["name"]) for issue in found.missing_models}
 
 
-def uploads(prompt_id: str) -> ConflictError:
-    """Return the error for the cancellation of a run that was executed and uploads its outputs."""
+def not_possible(record: RunRecord, why: str | None = None) -> ConflictError:
+    """Return the error for what cannot be done with a run, by default since it is over."""
+    if why is None and record.status == "uploading":
+        why = "has been executed and uploads its outputs; cancel-uploads stops that"
     return ConflictError(
-        f"The run {prompt_id!r} has been executed and uploads its outputs;"
-        " cancel-uploads stops that",
-        details={"prompt_id": prompt_id, "status": "uploading"},
-    )
-
-
-def ended_already(record: RunRecord) -> ConflictError:
-    """Return the error for the cancellation of a run that has ended."""
-    return ConflictError(
-        f"The run {record.prompt_id!r} has ended already: {record.status}",
+        f"The run {record.prompt_id!r} {why or f'has ended already: {record.status}'}",
         details={"prompt_id": record.prompt_id, "status": record.status},
     )
 

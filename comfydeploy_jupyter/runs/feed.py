@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ..comfyui.socket import Preview
     from ..machines.machine import Machine
-    from .background import Recorded
+    from .state import RunState
 
 MAX_BYTES = 8 * 1024 * 1024  # size of the encoded events in a log
 MAX_PASSING = MAX_BYTES // 16  # size of `PASSING` events that are kept in any case
@@ -253,7 +253,7 @@ class Announcer:
     def __init__(self, emit: Emit | None) -> None:
         self._emit = emit
 
-    def handle_event(self, run: Recorded, event: RunEvent) -> None:
+    def handle_event(self, run: RunState, event: RunEvent) -> None:
         """Announce the start (``execution_start``) or the end (``status``) of a run."""
         if self._emit is None:
             return

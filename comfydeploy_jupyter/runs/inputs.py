@@ -146,7 +146,7 @@ async def _fetch(source: str, need: FileNeed, folders: Folders, client: ComfyUIC
     if marks_in(source):
         return [source]
     if source.startswith(WEB):
-        with temporary_file() as file:
+        with tempfile.TemporaryFile() as file:
             await _download(source, file, field)
             name = PurePosixPath(unquote(urlsplit(source).path)).name or "download"
             if need.kind == "image_batch" and await asyncio.to_thread(zipfile.is_zipfile, file):
@@ -154,7 +154,7 @@ async def _fetch(source: str, need: FileNeed, folders: Folders, client: ComfyUIC
             return [await place(file, name, folders, client)]
     if source.startswith("data:"):
         data, suffix = await asyncio.to_thread(_decode, source, field)
-        with temporary_file() as file:
+        with tempfile.TemporaryFile() as file:
             await asyncio.to_thread(file.write, data)
             return [await place(file, f"image{suffix}", folders, client)]
     return [await _place_named(source, field, folders, client)]
@@ -246,7 +246,7 @@ async def _place_unzipped(
     names = []
     with await asyncio.to_thread(open_archive, file, field) as archive:
         for item in pictures(archive, field):
-            with temporary_file() as picture:
+            with tempfile.TemporaryFile() as picture:
                 await asyncio.to_thread(extract, archive, item, picture, field)
                 name = PurePosixPath(item.filename).name
                 names.append(await place(picture, name, folders, client))
@@ -305,11 +305,6 @@ def _input_folder(folders: Folders, need: FileNeed) -> Path:
             " set comfyui_path",
         )
     return folders.directory("input")
-
-
-def temporary_file() -> IO[bytes]:
-    """Return a file without a name, which nothing else can open; closing it deletes it."""
-    return tempfile.TemporaryFile()
 
 
 class PoolInputs:

@@ -75,14 +75,23 @@ MANY_NODES = 2_000  # nodes of a graph from which on it is processed in a thread
 DEFINITIONS_MAX_AGE = 3.0  # seconds; older choices do not refuse a value
 
 
+class GraphFacts(NamedTuple):
+    """What is known about the graph of a run."""
+
+    nodes: dict[str, NodeName]
+    workload: Workload
+    models: frozenset[str]  # the model files that it names
+    fingerprint: bytes
+    file_names: frozenset[str]  # texts that may name input files
+
+
 @dataclass(frozen=True)
 class Prepared:
     """A run that is ready to be queued."""
 
     prompt: bytes  # the graph in API format, as JSON
     workflow: bytes | None  # the graph in UI format, as JSON
-    nodes: dict[str, NodeName]
-    workload: Workload
+    facts: GraphFacts
     seeds: dict[str, int]
     next_seeds: dict[str, int]  # that ComfyUI's editor would show next
     warnings: list[str]  # what was lost in the conversion from UI format, and what to expect
@@ -90,10 +99,7 @@ class Prepared:
     marks: dict[str, str]  # what stands for outputs of other runs; the kinds of these inputs
     # The output nodes that ComfyUI is asked to execute; None means all in the graph
     targets: list[str] | None = None
-    models: frozenset[str] = frozenset()  # the model files that the prompt names
-    fingerprint: bytes = b""
     files: tuple[str, ...] = ()  # put into the input folder of the machine for this run
-    file_names: frozenset[str] = frozenset()  # texts in the prompt that may name input files
 
 
 class Unplaced(NamedTuple):
@@ -247,19 +253,7 @@ def encode(chosen: Chosen, seeds: Seeds, definitions: DefinitionSet | None) -> P
         structure=chosen.structure,
         targets=chosen.targets,
         marks=chosen.marks,
-        **facts._asdict(),
-    )
-
-
-async def refill(prepared: Prepared, prompt: bytes) -> Prepared:
-    """Return a prepared run with other values in its graph."""
-    found = await read_stored(prompt, None, prepared.targets)
-    return replace(
-        prepared,
-        prompt=prompt,
-        models=found.models,
-        fingerprint=found.fingerprint,
-        file_names=found.file_names,
+        facts=facts,
     )
 
 
@@ -359,16 +353,6 @@ async def _prepare(request: RunRequest, ready: ReadyMachine, fetching: FetchPoli
 
 async def _call_now(function: Callable[..., T], *arguments: Any) -> T:
     return function(*arguments)
-
-
-class GraphFacts(NamedTuple):
-    """What is known about the graph of a run; see `Prepared`."""
-
-    nodes: dict[str, NodeName]
-    workload: Workload
-    models: frozenset[str]
-    fingerprint: bytes
-    file_names: frozenset[str]  # texts that may name input files
 
 
 async def read_stored(

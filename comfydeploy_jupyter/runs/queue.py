@@ -96,11 +96,11 @@ class RunQueue:
             run_id,
             pool.id,
             structure=prepared.structure,
-            models=prepared.models,
-            fingerprint=prepared.fingerprint,
+            models=prepared.facts.models,
+            fingerprint=prepared.facts.fingerprint,
             client=client,
             later=later,
-            needs=_needs(prepared.models, prepared.nodes),
+            needs=_needs(prepared.facts.models, prepared.facts.nodes),
             front=front,
         )
         self._decide()

@@ -18,7 +18,7 @@ from .chains import Chains
 from .creation import CREATE_TIMEOUT, Destination, RunCreator
 from .deletion import KEEP_ALL, LIMITS_AGAIN, Deleter
 from .editor import EditorRuns
-from .engine import Engine, RunContext, StateSaver, ended_already, uploads
+from .engine import Engine, RunContext, StateSaver, not_possible
 from .estimates import DurationEstimates
 from .feed import Announcer
 from .outputs import reply, unknown_run
@@ -80,39 +80,30 @@ class RunService:
     ) -> None:
         background = Background()
         self.active = active = ActiveRuns(view_url)
-        context = RunContext(
+        ended = EndedRuns()
+        self.chains = Chains(repository, machines, active, ended, kept_outputs, inputs)
+        self._context = context = RunContext(
             repository,
             machines,
             session,
             active,
-            EndedRuns(),
+            ended,
             StateSaver(repository, background),
             DurationEstimates(repository, background),
             background,
             RunQueue(machines, active),
             kept_outputs,
+            inputs,
+            self.chains,
+            account,
         )
-        self._context = context
-        chains = Chains(repository, machines, active, context.ended, kept_outputs, inputs)
-        self.chains = chains
-        self._engine = engine = Engine(context, delivery, account, inputs, chains)
+        self._engine = engine = Engine(context, delivery)
         self._creator = RunCreator(
-            context,
-            engine,
-            stored_version=stored_version,
-            account=account,
-            fetching=fetching,
-            inputs=inputs,
-            chains=chains,
+            context, engine, stored_version=stored_version, fetching=fetching
         )
         announcer = Announcer(emit)
-        self._watch = Watch(
-            context,
-            engine,
-            announcer,
-            EditorRuns(context, editor_prompts),
-            settings,
-        )
+        editor_runs = EditorRuns(context, editor_prompts)
+        self._watch = Watch(context, engine, announcer, editor_runs, settings)
         self.listener: MachineListener = self._watch
         self.unresponsive = self._watch.unresponsive
         self.deleter = Deleter(context, deletions, keep)
@@ -240,10 +231,10 @@ class RunService:
         _check_place(prompt_id, record.machine, record.pool, asked)
         if found is None:
             if record.finished:
-                raise ended_already(record)
+                raise not_possible(record)
             return prompt_id, await self._cancel_foreign(record)
         if record.status == "uploading":
-            raise uploads(prompt_id)
+            raise not_possible(record)
         return prompt_id, await self._engine.cancel(found)
 
     async def put(
@@ -290,26 +281,18 @@ class RunService:
         run = self.active.get(prompt_id)
         if run is None:
             record = await self.record(prompt_id)
-            if record.finished:
-                raise ended_already(record)
-            text = f"The run {prompt_id!r} waits in another Jupyter server; move it there"
-            raise ConflictError(text, details={"prompt_id": prompt_id})
+            other = None if record.finished else "waits in another Jupyter server; move it there"
+            raise not_possible(record, other)
         await run.answered.wait()  # it may just be sent to its machine
         if run.state not in (State.WAITING, State.QUEUED):
-            status = run.record.status
-            raise ConflictError(
-                f"The run {prompt_id!r} does not wait for its turn: it is {status}",
-                details={"prompt_id": prompt_id, "status": status},
-            )
+            why = f"does not wait for its turn: it is {run.record.status}"
+            raise not_possible(run.record, why)
         return run
 
     async def _cancel_foreign(self, record: RunRecord) -> str:
         """Cancel a run of another server in ComfyUI; return its state before."""
         if record.waits or record.waiting_for is not None:
-            raise ConflictError(
-                f"The run {record.prompt_id!r} waits in another Jupyter server; cancel it there",
-                details={"prompt_id": record.prompt_id, "status": record.status},
-            )
+            raise not_possible(record, "waits in another Jupyter server; cancel it there")
         client = await self._context.machines.get(record.machine).ready()
 
         async def ask() -> str:
@@ -482,8 +465,9 @@ class RunService:
             return whys[machine]
         if record.waiting_for is None:
             return None
-        if record.waiting_for:
-            return _waits_for(record.waiting_for)
+        if runs := record.waiting_for:
+            others = f" and {len(runs) - 1} more" if len(runs) > 1 else ""
+            return f"Waiting for the run {runs[0]}{others}, whose output it needs"
         run = self.active.get(record.prompt_id)
         problem = "" if run is None else f": {run.problem}" if run.problem else ""
         return f"Getting its inputs{problem}"
@@ -497,11 +481,6 @@ class RunService:
 
     async def has_runs(self, client_id: str) -> bool:
         return await self._context.repository.has_client(client_id)
-
-
-def _waits_for(runs: list[str]) -> str:
-    others = f" and {len(runs) - 1} more" if len(runs) > 1 else ""
-    return f"Waiting for the run {runs[0]}{others}, whose output it needs"
 
 
 def _check_place(prompt_id: str, machine: str, pool: str | None, asked: str | None) -> None:
