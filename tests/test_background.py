@@ -168,7 +168,7 @@ async def test_threads_of_the_store_go_on(error):
     def do(calls):
         if fails:
             raise error
-        return [Outcome(call) for call in calls]
+        return [Outcome(call.work) for call in calls]
 
     threads = CallThreads("tests", do, most=8)
     calls = [threads.call(number) for number in range(3)]

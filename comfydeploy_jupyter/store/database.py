@@ -16,11 +16,10 @@ import sqlite3
 import threading
 import time
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import PurePath
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import psutil
 
@@ -152,7 +151,15 @@ class Outcome(NamedTuple):
     error: Exception | None = None
 
 
-class CallThreads(Generic[T]):
+class Call(NamedTuple):
+    """The requested work with a connection, when it was requested, and what becomes of it."""
+
+    work: Callable[[sqlite3.Connection], Any]
+    asked: float  # `time.monotonic`
+    future: asyncio.Future[Any]
+
+
+class CallThreads:
     """Makes calls in threads, in the order in which they were requested, at most `most` at once.
 
     `asyncio.loop.run_in_executor` does the same for one call at a time, with two futures and a lock
@@ -163,7 +170,7 @@ class CallThreads(Generic[T]):
     def __init__(
         self,
         name: str,
-        do: Callable[[Sequence[T]], list[Outcome]],
+        do: Callable[[Sequence[Call]], list[Outcome]],
         *,
         threads: int = 1,
         most: int = 1,
@@ -173,10 +180,10 @@ class CallThreads(Generic[T]):
         self._most = most
         self._number = threads
         self._threads: list[threading.Thread] = []
-        self._queue: SimpleQueue[tuple[T, asyncio.Future[Any]] | None] = SimpleQueue()
+        self._queue: SimpleQueue[Call | None] = SimpleQueue()
         self._closed = False
 
-    def call(self, call: T) -> asyncio.Future[Any]:
+    def call(self, work: Callable[[sqlite3.Connection], Any]) -> asyncio.Future[Any]:
         """Request a call; return the future of its result.
 
         A call is not made if its future is cancelled before a thread takes it.
@@ -189,7 +196,7 @@ class CallThreads(Generic[T]):
                 self._threads.append(threading.Thread(target=self._run, name=name, daemon=True))
                 self._threads[-1].start()
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._queue.put((call, future))
+        self._queue.put(Call(work, time.monotonic(), future))
         return future
 
     def end(self) -> None:
@@ -215,13 +222,13 @@ class CallThreads(Generic[T]):
         with suppress(Empty):
             while taken[-1] is not None and len(taken) < self._most:
                 taken.append(self._queue.get_nowait())
-        calls = [call for call in taken if call is not None and not call[1].cancelled()]
+        calls = [call for call in taken if call is not None and not call.future.cancelled()]
         if calls:
             try:
-                outcomes = self._do([call for call, _ in calls])
+                outcomes = self._do(calls)
             except Exception as error:
                 outcomes = [Outcome(error=error)] * len(calls)
-            futures = [future for _, future in calls]
+            futures = [call.future for call in calls]
             with suppress(RuntimeError):  # the event loop was closed
                 futures[0].get_loop().call_soon_threadsafe(_set_outcomes, futures, outcomes)
         return taken[-1] is not None
@@ -417,24 +424,6 @@ WAL = "wal"
 DETAILS = "CASE WHEN json_valid(record) THEN record ELSE '{}' END"
 
 
-class _Write(NamedTuple):
-    """The work of a requested transaction, and the time of the request (`time.monotonic`)."""
-
-    work: Callable[[sqlite3.Connection], Any]
-    asked: float
-
-
-@dataclass
-class _Read:
-    """The work of a requested read, and the future of its result, as soon as there is one."""
-
-    work: Callable[[sqlite3.Connection], Any]
-    future: asyncio.Future[Any] | None = None
-
-    def is_unwanted(self) -> bool:
-        return self.future is not None and self.future.cancelled()
-
-
 class Database:
     """An SQLite database in WAL mode that never blocks the event loop.
 
@@ -487,8 +476,7 @@ class Database:
         It is requested at once, and may be called twice: then nothing of the first call is stored.
         The future has StoreUnavailableError or NoSpaceError if the store cannot be written now.
         """
-        write = _Write(lambda connection: work(connection, *args, **kwargs), time.monotonic())
-        return self._writer.call(write)
+        return self._writer.call(lambda connection: work(connection, *args, **kwargs))
 
     def read(
         self,
@@ -501,9 +489,7 @@ class Database:
 
         If the future is cancelled, a statement that takes long ends soon.
         """
-        read = _Read(lambda connection: work(connection, *args, **kwargs))
-        read.future = self._readers.call(read)
-        return read.future
+        return self._readers.call(lambda connection: work(connection, *args, **kwargs))
 
     async def shrink(self) -> None:
         """Return the free pages of the file to the file system.
@@ -628,7 +614,7 @@ class Database:
             connection.execute(f"PRAGMA busy_timeout = {steps * LEAST_WAIT * 1000:.0f}")
             self._lock_wait = steps
 
-    def _write_all(self, writes: Sequence[_Write]) -> list[Outcome]:
+    def _write_all(self, writes: Sequence[Call]) -> list[Outcome]:
         """Do writes as one transaction; if that fails, each as its own."""
         if len(writes) > 1:
             with suppress(Exception):
@@ -641,20 +627,20 @@ class Database:
                 outcomes.append(Outcome(error=exc))
         return outcomes
 
-    def _commit(self, writes: Sequence[_Write]) -> list[Outcome]:
+    def _commit(self, writes: Sequence[Call]) -> list[Outcome]:
         with self._explained():
             connection = self._write_connection()
             self._wait_at_most(connection, self._patience - (time.monotonic() - writes[0].asked))
             with transaction(connection):
                 return [Outcome(write.work(connection)) for write in writes]
 
-    def _read_all(self, reads: Sequence[_Read]) -> list[Outcome]:
+    def _read_all(self, reads: Sequence[Call]) -> list[Outcome]:
         outcomes = []
         for read in reads:
             try:
                 with self._explained(write=False):
                     connection = self._read_connection()
-                    connection.set_progress_handler(read.is_unwanted, STEPS)
+                    connection.set_progress_handler(read.future.cancelled, STEPS)
                     outcomes.append(Outcome(read.work(connection)))
             except Exception as exc:
                 outcomes.append(Outcome(error=exc))
