@@ -112,8 +112,7 @@ class Services:
         self.site = WebProxy(settings.comfydeploy_url, reply_timeout=settings.cloud_timeout)
         self.database = Database(folder / "comfydeploy.db")
         self.machines = MachineRegistry()
-        # of pools whose machines a provider starts
-        self.pool_kinds: dict[str, DaskKind] = {"dask": DaskKind(settings)}
+        self.dask = DaskKind(settings)
         self.kept_outputs = KeptOutputs(folder / "outputs", self.machines)
         self.pool_inputs = PoolInputs(self.machines, folder / "pool_inputs")
         self.machine_records = MachineRecords(self.database)
@@ -411,7 +410,7 @@ class Services:
             self.machine_service.make,
             self.runs.listener,
             defaults=self._local_machine,
-            kinds=self.pool_kinds,
+            dask=self.dask,
         )
         self.pools.open()
         await self.transfers.open()

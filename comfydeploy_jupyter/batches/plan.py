@@ -205,7 +205,7 @@ def _key_of(value: Mapping[str, Any]) -> str:
 def _check_count(count: int, field: str) -> None:
     if count > MAX_POINTS:
         text = f"have {count} points; a batch has at most {MAX_POINTS}"
-        raise InvalidRequestError(f"{field}: {text}", details={"field": field, "points": count})
+        raise InvalidRequestError.of_field(field, text, points=count)
 
 
 def _axes(varied: Mapping[str, dict[str, Any]]) -> list[Axis]:

@@ -149,8 +149,8 @@ class BatchRepository(Repository):
         try:
             insert(db, "batches", {**row, **packed, "axes": plan.axes.decode()})
         except sqlite3.IntegrityError:
-            text = f"batch_id: a batch {row['batch_id']!r} exists already"
-            raise ConflictError(text, details={"field": "batch_id"}) from None
+            text = f"a batch {row['batch_id']!r} exists already"
+            raise ConflictError.of_field("batch_id", text) from None
         number = db.execute("SELECT last_insert_rowid()").fetchone()[0]
         _put_points(db, number, plan)
         taken = sum(_adopt(db, row["batch_id"], number, *each) for each in runs.items())
@@ -438,10 +438,7 @@ class BatchRepository(Repository):
         """Let the points run that wait, and if the batch has ended those that were cancelled."""
         row = _open_row(db, batch_id, ("paused", "cancelled", "done"))
         if row["state"] == "cancelled" and row["finished_at"] is None:
-            raise ConflictError(
-                f"The batch {batch_id!r} is still being cancelled",
-                details={"batch_id": batch_id, "state": row["state"]},
-            )
+            raise not_possible(batch_id, row["state"], "is still being cancelled")
         waiting = row["state"] == "paused" or _let_wait(db, row["id"], "cancelled", None)
         if row["state"] == "done" and not waiting:
             _open_row(db, batch_id, ("paused", "cancelled"))
@@ -455,10 +452,7 @@ class BatchRepository(Repository):
         row = _open_row(db, batch_id, STATES)
         found = _let_wait(db, row["id"], "failed", points)
         if not found:
-            raise ConflictError(
-                f"None of these points of the batch {batch_id!r} has failed",
-                details={"batch_id": batch_id, "state": row["state"]},
-            )
+            raise not_possible(batch_id, row["state"], "has none of these points that has failed")
         if row["state"] != "running":
             _reopen(db, row["id"], session)
         return found
@@ -670,10 +664,7 @@ def _open_row(db: sqlite3.Connection, batch_id: str, states: Sequence[str]) -> s
     if row is None:
         raise unknown_batch(batch_id)
     if row["state"] not in states:
-        raise ConflictError(
-            f"The batch {batch_id!r} is {row['state']}",
-            details={"batch_id": batch_id, "state": row["state"]},
-        )
+        raise not_possible(batch_id, row["state"], f"is {row['state']}")
     return row
 
 
@@ -707,6 +698,11 @@ def _batches(db: sqlite3.Connection, rest: str, *marks: Any) -> list[Batch]:
 
 def _batch(row: sqlite3.Row) -> Batch:
     return Batch(**{**row, **{name: json.loads(row[name]) for name in _TEXTS}})
+
+
+def not_possible(batch_id: str, state: str, why: str) -> ConflictError:
+    text = f"The batch {batch_id!r} {why}"
+    return ConflictError(text, details={"batch_id": batch_id, "state": state})
 
 
 def unknown_batch(batch_id: str, field: str = "batch_id") -> NotFoundError:

@@ -49,7 +49,7 @@ from ..util.jsons import PROCESS_ABOVE, RawJSON, is_large
 from ..util.tasks import BackgroundTasks, wait_until_set
 from ..util.times import Backoff, utc_now
 from .plan import MANY, count_of, plan, with_seeds, wrong_points
-from .records import PLANNED, STATUSES, Batch, Work
+from .records import PLANNED, STATUSES, Batch, Work, not_possible
 from .sheet import Shown, ShownPoint, render, side_of_copies
 from .sources import Sources, has_ended, sources_of, stand_ins, with_values
 
@@ -804,10 +804,7 @@ class Batches:
         batch = await self._repository.get(batch_id)
         work = await self._repository.work(batch.number)
         if batch.state == "running" or work.active or work.unstarted:
-            raise ConflictError(
-                f"The batch {batch_id!r} has points that run: cancel it first",
-                details={"batch_id": batch_id, "state": batch.state},
-            )
+            raise not_possible(batch_id, batch.state, "has points that run: cancel it first")
         deleted = Deleted()
         await self._repository.give_away(batch)
         if runs or files:

@@ -10,6 +10,7 @@ import asyncio
 import errno
 import functools
 import io
+import json
 import logging
 import os
 import re
@@ -942,12 +943,11 @@ def _runs_with(
     before: int | None,
 ) -> tuple[int | None, list[dict[str, Any]]]:
     """Return a portion of the runs, and the key before which the next one begins; None at last."""
-    marks = ", ".join("?" * len(machines))
     rows = connection.execute(
         "SELECT id, prompt_id, machine, status, created_at, prompt_hash FROM runs"  # noqa: S608 - only marks are put in
-        f" WHERE status {condition} {FINAL} AND machine IN ({marks})"
+        f" WHERE status {condition} {FINAL} AND machine IN (SELECT value FROM json_each(?))"
         " AND (? IS NULL OR id < ?) ORDER BY id DESC LIMIT ?",
-        (*machines, before, before, PORTION),
+        (json.dumps([*machines]), before, before, PORTION),
     ).fetchall()
     found = [
         {name: row[name] for name in ("prompt_id", "machine", "status", "created_at")}

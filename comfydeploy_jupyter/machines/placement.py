@@ -366,8 +366,8 @@ class Dispatcher:
         """Add a machine, which is not connected at first."""
         self._members.setdefault(member_id, MemberLoad(member_id, depth))
 
-    def remove_member(self, member_id: str) -> list[str]:
-        """Remove a machine from all pools; return the ids of the runs that were assigned to it."""
+    def remove_member(self, member_id: str) -> None:
+        """Remove a machine from all pools."""
         member = self._members.pop(member_id)
         self._paused.pop(member_id, None)
         self._lacking.pop(member_id, None)
@@ -377,7 +377,6 @@ class Dispatcher:
         for run_id in member.handed:
             del self._handed[run_id]
         self.times.forget(member_id)
-        return list(member.handed)
 
     def set_pool(self, pool_id: str, members: Iterable[str]) -> None:
         """Set the machines of a pool; runs that wait for it keep their positions."""
@@ -392,15 +391,11 @@ class Dispatcher:
         for member in pool.members.values():
             pool.update(member)
 
-    def remove_pool(self, pool_id: str) -> list[str]:
-        """Remove a pool; return the ids of the runs that waited for it, in order."""
-        pool = self._pools.pop(pool_id)
+    def remove_pool(self, pool_id: str) -> None:
+        """Remove a pool, and the runs that wait for it."""
         self._sharing.clear()
-        waiting = sorted(pool.waiting.values(), key=lambda run: (pool.turn_of(run), run.order))
-        runs = [run.run_id for run in waiting]
-        for run_id in runs:
-            del self._waiting[run_id]
-        return runs
+        for run in self._pools.pop(pool_id).waiting.values():
+            del self._waiting[run.run_id]
 
     def set_connected(self, member_id: str, connected: bool, *, silent: bool = False) -> None:
         """Set whether a machine can be reached; if not, no runs are assigned to it.

@@ -18,7 +18,7 @@ from ..errors import (
 )
 from ..util.tasks import BackgroundTasks, close_each
 from .records import MachineRecord
-from .registry import AUTO, POOL, Pool
+from .registry import AUTO, DASK, POOL, Pool
 from .settings import check_without_cluster
 
 if TYPE_CHECKING:
@@ -119,14 +119,14 @@ class Pools:
         listener: MachineListener,
         *,
         defaults: MachineSettings,
-        kinds: Mapping[str, DaskKind],
+        dask: DaskKind,
     ) -> None:
         self._records = records
         self._registry = registry
         self._make = make
         self._listener = listener
         self._defaults = defaults
-        self._kinds = kinds
+        self._dask = dask
         self._providers: dict[str, DaskProvider] = {}  # that have started
         self._unready: dict[str, DaskProvider] = {}  # that start, or have failed to
         self._failures: dict[str, ComfyDeployError] = {}
@@ -145,7 +145,7 @@ class Pools:
     def start(self) -> None:
         """Start the providers of all pools, in the background."""
         for record in self._records:
-            if record.kind in self._kinds:
+            if record.kind == DASK:
                 self._begin(record)
 
     async def close(self) -> None:
@@ -156,10 +156,10 @@ class Pools:
         await asyncio.gather(
             *(close_each(partial(provider.close, delete=False)) for provider in providers)
         )
-        await close_each(*(kind.close for kind in self._kinds.values()))
+        await close_each(self._dask.close)
 
     def is_pool(self, kind: str) -> bool:
-        return kind == POOL or kind in self._kinds
+        return kind in (POOL, DASK)
 
     # -- description -------------------------------------------------------------------------
 
@@ -173,7 +173,7 @@ class Pools:
         if record.kind == POOL:
             config = dict(record.config)
         else:
-            shown = self._kinds[record.kind].shown(record.config)
+            shown = self._dask.shown(record.config)
             config = {**shown, "members": [*pool.members]}
         return {
             **self.summary(pool, members=True),
@@ -249,7 +249,7 @@ class Pools:
             record = await self._records.keep(record)
             pool = pool_of(record)
             self._registry.set_pool(pool)
-        if record.kind in self._kinds:
+        if record.kind == DASK:
             await self._begin(record).wait()
             pool = self._present(pool.id)
         return self.describe(pool)
@@ -275,7 +275,7 @@ class Pools:
                 record = await self._records.keep(changed)
             members = self._present(pool.id).members
             self._registry.set_pool(pool_of(record, members))
-            if record.kind in self._kinds and restarts:
+            if record.kind == DASK and restarts:
                 for member_id in members if ends else ():
                     await self.left(pool.id, member_id, "The settings of its pool were changed")
                 stays = all(before.get(name) == config.get(name) for name in CLUSTER)
@@ -375,7 +375,7 @@ class Pools:
         async with self._lock:
             for record in self._records:
                 pool = self._registry.find_pool(record.id)
-                if pool is None or record.kind not in self._kinds:
+                if pool is None or record.kind != DASK:
                     continue
                 if self._listener.machines_of(pool.id) - {*pool.members, pool.id}:
                     await self._end_provider(pool.id, delete=False)
@@ -401,7 +401,7 @@ class Pools:
     async def _run_provider(self, record: MachineRecord, attempted: asyncio.Event) -> None:
         provider: DaskProvider | None = None
         try:
-            provider = self._kinds[record.kind].make(record.id, record.config)
+            provider = self._dask.make(record.id, record.config)
             self._unready[record.id] = provider
             await provider.start(self)
         except Exception as error:
@@ -437,7 +437,7 @@ class Pools:
         self, kind: str, request: MachineConfig, known: Mapping[str, Any]
     ) -> dict[str, Any]:
         if kind != POOL:
-            return await provider_config(self._kinds[kind], request, known)
+            return await provider_config(self._dask, request, known)
         check_without_cluster(request, kind)
         config = dict(known)
         if request.members is not None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 LOCAL = "local"
 AUTO = "auto"
-POOL = "pool"  # the kind of pools whose machines users have named
+POOL, DASK = "pool", "dask"  # the kinds of pools: users have named its machines, or leases
 
 
 @dataclass(frozen=True)

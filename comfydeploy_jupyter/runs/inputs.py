@@ -169,7 +169,7 @@ async def _place_named(name: str, field: str, folders: Folders, client: ComfyUIC
         if folders.base is None and not os.path.isabs(name):  # noqa: PTH117 - only text is looked at
             return name  # ComfyUI is elsewhere and may have the file; else it reports an error
         problem = f"{name} is not in the input folder of this ComfyUI"
-        raise NotFoundError(f"{field}: {problem}", details={"field": field}) from None
+        raise NotFoundError.of_field(field, problem) from None
     if folders.base is not None:
         for kind in ("input", "output", "temp"):
             root = folders.directory(kind).resolve()

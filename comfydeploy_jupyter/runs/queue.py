@@ -74,8 +74,7 @@ class RunQueue:
     def expect(self, run_id: str, pool: Pool) -> None:
         """Count a new run of a pool, which cannot be deleted from now on; raise if it was."""
         if pool.id not in self._pools:
-            text = f"machine: there is no machine {pool.id!r} any more"
-            raise NotFoundError(text, details={"field": "machine"})
+            raise NotFoundError.of_field("machine", f"there is no machine {pool.id!r} any more")
         self._count(run_id, pool.id)
 
     def place(

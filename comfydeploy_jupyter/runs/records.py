@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import ConflictError, NotFoundError
-from ..store.database import DETAILS, Repository, reading, writing
+from ..store.database import DETAILS, Repository, insert, reading, writing
 from ..store.graphs import discard_graphs, keep_graph, read_graph
 from ..util.times import utc_now
 
@@ -646,10 +646,8 @@ def add_run(
     row["batch"], row["point"] = record.batch, record.point
     row["prompt_hash"] = keep_graph(connection, prompt)
     row["workflow_hash"] = None if workflow is None else keep_graph(connection, workflow)
-    names = ", ".join(row)
-    marks = ", ".join(f":{name}" for name in row)
     try:
-        connection.execute(f"INSERT INTO runs ({names}) VALUES ({marks})", row)  # noqa: S608 - our own column names
+        insert(connection, "runs", row)
     except sqlite3.IntegrityError:
         raise ConflictError.of_field(
             "prompt_id", f"a run {record.prompt_id!r} exists already", prompt_id=record.prompt_id
@@ -669,7 +667,4 @@ def _add_key(connection: sqlite3.Connection, key: str, prompt_id: str) -> None:
             "INSERT INTO job_keys (key, body, prompt_id) VALUES (?, '', ?)", (key, prompt_id)
         )
     except sqlite3.IntegrityError:
-        raise ConflictError(
-            f"{IDEMPOTENCY_KEY}: was used for an earlier request",
-            details={"field": IDEMPOTENCY_KEY},
-        ) from None
+        raise ConflictError.of_field(IDEMPOTENCY_KEY, "was used for an earlier request") from None

@@ -28,15 +28,7 @@ from ..util.system import lock_file
 from .migrations import migrate, transaction, unknown_steps
 
 if TYPE_CHECKING:
-    from collections.abc import (
-        Callable,
-        Collection,
-        Coroutine,
-        Iterable,
-        Iterator,
-        Mapping,
-        Sequence,
-    )
+    from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from ..errors import ComfyDeployError
@@ -728,11 +720,6 @@ def writing(
         return await self._database.write(lambda db: work(self, db, *args, **kwargs))
 
     return write
-
-
-def marks(values: Collection[object]) -> str:
-    """Return the placeholders of so many values in a statement."""
-    return ", ".join("?" * len(values))
 
 
 def insert(

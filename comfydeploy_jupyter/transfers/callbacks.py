@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from weakref import WeakValueDictionary
 
-from ..store.database import DETAILS, insert, marks, readable
+from ..store.database import DETAILS, insert, readable
 from ..util.tasks import BackgroundTasks, close_each, end, report, wait_for
 from .http import BACKOFF, TransferError, request
 
@@ -180,9 +180,7 @@ class Callbacks:
 
     async def recover(self, sessions: Collection[str]) -> list[CallbackTarget]:
         """Continue to deliver the messages of exited servers; return the targets of their runs."""
-        targets, messages = await self._database.write(
-            recover_messages, tuple(sessions), self._session.id
-        )
+        targets, messages = await self._database.write(recover_messages, sessions, self._session.id)
         for target in targets:
             self._queues[target.prompt_id] = _Queue(target, self._server(target))
         for message in messages:
@@ -470,16 +468,16 @@ def _webhook_status(connection: sqlite3.Connection, prompt_id: str) -> str | Non
 
 
 def recover_messages(
-    connection: sqlite3.Connection, sessions: tuple[str, ...], session: str
+    connection: sqlite3.Connection, sessions: Collection[str], session: str
 ) -> tuple[list[CallbackTarget], list[Callback]]:
-    whose = f"WHERE session IN ({marks(sessions)})"
-    orders = connection.execute(f"SELECT * FROM orders {whose}", sessions)  # noqa: S608 - only marks are put in
+    whose, ended = "WHERE session IN (SELECT value FROM json_each(?))", json.dumps([*sessions])
+    orders = connection.execute(f"SELECT * FROM orders {whose}", (ended,))  # noqa: S608 - only marks are put in
     targets = readable(orders, _target, "The status endpoint of run", "prompt_id")
     known = {target.prompt_id for target in targets}
     joined = f"callbacks JOIN orders USING (prompt_id) {whose}"
     rows = connection.execute(
         f"SELECT callbacks.* FROM {joined} ORDER BY prompt_id, number",  # noqa: S608 - likewise
-        sessions,
+        (ended,),
     )
     callbacks = [
         Callback(
@@ -495,7 +493,7 @@ def recover_messages(
     ]
     connection.execute(
         f"UPDATE orders SET session = ? {whose}",  # noqa: S608 - likewise
-        (session, *sessions),
+        (session, ended),
     )
     for target in targets:
         target.session = session

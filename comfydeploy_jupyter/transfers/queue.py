@@ -28,7 +28,7 @@ from ..errors import (
     InvalidRequestError,
     NotFoundError,
 )
-from ..store.database import insert, marks, readable, storable
+from ..store.database import insert, readable, storable
 from ..util.secrets import clean_url
 from ..util.system import ALLOWED, FetchPolicy
 from ..util.tasks import BackgroundTasks, close_each, end, wait_for
@@ -178,7 +178,7 @@ class TransferQueue:
         await self.recover(self._session.claimed)
 
     async def recover(self, sessions: Collection[str]) -> None:
-        found = await self._database.write(_recover, tuple(sessions), self._session.id)
+        found = await self._database.write(_recover, sessions, self._session.id)
         for record in found:
             record.state = "queued"
             self._start(record)
@@ -832,7 +832,7 @@ def _give_up(connection: sqlite3.Connection, transfer_id: str) -> bool:
 
 
 def _recover(
-    connection: sqlite3.Connection, sessions: tuple[str, ...], session: str
+    connection: sqlite3.Connection, sessions: Collection[str], session: str
 ) -> list[TransferRecord]:
     connection.execute(
         f"DELETE FROM transfers WHERE state IN {ENDED} AND position NOT IN"  # noqa: S608 - constants
@@ -843,7 +843,8 @@ def _recover(
         "UPDATE transfers SET private = '{}' WHERE state = 'failed' AND finished_at < ?",
         (days_ago(KEPT_PRIVATE),),
     )
-    found = _find(connection, f"session IN ({marks(sessions)}) AND state IN {OPEN}", sessions)
+    ours = f"session IN (SELECT value FROM json_each(?)) AND state IN {OPEN}"  # noqa: S608 - constants
+    found = _find(connection, ours, (json.dumps([*sessions]),))
     for record in found:
         record.session = session
         connection.execute("UPDATE transfers SET session = ? WHERE id = ?", (session, record.id))

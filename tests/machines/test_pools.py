@@ -204,7 +204,7 @@ class Cluster:
 def cluster(extension, jp_asyncio_loop, monkeypatch):
     jp_asyncio_loop.run_until_complete(extension.open_services())
     made = Cluster()
-    monkeypatch.setitem(extension.services.pool_kinds, "dask", made)
+    monkeypatch.setattr(extension.services.pools, "_dask", made)
     return made
 
 
