@@ -1,6 +1,7 @@
 """The schema, as a list of migrations.
 
-A step is never changed after its release; a change of the schema is a new step at the end.
+A step is never changed after its release; a change of the schema is a new step at the end. Before
+the first release, triggers and indexes that a later step made anew were left out of earlier ones.
 """
 
 from __future__ import annotations
@@ -78,8 +79,6 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
                 search TEXT NOT NULL
             )
             """,
-            # It contains the text, so that a search only reads this index.
-            "CREATE INDEX workflows_by_change ON workflows (changed, search)",
             # The contents identify a graph independently of the formatting of its JSON.
             """
             CREATE TABLE workflow_versions (
@@ -275,12 +274,6 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
                 prompt_id TEXT NOT NULL UNIQUE
             )
             """,
-            """
-            CREATE TRIGGER run_deleted AFTER DELETE ON runs BEGIN
-                DELETE FROM assets WHERE prompt_id = OLD.prompt_id;
-                DELETE FROM job_keys WHERE prompt_id = OLD.prompt_id;
-            END
-            """,
             "CREATE TABLE job_secret (value BLOB NOT NULL)",
             "INSERT INTO job_secret VALUES (randomblob(32))",
         ),
@@ -292,7 +285,7 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
         (
             "ALTER TABLE workflows ADD COLUMN tags TEXT NOT NULL DEFAULT '[]'",
             "ALTER TABLE workflows ADD COLUMN deleted_at TEXT",
-            "DROP INDEX workflows_by_change",
+            "DROP INDEX IF EXISTS workflows_by_change",
             "CREATE INDEX workflows_by_change ON workflows (changed, search, deleted_at)",
         ),
     ),
@@ -330,7 +323,7 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
             CREATE INDEX keys_of_deleted_jobs ON job_keys (deleted_at)
                 WHERE deleted_at IS NOT NULL
             """,
-            "DROP TRIGGER run_deleted",
+            "DROP TRIGGER IF EXISTS run_deleted",
             """
             CREATE TRIGGER run_deleted AFTER DELETE ON runs BEGIN
                 DELETE FROM assets WHERE prompt_id = OLD.prompt_id;
@@ -400,7 +393,6 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "CREATE INDEX points_by_change ON batch_points (batch, changed) WHERE changed > 0",
             "ALTER TABLE runs ADD COLUMN batch TEXT",
             "ALTER TABLE runs ADD COLUMN point INTEGER",
-            "CREATE INDEX runs_by_batch ON runs (batch, id) WHERE batch IS NOT NULL",
             """
             CREATE TRIGGER point_taken BEFORE INSERT ON runs WHEN NEW.batch IS NOT NULL BEGIN
                 SELECT RAISE(ABORT, 'the point does not wait') WHERE NOT EXISTS (
@@ -427,29 +419,6 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
             WHEN NEW.batch IS NOT NULL AND NEW.status IS NOT OLD.status
             AND NEW.status NOT IN ('success', 'failed', 'cancelled') BEGIN
                 UPDATE batch_points SET status = NEW.status WHERE run_id = NEW.prompt_id;
-            END
-            """,
-            """
-            CREATE TRIGGER point_ended AFTER UPDATE OF status ON runs
-            WHEN NEW.batch IS NOT NULL AND NEW.status IS NOT OLD.status
-            AND NEW.status IN ('success', 'failed', 'cancelled') BEGIN
-                UPDATE batches SET changes = changes + 1 WHERE batch_id = NEW.batch;
-                UPDATE batch_points SET
-                    changed = (SELECT changes FROM batches WHERE id = batch),
-                    status = CASE WHEN NEW.status = 'failed' AND EXISTS (
-                        SELECT 1 FROM batches WHERE id = batch AND attempts <= retry
-                        AND state IN ('running', 'paused')
-                    ) THEN 'waiting' ELSE NEW.status END
-                WHERE run_id = NEW.prompt_id;
-            END
-            """,
-            """
-            CREATE TRIGGER point_dropped AFTER DELETE ON runs WHEN OLD.batch IS NOT NULL
-            AND OLD.status NOT IN ('success', 'failed', 'cancelled') BEGIN
-                UPDATE batch_points SET run_id = NULL, attempts = attempts - 1, status = CASE
-                    WHEN (SELECT state FROM batches WHERE id = batch) = 'cancelled'
-                    THEN 'cancelled' ELSE 'waiting' END
-                WHERE run_id = OLD.prompt_id AND status = OLD.status;
             END
             """,
         ),
@@ -509,42 +478,8 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
             """,
         ),
     ),
+    ("ends_of_points", ()),  # it changed triggers that the next step makes
     # A point has changed when it has ended: not when it waits again, but also without a run.
-    (
-        "ends_of_points",
-        (
-            "DROP TRIGGER point_ended",
-            """
-            CREATE TRIGGER point_ended AFTER UPDATE OF status ON runs
-            WHEN NEW.batch IS NOT NULL AND NEW.status IS NOT OLD.status
-            AND NEW.status IN ('success', 'failed', 'cancelled') BEGIN
-                UPDATE batches SET changes = changes + 1 WHERE batch_id = NEW.batch;
-                UPDATE batch_points SET status = 'waiting', changed = 0
-                WHERE run_id = NEW.prompt_id AND NEW.status = 'failed' AND EXISTS (
-                    SELECT 1 FROM batches WHERE id = batch AND attempts <= retry
-                    AND state IN ('running', 'paused')
-                );
-                UPDATE batch_points SET status = NEW.status,
-                    changed = (SELECT changes FROM batches WHERE id = batch)
-                WHERE run_id = NEW.prompt_id AND status != 'waiting';
-            END
-            """,
-            "DROP TRIGGER point_dropped",
-            """
-            CREATE TRIGGER point_dropped AFTER DELETE ON runs WHEN OLD.batch IS NOT NULL
-            AND OLD.status NOT IN ('success', 'failed', 'cancelled') BEGIN
-                UPDATE batches SET changes = changes + 1
-                WHERE batch_id = OLD.batch AND state = 'cancelled';
-                UPDATE batch_points SET run_id = NULL, attempts = attempts - 1, status = CASE
-                    WHEN (SELECT state FROM batches WHERE id = batch) = 'cancelled'
-                    THEN 'cancelled' ELSE 'waiting' END,
-                    changed = (SELECT changes FROM batches WHERE id = batch)
-                    * ((SELECT state FROM batches WHERE id = batch) = 'cancelled')
-                WHERE run_id = OLD.prompt_id AND status = OLD.status;
-            END
-            """,
-        ),
-    ),
     # The last ``changed`` of each batch. Its row may be long, and SQLite writes a whole row again;
     # the column ``changes`` of earlier versions is not used any more.
     (
@@ -562,7 +497,7 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
                 INSERT INTO batch_changes VALUES (NEW.id, 1);
             END
             """,
-            "DROP TRIGGER point_ended",
+            "DROP TRIGGER IF EXISTS point_ended",
             """
             CREATE TRIGGER point_ended AFTER UPDATE OF status ON runs
             WHEN NEW.batch IS NOT NULL AND NEW.status IS NOT OLD.status
@@ -580,7 +515,7 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
                 WHERE run_id = NEW.prompt_id AND status != 'waiting';
             END
             """,
-            "DROP TRIGGER point_dropped",
+            "DROP TRIGGER IF EXISTS point_dropped",
             """
             CREATE TRIGGER point_dropped AFTER DELETE ON runs WHEN OLD.batch IS NOT NULL
             AND OLD.status NOT IN ('success', 'failed', 'cancelled') BEGIN
@@ -654,7 +589,7 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
             CREATE INDEX ended_runs_by_structure ON runs (structure, created_at, id, batch, status)
             WHERE +status IN ('success', 'failed', 'cancelled')
             """,
-            "DROP INDEX runs_by_batch",
+            "DROP INDEX IF EXISTS runs_by_batch",
             "CREATE INDEX runs_by_batch ON runs (batch, created_at, id) WHERE batch IS NOT NULL",
             "CREATE INDEX batches_by_time ON batches (created_at)",
             """
