@@ -42,8 +42,6 @@ _OPEN = f"({', '.join(map(repr, ACTIVE))})"
 
 @dataclass
 class Batch:
-    """A batch, as it is stored."""
-
     number: int  # its key in the store
     batch_id: str
     session: str  # the server that runs its points

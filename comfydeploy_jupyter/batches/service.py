@@ -578,7 +578,6 @@ class Batches:
         return True
 
     async def _queue(self, driven: Driven, point: Point) -> None:
-        """Create the run of a point."""
         failures = driven.failures
         try:
             request = await self._request(driven, point)
@@ -692,7 +691,6 @@ class Batches:
             self._drivers[place].wake(outdated=outdated)
 
     async def _fields(self, template: Template) -> dict[str, Any]:
-        """Return the fields of requests of a batch."""
         fields = dict(template.fields)
         graph = "workflow_api_raw" if fields.pop("node_form") else "workflow_api"
         fields[graph] = await _graph(template.graph)

@@ -558,7 +558,6 @@ class ContactSheet:
         return content.getvalue()
 
     def image(self) -> Image:
-        """Return the present sheet."""
         import PIL.Image
         import PIL.ImageDraw
 

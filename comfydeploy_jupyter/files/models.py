@@ -38,7 +38,7 @@ from ..errors import (
     NotFoundError,
 )
 from ..runs.records import FINAL
-from ..store.graphs import read_graph, texts_in
+from ..store.graphs import graph_of, texts_in
 from ..transfers.downloads import PART, PartFile
 from ..transfers.http import TransferError
 from ..transfers.queue import OPEN
@@ -912,12 +912,7 @@ def _check_name(name: str, extensions: frozenset[str]) -> None:
 
 
 def _is_in_graphs(connection: sqlite3.Connection, model: ModelName, *digests: str | None) -> bool:
-    for digest in filter(None, digests):
-        row = connection.execute("SELECT body FROM graphs WHERE hash = ?", (digest,)).fetchone()
-        body = read_graph(row["body"]) if row is not None else None
-        if body is not None and model.is_in(body):
-            return True
-    return False
+    return any(model.is_in(graph_of(connection, digest) or b"") for digest in digests if digest)
 
 
 def _workflows_with(connection: sqlite3.Connection, model: ModelName) -> list[dict[str, Any]]:

@@ -175,7 +175,6 @@ class DaskKind:
         request = LeaseRequest(
             lease="",
             version=__version__,
-            topic="",
             start_timeout=self._settings.comfyui_start_timeout,
             idle_timeout=self._settings.cluster_idle_timeout,
             **{name: settings[name] for name in given},

@@ -412,7 +412,7 @@ class LeaseManager:
 
     async def _submit(self, client: Any) -> None:
         name = f"{self._prefix}{uuid.uuid4().hex[:12]}"
-        request = asdict(replace(self._request, lease=name, topic=name))
+        request = asdict(replace(self._request, lease=name))
         task = eval, TASK, {"request": request}
         future = client.submit(*task, key=_key(name), pure=False, retries=0)
         lease = self._leases[name] = _Lease(name, future, time.monotonic())

@@ -64,9 +64,8 @@ class LeaseRefusedError(Exception):
 class LeaseRequest:
     """The data that a worker needs for a lease. It is sent as a dict of plain values."""
 
-    lease: str
+    lease: str  # also the topic of its events at the scheduler
     version: str
-    topic: str  # the topic of its events at the scheduler
     comfyui_path: str  # the folder of ComfyUI on the worker's node
     comfyui_python: str = ""  # empty: the one that is found in that folder
     launch_args: Sequence[str] = ()
@@ -320,4 +319,4 @@ class _Holder:
         """Send an event; the worker's address is in ``at``, since Dask overwrites ``worker``."""
         lease, at = self.request.lease, self.worker.address
         event = {"lease": lease, "grant": self.grant, "state": state, "at": at, **more}
-        self.worker.log_event(self.request.topic, event)
+        self.worker.log_event(lease, event)

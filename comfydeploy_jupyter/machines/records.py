@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MachineRecord:
-    """The record of one machine."""
-
     id: str
     name: str  # unique, ignoring case
     kind: str  # `local`, `managed`, `comfyui`, `cloud`, `pool` or `dask`

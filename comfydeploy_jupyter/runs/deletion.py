@@ -21,7 +21,7 @@ from ..comfyui.folders import delete_file, locate, size_of, state_of
 from ..errors import ComfyDeployError, ForbiddenPathError, NotFoundError
 from ..graphs.outputs import files_of
 from ..store.database import DETAILS, Repository, reading, writing
-from ..store.graphs import discard_graphs, read_graph, texts_in
+from ..store.graphs import discard_graphs, graph_of, texts_in
 from ..transfers.queue import OPEN
 from ..util.times import Backoff, timestamp_of
 from .records import FINAL, RunFilter
@@ -219,9 +219,8 @@ class Names:
             return frozenset()
         found = self._known.get(digest)
         if found is None:
-            row = connection.execute("SELECT body FROM graphs WHERE hash = ?", (digest,)).fetchone()
-            body = read_graph(row["body"]) if row is not None else None
-            found = self._known[digest] = frozenset(self._in_json(body or b""))
+            body = graph_of(connection, digest) or b""
+            found = self._known[digest] = frozenset(self._in_json(body))
         return found
 
     def _in_json(self, body: bytes) -> Iterator[str]:

@@ -55,15 +55,18 @@ def with_urls(output: dict[str, Any], view_url: str, machine: str) -> dict[str, 
 def _linked(item: Any, view_url: str, machine: str) -> Any:
     if not isinstance(item, dict) or not isinstance(item.get("filename"), str):
         return item
-    query = {
-        "filename": item["filename"],
-        "subfolder": item.get("subfolder") or "",
-        "type": item.get("type") or "output",
-    }
+    subfolder, kind = item.get("subfolder") or "", item.get("type") or "output"
+    query = view_query(item["filename"], subfolder, kind, machine)
+    return {**item, "url": f"{view_url}?{query}"}
+
+
+def view_query(filename: str, subfolder: str, kind: str, machine: str) -> str:
+    """Return the query of the route ``view`` for an output file."""
+    query = {"filename": filename, "subfolder": subfolder, "type": kind}
     if machine != "local":
         query["machine"] = machine
     # JSON strings may contain lone surrogates, which a URL cannot contain.
-    return {**item, "url": f"{view_url}?{urlencode(query, errors='replace')}"}
+    return urlencode(query, errors="replace")
 
 
 def reply(record: RunRecord, view_url: str) -> dict[str, Any]:

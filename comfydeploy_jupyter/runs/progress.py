@@ -304,6 +304,17 @@ def name_in(nodes: Mapping[str, NodeName], node: str) -> NodeName | None:
     return nodes.get(node) or nodes.get(node.split(".", 1)[0])
 
 
+def label_in(nodes: Mapping[str, NodeName], node: str, class_type: str, title: str = "") -> str:
+    """Return the `node_label` of a node; class and title are those of one that is not known."""
+    known = name_in(nodes, node) or NodeName("", class_type)
+    unique = bool(title) or _is_unique(nodes, known)
+    return node_label(node, known.class_type or "", known.title or title, unique=unique)
+
+
+def _is_unique(nodes: Mapping[str, NodeName], name: NodeName) -> bool:
+    return sum(1 for other in nodes.values() if other.title == name.title) == 1
+
+
 class LiveStatus(Progress):
     """Follows the nodes of a run while it executes; fills in times and steps in its record."""
 
@@ -330,14 +341,12 @@ class LiveStatus(Progress):
         return name_in(self._names, node) or NodeName(f"node {node}", None)
 
     def label(self, node: str, class_type: str) -> str:
-        """Return the name of a node in messages: `node_label`."""
-        known = self._names.get(node, NodeName("", class_type))
-        return node_label(node, known.class_type or "", known.title, unique=self._is_unique(known))
+        return label_in(self._names, node, class_type)
 
     def title(self, node: str) -> str | None:
         """Return the title of a node; None if it has none, or another node has the same."""
         known = self._names.get(node)
-        if known is None or known.title == known.class_type or not self._is_unique(known):
+        if known is None or known.title == known.class_type or not _is_unique(self._names, known):
             return None
         return known.title
 
@@ -347,9 +356,6 @@ class LiveStatus(Progress):
         if error.get("node_type") != START or node is None or node not in self._names:
             return error
         return {**error, "node_id": node, "node_type": self._names[node].class_type}
-
-    def _is_unique(self, name: NodeName) -> bool:
-        return sum(1 for other in self._names.values() if other.title == name.title) == 1
 
     def restart(self) -> None:
         """Reset the progress after an attempt during which ComfyUI exited."""

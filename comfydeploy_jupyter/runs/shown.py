@@ -5,16 +5,17 @@ They are made from the reply about a run (`outputs.reply`).
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
 
 from ..comfyui.memory import ADVICE, is_out_of_memory
-from ..graphs.formats import mapping, node_label, shown_title
+from ..graphs.formats import mapping, shown_title
 from ..graphs.inputs import OUTPUT
 from ..graphs.outputs import NodeFile, files_of, is_model, pairs_of, texts_of
 from ..graphs.validation import complaints, failure_of
 from ..util.media_types import is_hdr, is_picture, media_type
-from .progress import NodeName, name_in
+from .outputs import view_query
+from .progress import NodeName, label_in, name_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -66,7 +67,7 @@ def details(body: Mapping[str, Any], names: Mapping[str, NodeName]) -> dict[str,
         "why": _failure(body, names)[:MAX_REASON],
         "traceback": str(error.get("traceback") or ""),
         "no_memory": is_out_of_memory(str(error.get("type")), str(error.get("message"))),
-        "left_out": list(complaints(body["node_errors"], _labels(names))),
+        "left_out": list(complaints(body["node_errors"], partial(label_in, names))),
         "cached": len(body["cached_nodes"]),
         "outputs": [
             {
@@ -120,36 +121,21 @@ def _node(node: str, names: Mapping[str, NodeName]) -> dict[str, Any]:
     return {"node": node, "title": title, "class_type": name.class_type}
 
 
-def _labels(names: Mapping[str, NodeName]) -> Any:
-    """Return a function that names a node in a sentence, as `node_label` does."""
-
-    def label(node: str, class_type: str, title: str = "") -> str:
-        known = name_in(names, node) or NodeName("", class_type)
-        alike = [name for name in names.values() if name.title == known.title]
-        unique = len(alike) == 1 or bool(title)
-        return node_label(node, known.class_type or "", known.title or title, unique=unique)
-
-    return label
-
-
 def _failure(body: Mapping[str, Any], names: Mapping[str, NodeName]) -> str:
     """Return why a run failed, without advice for programs: a page has a button for it."""
-    text = failure_of(mapping(body["error"]), _labels(names))
+    text = failure_of(mapping(body["error"]), partial(label_in, names))
     return text.replace(f" {ADVICE}.", "").strip()
 
 
 def shown_file(file: NodeFile, machine: str) -> dict[str, Any]:
     """Return an output file, as pages get it."""
-    place = {"filename": file.filename, "subfolder": file.subfolder, "type": file.type}
-    if machine != "local":
-        place["machine"] = machine
     kind = _kind(file.filename)
     # of pictures, the server makes copies itself
     is_shown = kind not in {"image", "hdr"} and file.preview_id != file.id
     return {
         "name": file.filename,
         "kind": kind,
-        "query": urlencode(place, errors="replace"),
+        "query": view_query(file.filename, file.subfolder, file.type, machine),
         "small": media_type(file.filename) not in WEB_ONLY,
         "preview": file.preview_id if is_shown else "",
         "width": file.width,

@@ -62,6 +62,11 @@ def read_graph(body: bytes | None) -> bytes | None:
         return None
 
 
+def graph_of(connection: sqlite3.Connection, digest: str) -> bytes | None:
+    row = connection.execute("SELECT body FROM graphs WHERE hash = ?", (digest,)).fetchone()
+    return None if row is None else read_graph(row["body"])
+
+
 def texts_in(body: bytes) -> Iterator[str]:
     """Yield all texts in JSON, also the names of its objects, without parsing the whole."""
     for found in _TEXT.finditer(body):
