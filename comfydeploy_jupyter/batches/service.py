@@ -89,6 +89,8 @@ CHANGES_AT_ONCE = 200  # points in one read of a stream
 PORTION = 1000  # points in one read for a sheet
 MAX_SHOWN = 100  # of the runs and batches that one waits for
 MIN_SECONDS = 0.001  # of a run, for estimates
+# What the requests of its runs have from that of a batch as it is
+OF_RUNS = (*("node_form", "strict_inputs", "preview_method", "outputs", "cancel_with", "retry"),)
 # Errors that are not the fault of the point: it is tried again.
 TRANSIENT = (ComfyUIUnavailableError, RunTimeoutError, StoreUnavailableError, NoSpaceError)
 
@@ -266,16 +268,11 @@ class Batches:
         source = {"workflow_id": request.workflow_id, "version": version}
         fields = {
             **source,
-            "node_form": request.node_form,
+            **{name: getattr(request, name) for name in OF_RUNS},
             "machine": row["machine"],
             "inputs": made.inputs,
             "seed_mode": request.seed_mode or (None if request.node_form else "saved"),
-            "strict_inputs": request.strict_inputs,
-            "preview_method": request.preview_method,
-            "outputs": request.outputs,
-            "cancel_with": request.cancel_with,
             "metadata": request.labels,
-            "retry": request.retry,
         }
         take_over = request.key is not None and not request.fresh
         plan_row = {**source, **{name: getattr(made, name) for name in PLANNED}}

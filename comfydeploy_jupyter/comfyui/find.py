@@ -45,25 +45,19 @@ _ALL_USERS = ["0", "0", str(2**32 - 1)]  # the user ids of a system without user
 _NO_SHELLS = frozenset({"nologin", "false", "sync", "shutdown", "halt"})
 OPTION = re.compile(r"(--?[A-Za-z][\w-]*)(=.*)?", re.DOTALL)
 # What to give a ComfyUI that does not have an option of other versions: the name of an option that
-# it has, "" for any, and the advice.
-OTHER_VERSIONS: Mapping[str, tuple[tuple[str, str], ...]] = {
+# it may have, and the advice then; "": in any case.
+OTHER_VERSIONS = {
     "--offline": (
-        ("--disable-api-nodes", ": newer versions do; the nearest here is --disable-api-nodes"),
-        ("", ": newer versions do"),
+        "--disable-api-nodes",
+        "newer versions do; the nearest here is --disable-api-nodes",
     ),
-    "--disable-partner-nodes": (
-        ("--disable-api-nodes", ": its name here is --disable-api-nodes"),
-        ("", ": newer versions do"),
-    ),
+    "--disable-partner-nodes": ("--disable-api-nodes", "its name here is --disable-api-nodes"),
     "--disable-api-nodes": (
-        ("--disable-partner-nodes", ": its name here is --disable-partner-nodes"),
-        ("", ": newer versions do"),
+        "--disable-partner-nodes",
+        "its name here is --disable-partner-nodes",
     ),
-    "--disable-assets": (("", ": assets are off here unless --enable-assets is given"),),
-    "--enable-assets": (
-        ("--disable-assets", ": assets are on here unless --disable-assets is given"),
-        ("", ": newer versions do"),
-    ),
+    "--disable-assets": ("", "assets are off here unless --enable-assets is given"),
+    "--enable-assets": ("--disable-assets", "assets are on here unless --disable-assets is given"),
 }
 INSTALL_COMMAND = "python -m comfydeploy_jupyter.comfyui.install"
 INSTALL_PATH = "~/ComfyUI"
@@ -385,9 +379,11 @@ def unknown_option(arguments: Sequence[str], path: Path) -> str | None:
         if not any(name == option[1] or name.startswith(option[1]) for name in known):
             version, _ = installed_version(path)
             named = f"the ComfyUI in {path}" + (f" ({version})" if version else "")
-            others = OTHER_VERSIONS.get(option[1], ())
-            advice = next((text for name, text in others if not name or name in known), "")
-            return f"{named} has no option {option[1][:80]!r}{advice}"
+            text = f"{named} has no option {option[1][:80]!r}"
+            if option[1] not in OTHER_VERSIONS:
+                return text
+            other, advice = OTHER_VERSIONS[option[1]]
+            return f"{text}: {advice if not other or other in known else 'newer versions do'}"
     return None
 
 
