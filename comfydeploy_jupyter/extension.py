@@ -198,6 +198,7 @@ class ComfyDeploy(ExtensionApp):
         " cancel runs, download models and free memory; otherwise they may only read.",
     ).tag(config=True)
     keep_runs = Dict(
+        key_trait=Enum(["days", "number", "bytes", "files"]),  # a wrong name would keep all runs
         per_key_traits={
             "days": Float(min=0.0),
             "number": Int(min=0),
@@ -385,17 +386,6 @@ class ComfyDeploy(ExtensionApp):
     @default("data_dir")
     def _default_data_dir(self) -> str:
         return str(Path(jupyter_data_dir()) / "comfydeploy")
-
-    @validate("keep_runs")
-    def _check_limits(self, proposal: Any) -> dict[str, Any]:
-        """Raise unless all limits are known: a wrong name would keep all runs."""
-        limits: dict[str, Any] = proposal["value"]
-        unknown = limits.keys() - {"days", "number", "bytes", "files"}
-        if unknown:
-            raise TraitError(
-                f"keep_runs: {min(unknown)!r} is not one of days, number, bytes and files"
-            )
-        return limits
 
     @validate("api_key", "comfy_api_key", "huggingface_token", "civitai_token")
     def _check_key(self, proposal: Any) -> str:

@@ -25,7 +25,7 @@ from .files.hashes import Hasher
 from .files.models import DirectoryCache, ModelFiles, ModelListing, end_reservations
 from .files.pictures import Pictures
 from .files.thumbnails import Thumbnails
-from .files.uploads import Uploads, UploadTarget, clean_spool
+from .files.uploads import Uploads, UploadTarget, clean_spool, remove_orphans
 from .machines.dask import DaskKind
 from .machines.outputs import KeptOutputs
 from .machines.pool import Pools
@@ -299,7 +299,7 @@ class Services:
             )
 
     async def _remove_orphans(self, folders: Folders) -> None:
-        if count := await self.uploads.clean(folders):
+        if count := await asyncio.to_thread(remove_orphans, folders):
             log.info("Removed %d uploads that were never completed", count)
         await asyncio.to_thread(end_reservations, folders, self._directories)
 

@@ -34,6 +34,12 @@ def test_a_key_is_one_line(monkeypatch):
                 setattr(app, name, wrong)
 
 
+def test_limits_of_runs_have_known_names():
+    assert ComfyDeploy(keep_runs={"days": 3, "files": False}).keep_runs["days"] == 3.0
+    with pytest.raises(TraitError, match=r"keep_runs.* 'number'.*'dayz'"):
+        ComfyDeploy(keep_runs={"dayz": 3})
+
+
 def test_a_wrong_key_of_the_environment_is_ignored(monkeypatch, caplog):
     monkeypatch.setattr(package_log, "propagate", True)
     monkeypatch.setenv("HF_TOKEN", "hf_1\n")

@@ -421,7 +421,8 @@ class ComfyUIClient:
         try:
             reply = await worker.run(queue_heads, text)
             running = [str(item[1]) for item in reply["queue_running"]]
-            pending = [str(item[1]) for item in sorted(reply["queue_pending"], key=by_number)]
+            waiting = sorted(reply["queue_pending"], key=lambda item: (item[0], str(item[1])))
+            pending = [str(item[1]) for item in waiting]
         except (LookupError, TypeError, ValueError):
             raise not_comfyui("/queue") from None
         return running, pending
@@ -820,10 +821,6 @@ async def refusal(response: aiohttp.ClientResponse, text: bytes) -> PromptInvali
     return PromptInvalidError(message, details=error, extra={"node_errors": node_errors})
 
 
-def by_number(item: list[Any]) -> tuple[Any, Any]:
-    return item[0], str(item[1])
-
-
 def queue_heads(text: bytes) -> dict[str, Any]:
     """Parse a queue; of each item, only the number and the id of the prompt are kept.
 
@@ -876,15 +873,12 @@ async def parse_object(text: bytes, *, without_graph: bool = False) -> dict[str,
     except ValueError:
         found = None
     if not isinstance(found, dict):
-        raise ComfyUIUnavailableError(
-            "ComfyUI's response is not the expected JSON object",
-            extra={"hint": "Check that this is the address of ComfyUI."},
-        )
+        raise not_comfyui("a request")
     return found
 
 
-def not_comfyui(path: str) -> ComfyUIUnavailableError:
+def not_comfyui(asked: str) -> ComfyUIUnavailableError:
     return ComfyUIUnavailableError(
-        f"The response to {path} is not from ComfyUI, or from a version that is not supported",
+        f"The response to {asked} is not from ComfyUI, or from a version that is not supported",
         extra={"hint": "Check that this is the address of ComfyUI."},
     )

@@ -70,12 +70,11 @@ def small_copies(
 
 def opaque(source: BinaryIO) -> bytes:
     """Return a picture as ComfyUI's `LoadImage` reads its colours, as PNG. Call it in a thread."""
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
 
     copy = io.BytesIO()
     try:
-        Image.init()
-        with Image.open(source, formats=[name for name in FORMATS if name in Image.OPEN]) as image:
+        with _opened(source) as image:
             if image.width * image.height > MAX_OPAQUE_PIXELS:
                 most = MAX_OPAQUE_PIXELS // 1_000_000
                 raise _refused(f"of a picture of at most {most} megapixels", "opaque")
@@ -133,12 +132,15 @@ def _refused(what: str, field: str = "thumbnail") -> InvalidRequestError:
     return InvalidRequestError.of_field(field, f"can be made only {what}")
 
 
-def _of_picture(source: BinaryIO, side: int) -> Image:
+def _opened(source: BinaryIO) -> Image:
     from PIL import Image
 
     Image.init()
-    readers = [name for name in FORMATS if name in Image.OPEN]
-    with Image.open(source, formats=readers) as image:
+    return Image.open(source, formats=[name for name in FORMATS if name in Image.OPEN])
+
+
+def _of_picture(source: BinaryIO, side: int) -> Image:
+    with _opened(source) as image:
         image.draft("RGB", (2 * side, 2 * side))
         return made_small(image, side)
 

@@ -250,7 +250,7 @@ class Staging:
 
 
 def remove_orphans(folders: Folders) -> int:
-    """Remove the staging directories of killed processes; return their number."""
+    """Remove the staging directories of killed processes; return their number. Blocks."""
     removed = 0
     for directory in folders.upload_directories():
         with (
@@ -756,12 +756,6 @@ class Uploads:
         self._hashers = ThreadPoolExecutor(4, thread_name_prefix="comfydeploy-upload-hash")
         self._flushers = ThreadPoolExecutor(2, "comfydeploy-upload-flush") if fsync else None
         self._open: set[Upload] = set()
-
-    async def clean(self, folders: Folders) -> int:
-        """Remove the incomplete uploads of killed processes; return their number."""
-        return await asyncio.get_running_loop().run_in_executor(
-            self._threads, remove_orphans, folders
-        )
 
     def receive(
         self,

@@ -11,7 +11,7 @@ import time
 import uuid
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from .._version import __version__
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
     from .dask_worker import LeaseRequest
     from .pool import Pools
-
-T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -616,7 +614,8 @@ class DaskProvider:
         ).start()
         self._changing.keep(self._make_changes, f"Changing the members of pool {self._pool_id!r}")
         try:
-            await self._in_thread(self._open(target))
+            opening = asyncio.run_coroutine_threadsafe(self._open(target), self._own)
+            await asyncio.wrap_future(opening)
         except SchedulerError as error:
             raise ComfyUIUnavailableError(
                 f"The Dask scheduler at {target.address} cannot be used: {error}",
@@ -726,10 +725,6 @@ class DaskProvider:
         await self._pools.found(self._pool_id, existing)
 
     # --- the thread of the manager
-
-    async def _in_thread(self, work: Coroutine[Any, Any, T]) -> T:
-        assert self._own is not None
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._own))
 
     async def _open(self, target: Target) -> None:
         self._manager = manager = LeaseManager(

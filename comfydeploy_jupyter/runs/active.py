@@ -308,11 +308,11 @@ class EndedRuns:
         self._bytes = 0
 
     def add(self, run: Run) -> None:
-        replaced = self._runs.pop(run.prompt_id, None)
-        self._bytes += run.log.size - (replaced.log.size if replaced is not None else 0)
+        self.remove(run.prompt_id)
+        self._bytes += run.log.size
         self._runs[run.prompt_id] = run
         while len(self._runs) > KEPT_RUNS or (self._bytes > KEPT_BYTES and len(self._runs) > 1):
-            self._bytes -= self._runs.popitem(last=False)[1].log.size
+            self.remove(next(iter(self._runs)))
 
     def remove(self, prompt_id: str) -> None:
         removed = self._runs.pop(prompt_id, None)

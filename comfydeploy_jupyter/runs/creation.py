@@ -102,21 +102,11 @@ class RunCreator:
         Raises ConflictError if the id is in use or the run was cancelled, RunTimeoutError at
         ``deadline``, and the errors of `prepare`.
         """
-        destination = self.destination(request.machine)
+        destination, prompt_id = self.destination(request.machine), request.prompt_id
         making = self._make(request, destination, key=key)
-        if request.prompt_id is None and deadline is None:
+        if prompt_id is None and deadline is None:
             return await making
-        return await self._supervise(asyncio.ensure_future(making), request, destination, deadline)
-
-    async def _supervise(
-        self,
-        task: asyncio.Task[NewRun],
-        request: RunRequest,
-        destination: Destination,
-        deadline: float | None,
-    ) -> NewRun:
-        """Wait until a run is created or cancelled by its id, at most until a time."""
-        prompt_id = request.prompt_id
+        task = asyncio.ensure_future(making)
         pending = PendingCreation(task, destination)
         if prompt_id is not None:
             self._by_id.setdefault(prompt_id, pending)
@@ -161,10 +151,12 @@ class RunCreator:
     ) -> NewRun:
         """Create the run of a request; while it waits for ComfyUI, it can be found by its id."""
         known_to_comfyui = False
-        if request.prompt_id is not None:
-            await self._check_free(request.prompt_id)
+        repository = self._context.repository
+        if (given_id := request.prompt_id) is not None:
+            if given_id in self._context.active or await repository.get(given_id):
+                raise _taken(given_id)
             # ComfyUI's history may have the deleted run, and would tell its outcome.
-            known_to_comfyui = await self._context.repository.was_deleted(request.prompt_id)
+            known_to_comfyui = await repository.was_deleted(given_id)
         version: int | None = None
         batch = point = None
         if isinstance(request, PointRun):  # its graph was read when the batch was made
@@ -317,10 +309,6 @@ class RunCreator:
                 with suppress(InvalidInputError):
                     return ready, await prepare(request, ready, self._fetching)
             raise
-
-    async def _check_free(self, prompt_id: str) -> None:
-        if prompt_id in self._context.active or await self._context.repository.get(prompt_id):
-            raise _taken(prompt_id)
 
 
 async def with_stored_graph(

@@ -392,11 +392,11 @@ async def test_only_files_left_by_killed_processes_are_removed(folders, comfy, u
         assert process.stdout.readline() == b"ready\n"
         mine = comfy / "models/loras/mine.safetensors"
         mine.touch()
-        assert await uploads.clean(folders) == 0
+        assert remove_orphans(folders) == 0
         assert len(leftovers(comfy)) == 1
         process.send_signal(signal.SIGKILL)
     assert len(leftovers(comfy)) == 1
-    assert await uploads.clean(folders) == 1
+    assert remove_orphans(folders) == 1
     assert leftovers(comfy) == []
     assert mine.exists()
 
@@ -530,7 +530,7 @@ async def test_a_kill_without_hard_links_leaves_no_empty_file(folders, comfy, up
     assert target.read_bytes() == b""
     if replaced:
         target.write_bytes(b"of another program")
-    assert await uploads.clean(folders) == 1
+    assert remove_orphans(folders) == 1
     assert leftovers(comfy) == []
     assert target.exists() == replaced
 
