@@ -114,23 +114,14 @@ class _Lease:
 class LeaseManager:
     """Manages the leases of one pool: as many as its runs need, within the limits of the pool."""
 
-    def __init__(
-        self,
-        token: str,
-        connect: Callable[[], Any],
-        request: LeaseRequest,
-        *,
-        least: int,  # also without runs, and if they are idle
-        most: int,
-        provider: DaskProvider,
-    ) -> None:
+    def __init__(self, provider: DaskProvider, target: Target) -> None:
         self.failure: str | None = None  # of the scheduler, or of the last lease
         self.note: str | None = None  # versions of packages that differ
         self.connected = False
-        self._prefix = f"comfydeploy-{token}-"
-        self._connect = connect
-        self._request = request
-        self._least, self._most = least, most
+        self._prefix = f"comfydeploy-{provider.token}-"
+        self._target = target
+        self._request = provider.request
+        self._least, self._most = provider.least, provider.most
         self._provider = provider
         self._runs = 0
         self._client: Any = None  # distributed.Client
@@ -164,7 +155,7 @@ class LeaseManager:
 
     async def open(self) -> None:
         """Connect to the scheduler, and find the leases of an earlier server."""
-        client = self._connect()
+        client = self._target.connect(CONNECT_TIMEOUT)
         try:
             await reach(client)
             self._client = client
@@ -579,14 +570,14 @@ class DaskProvider:
         target: Callable[[], Target],  # called in a thread: it may create a cluster
         request: LeaseRequest,
         *,
-        least: int,
+        least: int,  # leases also without runs, and if they are idle
         most: int,
     ) -> None:
+        self.token = token
+        self.request = request
+        self.least, self.most = least, most
         self._pool_id = pool_id
-        self._token = token
         self._find_target = target
-        self._request = request
-        self._least, self._most = least, most
         self._target: Target | None = None
         self._tls: ssl.SSLContext | None = None
         self._pools: Pools | None = None
@@ -622,7 +613,7 @@ class DaskProvider:
                 details={"scheduler": target.address},
             ) from error
         if target.cluster is not None:  # else the owner of the cluster has to start the workers
-            workers = self._token, self._least, self._most
+            workers = self.token, self.least, self.most
             await asyncio.to_thread(adapt, target.cluster, *workers)
         await self._changes.join()
 
@@ -647,7 +638,7 @@ class DaskProvider:
             "state": state,
             "scheduler": None if self._target is None else self._target.address,
             "connected": manager is not None and manager.connected,
-            "workers": [self._least, self._most],
+            "workers": [self.least, self.most],
             "leases": leases,
             "error": None if manager is None else manager.failure,
             "note": None if manager is None else manager.note,
@@ -662,7 +653,7 @@ class DaskProvider:
         await self._stop(end_leases=delete)
         if delete and not stays and self._target is not None and self._target.cluster is not None:
             try:
-                await asyncio.to_thread(release, self._target.cluster, self._token)
+                await asyncio.to_thread(release, self._target.cluster, self.token)
             except Exception:
                 log.exception("The workers of the pool %r could not be ended", self._pool_id)
 
@@ -727,14 +718,7 @@ class DaskProvider:
     # --- the thread of the manager
 
     async def _open(self, target: Target) -> None:
-        self._manager = manager = LeaseManager(
-            self._token,
-            lambda: target.connect(CONNECT_TIMEOUT),
-            self._request,
-            least=self._least,
-            most=self._most,
-            provider=self,
-        )
+        self._manager = manager = LeaseManager(self, target)
         await manager.open()
         self._managing.keep(manager.run, f"Managing the leases of pool {self._pool_id!r}")
 
