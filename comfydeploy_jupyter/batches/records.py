@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 from ..errors import ConflictError, NotFoundError
-from ..runs.records import ACTIVE, LABEL_OF_BATCH, STRUCTURE, record_of
+from ..runs.records import ACTIVE, LABEL_OF_BATCH, STRUCTURE, joined, record_of
 from ..store.database import DETAILS, Repository, insert, readable, reading, writing
 from ..store.graphs import compress, read_graph
 from ..util.jsons import RawJSON
@@ -118,6 +118,25 @@ class PointFilter:
         return " AND ".join(conditions), marks
 
 
+class BatchFilter(NamedTuple):
+    """The selected batches, which fulfil every condition that is given."""
+
+    state: str | None
+    key: str | None
+    labels: Mapping[str, str] | None  # all of these
+    structure: str | None  # of their workflow
+
+    def where(self) -> tuple[str, list[Any]]:
+        return joined(
+            [
+                (self.state is not None, "state = ?", (self.state,)),
+                (self.key is not None, "key = ?", (self.key,)),
+                (self.structure is not None, f"{STRUCTURE} = ?", (self.structure,)),
+                *((True, LABEL_OF_BATCH, each) for each in (self.labels or {}).items()),
+            ]
+        )
+
+
 def _parsed(text: str) -> Any:
     try:
         return json.loads(text)
@@ -219,19 +238,10 @@ class BatchRepository(Repository):
         *,
         limit: int,
         offset: int,
-        state: str | None,
-        key: str | None,
-        labels: Mapping[str, str] | None,
-        structure: str | None,
+        which: BatchFilter,
     ) -> tuple[int, list[Batch]]:
         """Return the number of the selected batches, and some of them, newest first."""
-        given = [("state = ?", [state])] if state is not None else []
-        given += [("key = ?", [key])] if key is not None else []
-        if structure is not None:
-            given += [(f"{STRUCTURE} = ?", [structure])]
-        given += [(LABEL_OF_BATCH, [*each]) for each in (labels or {}).items()]
-        condition = " AND ".join(text for text, _ in given) or "TRUE"
-        marks = [mark for _, values in given for mark in values]
+        condition, marks = which.where()
         (total,) = db.execute(f"SELECT count(*) FROM batches WHERE {condition}", marks).fetchone()  # noqa: S608 - only marks are put in
         rest = f"{condition} ORDER BY id DESC LIMIT ? OFFSET ?"
         return total, _batches(db, rest, *marks, limit, offset)

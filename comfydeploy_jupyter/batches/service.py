@@ -68,7 +68,7 @@ if TYPE_CHECKING:
     from ..store.session import Session
     from ..transfers.callbacks import Callbacks
     from .plan import MissingFile, Plan
-    from .records import BatchRepository, Point, PointFilter, Template
+    from .records import BatchFilter, BatchRepository, Point, PointFilter, Template
     from .sheet import Kind
     from .sources import Source
 
@@ -820,19 +820,8 @@ class Batches:
         found: Any = await self._repository.axes(batch.number) if axes else []
         return {**await self._present(batch), **fixed, "axes": found}
 
-    async def page(
-        self,
-        *,
-        limit: int,
-        offset: int,
-        state: str | None = None,
-        key: str | None = None,
-        labels: Mapping[str, str] | None = None,
-        structure: str | None = None,
-    ) -> dict[str, Any]:
-        total, batches = await self._repository.page(
-            limit=limit, offset=offset, state=state, key=key, labels=labels, structure=structure
-        )
+    async def page(self, *, limit: int, offset: int, which: BatchFilter) -> dict[str, Any]:
+        total, batches = await self._repository.page(limit=limit, offset=offset, which=which)
         return {"batches": await self._all_shown(batches), "total": total}
 
     async def with_numbers(self, numbers: Collection[int]) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from pydantic import Field
 from tornado.iostream import StreamClosedError
 
 from .. import request_models as fields
-from ..batches.records import PointFilter
+from ..batches.records import BatchFilter, PointFilter
 from ..errors import (
     ConflictError,
     InvalidInputError,
@@ -246,14 +246,9 @@ class BatchesHandler(Handler):
     @route.replies(BatchList, "The batches.")
     async def list_batches(self, query: BatchesQuery) -> Large:
         """The batches, the newest first."""
-        return await self.services.batches.page(
-            limit=query.limit,
-            offset=query.offset,
-            state=query.state,
-            key=query.key,
-            labels=query.labels,
-            structure=query.structure,
-        )
+        which = BatchFilter(query.state, query.key, query.labels, query.structure)
+        batches = self.services.batches
+        return await batches.page(limit=query.limit, offset=query.offset, which=which)
 
     @route.get("batch/{batch_id}", "getBatch")
     @_reply

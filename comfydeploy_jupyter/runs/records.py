@@ -113,7 +113,7 @@ class RunFilter:
         ]
         if self.search:
             conditions.append((True, *_search(self.search)))
-        return _joined(conditions)
+        return joined(conditions)
 
     def of_batches(self) -> tuple[str, list[Any]]:
         """Return the condition for the batches that stand in place of their runs."""
@@ -123,10 +123,10 @@ class RunFilter:
             (self.after is not None, "created_at >= ?", (self.after,)),
             *((True, LABEL_OF_BATCH, each) for each in (self.metadata or {}).items()),
         ]
-        return _joined(conditions)
+        return joined(conditions)
 
 
-def _joined(conditions: list[tuple[object, str, tuple[Any, ...]]]) -> tuple[str, list[Any]]:
+def joined(conditions: list[tuple[object, str, tuple[Any, ...]]]) -> tuple[str, list[Any]]:
     """Return the conditions that are given as one, with the values of its marks."""
     found = [(condition, marks) for given, condition, marks in conditions if given]
     values = [mark for _, marks in found for mark in marks]
