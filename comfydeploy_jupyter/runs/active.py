@@ -59,6 +59,7 @@ class ActiveRuns:
 
     def __init__(self, view_url: str) -> None:
         self.view_url = view_url
+        self.ended = EndedRuns()
         self._runs: dict[str, Run] = {}
         self._by_comfyui_id: dict[str, Run] = {}
         self._by_machine: defaultdict[str, _OnMachine] = defaultdict(_OnMachine)
@@ -125,6 +126,10 @@ class ActiveRuns:
 
     def get(self, prompt_id: str) -> Run | None:
         return self._runs.get(prompt_id)
+
+    def find(self, prompt_id: str) -> Run | None:
+        """Return a run that has not ended, or is one of the last that have."""
+        return self.get(prompt_id) or self.ended.get(prompt_id)
 
     def by_comfyui_id(self, comfyui_id: str) -> Run | None:
         return self._by_comfyui_id.get(comfyui_id)

@@ -32,10 +32,9 @@ if TYPE_CHECKING:
     from ..machines.machine import Machine
     from ..machines.outputs import KeptOutputs
     from ..machines.registry import MachineRegistry
-    from .active import ActiveRuns, EndedRuns
+    from .active import ActiveRuns
     from .inputs import PoolInputs
     from .records import RunRecord, RunRepository
-    from .run import Run
 
 MAX_DEPTH = 8  # of lists and objects in a value that may contain an output
 MAX_REFERENCES = 1000  # of one run
@@ -241,25 +240,23 @@ class Chains:
         repository: RunRepository,
         machines: MachineRegistry,
         active: ActiveRuns,
-        ended: EndedRuns,
         kept_outputs: KeptOutputs,
         inputs: PoolInputs,
     ) -> None:
         self._repository = repository
         self._machines = machines
         self._active = active
-        self._ended = ended
         self._kept_outputs = kept_outputs
         self._inputs = inputs
 
     async def record(self, prompt_id: str) -> RunRecord | None:
         """Return the record of a run, also of one whose end could not be stored yet."""
-        run = self._in_memory(prompt_id)
+        run = self._active.find(prompt_id)
         return run.record if run is not None else await self._repository.get(prompt_id)
 
     async def statuses(self, prompt_ids: Collection[str]) -> dict[str, str]:
         """Return the statuses of those runs that exist."""
-        found = {each: run.record.status for each in prompt_ids if (run := self._in_memory(each))}
+        found = {each: run.record.status for each in prompt_ids if (run := self._active.find(each))}
         left = [each for each in prompt_ids if each not in found]
         return found | (await self._repository.statuses(left) if left else {})
 
@@ -321,9 +318,6 @@ class Chains:
             values[reference.mark] = output
         return await worker.run(_filled, prompt, values)
 
-    def _in_memory(self, prompt_id: str) -> Run | None:
-        return self._active.get(prompt_id) or self._ended.get(prompt_id)
-
     async def _read(
         self, references: Sequence[Reference]
     ) -> AsyncIterator[tuple[Reference, Made | None, Mapping[str, NodeName]]]:
@@ -337,7 +331,7 @@ class Chains:
             found: dict[str, tuple[Made, Mapping[str, NodeName]]] = {}
             named = dict[str, bool]()  # whether the names are needed
             for each in portion:
-                if run := self._in_memory(each.run):
+                if run := self._active.find(each.run):
                     record = run.record
                     known = record.prompt_id, record.machine, record.status
                     found[each.run] = Made(*known, record.outputs, record.error), run.nodes

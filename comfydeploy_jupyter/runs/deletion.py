@@ -554,7 +554,7 @@ class Deleter:
         context = self._context
         await context.repository.mark(prompt_ids, marks)
         for prompt_id in prompt_ids:
-            run = context.active.get(prompt_id) or context.ended.get(prompt_id)
+            run = context.active.find(prompt_id)
             for record in (run.record, run.outcome) if run is not None else ():
                 for name, value in marks.items() if record is not None else ():
                     setattr(record, name, value)
@@ -661,7 +661,7 @@ class Deleter:
             for run in portion:
                 if run.id in deleted:
                     report.runs += 1
-                    self._context.ended.remove(run.prompt_id)
+                    self._context.active.ended.remove(run.prompt_id)
                 else:
                     report.keep(run, "it was pinned or deleted in the meantime")
             outcome = await asyncio.to_thread(_delete_files, list(to_delete))

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from ..machines.registry import MachineRegistry
     from ..request_models import RunRequest
     from ..store.session import Session
-    from .active import ActiveRuns, EndedRuns
+    from .active import ActiveRuns
     from .background import Background
     from .chains import Chains
     from .delivery import Delivery
@@ -158,7 +158,6 @@ class RunContext:
     machines: MachineRegistry
     session: Session  # the identity of this server in its requests to ComfyUI
     active: ActiveRuns
-    ended: EndedRuns
     saver: StateSaver
     estimates: DurationEstimates
     background: Background
@@ -328,7 +327,7 @@ class Engine:
         context.saver.discard(run)
         context.estimates.add(record)
         run.send(Notification.END, reply(record, context.active.view_url))
-        context.ended.add(run)
+        context.active.ended.add(run)
         self._tell_needing(record)
         # After the tasks that wait for the run.
         asyncio.get_running_loop().call_soon(_note_end, record)

@@ -12,7 +12,7 @@ from ..errors import ComfyUIUnavailableError, ConflictError, RunTimeoutError
 from ..machines.registry import AUTO
 from ..util.system import ALLOWED, FetchPolicy
 from ..util.tasks import close_each, wait_for
-from .active import ActiveRuns, EndedRuns
+from .active import ActiveRuns
 from .background import Background, now
 from .chains import Chains
 from .creation import CREATE_TIMEOUT, Destination, RunCreator
@@ -80,14 +80,12 @@ class RunService:
     ) -> None:
         background = Background()
         self.active = active = ActiveRuns(view_url)
-        ended = EndedRuns()
-        self.chains = Chains(repository, machines, active, ended, kept_outputs, inputs)
+        self.chains = Chains(repository, machines, active, kept_outputs, inputs)
         self._context = context = RunContext(
             repository,
             machines,
             session,
             active,
-            ended,
             StateSaver(repository, background),
             DurationEstimates(repository, background),
             background,
@@ -224,7 +222,7 @@ class RunService:
             _check_place(prompt_id, machine.id, None if of_pool is None else of_pool.id, asked)
             pending.cancel()
             return prompt_id, "queued"
-        known = found or context.ended.get(prompt_id)
+        known = context.active.find(prompt_id)
         record = await context.repository.get(prompt_id) if known is None else known.record
         if record is None:
             raise unknown_run(prompt_id)
@@ -309,7 +307,7 @@ class RunService:
 
     def find(self, prompt_id: str) -> Run | None:
         """Return a run whose events are in memory, or None."""
-        return self.active.get(prompt_id) or self._context.ended.get(prompt_id)
+        return self.active.find(prompt_id)
 
     def unstored(self, prompt_id: str) -> str:
         """Return why the end of a run is not stored yet; empty if it is, or has not come."""
@@ -328,7 +326,7 @@ class RunService:
     async def reread_points(self, batch_id: str) -> None:
         """Take over from the store to which batch its runs in memory belong, and their labels."""
         context = self._context
-        for run in (*context.active, *context.ended):
+        for run in (*context.active, *context.active.ended):
             if run.record.batch != batch_id:
                 continue
             stored = await context.repository.get(run.prompt_id)

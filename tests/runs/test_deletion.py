@@ -22,6 +22,11 @@ from comfydeploy_jupyter.store.database import Database
 class Active(list[Any]):
     """Unfinished runs, of which none needs the output of another."""
 
+    ended = EndedRuns()
+
+    def find(self, prompt_id):
+        return self.ended.get(prompt_id)
+
     def needed(self):
         return set()
 
@@ -51,7 +56,6 @@ class World:
             machines=SimpleNamespace(find=self.machines.get),
             session=SimpleNamespace(id=session),
             active=self.active,
-            ended=EndedRuns(),
             background=self.background,
             kept_outputs=self.kept_outputs,
         )
