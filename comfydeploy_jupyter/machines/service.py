@@ -117,13 +117,11 @@ def _to_reply(row: Any) -> dict[str, Any]:
 async def find_origin(
     options: TunnelOptions,
     machines: MachineRegistry,
-    jupyter: Callable[[], Origin] | None,
+    jupyter: Callable[[], Origin],
     *,
     start: bool,
 ) -> Origin:
     if options.target == "jupyter":
-        if jupyter is None:
-            raise InvalidRequestError.of_field("target", "there is no Jupyter to expose")
         origin = jupyter()
         if options.port not in (None, origin.port):
             raise InvalidRequestError.of_field(
