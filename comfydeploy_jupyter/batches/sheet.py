@@ -621,13 +621,9 @@ def _draw_point(
 
 def _star(x: float, y: float, radius: float) -> list[tuple[float, float]]:
     """Return the corners of a star with five points."""
-    return [
-        (
-            x + (radius if n % 2 == 0 else 0.45 * radius) * math.sin(n * math.pi / 5),
-            y - (radius if n % 2 == 0 else 0.45 * radius) * math.cos(n * math.pi / 5),
-        )
-        for n in range(10)
-    ]
+    radii = [radius, 0.45 * radius] * 5
+    angles = [n * math.pi / 5 for n in range(10)]
+    return [(x + r * math.sin(a), y - r * math.cos(a)) for r, a in zip(radii, angles, strict=True)]
 
 
 @functools.lru_cache(maxsize=100_000)

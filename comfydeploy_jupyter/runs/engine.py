@@ -991,18 +991,13 @@ def _note_end(record: RunRecord) -> None:
     """
     metrics.run_ended(record.machine, record.pool, record.status, record.execution_time)
     fields = {**record.log_fields, "status": record.status, "execution_time": record.execution_time}
-    text = f"Run %s ended: {record.status}"
+    how = record.status
     if record.execution_time is not None:
-        text += f" after {record.execution_time:.2f} s"
-    values: list[Any] = [record.prompt_id]
+        how += f" after {record.execution_time:.2f} s"
     if record.error is not None:
-        fields["error_type"] = record.error.get("type")
-        fields["node_id"] = record.error.get("node_id")
-        fields["node_type"] = record.error.get("node_type")
-        text += ", %s"
-        values.append(fields["error_type"])
-        if fields["node_id"] is not None:
-            text += " in node %s (%s)"
-            values += [fields["node_id"], fields["node_type"]]
+        kind, node_id, node_type = map(record.error.get, ("type", "node_id", "node_type"))
+        fields |= {"error_type": kind, "node_id": node_id, "node_type": node_type}
+        how += f", {kind}" + (f" in node {node_id} ({node_type})" if node_id is not None else "")
     is_usual = record.batch is not None and record.status == "success"  # one of many
-    log.log(logging.DEBUG if is_usual else logging.INFO, text, *values, extra=fields)
+    level = logging.DEBUG if is_usual else logging.INFO
+    log.log(level, "Run %s ended: %s", record.prompt_id, how, extra=fields)
