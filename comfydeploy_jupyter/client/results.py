@@ -279,20 +279,6 @@ PREVIEW_SIDE = 1024
 """Longest side of a picture that was made smaller, pixels."""
 
 
-def result_html(result: Result, *, files: bool) -> str:
-    """Return a result as HTML in which every text of the run is escaped."""
-    parts = [_headline(result)]
-    if result.status == "failed":
-        parts.append(_box(result.failure or "the run failed"))
-    if result.left_out:
-        parts.append(_box("\n".join(["Not executed by ComfyUI:", *result.left_out])))
-    if files:
-        parts.extend(_media(result))
-    parts.extend(_text(text) for text in result.texts)
-    parts.append(_timings(result))
-    return f'<div style="max-width:100%">{"".join(parts)}</div>'
-
-
 def _headline(result: Result) -> str:
     colour = {
         "success": "var(--jp-success-color1,#388e3c)",
@@ -378,20 +364,14 @@ def _text(text: str) -> str:
         "border-left:3px solid var(--jp-border-color1,#bdbdbd)"
     )
     full = f'<pre style="{style}">{html.escape(text)}</pre>'
-    beginning = beginning_of(text)
-    if beginning == text:
+    lines = text.splitlines(keepends=True)
+    if len(lines) <= FOLDED_LINES and len(text) <= FOLDED_CHARACTERS:
         return full
+    beginning = "".join(lines[:FOLDED_LINES])[:FOLDED_CHARACTERS].rstrip()
     return (
         '<details style="margin-top:8px"><summary style="cursor:pointer;white-space:pre-wrap">'
         f"{html.escape(beginning)} … ({len(text)} characters)</summary>{full}</details>"
     )
-
-
-def beginning_of(text: str) -> str:
-    """Return the beginning of a text that is too long to be shown in full, else all of it."""
-    lines = text.splitlines(keepends=True)
-    short = "".join(lines[:FOLDED_LINES])[:FOLDED_CHARACTERS]
-    return text if len(lines) <= FOLDED_LINES and len(text) <= FOLDED_CHARACTERS else short.rstrip()
 
 
 def inline_picture(file: OutputFile) -> tuple[str, bytes]:
@@ -643,7 +623,16 @@ class Result(Reply):
         files : bool
             Whether to embed its pictures, videos and sounds.
         """
-        return result_html(self, files=files)
+        parts = [_headline(self)]
+        if self.status == "failed":
+            parts.append(_box(self.failure or "the run failed"))
+        if self.left_out:
+            parts.append(_box("\n".join(["Not executed by ComfyUI:", *self.left_out])))
+        if files:
+            parts.extend(_media(self))
+        parts.extend(_text(text) for text in self.texts)
+        parts.append(_timings(self))
+        return f'<div style="max-width:100%">{"".join(parts)}</div>'
 
     def _repr_html_(self) -> str:
         return self.to_html()

@@ -373,8 +373,6 @@ class EventStream(Iterator[Event]):
 
     def _use(self, response: requests.Response) -> None:
         with self._lock:
-            if self._response is not None:
-                self._response.close()
             self._response = response
         # `close` or the timer may have run while there was no connection that they could end.
         if self._closed.is_set():
@@ -397,10 +395,16 @@ class EventStream(Iterator[Event]):
                     if event.is_final:
                         self.close()
                         return
+            with self._lock:  # it has ended or is broken
+                if self._response is not None:
+                    self._response.close()
+                self._response = None
             if self._closed.is_set():
                 return
             self._check_deadline()
-            record = self._record()
+            record: dict[str, Any] = {}
+            with self._ignoring_absence():
+                record |= self._server.get("check-status", prompt_id=self.prompt_id, timeout=10)
             if record.get("status") in FINAL:
                 # The run ended while the connection was broken: its record replaces the events.
                 yield Event("result", record)
@@ -410,7 +414,8 @@ class EventStream(Iterator[Event]):
             self._wait()
             if self._closed.is_set():
                 return
-            self._rejoin()
+            with self._ignoring_absence():
+                self._join()
 
     def _messages(self) -> Iterator[Message]:
         """Yield the messages that arrive until the connection ends or breaks."""
@@ -431,20 +436,6 @@ class EventStream(Iterator[Event]):
                 return
             self._last_received, self._failures = time.monotonic(), 0
             yield from parser.feed(chunk)
-
-    def _record(self) -> dict[str, Any]:
-        record: dict[str, Any] = {}
-        with self._ignoring_absence():
-            record.update(self._server.get("check-status", prompt_id=self.prompt_id, timeout=10))
-        return record
-
-    def _rejoin(self) -> None:
-        with self._lock:
-            if self._response is not None:
-                self._response.close()
-            self._response = None
-        with self._ignoring_absence():
-            self._join()
 
     @contextmanager
     def _ignoring_absence(self) -> Iterator[None]:

@@ -247,12 +247,14 @@ class Peers:
 
     def objection(self, local: End, remote: End) -> str | None:
         """Return why the process at the other end may not answer; None if it may. Blocks."""
-        check = self._objection_by_table
+        child = None if self._child is None else self._child()
+        if child is None and self._child is not None:
+            return "the ComfyUI that this server started is not running"
         if sys.platform != "linux":
-            check = self._objection_by_processes
-        return check(local, remote)
+            return self._objection_by_processes(local, remote, child)
+        return self._objection_by_table(local, remote, child)
 
-    def _objection_by_table(self, local: End, remote: End) -> str | None:
+    def _objection_by_table(self, local: End, remote: End, child: int | None) -> str | None:
         owners: list[Owner] | None = None
         for attempt in range(ATTEMPTS):
             if attempt:
@@ -261,18 +263,15 @@ class Peers:
                 owners = owners_of(local, remote)
             except OSError as error:
                 return f"the owner of the process at this port cannot be determined ({error})"
-            if owners or (not remote[0].is_loopback and self._child is None):
+            if owners or (not remote[0].is_loopback and child is None):
                 break  # or there is no owner, as on another machine
         if not owners:
-            if remote[0].is_loopback or self._child is not None:
+            if remote[0].is_loopback or child is not None:
                 return "the owner of the process at this port cannot be determined"
             return None
-        if self._child is not None:
-            pid = self._child()
-            if pid is None:
-                return "the ComfyUI that this server started is not running"
+        if child is not None:
             with contextlib.suppress(PermissionError):
-                if _tree_has({owner.inode for owner in owners}, pid):
+                if _tree_has({owner.inode for owner in owners}, child):
                     return None
                 return f"another process ({_names(owners)}) uses its port"
         others = [owner for owner in owners if owner.uid not in self._uids]
@@ -286,12 +285,9 @@ class Peers:
         except psutil.Error:
             return False
 
-    def _objection_by_processes(self, local: End, remote: End) -> str | None:
-        if self._child is not None:
-            pid = self._child()
-            if pid is None:
-                return "the ComfyUI that this server started is not running"
-            candidates = _tree(pid)
+    def _objection_by_processes(self, local: End, remote: End, child: int | None) -> str | None:
+        if child is not None:
+            candidates = _tree(child)
         elif _is_here(remote[0]):
             candidates = filter(self._trusts, psutil.process_iter())
         else:

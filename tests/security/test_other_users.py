@@ -219,10 +219,9 @@ def test_without_a_table_of_sockets_processes_are_inspected(listen):
         with socket.create_connection(("127.0.0.1", listener.port)) as connection:
             names = connection.getsockname(), connection.getpeername()
             local, remote = ((ipaddress.ip_address(host), port) for host, port in names)
-            reason = Peers()._objection_by_processes(local, remote)
-            assert (reason is None) == fine
-            child = Peers(child=lambda: own.process.pid)
-            assert (child._objection_by_processes(local, remote) is None) == fine
+            for child in (None, own.process.pid):
+                reason = Peers()._objection_by_processes(local, remote, child)
+                assert (reason is None) == fine
 
 
 async def test_users_named_in_the_setting_are_trusted(listen):
