@@ -136,7 +136,7 @@ async def test_work_for_which_nobody_waits_has_a_process_of_low_priority():
         await slow
 
 
-def given(*args):
+def given_back(*args):
     return args
 
 
@@ -146,14 +146,18 @@ async def test_a_graph_that_is_only_read_is_parsed_where_it_is_used():
     body = dumps({"workflow_api": text, "workflow_json": text[:-1]}).encode()
     read = await parse_body(body, graphs=True, only_read=True)
     assert read["workflow_api"].text == text.encode()
-    assert await worker.run(given, 1, read["workflow_api"]) == (1, graph)
+    assert await worker.run(given_back, 1, read["workflow_api"]) == (1, graph)
     stored = await parse_body(body, graphs=True)
     assert stored["workflow_api"].text == dumps(graph).encode()
-    other = json.dumps({"1": {"title": "é" * (1 << 20)}}, ensure_ascii=False)
-    for body in (dumps({"workflow": other}), dumps({"workflow": text, "more": "a" * (4 << 20)})):
-        read = await parse_body(body.encode(), graphs=True, only_read=True)
-        graph = json.loads(json.loads(body)["workflow"])
-        assert json.loads(read["workflow"].text) == graph
+    accents = json.dumps({"1": {"title": "é" * worker.THREAD_ABOVE}}, ensure_ascii=False)
+    half = "\ud83d" + "a" * worker.THREAD_ABOVE
+    half = json.dumps({"1": {"title": half}}, ensure_ascii=False)
+    for given, more in ((accents, ""), (half, ""), (text, "a" * (4 << 20))):
+        body = json.dumps({"workflow": given, "more": more}).encode()
+        read = await parse_body(body, graphs=True, only_read=True)
+        assert await worker.run(given_back, read["workflow"]) == (json.loads(given),)
+    both = dumps({"workflow": text, "workflow_api": graph}).encode()
+    assert is_large(*(await parse_body(both, graphs=True, only_read=True)).values())
 
 
 @pytest.mark.parametrize("size", [worker.THREAD_ABOVE, PROCESS_ABOVE])
@@ -163,7 +167,7 @@ async def test_a_graph_that_is_only_read_and_no_json_is_refused_where_it_is_used
         read = await parse_body(body.encode(), graphs=True, only_read=True)
         assert read["workflow_api"] == "no text"
         with pytest.raises(InvalidRequestError, match=r"workflow: is not JSON"):
-            await worker.run(given, read["workflow"])
+            await worker.run(given_back, read["workflow"])
 
 
 async def test_large_graphs_of_bodies_are_not_parsed():

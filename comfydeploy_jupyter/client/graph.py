@@ -166,7 +166,7 @@ def _load_stream(stream: BinaryIO, what: str) -> _Loaded:
         return _Loaded(found["workflow"], True)
     content = stream.read()
     # what a program has written: a text of several lines has many spaces
-    one_line = content.isascii() and b"\n" not in content.rstrip()
+    one_line = content.isascii() and b"\0" not in content and b"\n" not in content.rstrip()
     try:
         # the objects of a graph that is only sent are not kept: collecting them takes longer
         graph = json.loads(content, object_hook=_has_nodes if one_line else None)

@@ -32,7 +32,7 @@ _SPACE = re.compile(r"[ \t\n\r]*")
 
 
 class RawJSON:
-    """A JSON object, such as a large graph, as text in ASCII.
+    """A JSON object, such as a large graph, as text in ASCII; with a ``field`` in UTF-8.
 
     A parsed graph of 20 MB consists of some hundred thousand Python objects. Jupyter's event loop
     is blocked while these are created, searched by the garbage collector, or freed. A worker

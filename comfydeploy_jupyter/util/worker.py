@@ -128,8 +128,9 @@ async def parse_body(
     are only given to `run` may be less large, and such text need not be JSON: `run` says so then.
     """
     is_text = only_read and isinstance(text, bytes) and _TEXT_FIRST.match(text)
-    if is_text and THREAD_ABOVE < len(text) <= TEXT_BELOW:
-        return await asyncio.to_thread(_body_with_texts, text, unique)
+    if is_text and len(text) > THREAD_ABOVE:
+        read = asyncio.to_thread if len(text) <= TEXT_BELOW else call
+        return await read(_body_with_texts, text, unique)
     if graphs and len(text) > (READY_ABOVE if only_read and _workers.waiting else PROCESS_ABOVE):
         return await call(_body_with_raw, text, unique)
     load = _body_with_graphs if graphs else load_body
@@ -164,11 +165,11 @@ def _body_with_texts(text: bytes | str, unique: bool) -> dict[str, Any]:
     body = load_body(text, unique=unique)
     for key in GRAPHS & body.keys():
         given = body[key]
-        is_graph = isinstance(given, str) and given.isascii() and given.lstrip().startswith("{")
-        if is_graph and len(given) > THREAD_ABOVE:
-            body[key] = RawJSON(given.encode(), field=key)
-        else:
-            body[key] = _parsed(given, unique)
+        if isinstance(given, str) and len(given) > THREAD_ABOVE and given.lstrip().startswith("{"):
+            with suppress(UnicodeEncodeError):  # half of a surrogate pair, which JSON may have
+                body[key] = RawJSON(given.encode(), field=key)
+                continue
+        body[key] = packed(_parsed(given, unique))
     return body
 
 
@@ -397,9 +398,9 @@ def main(source: BinaryIO, target: BinaryIO) -> None:
             break
         response: tuple[Any, Exception | None]
         try:
-            for arg in args:
-                if isinstance(arg, InvalidRequestError):
-                    raise arg
+            wrong = [arg for arg in args if isinstance(arg, InvalidRequestError)]
+            if wrong:
+                raise wrong[0]
             response = function(*args), None
         except Exception as error:
             response = None, error

@@ -320,7 +320,7 @@ class RunPanel(Panel):
 
     def _ask_ahead(self, source: dict[str, Any]) -> None:
         """Let the server make a large form, which it keeps, before the page has the workflow."""
-        with contextlib.suppress(ComfyDeployError):
+        with contextlib.suppress(ComfyDeployError, OSError):
             body = {**source, "machine": self.machine, "brief": True}
             server = self.comfy.server
             with server.request("POST", server.address("workflow/form"), body=body):

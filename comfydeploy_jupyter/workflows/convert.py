@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import dataclass, replace
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -32,7 +33,7 @@ from ..util.jsons import THREAD_ABOVE, RawJSON, decoder
 from ..util.worker import packed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from ..comfyui.definitions import DefinitionSet
     from ..machines.machine import Machine
@@ -49,7 +50,7 @@ MAX_VALUES = 2000  # values and differences in a reply
 MAX_LENGTH = 20_000  # characters of one of them
 FILES_MAX_AGE = 30.0  # seconds, of the lists of files that a form offers
 MAX_FORMS = 2  # of large workflows that are kept
-FORM_KEPT = 300.0  # seconds for which they are
+FORMS_KEPT = 300.0  # seconds after the last use of one until all are forgotten
 
 
 async def with_definitions(machine: Machine, make: Callable[..., T], *args: Any) -> T:
@@ -404,27 +405,48 @@ async def read_form(
     if inputs or run is not None or not are_large:
         return await worker.run(_form, definitions, *graphs, inputs, run, brief)
     key = (definitions, brief, *(graph and graph.text for graph in given))
-    making = _forms.get(key)
-    if making is None:
-        making = asyncio.ensure_future(worker.run(_form, definitions, *graphs, None, None, brief))
-        _forms[key] = making
-        making.add_done_callback(lambda _: _keep(key))
-    # one who goes away, such as a page that is closed, does not end it for others
-    return await asyncio.shield(making)
+    return await _forms.get(key, lambda: worker.run(_form, definitions, *graphs, None, None, brief))
 
 
-_forms: dict[tuple[Any, ...], asyncio.Future[dict[str, Any]]] = {}
-"""The forms of large workflows without changes: while they are made, and for some time after."""
+class _LargeForms:
+    """The forms of large workflows without changes: while they are made, and the last ones."""
+
+    def __init__(self) -> None:
+        self._made: dict[Any, asyncio.Future[dict[str, Any]]] = {}  # the last one used is the last
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def get(
+        self, key: Any, make: Callable[[], Coroutine[Any, Any, dict[str, Any]]]
+    ) -> dict[str, Any]:
+        making = self._made.get(key)
+        if making is None:
+            making = asyncio.ensure_future(make())
+            making.add_done_callback(partial(self._done, key))
+        self._use(key, making)
+        # one who goes away, such as a page that is closed, does not end it for others
+        return await asyncio.shield(making)
+
+    def _use(self, key: Any, making: asyncio.Future[dict[str, Any]]) -> None:
+        self._made.pop(key, None)
+        self._made[key] = making
+        done = [other for other, each in self._made.items() if each.done()]
+        for older in done[:-MAX_FORMS]:
+            del self._made[older]
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(FORMS_KEPT, self._made.clear)
+
+    def _done(self, key: Any, made: asyncio.Future[dict[str, Any]]) -> None:
+        failed = made.cancelled() or made.exception() is not None
+        if self._made.get(key) is not made:
+            return
+        if failed:
+            del self._made[key]
+        else:
+            self._use(key, made)
 
 
-def _keep(key: tuple[Any, ...]) -> None:
-    made = _forms[key]
-    if made.cancelled() or made.exception() is not None:
-        del _forms[key]
-        return
-    made.get_loop().call_later(FORM_KEPT, _forms.pop, key, None)
-    for older in [other for other, each in _forms.items() if each.done()][:-MAX_FORMS]:
-        del _forms[older]
+_forms = _LargeForms()
 
 
 async def prepare(machine: Machine) -> None:

@@ -7,7 +7,9 @@ import json
 import pytest
 
 from comfydeploy_jupyter.util import worker
+from comfydeploy_jupyter.workflows import convert
 from tests.helpers.bodies import form
+from tests.helpers.waiting import until_async
 
 NODES = 1200
 
@@ -110,6 +112,36 @@ async def test_the_form_is_made_once_for_all_who_ask(api, graph, monkeypatch):
         )
     code, reply = await api.post("workflow/form", {"workflow_api": text[:-1]})
     assert (code, reply["details"]["field"]) == (400, "workflow_api")
+
+
+async def test_the_last_forms_are_kept_for_some_time(monkeypatch):
+    monkeypatch.setattr(convert, "FORMS_KEPT", 0.3)
+    forms = convert._LargeForms()
+    made = []
+
+    async def form_of(key, seconds=0.0):
+        async def make():
+            made.append(key)
+            await asyncio.sleep(seconds)
+            if key == "wrong":
+                raise ValueError(key)
+            return {"key": key}
+
+        assert await forms.get(key, make) == {"key": key}
+
+    slow = asyncio.ensure_future(form_of("slow", 0.05))
+    await asyncio.sleep(0)
+    await form_of("a")
+    await form_of("b")
+    await slow
+    for key in ("b", "slow", "a", "slow"):
+        await form_of(key)
+    assert made == ["slow", "a", "b", "a"]
+    for _ in range(2):
+        with pytest.raises(ValueError, match="wrong"):
+            await form_of("wrong")
+    assert made[4:] == ["wrong", "wrong"]
+    await until_async(lambda: not forms._made)
 
 
 async def test_conversion_and_validation(api, graph):
