@@ -75,19 +75,24 @@ class JobProgress(ReplyModel):
     message: str | None = None
 
 
-class JobOutput(ReplyModel):
+class Asset(ReplyModel):
+    """A file or a text that has an id."""
+
+    id: str = required("The id of the asset.", ASSET_ID)
+    hash: str | None = required("The BLAKE3 of its content, if known.", fields.JOB_HASH)
+    size_bytes: int = Field(examples=[4816293])
+    content_type: str = Field(examples=["image/png"])
+    url: str = required("The address of its content.", f"{ASSET_URL}/content")
+    url_expires_at: str = required("Never.", NEVER)
+    job_id: str | None = required("The job that has made it, if it is an output.", fields.RUN_ID)
+
+
+class JobOutput(Asset):
     """A file or a text that a job has made. It is an asset."""
 
     node_id: str = Field(examples=["2"])
     name: str = Field(examples=["ComfyUI_00001_.png"])
     type: Literal["image", "video", "audio", "text", "file", "latent"] = Field(examples=["image"])
-    content_type: str = Field(examples=["image/png"])
-    size_bytes: int = Field(examples=[1848320])
-    id: str = required("The id of the asset.", ASSET_ID)
-    hash: str | None = required("Its BLAKE3, if known.")
-    url: str = required("The address of its content.", f"{ASSET_URL}/content")
-    url_expires_at: str = required("Never.", NEVER)
-    job_id: str | None = Field(examples=[fields.RUN_ID])
 
 
 class JobFailure(ReplyModel):
@@ -159,22 +164,15 @@ class JobWorkflow(ReplyModel):
     )
 
 
-class AssetReply(ReplyModel):
+class AssetReply(Asset):
     """A file in one of ComfyUI's folders, or a text that a job has made."""
 
-    id: str = Field(examples=[ASSET_ID])
-    hash: str | None = required("The BLAKE3 of its content, if known.", fields.JOB_HASH)
-    size_bytes: int = Field(examples=[4816293])
-    content_type: str = Field(examples=["image/png"])
     file_path: str | None = Field(examples=["photo.png"])
     created_new: bool | None = required(
         "After an upload: whether no other file had this content.", True
     )
     created_at: str = Field(examples=[TIME])
-    url: str = required("The address of its content.", f"{ASSET_URL}/content")
-    url_expires_at: str = required("Never.", NEVER)
     expires_at: str | None = required("Null: it does not expire.")
-    job_id: str | None = required("The job that has made it, if it is an output.")
 
 
 class Health(ReplyModel):

@@ -85,21 +85,24 @@ class PoolMember(ReplyModel):
     models: list[str] = required("The model files of its last run.")
 
 
-class MachineSummary(ReplyModel):
-    """A short description of a machine."""
+class NamedMachine(ReplyModel):
+    """What each description of a machine has."""
 
     id: str = Field(examples=["studio"])
     name: str = Field(examples=["studio"])
     kind: _Kind = Field(examples=["comfyui"])
     status: str | None = Field(examples=["ready"])
+    work: int = optional("Prompts in its queue; for a pool, its unfinished runs.", 0, default=0)
+    error: str | None = None
+    members: list[PoolMember] = optional("Of a pool.", default=[])
+
+
+class MachineSummary(NamedMachine):
+    """A short description of a machine, with the members of a pool if the query asks for them."""
+
     gpu: Any = Field(examples=[None])
     url: str | None = Field(None, examples=["http://127.0.0.1:8189"])
     version: str | None = Field(None, examples=["0.33.0"])
-    work: int = optional("Prompts in its queue; for a pool, its unfinished runs.", 0, default=0)
-    error: str | None = None
-    members: list[PoolMember] = Field(
-        default_factory=list, description="Of a pool, if the query has `members`."
-    )
 
 
 class Hardware(ReplyModel):
@@ -115,13 +118,9 @@ class Hardware(ReplyModel):
     )
 
 
-class MachineReply(ReplyModel):
+class MachineReply(NamedMachine):
     """A machine; for one in ComfyDeploy, ``config`` has the data of the service."""
 
-    id: str = Field(examples=["studio"])
-    name: str = Field(examples=["studio"])
-    kind: _Kind = Field(examples=["comfyui"])
-    status: str | None = Field(examples=["ready"])
     hardware: Hardware
     software: dict[str, Any] = Field(
         examples=[{"os": "Linux", "python": "3.11.7", "comfyui": {"version": "0.33.0"}}]
@@ -130,10 +129,7 @@ class MachineReply(ReplyModel):
     restart_required: bool = required(
         "Whether a setting takes effect only after a restart of its ComfyUI.", False
     )
-    work: int = optional("Prompts in its queue; for a pool, its unfinished runs.", 0, default=0)
     gpu: str | None = None
-    error: str | None = None
-    members: list[PoolMember] = Field(default_factory=list, description="Of a pool.")
     provider: dict[str, Any] | None = optional(
         "The state of the cluster that provides the machines of a pool."
     )

@@ -17,7 +17,7 @@ from .base import Handler
 from .route import CLOUD, MACHINE, TIME, Large, OpenReplyModel, ReplyModel, Success
 from .runs import RunReply
 from .transfers import TransferCounts
-from .tunnel import TunnelTarget
+from .tunnel import TunnelSummary
 
 if TYPE_CHECKING:
     from ..machines.machine import Machine
@@ -119,18 +119,6 @@ class QueueCounts(ReplyModel):
 
     running: int = Field(examples=[0])
     pending: int = Field(examples=[0])
-
-
-class TunnelSummary(ReplyModel):
-    """A tunnel, without its secret."""
-
-    running: bool = Field(examples=[False])
-    url: str | None
-    target: TunnelTarget
-    port: int | None
-    protected: bool = Field(examples=[False])
-    state: str = Field(examples=["stopped"])
-    error: str | None
 
 
 class StoreStatus(ReplyModel):

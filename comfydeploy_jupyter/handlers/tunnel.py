@@ -88,19 +88,24 @@ class TunnelStartRequest(Model):
         return self
 
 
-class Tunnel(ReplyModel):
-    """State of a tunnel. ``access_url`` contains the secret; only for users who may ``write``."""
+class TunnelSummary(ReplyModel):
+    """A tunnel, without its secret."""
 
     running: bool = Field(examples=[True])
     url: str | None = Field(examples=["https://calm-river.trycloudflare.com"])
-    access_url: str | None = Field(examples=["https://calm-river.trycloudflare.com/?access=secret"])
-    port: int | None = Field(examples=[8188])
     target: TunnelTarget
-    machine: str | None = Field(examples=["local"])
+    port: int | None = Field(examples=[8188])
     protected: bool = Field(examples=[True])
-    protection: Literal["gate", "jupyter", "none"]
     state: str = Field(examples=["running"])
     error: str | None
+
+
+class Tunnel(TunnelSummary):
+    """State of a tunnel. ``access_url`` contains the secret; only for users who may ``write``."""
+
+    access_url: str | None = Field(examples=["https://calm-river.trycloudflare.com/?access=secret"])
+    machine: str | None = Field(examples=["local"])
+    protection: Literal["gate", "jupyter", "none"]
     hint: str | None
     details: dict[str, Any]
     named: bool = Field(False, examples=[False])
