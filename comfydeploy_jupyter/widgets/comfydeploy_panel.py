@@ -34,6 +34,11 @@ class AccountPanel(Panel):
 class GalleryPanel(Panel):
     """Shows the results of all runs of all workflows."""
 
+    # the id of the panel in which their workflows are opened; empty for none
+    runner = t.Unicode().tag(sync=True)
+    # increases when one was opened there
+    run_requests = t.Int().tag(sync=True)
+
 
 class _Copied:
     """The comm of a panel in a tab, whose messages the page of the panel around it gets, too."""
@@ -101,7 +106,7 @@ class ComfyDeployPanel(Panel):
         self._make: dict[str, Callable[[], Panel]] = {
             "Run": lambda: RunPanel(workflow, self, machine=self.machine, directory=folder),
             "Workflows": lambda: WorkflowPanel(comfy=self, run=self.run_panel, directory=folder),
-            "Gallery": lambda: GalleryPanel(self),
+            "Gallery": lambda: GalleryPanel(self, runner=self.run_panel.model_id),
             # the machine is chosen on top
             "Files": lambda: UploadPanel(self, machine=self.machine, choose_machine=False),
             "Tunnel": lambda: TunnelPanel(comfy=self),

@@ -357,6 +357,17 @@ def test_all_panels_in_a_page_with_the_model_only(
     assert widget.run_panel.inputs["1.value"] == 320
     widget.run_panel.set_input("2.value", 128)
     expect(field(panel, "Height")).to_have_value("128")
+    # the tab Gallery opens the workflow of a run in the tab Run, with the values of the run
+    panel.get_by_role("tab", name="Gallery", exact=True).click()
+    made = panel.locator(".comfydeploy-history li", has_text=stored.name).locator(".cd-run")
+    made.locator("visible=true").click()
+    press(panel.get_by_role("dialog"), "Open the workflow with these values")
+    expect(field(panel, "Width")).to_be_visible()
+    expect(field(panel, "Height")).not_to_have_value("128")
+    expect(field(panel, "Width")).to_have_value("320")
+    until(lambda: page.title() and widget.run_panel.inputs, lambda found: found == {"1.value": 320})
+    widget.run_panel.set_input("2.value", 256)
+    expect(field(panel, "Height")).to_have_value("256")
     # the tab Workflows knows what the tab Run shows
     panel.get_by_role("tab", name="Workflows", exact=True).click()
     panel.get_by_label("Search", exact=True).fill(stored.name)
@@ -365,7 +376,7 @@ def test_all_panels_in_a_page_with_the_model_only(
     panel.get_by_role("tab", name="Save", exact=True).click()
     press(panel, "Save")
     expect(panel.get_by_text("version 2 of 2")).to_be_visible()
-    assert comfy.workflows.list(stored.name)[0].load()["Height"].value == 128
+    assert comfy.workflows.list(stored.name)[0].load()["Height"].value == 256
     press(panel, "Run …")
     expect(field(panel, "Height")).to_be_visible()
     panel.get_by_role("tab", name="Files", exact=True).click()

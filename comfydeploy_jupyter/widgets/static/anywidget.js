@@ -98,9 +98,9 @@ function panelsOnce(read) {
   const page = globalThis;
   page[LOADED] ??= {};
   const loaded = page[LOADED];
-  loaded["9ede7a2f93e15b60"] ??= read().then(run);
-  loaded["9ede7a2f93e15b60"].catch(() => delete loaded["9ede7a2f93e15b60"]);
-  return loaded["9ede7a2f93e15b60"];
+  loaded["c57b9cf35e70fc45"] ??= read().then(run);
+  loaded["c57b9cf35e70fc45"].catch(() => delete loaded["c57b9cf35e70fc45"]);
+  return loaded["c57b9cf35e70fc45"];
 }
 async function run(text) {
   const url = URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
@@ -111,11 +111,11 @@ async function run(text) {
   }
 }
 function askForPanels() {
-  const url = `${pageConfig().baseUrl ?? "/"}static/comfydeploy/panels.js?v=${"9ede7a2f93e15b60"}`;
+  const url = `${pageConfig().baseUrl ?? "/"}static/comfydeploy/panels.js?v=${"c57b9cf35e70fc45"}`;
   return fetch(url, { headers: pageHeaders() });
 }
 function isPanels(text) {
-  return text.startsWith(`// ${"9ede7a2f93e15b60"} `);
+  return text.startsWith(`// ${"c57b9cf35e70fc45"} `);
 }
 
 // src/hosts/anywidget.ts

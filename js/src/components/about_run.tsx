@@ -17,6 +17,7 @@ import { Proof } from "./proof.tsx";
 import { Button, CopyButton, Details, ErrorBox, Link } from "./ui.tsx";
 
 const MAX_NOTE = 10_000; // characters
+const OPEN = "Open the workflow with these values";
 
 /** What users set of runs. */
 export type Marks = { pinned?: boolean; starred?: boolean; note?: string };
@@ -26,6 +27,8 @@ export type RunActions = {
   reuse?: ((run: RunCard) => void) | undefined;
   use?: ((file: ShownFile, key: string) => void) | undefined;
   show?: ((run: RunCard) => void) | undefined;
+  /** Open its workflow; without this and a run that can be shown, there is a link to a page of it. */
+  open?: ((run: RunCard) => void) | undefined;
   /** Pin a run, give it a star or a note, or take these away. */
   mark: (run: RunCard, marks: Marks) => void;
   remove: (run: RunCard) => void;
@@ -122,10 +125,13 @@ export function AboutRun({ transport, run, file, inputs, actions }: AboutProps) 
         {actions.reuse && (
           <Button label="Use these values" icon="reply" onClick={() => actions.reuse?.(run)} />
         )}
-        {!actions.show && transport.base !== null && (
-          <Link href={`${transport.base}comfyui-deploy/app?run_id=${run.prompt_id}`}>
-            Open the workflow with these values
-          </Link>
+        {actions.open ? (
+          <Button label={OPEN} icon="play" onClick={() => actions.open?.(run)} />
+        ) : (
+          !actions.show &&
+          transport.base !== null && (
+            <Link href={`${transport.base}comfyui-deploy/app?run_id=${run.prompt_id}`}>{OPEN}</Link>
+          )
         )}
         {actions.show && (
           <Button label="Show the run" icon="eye" onClick={() => actions.show?.(run)} />

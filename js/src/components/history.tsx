@@ -49,6 +49,8 @@ type HistoryProps = {
   /** Changes with the form: what was said about its values is no longer true then. */
   edits?: ReadonlySignal<unknown> | undefined;
   onShow?: (promptId: string) => void;
+  /** Open the workflow of a run with its values; returns what to say about it. */
+  onOpen?: ((run: RunCard) => Promise<string>) | undefined;
   /** Put the values of a run into the form; returns what to say about it. */
   onReuse?: (promptId: string) => Promise<string> | string;
   /** Use a picture as the value of an input; returns what to say about it. */
@@ -169,11 +171,12 @@ export function History(props: HistoryProps) {
     else next.delete(run.prompt_id);
     setSelected(next);
   };
-  const { onReuse, onUse, onShow } = props;
+  const { onOpen, onReuse, onUse, onShow } = props;
   const actions: RunActions = {
     reuse: onReuse && ((run) => act(() => onReuse(run.prompt_id), true)),
     use: onUse && ((file, key) => act(() => onUse(file, key), true)),
     show: onShow && ((run) => onShow(run.prompt_id)),
+    open: onOpen && ((run) => act(() => onOpen(run))),
     mark: (run, marks) => mark([run], marks),
     remove: (run) => askAbout([run]),
   };
@@ -489,6 +492,7 @@ function RunViewer({ transport, list, inputs, actions, opened, onClose }: RunVie
     reuse: actions.reuse && after(actions.reuse),
     use: actions.use && after(actions.use),
     show: actions.show && after(actions.show),
+    open: actions.open && after(actions.open),
     mark: actions.mark,
     remove: after(actions.remove),
   };

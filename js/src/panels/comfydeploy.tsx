@@ -24,11 +24,15 @@ export function ComfyDeployPanel({ transport, traits, child }: PanelProps<ComfyD
     // Python does the same, while there is one
     for (const id of Object.values(panels.value)) child?.set(id, { machine: value });
   };
-  const workflows = panels.value.Workflows;
-  useEffect(
-    () => child?.follow(workflows ?? "", "run_requests", () => traits.set({ tab: "Run" })),
-    [workflows, child, traits],
-  );
+  const { Workflows = "", Gallery = "" } = panels.value;
+  useEffect(() => {
+    const ends = [Workflows, Gallery].map((id) =>
+      child?.follow(id, "run_requests", () => traits.set({ tab: "Run" })),
+    );
+    return () => {
+      for (const end of ends) end?.();
+    };
+  }, [Workflows, Gallery, child, traits]);
   const tabs = Object.fromEntries(
     TABS.map((name) => {
       const id = panels.value[name];

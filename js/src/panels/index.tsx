@@ -52,6 +52,7 @@ const OF_RUN = { values: {}, machine: null };
 const DEFAULTS: Record<string, Record<string, unknown>> = {
   BatchPanel: { batch: "", summary: "", status: "" },
   ComfyDeployPanel: { tab: "Run", machine: null, panels: TABS, summary: "" },
+  GalleryPanel: { runner: "", run_requests: 0 },
   RunPanel: {
     ...OF_RUN,
     ...{ shown_workflow: null, directory: "", locked: null, varied: {}, batch: "" },
@@ -72,6 +73,7 @@ const DEFAULTS: Record<string, Record<string, unknown>> = {
 
 /** Those of panels in the tabs of another one, which has the choice of the machine on top. */
 const INNER: Record<string, Record<string, unknown>> = {
+  GalleryPanel: { runner: "RunPanel" },
   UploadPanel: { choose_machine: false },
   WorkflowPanel: { runner: "RunPanel", runs_elsewhere: true },
 };

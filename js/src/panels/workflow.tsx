@@ -132,7 +132,7 @@ export function WorkflowPanel({ transport, traits, kernel, child }: PanelProps<W
     if (runner && open && !(await shownThere())) {
       const { source, outline } = open;
       const shown_workflow = { title, source, warnings: outline.warnings, key: key.value };
-      child?.set(runner, { shown_workflow, values: {}, locked: null, result: null });
+      child?.set(runner, { result: null, shown_workflow, values: {}, locked: null });
     }
     traits.set({ run_requests: traits.run_requests.peek() + 1 });
   };
