@@ -12,7 +12,7 @@ const query = new URLSearchParams(location.search);
 const chosen = query.get("story") ?? Object.keys(STORIES)[0] ?? "";
 const isDark = query.get("theme") === "dark";
 const DARK = `
-  body { background: #111; }
+  body { background: #111; color: #ddd; }
   :root { --jp-ui-font-color1: rgba(255,255,255,.9); --jp-ui-font-color2: rgba(255,255,255,.65);
     --jp-layout-color1: #111; --jp-layout-color2: #262626; --jp-border-color2: #333;
     --jp-border-color1: #555; --jp-brand-color1: #42a5f5; --jp-error-color1: #ef5350; }`;

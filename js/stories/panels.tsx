@@ -183,7 +183,7 @@ type State = {
   act?: (el: HTMLElement) => void;
 };
 
-/** A panel in a state; `act` does what a user does, as soon as the panel is there. */
+/** A panel in a state; `act` does what a user does, as soon as there is a form or a tab. */
 const panel = (component: string, traits: More, { answers, traits: more, said, act }: State = {}) =>
   function Story() {
     return (
@@ -191,8 +191,15 @@ const panel = (component: string, traits: More, { answers, traits: more, said, a
         draw={(el) => {
           const server = new Server({ ...BASE, ...answers }, said);
           const { end } = mountAlone(component, el, server, { ...traits, ...more });
-          if (act) setTimeout(() => act(el), 600);
-          return end;
+          const timer = setInterval(() => {
+            if (!el.querySelector(".cd-field, [role=tab]")) return;
+            clearInterval(timer);
+            if (act) setTimeout(() => act(el), 300);
+          }, 50);
+          return () => {
+            clearInterval(timer);
+            end();
+          };
         }}
       />
     );
@@ -255,7 +262,7 @@ const machines = (found: More[], more: More = {}, used = 40): State => ({
     }),
   },
 });
-const COMFYDEPLOY = { tab: "Run", machine: null, panels: {}, summary: "" };
+const COMFYDEPLOY = {};
 const WORKFLOWS = {
   ...{
     workflow_id: "w",
@@ -532,6 +539,7 @@ export const panels: Record<string, ComponentType> = {
   ]),
   "uploads: models": uploadPanel([], press("Models")),
   "tunnel: stopped": tunnel({}),
+  "tunnel: starting": tunnel({ state: "starting" }),
   "tunnel: running": tunnel({
     ...{ running: true, state: "running", url: "https://a-b.trycloudflare.com" },
     access_url: "https://a-b.trycloudflare.com/?secret=abc",
@@ -541,6 +549,7 @@ export const panels: Record<string, ComponentType> = {
     state: "running",
     protection: "none",
     url: "https://a-b.trycloudflare.com",
+    access_url: "https://a-b.trycloudflare.com",
   }),
   "tunnel: failed": tunnel({
     error: "cloudflared is not installed",

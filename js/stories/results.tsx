@@ -23,7 +23,7 @@ import {
 } from "../test/recorded.ts";
 import { picture, sized } from "./pictures.ts";
 
-const runs = Array.from({ length: 100_000 }, (_, number) =>
+const cardOf = (_: unknown, number: number) =>
   card(100_000 - number, {
     created_at: new Date(Date.now() - number * 7 * 60_000).toISOString(),
     pictures:
@@ -41,11 +41,10 @@ const runs = Array.from({ length: 100_000 }, (_, number) =>
     starred: number % 6 === 0,
     note: number === 0 ? "The best light so far" : "",
     inputs: ["6.text: a fox in the snow, late light", `3.steps: ${20 + (number % 9)}`],
-  }),
-);
-const server = () =>
+  });
+const server = (length = 3) =>
   new Recorded({
-    ...serverOf(runs),
+    ...serverOf(Array.from({ length }, cardOf)),
     view: picture,
     "comfyui/log": () => ({ lines: ["loaded", "failed"] }),
   });
@@ -220,7 +219,7 @@ export const results: Record<string, ComponentType> = {
   ),
   history: () => (
     <History
-      transport={server()}
+      transport={server(100_000)}
       structure="0"
       chosen="p99999"
       inputs={[["4.image", "Image"]]}
@@ -229,7 +228,7 @@ export const results: Record<string, ComponentType> = {
       onUse={(shown) => `${shown.name} ${sizeText(shown)} is the picture now.`}
     />
   ),
-  "all results": () => <History transport={server()} isGallery />,
+  "all results": () => <History transport={server(100_000)} isGallery />,
   "no history": () => <History transport={new Recorded(serverOf([]))} structure="0" />,
   "unreachable history": () => <History transport={new Recorded({})} structure="0" />,
 };

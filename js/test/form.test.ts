@@ -744,3 +744,10 @@ test("a picture has the files of its list and those of a route, which stay if it
   );
   assert.equal(el.querySelectorAll("[role=option]").length, 3, "the list from before");
 });
+
+test("a label is broken after an underscore, not within a word", async (t) => {
+  const { el } = await showForm(t, [field("a", "text", "", { label: "Save: file_name" })]);
+  const label = find(el, "label");
+  assert.equal(label.textContent, "Save: file_name");
+  assert.equal(label.querySelector("wbr")?.previousSibling?.textContent, "Save: file_");
+});

@@ -103,6 +103,7 @@ test("a wrong number of runs is marked at its field", async (t) => {
     [field.getAttribute("aria-invalid"), field.title, field.max],
     ["true", "must be 1 to 100", "100"],
   );
+  assert.doesNotMatch(find(el, ".cd-state").textContent, /Ready/);
 });
 
 test("progress has a number and a time, for the run and for the node", async (t) => {

@@ -98,9 +98,9 @@ function panelsOnce(read) {
   const page = globalThis;
   page[LOADED] ??= {};
   const loaded = page[LOADED];
-  loaded["c57b9cf35e70fc45"] ??= read().then(run);
-  loaded["c57b9cf35e70fc45"].catch(() => delete loaded["c57b9cf35e70fc45"]);
-  return loaded["c57b9cf35e70fc45"];
+  loaded["fb5c64c7c1d24e34"] ??= read().then(run);
+  loaded["fb5c64c7c1d24e34"].catch(() => delete loaded["fb5c64c7c1d24e34"]);
+  return loaded["fb5c64c7c1d24e34"];
 }
 async function run(text) {
   const url = URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
@@ -111,11 +111,11 @@ async function run(text) {
   }
 }
 function askForPanels() {
-  const url = `${pageConfig().baseUrl ?? "/"}static/comfydeploy/panels.js?v=${"c57b9cf35e70fc45"}`;
+  const url = `${pageConfig().baseUrl ?? "/"}static/comfydeploy/panels.js?v=${"fb5c64c7c1d24e34"}`;
   return fetch(url, { headers: pageHeaders() });
 }
 function isPanels(text) {
-  return text.startsWith(`// ${"c57b9cf35e70fc45"} `);
+  return text.startsWith(`// ${"fb5c64c7c1d24e34"} `);
 }
 
 // src/hosts/anywidget.ts

@@ -1,6 +1,6 @@
 /** Says that ComfyUI does not answer, why, and whether it is being started again. */
 
-import { useSignal } from "@preact/signals";
+import { type Signal, useSignal } from "@preact/signals";
 import type { RefObject } from "preact";
 import { useRef } from "preact/hooks";
 import { whyDown } from "../state/overview.ts";
@@ -27,10 +27,14 @@ type Props = {
   isNeeded?: boolean;
   /** Called with each look at a ComfyUI that answers; `isBack` if it did not at the look before. */
   onReachable?: (isBack: boolean) => unknown;
+  /** What is said, for other parts of the panel. */
+  text?: Signal<string>;
 };
 
-export function Down({ transport, root, machine = null, isNeeded = false, onReachable }: Props) {
-  const text = useSignal("");
+export function Down({ transport, root, machine = null, isNeeded = false, ...more }: Props) {
+  const { onReachable } = more;
+  const own = useSignal("");
+  const text = more.text ?? own;
   const wasDown = useRef(false);
   usePolling(
     root,

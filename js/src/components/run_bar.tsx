@@ -1,7 +1,7 @@
 /** The bar of a panel that runs workflows: Run, Cancel, the state, the keys. */
 
 import { type Signal, useSignal } from "@preact/signals";
-import type { RefObject } from "preact";
+import type { ComponentChildren, RefObject } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import { MAX_AT_ONCE, type RunQueue } from "../state/runs.ts";
 import { ProgressView } from "./progress.tsx";
@@ -32,8 +32,9 @@ type Props = {
   error: string;
   /** Downloads the missing models that the error names; null if there are none. */
   onDownload: (() => void) | null;
-  /** Said beside the number of runs. */
+  /** Said of the runs that are wanted, and what is offered beside it. */
   note: string;
+  children?: ComponentChildren;
   /** What else can be done with the workflow. */
   actions: Action[];
   onRun: (times: number) => void;
@@ -134,7 +135,7 @@ export function RunBar(props: Props) {
         )}
         <div class="cd-state cd-grow">
           <Note live>
-            {isCancelling ? "Cancelling …" : state}
+            {isCancelling ? "Cancelling …" : problem.value ? "" : state}
             {lost && ` ${lost}. ${GOES_ON}`}
           </Note>
         </div>
@@ -148,7 +149,12 @@ export function RunBar(props: Props) {
           <Help dialog={help} />
         </span>
       </div>
-      {note && <Note>{note}</Note>}
+      {note && (
+        <div class="cd-line">
+          <Note>{note}</Note>
+          {props.children}
+        </div>
+      )}
       {isAsking.value && (
         <div class="comfydeploy-keys">
           <div class="cd-line cd-ask" role="alertdialog" aria-label="Cancel the run?">

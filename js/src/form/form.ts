@@ -271,7 +271,7 @@ export function drawForm(
   const labelOf = ({ label, parts }: Field) => {
     const [before, shown, after] = parts ?? ["", label, ""];
     const unseen = (text: string) => (text ? h("span", { className: "cd-unseen" }, text) : null);
-    return [unseen(before), shown, unseen(after)];
+    return [unseen(before), ...breakable(shown), unseen(after)];
   };
 
   const sizeRow = (width: Field, height: Field): HTMLElement => {
@@ -519,4 +519,9 @@ export function drawForm(
       for (const each of lists) each.end();
     },
   };
+}
+
+/** Return a text that may be broken after each underscore; most names of inputs have no space. */
+function breakable(text: string): (string | HTMLElement)[] {
+  return text.split(/(?<=_)/).flatMap((part, place) => (place ? [h("wbr"), part] : [part]));
 }

@@ -229,6 +229,7 @@ function show(el: HTMLElement, { traits, transport, kernel, ...more }: Shown): (
         {isGone && !way?.base && !isInner() && <ErrorBox text={GONE} />}
         {isGone && way?.base && !isInner() && <Note live>{DEAF}</Note>}
         {isSilent && !isInner() && <Note live>{SILENT}</Note>}
+        <ErrorBox text={traits.error.value} />
         {broken ? null : way ? (
           <fieldset class="cd-panel comfydeploy-view" disabled={isGone && way.base === null}>
             <Panel transport={way} traits={traits} kernel={kernel} {...more} />
@@ -237,7 +238,6 @@ function show(el: HTMLElement, { traits, transport, kernel, ...more }: Shown): (
           <Note live>Connecting …</Note>
         )}
         {broken && <ErrorBox text={`${BROKEN}: ${messageOf(broken)}`} />}
-        <ErrorBox text={traits.error.value} />
       </>
     );
   }

@@ -281,6 +281,8 @@ export function RunPanel({ transport, traits, kernel }: PanelProps<RunTraits>) {
     return new URL(`${transport.base}comfyui-deploy/app${toQuery(query)}`, location.href).href;
   };
   const isChoosing = useSignal(false);
+  /** Why ComfyUI does not answer; empty if it does. */
+  const down = useSignal("");
   /** Whether code or a link was copied; for a moment. */
   const copied = useSignal("");
   const say = (text: string, duration: number) => {
@@ -347,13 +349,14 @@ export function RunPanel({ transport, traits, kernel }: PanelProps<RunTraits>) {
     form.problem.value;
   const isReady = workflow !== null && !form.isOpening.value && !form.problem.value;
   const end = result ? (ENDS[result.status] ?? "") : "";
+  const isDead = kernel.value === "gone" && transport.base === null;
   const state = runs.submitting.value
     ? "Queueing …"
     : runs.isBusy.value || error
       ? ""
       : form.isOpening.value
         ? "Opening …"
-        : isReady
+        : isReady && !down.value && !isDead
           ? `Ready${end}`
           : "";
   const axes = form.axes.value;
@@ -398,6 +401,7 @@ export function RunPanel({ transport, traits, kernel }: PanelProps<RunTraits>) {
         root={root}
         machine={traits.machine.value}
         isNeeded={isUndefined}
+        text={down}
         // a form that was made while ComfyUI did not answer is made again when it does
         onReachable={(isBack) => {
           if (isBack && runs.errorCode === UNAVAILABLE) runs.error.value = "";
@@ -438,7 +442,17 @@ export function RunPanel({ transport, traits, kernel }: PanelProps<RunTraits>) {
             .filter(Boolean)
             .join(" ")}
           onRun={run}
-        />
+        >
+          {repeats && (
+            <Button
+              label="New seeds for each run"
+              icon="random"
+              onClick={() => {
+                for (const key of form.locked.value) form.lock(key, false);
+              }}
+            />
+          )}
+        </RunBar>
       )}
       {isChoosing.value && workflow && (
         <ChooseInputs
@@ -455,22 +469,14 @@ export function RunPanel({ transport, traits, kernel }: PanelProps<RunTraits>) {
           }}
         />
       )}
-      {repeats && (
-        <div>
-          <Button
-            label="New seeds for each run"
-            icon="random"
-            onClick={() => {
-              for (const key of form.locked.value) form.lock(key, false);
-            }}
-          />
-        </div>
-      )}
       {isComing && <Note live>Opening …</Note>}
       {!workflow && !isComing && (
         <WorkflowStart transport={transport} choices={choices} onOpen={show} />
       )}
-      <div class="cd-work" hidden={!workflow}>
+      <div
+        class="cd-work"
+        hidden={!workflow || (form.problem.value !== "" && !form.rows.value.length)}
+      >
         <div class="cd-column cd-inputs">
           {isReady && (
             <Presets

@@ -214,7 +214,10 @@ export function WorkflowPanel({ transport, traits, kernel, child }: PanelProps<W
     }),
   };
   const number = version ?? open?.versions[0]?.version;
-  const about = id && number ? `version ${number} of ${open?.versions.length}` : "not stored yet";
+  const about =
+    id && number
+      ? `version ${number} of ${open?.versions[0]?.version ?? number}`
+      : "not stored yet";
   return (
     <div class="comfydeploy-workflows cd-wide" ref={root}>
       {target === null && <Down transport={transport} root={root} />}

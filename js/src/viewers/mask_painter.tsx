@@ -257,9 +257,9 @@ function MaskPainter(props: MaskPainterProps) {
             onChange={setStrength}
           />
           <Amount label="Mask seen" value={shown} min={10} max={100} unit="%" onChange={setShown} />
-          <IconButton
-            icon="undo"
-            label="Undo (Ctrl+Z)"
+          <Button
+            label="Undo"
+            hint="Take back what was done last (Ctrl+Z)"
             disabled={isBusy || !steps.length}
             onClick={undo}
           />

@@ -14,6 +14,7 @@ import {
   usePolling,
   useTask,
 } from "../components/ui.tsx";
+import { counted } from "../format.ts";
 import type { IconName } from "../icons.ts";
 import type { Transport } from "../transport.ts";
 import {
@@ -328,7 +329,7 @@ export function WorkflowStart({ transport, choices, onOpen }: Omit<PickerProps, 
     <button
       type="button"
       key={keyOf(entry)}
-      class="cd-button cd-choice"
+      class="cd-button"
       title={entry.title}
       onClick={() => take(entry)}
     >
@@ -369,7 +370,7 @@ export function WorkflowStart({ transport, choices, onOpen }: Omit<PickerProps, 
           <Combo
             label="Templates of ComfyUI"
             value={null}
-            placeholder={`Search ${templates.length} templates of ComfyUI`}
+            placeholder={`Search ${counted(templates.length, "template")} of ComfyUI`}
             options={templates.map((each) => ({
               value: keyOf(each),
               text: each.title,
