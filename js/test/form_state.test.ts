@@ -118,4 +118,9 @@ test("what a page has set is no news when Python sends it back, also as a copy",
   assert.equal(seen.length, 3);
   model.set("values", { "3.seed": "9" });
   assert.deepEqual(seen.at(-1), { "3.seed": "9" });
+  for (const seed of ["1", "2", "1"]) {
+    model.set("values", { "3.seed": seed }); // by Python
+    assert.deepEqual(seen.at(-1), { "3.seed": seed });
+    set({ values: { "3.seed": seed } }); // by the form that shows it now
+  }
 });

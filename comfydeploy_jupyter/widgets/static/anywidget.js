@@ -98,9 +98,9 @@ function panelsOnce(read) {
   const page = globalThis;
   page[LOADED] ??= {};
   const loaded = page[LOADED];
-  loaded["fb5c64c7c1d24e34"] ??= read().then(run);
-  loaded["fb5c64c7c1d24e34"].catch(() => delete loaded["fb5c64c7c1d24e34"]);
-  return loaded["fb5c64c7c1d24e34"];
+  loaded["0069f54ef1472dbc"] ??= read().then(run);
+  loaded["0069f54ef1472dbc"].catch(() => delete loaded["0069f54ef1472dbc"]);
+  return loaded["0069f54ef1472dbc"];
 }
 async function run(text) {
   const url = URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
@@ -111,11 +111,11 @@ async function run(text) {
   }
 }
 function askForPanels() {
-  const url = `${pageConfig().baseUrl ?? "/"}static/comfydeploy/panels.js?v=${"fb5c64c7c1d24e34"}`;
+  const url = `${pageConfig().baseUrl ?? "/"}static/comfydeploy/panels.js?v=${"0069f54ef1472dbc"}`;
   return fetch(url, { headers: pageHeaders() });
 }
 function isPanels(text) {
-  return text.startsWith(`// ${"fb5c64c7c1d24e34"} `);
+  return text.startsWith(`// ${"0069f54ef1472dbc"} `);
 }
 
 // src/hosts/anywidget.ts

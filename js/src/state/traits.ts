@@ -77,7 +77,9 @@ export function modelTraits<T extends Record<string, unknown>>(
       const at = performance.now();
       sent = sent.filter((each) => at - each.at < ECHO);
       for (const [name, value] of Object.entries(values)) {
-        sent.push({ name, text: textOf(value), at });
+        const text = textOf(value);
+        // what Python has set itself does not come back
+        if (text !== textOf(model.get(name))) sent.push({ name, text, at });
       }
       // other views of the widget learn of it without Python, too
       for (const [name, value] of Object.entries(values)) model.set(name, value);
