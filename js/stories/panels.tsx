@@ -231,6 +231,7 @@ const running = (live: More, said: object[]): State => ({
       query.prompt_id
         ? { prompt_id: "p9", created_at: new Date(Date.now() - 42_000).toISOString(), ...live }
         : STATUS,
+    interrupt: () => ({}),
   },
   said,
 });
@@ -363,6 +364,13 @@ export const panels: Record<string, ComponentType> = {
     traits: { values: { "3.steps": "many" } },
     act: press("Run the workflow with these values (Ctrl+Enter)"),
   }),
+  "run: presets": runPanel({
+    traits: { values: { "3.steps": "35" } },
+    act: (el) => {
+      el.querySelector<HTMLElement>(".comfydeploy-presets input")?.focus();
+      fill(".comfydeploy-presets input", "So")(el);
+    },
+  }),
   "run: notes": runPanel({
     answers: {
       "workflow/form": form({
@@ -457,6 +465,10 @@ export const panels: Record<string, ComponentType> = {
   "run: cancel?": runPanel({
     ...running({ status: "running", progress: 0.4 }, []),
     act: (el) => el.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape", bubbles: true })),
+  }),
+  "run: being cancelled": runPanel({
+    ...running({ status: "running", progress: 0.4, live_status: "Executing Sampler" }, []),
+    act: press("Cancel the run that is shown"),
   }),
   "run: a failed run": runPanel({
     answers: {

@@ -98,9 +98,9 @@ function panelsOnce(read) {
   const page = globalThis;
   page[LOADED] ??= {};
   const loaded = page[LOADED];
-  loaded["0069f54ef1472dbc"] ??= read().then(run);
-  loaded["0069f54ef1472dbc"].catch(() => delete loaded["0069f54ef1472dbc"]);
-  return loaded["0069f54ef1472dbc"];
+  loaded["4a94d1bc3b787f5b"] ??= read().then(run);
+  loaded["4a94d1bc3b787f5b"].catch(() => delete loaded["4a94d1bc3b787f5b"]);
+  return loaded["4a94d1bc3b787f5b"];
 }
 async function run(text) {
   const url = URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
@@ -111,11 +111,11 @@ async function run(text) {
   }
 }
 function askForPanels() {
-  const url = `${pageConfig().baseUrl ?? "/"}static/comfydeploy/panels.js?v=${"0069f54ef1472dbc"}`;
+  const url = `${pageConfig().baseUrl ?? "/"}static/comfydeploy/panels.js?v=${"4a94d1bc3b787f5b"}`;
   return fetch(url, { headers: pageHeaders() });
 }
 function isPanels(text) {
-  return text.startsWith(`// ${"0069f54ef1472dbc"} `);
+  return text.startsWith(`// ${"4a94d1bc3b787f5b"} `);
 }
 
 // src/hosts/anywidget.ts

@@ -1,4 +1,4 @@
-// 0069f54ef1472dbc Made from js/src/panels/index.tsx by `make js-build`; do not edit it here.
+// 4a94d1bc3b787f5b Made from js/src/panels/index.tsx by `make js-build`; do not edit it here.
 
 /*! It contains Preact, @preact/signals, uqr and icons of Font Awesome:
 
@@ -412,7 +412,7 @@ body[data-notebook] .jp-mod-outputsScrolled .jp-Cell-outputArea:has(.comfydeploy
 .comfydeploy-form .cd-field:is(.cd-multiline, .cd-image, .cd-video, .cd-audio, .cd-video_edit) .cd-back { position: absolute; top: 0; right: 0; height: 22px; }
 .comfydeploy-form .cd-changed > label::after { content: "\\a0•" / ""; color: var(--cd-brand); font-weight: 700; }
 /* Over the end of the label, so that it takes no place. */
-.comfydeploy-form .cd-vary { grid-area: label; justify-self: end; align-self: start; margin-top: 4px; height: 22px; background: var(--cd-back); }
+.comfydeploy-form .cd-vary { grid-area: label; justify-self: end; align-self: start; margin-top: 4px; height: 22px; background: var(--cd-back); position: relative; }
 .comfydeploy-form .cd-field:not(:hover, :focus-within, .cd-varied) > .cd-vary { opacity: 0; }
 .comfydeploy-form .cd-field:is(.cd-multiline, .cd-image, .cd-video, .cd-audio) > .cd-vary { margin: 0 30px 0 0; }
 .comfydeploy-form .cd-varied > .cd-control > :is(:first-child, .cd-back) { display: none; }
@@ -647,6 +647,7 @@ body[data-notebook] .jp-mod-outputsScrolled .jp-Cell-outputArea:has(.comfydeploy
   .comfydeploy-gallery .cd-picture-button:not(:hover, :focus-visible) > .cd-tag { opacity: 0; }
 }
 .comfydeploy-gallery figure { margin: 0; min-width: 0; }
+.comfydeploy-gallery figure > .cd-button { margin-top: 4px; }
 .comfydeploy-gallery figcaption { color: var(--cd-faint); padding-top: 2px; }
 .comfydeploy-gallery .cd-players { display: grid; gap: 10px; grid-template-columns: repeat(auto-fill, minmax(min(300px, 100%), 1fr)); }
 .comfydeploy-gallery :is(video, audio) { width: 100%; max-height: 420px; display: block; border-radius: var(--cd-radius); }
@@ -772,11 +773,12 @@ body[data-notebook] .jp-mod-outputsScrolled .jp-Cell-outputArea:has(.comfydeploy
 .comfydeploy-history .cd-more-pictures { position: absolute; bottom: 0; inset-inline-start: 0; }
 .comfydeploy-history .cd-wall.cd-table { border: 1px solid var(--cd-line); border-radius: var(--cd-radius); }
 .comfydeploy-history .cd-table .cd-run {
-  grid-template: minmax(0, 1fr) / 40px 96px 130px minmax(90px, 180px) minmax(0, 1fr); align-items: center; gap: 12px; padding: 2px 124px 2px 36px;
+  grid-template: minmax(0, 1fr) / 40px 120px 130px minmax(90px, 180px) minmax(0, 1fr); align-items: center; gap: 12px; padding: 2px 124px 2px 36px;
   border-width: 0 0 1px; border-radius: 0;
 }
 .comfydeploy-history .cd-table .cd-run .cd-frame { width: 38px; height: 38px; font-size: 10px; }
 .comfydeploy-history .cd-table .cd-frame > .fa { font-size: 14px; }
+.comfydeploy-history .cd-table .cd-when { white-space: normal; line-height: 1.25; }
 .comfydeploy-history .cd-table .cd-runs > li > .cd-select { top: 14px; }
 .comfydeploy-history .cd-table .cd-runs > li > .cd-icon { top: 10px; bottom: auto; }
 .comfydeploy-history .cd-table .cd-runs > li > .cd-larger { inset-inline-end: 68px; }
