@@ -67,6 +67,7 @@ class TestOfRuns:
         assert code == 200, reply
         return str(reply["prompt_id"])
 
+    @pytest.mark.thorough
     async def test_ends_are_stored_later_and_assigned_runs_are_not_lost(
         self, api, extension, instant, without_runs
     ):
@@ -197,6 +198,7 @@ class TestFullDisk:
             "data_dir": str(tmp_path / "data"),
         }
 
+    @pytest.mark.thorough
     async def test_a_stop_closes_everything(self, api, extension, tmp_path):
         await api.get("runs")
         machine = extension.services.machines.get()

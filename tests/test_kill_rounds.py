@@ -37,6 +37,7 @@ def run_rounds(world, victims, seed):
         world.close()
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(400)
 @pytest.mark.usefixtures("installed_comfyui")
 def test_kills_at_random_times_leave_a_consistent_state(tmp_path, bare_service, seed):
@@ -60,6 +61,7 @@ def test_kills_in_a_cluster_lose_no_run(tmp_path, seed):
     run_rounds(ClusterWorld(tmp_path), CLUSTER_VICTIMS, seed)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.parametrize("number", few(range(4)))
 def test_kills_during_an_upgrade_leave_a_consistent_database(tmp_path, seed, number):

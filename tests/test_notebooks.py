@@ -133,7 +133,7 @@ def outputs(notebook):
     return [o for cell in notebook.cells if cell.cell_type == "code" for o in cell.outputs]
 
 
-@pytest.mark.parametrize("executed", few(NOTEBOOKS, 2), indirect=True, ids=lambda path: path.stem)
+@pytest.mark.parametrize("executed", few(NOTEBOOKS), indirect=True, ids=lambda path: path.stem)
 def test_it_runs_without_errors_or_warnings(executed):
     complaints = [o for o in outputs(executed) if o.get("name") == "stderr"]
     assert complaints == []
@@ -190,6 +190,7 @@ def test_a_notebook_made_of_a_workflow_runs(hostile, jupyter, tmp_path):
     assert kept["Caption"].value == hostile["Caption"].value
 
 
+@pytest.mark.thorough
 def test_a_script_made_of_a_workflow_runs(hostile, jupyter, tmp_path):
     hostile.to_python(tmp_path / "made.py")
     done = subprocess.run(

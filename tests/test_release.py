@@ -49,6 +49,7 @@ def test_lowest_versions_are_of_all_that_users_install():
     assert all("==" in requirement for requirement in lowest)
 
 
+@pytest.mark.thorough
 def test_pythons_claimed_begin_with_the_required_one_which_has_all_that_is_used():
     claimed = release.pythons_claimed()
     release.check_syntax(claimed[0])

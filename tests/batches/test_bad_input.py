@@ -45,6 +45,7 @@ def picture(folder: Path, colour: str) -> str:
     return name
 
 
+@pytest.mark.thorough
 async def test_files_that_vanish_meanwhile_fail_their_points_alone(api, comfyui):
     names = [picture(comfyui.input_dir, colour) for colour in ("red", "lime", "blue")]
     inputs = {"image": {"$vary": names}, "filename_prefix": uuid.uuid4().hex}
@@ -120,6 +121,7 @@ async def test_a_workflow_that_is_deleted_or_changed_changes_no_batch(api):
         assert texts == [["a"], ["b"], ["c"]]
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 async def test_a_member_that_dies_loses_and_doubles_no_point(api, start_comfyui):
     other = start_comfyui()

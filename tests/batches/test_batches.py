@@ -25,6 +25,7 @@ from tests.helpers.comfyui import free_port
 from tests.helpers.disks import files_limited_to
 from tests.helpers.graphs import node
 from tests.helpers.instant_comfyui import InstantComfyUI
+from tests.helpers.selection import few
 from tests.helpers.servers import serving
 from tests.helpers.waiting import until_async
 
@@ -77,7 +78,7 @@ async def points(api, batch_id: str, **query: str) -> list[dict[str, Any]]:
     return list(reply["points"])
 
 
-@pytest.mark.parametrize("count", [2, 60])
+@pytest.mark.parametrize("count", few([2, 60]))
 async def test_a_batch_says_that_the_disk_is_full(api, extension, instant, count):
     """Also if all of its points are at work, and only their ends cannot be stored."""
 

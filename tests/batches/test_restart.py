@@ -35,6 +35,7 @@ def points_of(values: list[str]) -> list[dict[str, Any]]:
     return [{"2.text": text, "1.seconds": 0.1 + int(text) / 1000} for text in values]
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("seed", few([*range(10)]))
 def test_batches_go_on_however_often_the_server_is_killed(serve, comfyui, seed):

@@ -301,6 +301,7 @@ class Pages:
         # the kernel starts while the page is loaded
         body = {"path": path.name, "name": path.name, "type": "notebook", "kernel": kernel}
         self._request("POST", "api/sessions", json=body)
+        self._browser.set_offline(False)  # a test that has failed may have left it so
         page = self._browser.new_page()
         page.set_default_timeout(60_000)
         # on a busy machine JupyterLab sometimes asks the user to select a kernel

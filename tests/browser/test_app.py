@@ -47,6 +47,7 @@ def sign_in(page: Page, lab: JupyterProcess, address: str) -> Locator:
     return page.locator(".comfydeploy-panel")
 
 
+@pytest.mark.thorough
 def test_a_link_shows_the_workflow_to_a_colleague(
     open_notebook: Any, lab: JupyterProcess, browser: BrowserContext, colleague: Page
 ) -> None:

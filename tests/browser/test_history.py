@@ -208,6 +208,7 @@ def test_runs_are_found_compared_pinned_used_again_and_deleted(
     assert_accessible(panel)
 
 
+@pytest.mark.thorough
 def test_runs_of_the_editor_are_shown_and_used_again(
     open_notebook: Any, lab: JupyterProcess, comfyui: ComfyUIServer, comfy: Comfy
 ) -> None:

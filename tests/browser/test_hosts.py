@@ -259,6 +259,7 @@ def test_a_page_with_the_model_only(
         assert panel.evaluate(DIM) == []
 
 
+@pytest.mark.thorough
 def test_a_kernel_that_is_silent(host: tuple[Host, Page, list[str]]) -> None:
     kernel, page, _ = host
     panel = page.locator(".comfydeploy-panel")
@@ -273,6 +274,7 @@ def test_a_kernel_that_is_silent(host: tuple[Host, Page, list[str]]) -> None:
     expect(panel.get_by_text("Running")).to_be_visible()
 
 
+@pytest.mark.thorough
 def test_a_run_panel_in_a_page_with_the_model_only(
     new_page: Any, lab: JupyterProcess, comfy: Comfy, tmp_path: Path
 ) -> None:
@@ -336,6 +338,7 @@ def each_tab(panel: Locator) -> Iterator[str]:
         yield name
 
 
+@pytest.mark.thorough
 def test_all_panels_in_a_page_with_the_model_only(
     new_page: Any, lab: JupyterProcess, comfy: Comfy, tmp_path: Path
 ) -> None:
@@ -389,6 +392,7 @@ def test_all_panels_in_a_page_with_the_model_only(
     widget.close()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("is_loaded", few([True, False]))
 def test_a_sweep_for_which_the_kernel_waits(
     new_page: Any, comfy: Comfy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_loaded: bool

@@ -161,6 +161,7 @@ def graph() -> dict[str, Any]:
     return {"1": {"class_type": "TestText", "inputs": inputs}}
 
 
+@pytest.mark.thorough
 def test_a_users_own_page_works(bob: BrowserContext, jupyterhub: JupyterHubProcess) -> None:
     page, refused = open_comfyui(bob, jupyterhub)
     answer = page.evaluate(OWN, graph())
@@ -175,6 +176,7 @@ def test_a_users_own_page_works(bob: BrowserContext, jupyterhub: JupyterHubProce
     assert refused == []
 
 
+@pytest.mark.thorough
 def test_a_colleague_who_is_logged_in_opens_a_panel(
     bob: BrowserContext, jupyterhub: JupyterHubProcess
 ) -> None:
@@ -187,6 +189,7 @@ def test_a_colleague_who_is_logged_in_opens_a_panel(
     expect(panel.locator(".comfydeploy-gallery .cd-pictures img")).to_be_visible(timeout=120_000)
 
 
+@pytest.mark.thorough
 def test_a_logout_loses_no_change_of_a_document(
     bob: BrowserContext, jupyterhub: JupyterHubProcess
 ) -> None:

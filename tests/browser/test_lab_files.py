@@ -100,6 +100,7 @@ def test_a_workflow_opens_by_its_content_and_is_edited_saved_and_read_again(
     expect(lab_page.locator(".lm-TabBar-tab.jp-mod-dirty")).to_have_count(0)
 
 
+@pytest.mark.thorough
 def test_no_change_is_lost_if_the_file_changes_or_vanishes(lab, lab_page, workflow):
     lab_page.evaluate(OPEN, [workflow.name, "ComfyUI"])
     width = shown(lab_page).get_by_label("Width", exact=True)
@@ -122,6 +123,7 @@ def test_no_change_is_lost_if_the_file_changes_or_vanishes(lab, lab_page, workfl
     until(lambda: width_in(workflow), lambda value: value == 128)
 
 
+@pytest.mark.thorough
 def test_two_views_and_two_pages_of_one_file(lab, lab_page, browser, workflow):
     dirty = ".lm-TabBar-tab.jp-mod-dirty"
     lab_page.evaluate(OPEN, [workflow.name, "ComfyUI"])
@@ -201,6 +203,7 @@ def picture(lab: JupyterProcess) -> Path:
     return path
 
 
+@pytest.mark.thorough
 def test_a_picture_is_opened_and_dropped_on_panels_and_notebooks(lab_page, picture):
     file(lab_page, picture.name).click(button="right")
     lab_page.get_by_text("Open With", exact=True).hover()
@@ -233,6 +236,7 @@ DROP = """([cell, name, content]) => {
 }"""
 
 
+@pytest.mark.thorough
 def test_a_picture_of_the_computer_is_dropped_into_a_notebook(lab, lab_page, picture):
     content = base64.b64encode(picture.read_bytes()).decode()
     (lab.root / "work").mkdir(exist_ok=True)
@@ -253,6 +257,7 @@ def test_a_picture_of_the_computer_is_dropped_into_a_notebook(lab, lab_page, pic
     assert not (lab.root / "work" / "plain.png").exists()
 
 
+@pytest.mark.thorough
 def test_a_new_workflow_takes_what_is_chosen(lab, lab_page):
     lab_page.evaluate("() => window.jupyterapp.commands.execute('comfydeploy:new-workflow', {})")
     panel = shown(lab_page)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import pytest
 import requests
 from playwright.sync_api import Page, expect
 
@@ -40,6 +41,7 @@ def test_the_palette_finds_comfy_and_opens_a_panel_without_a_kernel(lab, lab_pag
     assert kernels(lab) == before
 
 
+@pytest.mark.thorough
 def test_a_restored_layout_shows_the_panels_and_the_run_that_goes_on(lab, lab_page):
     (lab.root / "slow.json").write_text(json.dumps(slow(60, 0.5, "Slow")))
     address = f"{lab_page.url.partition('?')[0]}?token={lab.token}"

@@ -186,6 +186,7 @@ def test_a_batch_can_be_paused_and_opened(
     expect(found).to_have_count(0)
 
 
+@pytest.mark.thorough
 def test_a_transfer_that_has_failed_is_dismissed(lab_page: Page, lab: Any, model_site: Any) -> None:
     sidebar = open_sidebar(lab_page)
     url = f"{model_site.url}/none.safetensors"
@@ -195,6 +196,7 @@ def test_a_transfer_that_has_failed_is_dismissed(lab_page: Page, lab: Any, model
     expect(failed).to_have_count(0)
 
 
+@pytest.mark.thorough
 def test_the_page_has_one_socket_and_asks_for_nothing_while_hidden(
     browser: BrowserContext, lab: JupyterProcess, comfy: Comfy
 ) -> None:
@@ -221,6 +223,7 @@ def test_the_page_has_one_socket_and_asks_for_nothing_while_hidden(
     page.close()
 
 
+@pytest.mark.thorough
 def test_a_long_queue_is_a_short_list(lab_page: Page, comfy: Comfy) -> None:
     sidebar = open_sidebar(lab_page)
     comfy.submit(SLOW)
@@ -237,6 +240,7 @@ def test_a_long_queue_is_a_short_list(lab_page: Page, comfy: Comfy) -> None:
     assert rows.count() < 25
 
 
+@pytest.mark.thorough
 def test_a_result_is_dragged_into_a_notebook(open_notebook: Any, comfy: Comfy) -> None:
     run = picture(comfy, 99)
     page = open_notebook("'a panel'").page
@@ -270,6 +274,7 @@ def telling_page(browser: BrowserContext, lab: JupyterProcess) -> Iterator[Page]
     page.close()
 
 
+@pytest.mark.thorough
 def test_ends_of_long_runs_are_told_many_of_them_in_one_sentence(
     telling_page: Page, comfy: Comfy
 ) -> None:
@@ -320,6 +325,7 @@ HIDE = """() => {
 }"""
 
 
+@pytest.mark.thorough
 def test_the_browser_tells_of_ends_once_it_is_allowed(telling_page: Page, comfy: Comfy) -> None:
     page = telling_page
     page.context.clear_permissions()
@@ -385,6 +391,7 @@ def lab_of(
         server.stop()  # the next one has its port, so that the browser has the files in its cache
 
 
+@pytest.mark.thorough
 def test_a_server_without_the_extension(lab_of: Any) -> None:
     off = {"jpserver_extensions": {"comfydeploy_jupyter": False, "jupyterlab": True}}
     server, page = lab_of(ServerApp=off)
@@ -406,6 +413,7 @@ def test_a_server_without_the_extension(lab_of: Any) -> None:
     look(page, "no-server")
 
 
+@pytest.mark.thorough
 def test_a_comfyui_that_is_down_can_be_started_and_its_log_read(
     lab_of: Any,
     managed: dict[str, Any],  # noqa: F811 - the fixture
@@ -452,6 +460,7 @@ def test_comfyui_is_started_and_stopped_from_the_page(
     look(page, "stopped")
 
 
+@pytest.mark.thorough
 def test_a_server_that_restarts_and_a_lost_network(lab_of: Any, comfyui: Any) -> None:
     settings = {"comfyui_url": comfyui.url, "autostart": False}
     server, page = lab_of(ComfyDeploy=settings)

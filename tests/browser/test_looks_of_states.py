@@ -262,6 +262,7 @@ def test_a_workflow_panel(looks: Looks, empty: Comfy) -> None:
         looks.take(f"workflows-{tab.lower()}")
 
 
+@pytest.mark.thorough
 def test_a_machine_and_a_pool(
     looks: Looks, lab: JupyterProcess, comfyui: ComfyUIServer, empty: Comfy
 ) -> None:
@@ -321,6 +322,7 @@ def test_a_machine_and_a_pool(
         studio.close()
 
 
+@pytest.mark.thorough
 def test_a_machine_that_fails_its_runs(looks: Looks, lab: JupyterProcess, empty: Comfy) -> None:
     """Pools give it no runs for some time."""
     (lab.root / "look-machine.json").write_text(json.dumps(painting(SAVED)))

@@ -83,6 +83,7 @@ def toggle(panel: Locator, name: str, then: str) -> None:
     expect(state(panel, then)).to_be_visible()
 
 
+@pytest.mark.thorough
 def test_a_kernel_that_is_busy_and_then_ends(opened: LabPage) -> None:
     page, panel = opened.page, opened.panel
     page.evaluate(ADD_BUSY_CELL)
@@ -106,6 +107,7 @@ def test_a_kernel_that_is_busy_and_then_ends(opened: LabPage) -> None:
     expect(page.get_by_text("TunnelPanel: run this cell to use it.")).to_be_visible()
 
 
+@pytest.mark.thorough
 def test_a_server_that_does_not_answer_for_some_time(
     opened: LabPage, server: JupyterProcess
 ) -> None:

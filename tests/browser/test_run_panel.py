@@ -250,6 +250,7 @@ def test_two_notebooks_with_the_same_panel(
     assert len(comfy.runs(of=comfy.load(graph))) == 2
 
 
+@pytest.mark.thorough
 def test_a_page_that_cannot_reach_the_server_gets_everything_through_the_kernel(
     open_notebook: Any,
     lab: JupyterProcess,

@@ -149,6 +149,7 @@ def add_cell(page: Page, code: str) -> None:
     page.keyboard.press("Control+Enter")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("wait", few([True, False]))
 def test_it_is_paused_stopped_and_continued_also_without_its_kernel(
     open_notebook: Any, lab: JupyterProcess, wait: bool

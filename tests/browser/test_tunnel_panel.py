@@ -105,6 +105,7 @@ def test_start_copy_stop(looks: Looks, comfy: Comfy, cloudflared: FakeCloudflare
     expect(start).to_be_enabled()
 
 
+@pytest.mark.thorough
 def test_cloudflared_is_downloaded(looks: Looks, without_cloudflared: JupyterProcess) -> None:
     server = without_cloudflared
     panel = looks.opened.panel

@@ -179,6 +179,7 @@ def test_the_picture_of_a_workflow(open_notebook: Any, lab: JupyterProcess) -> N
     expect(picture.locator("[data-mark='done']")).to_have_count(2)
 
 
+@pytest.mark.thorough
 def test_saving_in_comfyui_makes_a_version(open_notebook: Any, lab: JupyterProcess) -> None:
     comfy = Comfy(lab.url, lab.token)
     name = f"Edited {uuid.uuid4().hex[:6]}"

@@ -49,6 +49,7 @@ def test_the_handle_says_what_it_waits_for(comfy):
         comfy.run(text, {"text": nap})
 
 
+@pytest.mark.thorough
 def test_each_picture_of_runs_sweeps_and_folders_goes_into_the_next_workflow(comfy, tmp_path):
     size = {"width": 8, "height": 4, "batch_size": 2, "color": 255}
     two = {

@@ -148,6 +148,7 @@ def test_a_server_that_cannot_start_says_why(runtime, tmp_path):
         connect()
 
 
+@pytest.mark.thorough
 def test_a_server_without_the_extension_is_named_and_replaced(runtime, start_jupyter):
     server = start_jupyter(ServerApp={"jpserver_extensions": {"comfydeploy_jupyter": False}})
     announce(runtime, os.getpid(), url=server.url, token=server.token)

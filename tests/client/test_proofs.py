@@ -83,6 +83,7 @@ def embedding(comfyui):
     file.unlink(missing_ok=True)
 
 
+@pytest.mark.thorough
 def test_what_a_receipt_needs_is_listed_and_fetched(
     serve, comfyui, embedding, bare_service, tmp_path, capsys
 ):
@@ -141,6 +142,7 @@ def test_the_input_files_of_a_receipt_are_put_in_place(comfy, comfyui, tmp_path)
     assert found.differences == [f"the input file {name} has another content"]
 
 
+@pytest.mark.thorough
 def test_a_sweep_is_made_again(comfy):
     sweep = comfy.sweep(picture(color=9), {"1.width": [16, 24, 40]}, save=False)
     found = sweep.verify(timeout=120)
@@ -166,6 +168,7 @@ def placed(folder, ver, *, cnr_id=None, aux_id=None, clone=None, code=""):
     (folder / "pack.json").write_text(json.dumps({"ver": ver, "cnr_id": cnr_id, "aux_id": aux_id}))
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(600)
 def test_the_packs_of_a_receipt_are_fetched_in_their_versions(
     serve,

@@ -16,6 +16,7 @@ def comfy(serve, cloudflared):
     return Comfy(server.url, server.token)
 
 
+@pytest.mark.thorough
 def test_start_status_stop(comfy, cloudflared):
     assert repr(comfy.tunnel.status()) == "<tunnel to ComfyUI: stopped>"
     started = comfy.tunnel.start(port=9)

@@ -184,6 +184,7 @@ async def test_each_ended_process_ends_the_member_and_a_new_one_follows(start_cl
     assert "queue_running" in await ask(fourth, "/queue")
 
 
+@pytest.mark.thorough
 async def test_the_next_server_finds_a_lease_whose_proxy_admits_only_clients_of_the_cluster(
     shared_cluster, provide, tmp_path
 ):

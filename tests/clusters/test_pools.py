@@ -99,6 +99,7 @@ def view(jupyter, record):
     return reply.content
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("shared", few([False, True]))
 def test_runs_and_their_pictures_outlive_members(start_cluster, jupyter, create, tmp_path, shared):
     cluster = start_cluster(1)
@@ -262,6 +263,7 @@ def test_runs_wait_while_workers_have_other_versions(start_cluster, jupyter, cre
     assert jupyter.get("machine", machine_id="hpc")[1]["error"] is None
 
 
+@pytest.mark.thorough
 def test_errors_of_a_cluster_are_told_while_runs_wait(start_cluster, jupyter, create):
     cluster = start_cluster()
     assert create(cluster, comfyui_path="/nowhere/<ComfyUI>")[0] == 200
@@ -407,6 +409,7 @@ def test_a_pool_without_tls_pauses_unless_the_setting_allows_it(
         server.kill()
 
 
+@pytest.mark.thorough
 def test_wrong_fields_and_a_named_cluster_instead_of_an_address(
     shared_scheduler, jupyter, create, tmp_path
 ):

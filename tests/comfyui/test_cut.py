@@ -98,6 +98,7 @@ def post(size):
     asyncio.run(send())
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("how", "size"),
     few(

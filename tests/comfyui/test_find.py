@@ -300,7 +300,7 @@ PREPARED = {
 @pytest.mark.slow
 @pytest.mark.root
 @pytest.mark.skipif(sys.platform != "linux", reason="makes a container of Linux")
-@pytest.mark.parametrize("case", few([*PREPARED], 2))
+@pytest.mark.parametrize("case", few([*PREPARED]))
 def test_a_folder_to_which_all_may_write_is_safe_where_nobody_else_can_act(tmp_path, case):
     prepare, by, found = PREPARED[case]
     with tempfile.TemporaryDirectory() as folder:  # where an ordinary user may enter

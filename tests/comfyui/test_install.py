@@ -131,6 +131,7 @@ def names(folder):
     return {path.name for path in folder.iterdir()}
 
 
+@pytest.mark.thorough
 def test_from_the_package_index_without_git_and_again_fast(run, tmp_path):
     target = tmp_path / "here" / "ComfyUI"
     begin = time.monotonic()
@@ -159,6 +160,7 @@ def test_from_the_package_index_without_git_and_again_fast(run, tmp_path):
     assert runs(target)
 
 
+@pytest.mark.thorough
 def test_update_keeps_the_newest_release_before_and_back_returns_to_it(run, tmp_path, index):
     make_repository(tmp_path)
     target = tmp_path / "ComfyUI"
@@ -319,6 +321,7 @@ def test_torch_for_a_gpu_is_reused(tmp_path, index, run):
     assert not list(target.glob("venv/lib/python*/site-packages/torch")), "not installed twice"
 
 
+@pytest.mark.thorough
 def test_a_failure_is_one_sentence_and_changes_no_files(run, tmp_path):
     """First git cannot be reached, then it has no release."""
     target, other, foreign = (tmp_path / name for name in ("ComfyUI", "other", "foreign"))

@@ -12,7 +12,6 @@ from contextlib import closing
 import pytest
 
 from comfydeploy_jupyter.comfyui import kept
-from tests.helpers.selection import THOROUGH
 
 PROGRAM = ("main.py", "comfy", "venv")
 
@@ -163,12 +162,9 @@ def killed_at(line, act):
         os._exit(1)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "exchanges",
-    [True, pytest.param(False, marks=pytest.mark.thorough)],
-    ids=["exchange", "renames"],
-)
+@pytest.mark.parametrize("exchanges", [True, False], ids=["exchange", "renames"])
 @pytest.mark.parametrize("what", ["first update", "later update", "back"])
 def test_killed_at_any_line_one_version_works(tree, tmp_path, monkeypatch, what, exchanges):
     if not exchanges:
@@ -187,7 +183,7 @@ def test_killed_at_any_line_one_version_works(tree, tmp_path, monkeypatch, what,
     tree = begun / tree.name
     seen = set()
     while True:
-        line += 1 if THOROUGH else 1 + line % 23
+        line += 1
         copy_tree(saved, begun)
         if what != "back":
             make_version(kept.partial_path(tree), new)

@@ -267,6 +267,7 @@ async def test_a_database_that_another_comfyui_uses_is_told(tree, given):
         assert process.database_note is None, "of this start only"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("order", ["taken", "33 taken taken"])
 async def test_a_port_that_is_taken_meanwhile_is_not_used(tree, order):
     (tree / "orders").write_text(order)

@@ -204,6 +204,7 @@ def test_a_webhook_receives_each_state_if_requested(sdk, jupyter, receiver):
     assert any(message["live_status"] for message in receiver.messages)
 
 
+@pytest.mark.thorough
 def test_a_webhook_is_kept_until_it_is_delivered(start_jupyter, comfyui, receiver, tmp_path):
     """A receiver that never replies delays no run, and no end of the server."""
     settings = {"comfyui_url": comfyui.url, "data_dir": str(tmp_path)}

@@ -41,7 +41,7 @@ from comfydeploy_jupyter.files.uploads import (
 )
 from tests.files.forms import BOUNDARY, CONTENT_TYPE, body, field, file_part, part, send
 from tests.helpers.disks import new_disk, remount
-from tests.helpers.selection import examples
+from tests.helpers.selection import examples, few
 
 pytestmark = pytest.mark.slow
 
@@ -519,6 +519,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("replaced", [False, True])
 async def test_a_kill_without_hard_links_leaves_no_empty_file(folders, comfy, uploads, replaced):
     command = [sys.executable, "-c", IMPORTS + KILLED_WHILE_IT_PUBLISHES, str(comfy)]
@@ -558,7 +559,7 @@ class Disk(ThreadPoolExecutor):
         raise OSError(errno.ENOSPC, "the disk is full")
 
 
-@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("full", few([False, True]))
 def test_a_file_is_written_to_the_disk_while_it_arrives(folders, comfy, full):
     content = random.Random(7).randbytes(FLUSH_AFTER // 8) * 25
     text = body(file_part("large.bin", content))

@@ -76,8 +76,7 @@ def doubling_patterns(count):
     ("make", "count"),
     [
         (long_text, 3000),
-        *few([(long_title, 3000), (long_list, 2000), (long_ids, 2000)], 0),
-        (group_nodes, 5000),
+        *few([(long_title, 3000), (long_list, 2000), (long_ids, 2000), (group_nodes, 5000)], 0),
         (linked_group_nodes, 500),
         (doubling_patterns, 40),
     ],

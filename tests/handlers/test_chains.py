@@ -5,6 +5,7 @@ import io
 import json
 import uuid
 
+import pytest
 from PIL import Image
 
 from tests.helpers.waiting import until_async
@@ -177,6 +178,7 @@ async def test_a_cancelled_run_cancels_those_that_ask_for_it_and_fails_others(ap
     assert f"the run {first}, whose output it needs, was cancelled" in error["message"]
 
 
+@pytest.mark.thorough
 async def test_outputs_that_are_missing_when_they_are_needed_fail_the_run(api, comfyui):
     held = await api.start(slow(30))  # what follows is asked for before the first run ends
     first = await api.start(slow(0))
@@ -217,6 +219,7 @@ async def ended(api, batch_id):
     return found[1], (await api.get(f"batch/{batch_id}/points", limit="1000"))[1]["points"]
 
 
+@pytest.mark.thorough
 async def test_each_picture_of_a_run_goes_into_the_next_workflow(api):
     held = await api.start(slow(30))
     first = await api.start(slow(0, batch_size=3))
@@ -249,6 +252,7 @@ async def test_each_picture_of_a_run_goes_into_the_next_workflow(api):
     assert point["values"] == {"image": output(first, "SaveImage.images[1]")}
 
 
+@pytest.mark.thorough
 async def test_values_change_together_with_outputs(api):
     """With a list, or other outputs; how many these are is known at the end of their batch."""
     body = {"workflow_api": slow(0.4), "inputs": {"color": {"$vary": [RED, 255, 0xFF00]}}}
@@ -289,6 +293,7 @@ async def test_values_change_together_with_outputs(api):
     assert "has at least 2 values, and 'filename_prefix'" in reply["error"]
 
 
+@pytest.mark.thorough
 async def test_a_batch_goes_over_the_pictures_of_a_batch(api, comfyui):
     """Its points are made when that has ended; points that have failed have no pictures."""
     graph = slow(0.4)
@@ -326,6 +331,7 @@ async def test_a_batch_goes_over_the_pictures_of_a_batch(api, comfyui):
         assert (content.code, bool(content.body)) == (200, True), kind
 
 
+@pytest.mark.thorough
 async def test_a_source_that_fails_or_is_cancelled_is_told(api, chain):
     failing = await api.start(
         chain(("TestSleep", {"seconds": 1.0}), ("TestFail", {"message": "no"}))

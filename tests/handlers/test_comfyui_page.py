@@ -126,6 +126,7 @@ async def test_other_web_sites_may_only_link_to_the_page(call, cookie):
             assert answer.code == 403, dest
 
 
+@pytest.mark.thorough
 async def test_large_bodies_are_passed_on_in_both_directions(call, comfyui, jp_auth_header):
     content = uuid.uuid4().bytes * (3 << 20)  # 48 MiB, more than a buffer holds
     name = f"{uuid.uuid4().hex}.bin"

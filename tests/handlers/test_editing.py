@@ -118,6 +118,7 @@ async def test_files_saved_directly_in_comfyui_are_stored_at_the_next_edit(api, 
         assert len(await versions(api, stored, number)) == number, "the next save is kept"
 
 
+@pytest.mark.thorough
 async def test_renamed_and_deleted_files(api, editor):
     stored = await keep(api)
     path, moved = await edit(api, stored), f"{uuid.uuid4().hex}.json"
@@ -153,6 +154,7 @@ class TestComfyUIWithFaults:
         config = {"comfyui_url": faulty.url, "data_dir": str(tmp_path / "data")}
         return {**config, "comfyui_timeout": 1.0}
 
+    @pytest.mark.thorough
     @pytest.mark.parametrize("arrives", [False, True])
     async def test_a_version_is_not_replaced_by_an_older_one(self, api, editor, faulty, arrives):
         stored = await keep(api)

@@ -110,6 +110,7 @@ async def test_none_is_listed_if_the_setting_says_so(earlier, api, comfyui):
     assert [run["prompt_id"] for run in runs] == [own["prompt_id"]], (earlier, prompt_id)
 
 
+@pytest.mark.thorough
 async def test_each_kind_of_run_has_its_record(api, comfyui):
     pool = {"kind": "pool", "name": "p", "members": ["local"]}
     assert (await api.post("machine/create", pool))[0] == 200

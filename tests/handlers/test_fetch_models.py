@@ -121,6 +121,7 @@ async def test_the_same_model_is_fetched_once(api, bare_service, comfyui_folder)
     assert (comfyui_folder / "models/checkpoints/a.safetensors").read_bytes() == content
 
 
+@pytest.mark.thorough
 async def test_models_of_subgraphs_and_of_the_whole_workflow(api):
     inner = loader(7, "inner.safetensors", entry("inner.safetensors", "https://example.com/inner"))
     graph = workflow(
@@ -215,6 +216,7 @@ async def test_a_redirect_from_a_mirror_to_a_private_address_is_refused(api, bar
         assert (code, (await api.transferred(body["id"]))["state"]) == (200, "done")
 
 
+@pytest.mark.thorough
 async def test_sizes_and_hashes_are_returned_when_requested(api, bare_service):
     content = bare_service.files["blob"] = random.randbytes(5000)
     digest = hashlib.sha256(content).hexdigest()

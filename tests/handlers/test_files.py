@@ -124,6 +124,7 @@ async def test_aborted_upload_leaves_nothing(wire, comfyui, tmp_path):
 class TestFolders:
     """Requests that need ComfyUI's folders."""
 
+    @pytest.mark.thorough
     @pytest.mark.parametrize("chunked", [False, True])
     async def test_large_files_over_a_reused_connection(self, wire, comfyui, chunked):
         stem = uuid.uuid4().hex

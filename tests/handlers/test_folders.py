@@ -38,9 +38,11 @@ class TestOnThisMachine:
     def extension_config(self, config_with_folders):
         return config_with_folders
 
+    @pytest.mark.thorough
     async def test_every_folder_that_comfyui_lists_is_known(self, api, comfyui):
         await test_every_folder_that_comfyui_lists_is_known(api, comfyui)
 
+    @pytest.mark.thorough
     async def test_folders_of_custom_nodes(self, api, comfyui):
         elsewhere = comfyui.base_dir / "elsewhere"
         elsewhere.mkdir(exist_ok=True)

@@ -152,6 +152,7 @@ def broken(**changes):
     return graph
 
 
+@pytest.mark.thorough
 @needs_definitions
 async def test_validation_equals_that_of_comfyui(api, comfyui):
     for graph in (
@@ -184,6 +185,7 @@ async def test_missing_nodes_and_models_are_named(api):
     assert (model["name"], model["folder"]) == ("none.safetensors", "checkpoints")
 
 
+@pytest.mark.thorough
 @needs_definitions
 async def test_a_graph_is_validated_the_same_in_either_field_and_format(api):
     graph = broken(n1_width="wide")

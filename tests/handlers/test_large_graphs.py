@@ -49,6 +49,7 @@ async def get(api, route, **params):
     return response
 
 
+@pytest.mark.thorough
 async def test_runs(api, graph):
     await api.get("object_info")
     run = await post(api, "run", workflow_api=graph, inputs={"text": "other"})
@@ -69,6 +70,7 @@ async def test_wrong_large_graphs_get_the_same_error_as_small_ones(api, graph):
     assert (code, reply["code"]) == (400, "unknown_input"), reply
 
 
+@pytest.mark.thorough
 async def test_workflows(api, graph):
     made = await post(api, "workflow", name="large", workflow_api=graph)
     again = await post(api, "workflow", workflow_id=made["workflow_id"], workflow_api=graph)

@@ -74,6 +74,7 @@ async def test_run_that_is_refused_or_never_begins(api, scrape, chain):
     assert gained(before, after, "run_wait_seconds_count", **LOCAL) == 1
 
 
+@pytest.mark.thorough
 async def test_file_that_a_client_uploads(api, scrape):
     before = await scrape()
     body, headers = form(("file", "counted.txt", b"12345"))
@@ -98,6 +99,7 @@ async def test_series_exist_before_the_first_run(api, scrape, http_server_client
     assert (answer.code, b"comfydeploy" in answer.body) == (403, False), "without credentials"
 
 
+@pytest.mark.thorough
 async def test_clients_of_the_websocket(api, scrape, jp_ws_fetch):
     await api.get("check-status")
     assert (await scrape()).of("websocket_clients") == 0
@@ -108,6 +110,7 @@ async def test_clients_of_the_websocket(api, scrape, jp_ws_fetch):
     await until_async(scrape, lambda found: found.of("websocket_clients") == 0)
 
 
+@pytest.mark.thorough
 async def test_two_servers_in_one_process(extension, api, scrape, jp_serverapp, tmp_path):
     """Their values are added; ComfyUI counts as up if it is up for both."""
     code, _ = await api.get("models")  # waits for ComfyUI
@@ -125,6 +128,7 @@ async def test_two_servers_in_one_process(extension, api, scrape, jp_serverapp, 
     assert (await scrape()).of("comfyui_up", **LOCAL) == 1
 
 
+@pytest.mark.thorough
 async def test_extension_that_is_stopped_and_opened_again(extension, api, scrape, chain):
     await api.post("run", {"workflow_api": chain()})
     before = await scrape()

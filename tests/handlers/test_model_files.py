@@ -156,6 +156,7 @@ async def test_models_that_another_machine_with_the_folder_uses_are_in_use(
         await api.post("interrupt", {"prompt_id": running})
 
 
+@pytest.mark.thorough
 async def test_uses_of_a_comfyui_that_does_not_answer_are_not_known(
     api, loras, extension, faulty, model, add_machine
 ):

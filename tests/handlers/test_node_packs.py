@@ -152,6 +152,7 @@ async def test_what_manager_refuses_is_said_in_its_words(api, tmp_path):
     assert not (tmp_path / "base" / "custom_nodes" / "film-grain").exists()
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("extension_config", [{"version": "3", "delay": 3}], indirect=True)
 async def test_waiting_installations_are_cancelled_and_failures_said(api):
@@ -259,6 +260,7 @@ class TestVersions:
         with_manager(tmp_path, **request.param, packs=packs)
         return managed
 
+    @pytest.mark.thorough
     @pytest.mark.timeout(300)
     async def test_packs_are_installed_in_the_version_that_was_asked_for(
         self, api, tmp_path, sharpen, needy

@@ -105,6 +105,7 @@ async def test_ends_are_sent_again_to_a_page_that_was_away(open_page, api, chain
     assert failed not in [end["id"] for end in later.ends]
 
 
+@pytest.mark.thorough
 async def test_waiting_runs_are_shown_from_the_place_that_the_page_shows(open_page, api, chain):
     page = await open_page()
     busy = await queue(api, chain(("TestSleep", {"seconds": 60})))

@@ -340,6 +340,7 @@ def test_every_address_is_below_the_site():
             WebProxy(url).address("x")
 
 
+@pytest.mark.thorough
 async def test_a_large_answer_waits_for_the_client(wire, site):
     reader, writer = await wire.send("GET", "much")
     status, headers = await wire.head(reader)
@@ -353,6 +354,7 @@ async def test_a_large_answer_waits_for_the_client(wire, site):
     writer.close()
 
 
+@pytest.mark.thorough
 async def test_a_large_request_waits_for_the_site(wire, site):
     reader, writer = await wire.send("POST", "hold", {"Content-Length": str(MUCH)})
     for sent in range(MIB, MUCH + MIB, MIB):

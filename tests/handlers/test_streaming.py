@@ -171,6 +171,7 @@ def graph_of_file(jp_asyncio_loop):
     server.stop()
 
 
+@pytest.mark.thorough
 async def test_the_stream_begins_before_a_run_that_takes_long_to_queue(
     api, events, graph_of_file, wire
 ):
@@ -236,6 +237,7 @@ async def test_a_run_is_cancelled_before_it_is_queued(api, events, graph_of_file
     await api.run(graph_of_file(0), prompt_id=prompt_id)
 
 
+@pytest.mark.thorough
 async def test_timeout_counts_from_the_request(api, events, graph_of_file):
     prompt_id = str(uuid.uuid4())
     body = {"workflow_api": graph_of_file(3), "prompt_id": prompt_id, "timeout": 0.2}

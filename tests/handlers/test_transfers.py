@@ -173,7 +173,7 @@ async def test_upload_that_fails_for_good_fails_the_run_and_is_tried_again(api, 
     assert (await api.post("retry-uploads", {}))[1]["retried"] == 0
 
 
-@pytest.mark.parametrize("node_id", ["1", HALF])
+@pytest.mark.parametrize("node_id", few([HALF, "1"]))
 async def test_a_name_that_is_no_text_does_not_prevent_other_uploads(api, service, s3, node_id):
     token = uuid.uuid4().hex
     names = [(f"{token}{HALF}.txt", ""), (f"{token}.txt", HALF), (f"{token}.txt", "")]

@@ -454,7 +454,7 @@ class Api:
         assert error["success"] is False
         return code, error.get("details", {}).get("field", error["code"])
 
-    async def until(self, prompt_id: str, *statuses: str, timeout: float = 30) -> dict[str, Any]:
+    async def until(self, prompt_id: str, *statuses: str, timeout: float = 60) -> dict[str, Any]:
         _, body = await until_async(
             lambda: self.get("check-status", prompt_id=prompt_id),
             lambda answer: answer[0] == 200 and answer[1]["status"] in statuses,

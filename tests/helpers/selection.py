@@ -61,8 +61,8 @@ def few(cases: Sequence[T], count: int = 1) -> Sequence[T]:
 
 
 def examples(count: int) -> int:
-    """Return how many examples Hypothesis tries: all for `make test-all`, otherwise a quarter."""
-    return count if THOROUGH else count // 4
+    """Return how many examples Hypothesis tries: all for `make test-all`, otherwise an eighth."""
+    return count if THOROUGH else count // 8
 
 
 # On a busy machine, any example may take longer than the limit that Hypothesis has by default.

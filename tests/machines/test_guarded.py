@@ -150,6 +150,7 @@ def test_the_page_of_a_comfyui_behind_authentication(server, guarded):
     assert "/ws" not in guarded.refused
 
 
+@pytest.mark.thorough
 def test_a_tunnel_to_a_comfyui_behind_authentication(start_jupyter, guarded, cloudflared, tmp_path):
     """The client of the tunnel has only the secret of the tunnel."""
     server = start_jupyter(

@@ -21,6 +21,7 @@ def extension_config(managed):
     return managed
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(300)
 async def test_comfyui_that_ends_during_a_run(api, events, chain):
     """By ``kill -9``, by a node that ends its process, and because it is stopped.
@@ -88,6 +89,7 @@ async def test_comfyui_that_ends_during_a_run(api, events, chain):
     await api.run(chain())
 
 
+@pytest.mark.thorough
 def test_comfyui_ends_with_a_killed_jupyter(serve, managed):
     jupyter = serve(**managed)
     code, body = jupyter.post("run", {"workflow_api": chain()}, timeout=120)

@@ -206,6 +206,7 @@ async def test_a_member_that_gets_a_run_during_its_change_keeps_its_comfyui(
         assert (await api.until(run, "success", "failed"))["status"] == "success"
 
 
+@pytest.mark.thorough
 async def test_histograms_have_the_runs_of_the_pool(comfyuis, api, scrape):
     """They have the runs of the pool, wherever these were executed, and no others."""
     before = await scrape()

@@ -218,6 +218,7 @@ async def test_a_machine_that_is_down_does_not_affect_others(api, extension, com
     assert (code, refused["code"]) == (409, "conflict")
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(600)
 async def test_a_second_comfyui(api, extension, comfyui, tmp_path, nvidia_smi):
     """One that this server starts: runs, restarts, failures, its end, the next Jupyter."""

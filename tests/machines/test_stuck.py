@@ -85,9 +85,9 @@ async def test_comfyui_is_ended_when_its_prompt_worker_ends(tmp_path, end):
         await process.stop()
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(400)
-async def test_comfyui_that_executes_nothing_any_more(api):
-    """Its prompt worker has ended, or it has prompts and does nothing."""
+async def test_comfyui_whose_prompt_worker_has_ended(api):
     first = await until_up(api)
     fatal = await queue(api, ("TestSleep", {"seconds": 3.0}), ("TestExit", {}))
     waiting = await queue(api)
@@ -103,9 +103,13 @@ async def test_comfyui_that_executes_nothing_any_more(api):
     assert second["pid"] != first["pid"]
     assert second["end_reason"] == "ComfyUI's prompt worker has ended"
 
+
+@pytest.mark.timeout(400)
+async def test_comfyui_that_has_prompts_and_does_nothing(api):
+    first = await until_up(api)
     slow = await queue(api, ("TestProgress", {"steps": int(STUCK_AFTER * 3), "delay": 0.5}))
     await api.until(slow, "success", timeout=60)
-    assert (await until_up(api))["pid"] == second["pid"], "events are activity"
+    assert (await until_up(api))["pid"] == first["pid"], "events are activity"
     stuck = await queue(api, ("TestStuck", {}))
     waiting = await queue(api)
     record = await api.until(stuck, "failed", timeout=60)
@@ -113,7 +117,7 @@ async def test_comfyui_that_executes_nothing_any_more(api):
     assert record["error"]["node_type"] == "TestStuck"
     await api.until(waiting, "success", timeout=120)
     last = await until_up(api)
-    assert last["restarts"] == second["restarts"] + 1
+    assert last["restarts"] == first["restarts"] + 1
     assert "did nothing" in last["end_reason"]
 
 

@@ -194,6 +194,7 @@ def _filled(template, answered):
     return re.sub(r"\{([^}]+)\}", lambda part: str(_filled(part[1], answered)), template)
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(300)
 def test_every_link_of_a_reply_can_be_followed(specified):
     walk = Walk(specified)

@@ -87,6 +87,7 @@ async def test_a_sample_is_spread_evenly_or_chosen(api):
     assert (await api.refusal(f"batch/{batch_id}/verify", {"machine": "none"}))[1] == "machine"
 
 
+@pytest.mark.thorough
 async def test_a_machine_that_works_is_waited_for_until_that_is_cancelled(api):
     batch_id = await made(api, *colours(2))
     busy = await api.start(chain(("TestSleep", {"seconds": 3.0})))
@@ -128,6 +129,7 @@ async def test_a_repetition_is_cancelled_and_deleted_batches_are_left(api):
     assert (await api.get(f"batch/{batch_id}/verify"))[0] == 404
 
 
+@pytest.mark.thorough
 async def test_points_whose_runs_were_deleted_cannot_be_known(api):
     batch_id = await made(api, *colours(2))
     points = (await api.get(f"batch/{batch_id}/points"))[1]["points"]
@@ -147,6 +149,7 @@ def far_comfyui(comfyui):
     proxy.close()
 
 
+@pytest.mark.thorough
 def test_the_next_server_goes_on(serve, far_comfyui):
     jupyter = serve(comfyui_url=far_comfyui)
     slow = [chain(("TestSleep", {"seconds": 0.4 + n / 1000})) for n in range(4)]

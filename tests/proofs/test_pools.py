@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import uuid
 
+import pytest
+
 from tests.helpers.bodies import picture
 from tests.helpers.jupyter import chain
 from tests.helpers.waiting import until_async
@@ -13,6 +15,7 @@ from tests.proofs.test_records import recorded
 from tests.proofs.test_verify import verified
 
 
+@pytest.mark.thorough
 async def test_a_batch_of_a_pool_is_repeated_by_the_members_that_are_idle(api):
     graphs = []
     for number in range(8):

@@ -82,6 +82,7 @@ def never_quiet(monkeypatch):
     monkeypatch.setattr(service, "GATHER", 600.0)
 
 
+@pytest.mark.thorough
 async def test_a_record_is_made_once_runs_do_not_follow_each_other_or_it_is_read(
     never_quiet, monkeypatch, api, tmp_path
 ):
@@ -92,6 +93,7 @@ async def test_a_record_is_made_once_runs_do_not_follow_each_other_or_it_is_read
     assert states(tmp_path) == {"complete"}
 
 
+@pytest.mark.thorough
 async def test_records_are_made_while_runs_follow_each_other(
     never_quiet, monkeypatch, api, tmp_path
 ):
@@ -209,6 +211,7 @@ async def test_cancelled_and_cached_runs_have_records(api, chain):
     ]
 
 
+@pytest.mark.thorough
 async def test_a_deleted_run_leaves_no_record(api, tmp_path):
     run = await api.run(workflow_api=picture("deleted"))
     await recorded(api, run["prompt_id"])
@@ -235,6 +238,7 @@ async def test_a_run_that_cannot_be_noted_keeps_no_other_waiting(api, monkeypatc
     assert found["notes"] == ["the rest could not be found out: RuntimeError"]
 
 
+@pytest.mark.thorough
 async def test_a_run_from_before_there_were_records_has_one_that_says_so(api, tmp_path):
     run = await api.run(workflow_api=picture("old"))
     await recorded(api, run["prompt_id"])

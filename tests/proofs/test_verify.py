@@ -53,6 +53,7 @@ async def test_a_picture_that_repeats_itself_is_identical(api):
     assert again["prompt"] == (await complete(api, run["prompt_id"]))["prompt"]
 
 
+@pytest.mark.thorough
 async def test_what_does_not_repeat_itself_is_measured_and_named(api):
     graph = {
         "1": node("TestUnstable", height=20),
@@ -79,6 +80,7 @@ async def test_what_does_not_repeat_itself_is_measured_and_named(api):
     assert not any(grey.crop((0, 10, 16, 20)).tobytes())
 
 
+@pytest.mark.thorough
 async def test_a_picture_that_was_deleted_is_not_compared_with_the_next_one_of_its_name(
     api, comfyui
 ):
@@ -99,6 +101,7 @@ async def test_a_picture_that_was_deleted_is_not_compared_with_the_next_one_of_i
     assert response.code == 404
 
 
+@pytest.mark.thorough
 async def test_a_model_with_another_content_is_told_in_words(api, comfyui):
     embedding = comfyui.models_dir / "embeddings/cosy.pt"
     embedding.parent.mkdir(parents=True, exist_ok=True)
@@ -115,6 +118,7 @@ async def test_a_model_with_another_content_is_told_in_words(api, comfyui):
     assert found["verdict"] == "identical"  # of the text
 
 
+@pytest.mark.thorough
 async def test_a_run_whose_input_is_gone_cannot_be_repeated(api, comfyui):
     file = comfyui.input_dir / "gone.png"
     Image.new("RGB", (8, 8)).save(file)
@@ -128,6 +132,7 @@ async def test_a_run_whose_input_is_gone_cannot_be_repeated(api, comfyui):
     assert "gone.png" in found["outputs"][0]["reason"]
 
 
+@pytest.mark.thorough
 async def test_a_machine_that_works_is_left_alone(api, chain):
     run = await api.run(workflow_api=picture("early"))
     await complete(api, run["prompt_id"])

@@ -509,6 +509,7 @@ def test_a_run_that_others_remove_from_a_long_queue_ends_at_once(world, place):
     assert [each.comfyui_id for each in records if each.status == "cancelled"] == [removed]
 
 
+@pytest.mark.thorough
 def test_an_event_costs_the_same_in_a_long_queue(world):
     """The number of function calls does not depend on the number of runs."""
 

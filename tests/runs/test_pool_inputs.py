@@ -111,6 +111,7 @@ async def test_a_file_that_was_changed_is_not_sent(inputs, local, tmp_path, far)
     assert remote.files == {}
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 async def test_the_loop_runs_while_the_inputs_with_a_changed_file_are_found(
     inputs, local, tmp_path

@@ -97,6 +97,7 @@ def test_runs_are_found_again_after_kill_9_and_a_normal_restart(serve, comfyui, 
         assert jupyter.until(prompt_id, "success")["outputs"] == {"1": {"text": ["done"]}}
 
 
+@pytest.mark.thorough
 def test_runs_whose_outputs_make_the_jobs_api_fail_are_found(serve, newer, verdict):
     """ComfyUI 0.33.0 fails for outputs that it does not expect; the runs are found nevertheless."""
     jupyter = serve(comfyui_url=newer.url)
@@ -140,6 +141,7 @@ def prepare(data_dir, *prompt_ids, **fields):
     asyncio.run(insert())
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("autostart", few([True, False]))
 def test_what_a_killed_server_has_stored_last(serve, comfyui, tmp_path, autostart):
     """It was killed between record and request, or had stored runs that no pool takes again.
@@ -191,6 +193,7 @@ DAMAGE = {  # what makes a row unreadable, or has been stored by a later version
 }
 
 
+@pytest.mark.thorough
 def test_a_row_that_cannot_be_read_affects_no_other(serve, comfyui, bare_service, tmp_path):
     jupyter = serve(comfyui_url=comfyui.url, data_dir=str(tmp_path))
     reported = {"status_endpoint": f"{bare_service.url}/status"}

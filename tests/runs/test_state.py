@@ -29,8 +29,9 @@ from comfydeploy_jupyter.runs.state import (
     next_of,
     state_of,
 )
+from tests.helpers.selection import examples
 
-ORDERS = int(os.environ.get("STATE_ORDERS", "1000"))
+ORDERS = int(os.environ.get("STATE_ORDERS", examples(1000)))
 STEPS = 45
 AT = "2030-01-01T00:00:00.000Z"
 ORDER = ["not-started", "queued", "running", "uploading", *FINAL]

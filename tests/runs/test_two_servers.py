@@ -38,6 +38,7 @@ def pair(serve, comfyui, tmp_path):
     return serve(**settings), serve(**settings)
 
 
+@pytest.mark.thorough
 def test_both_take_work_of_all_kinds_and_go_on_with_that_of_a_killed_one(
     pair, serve, comfyui, verdict, tmp_path
 ):
@@ -115,6 +116,7 @@ def test_both_take_work_of_all_kinds_and_go_on_with_that_of_a_killed_one(
         assert record["outputs"] == {"1": {"text": ["done"]}}
 
 
+@pytest.mark.thorough
 def test_a_running_server_continues_the_transfers_of_a_killed_one(
     pair, comfyui, bare_service, tmp_path
 ):

@@ -14,6 +14,7 @@ def comfy(jupyter):
     return Comfy(jupyter.url, jupyter.token)
 
 
+@pytest.mark.thorough
 def test_a_running_comfyui_is_read_where_only_its_address_is_known(comfy, comfyui, capsys):
     taken = comfy.snapshot("mine")
     assert f"Reading the environment of {comfyui.path}\n" in capsys.readouterr().out

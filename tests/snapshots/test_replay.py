@@ -135,6 +135,7 @@ def request(url):
         return json.load(reply)
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(400)
 @pytest.mark.skipif(sys.platform != "linux", reason="links of packages are made as on Linux")
 async def test_the_steps_of_a_context_give_a_running_comfyui(
@@ -166,6 +167,7 @@ async def test_the_steps_of_a_context_give_a_running_comfyui(
     assert "KSampler" in known
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(400)
 @pytest.mark.skipif(sys.platform != "linux", reason="links of packages are made as on Linux")
 def test_the_dockerfile_of_a_run_makes_what_the_run_used(

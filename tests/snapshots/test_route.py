@@ -137,6 +137,7 @@ async def test_models_with_a_source_are_downloaded_where_asked_for(api, home):
     assert any("1 of 2 models have no known source" in warning for warning in body["warnings"])
 
 
+@pytest.mark.thorough
 async def test_a_model_that_was_downloaded_here_has_its_source(api, home, registry):
     request = {"action": "add", "folder": "loras", "filename": "got.safetensors"}
     url = f"{registry.url}/files/got.safetensors"

@@ -220,12 +220,14 @@ class TestDamagedDatabase:
         assert await begin_and_read(full) == 0
         assert len(damaged(full)) == 1
 
+    @pytest.mark.thorough
     async def test_a_wal_of_a_killed_server(self, begin, full):
         write_and_die(full)
         sound = await begin()
         assert (await sound.status())["warnings"] == [], "a kill alone is no damage"
         assert await sound.read(count) == ROWS + 100
 
+    @pytest.mark.thorough
     @pytest.mark.parametrize("place", [3, 0.5])
     async def test_damaged_wal(self, begin, full, place):
         """SQLite itself reads the transactions before the damage."""

@@ -166,6 +166,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("kind", "digest", "missing"),
     few(

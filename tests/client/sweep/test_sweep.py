@@ -59,6 +59,7 @@ def in_words() -> dict[str, Any]:
     }
 
 
+@pytest.mark.thorough
 def test_each_different_node_of_a_sweep_is_executed_once(comfy):
     """ComfyUI executes no node twice for equal values, also if the first input is the deepest."""
     token = uuid.uuid4().hex
@@ -289,6 +290,7 @@ def test_interrupting_the_kernel_stops_it(jupyter, tmp_path):
     assert done.stderr == ""
 
 
+@pytest.mark.thorough
 def test_a_file_is_refused_by_another_server_than_the_one_with_its_runs(
     comfy, start_jupyter, comfyui, tmp_path
 ):
@@ -444,6 +446,7 @@ def test_a_view_is_updated_and_a_later_change_of_the_workflow_is_ignored(comfy):
     assert (first < 0.5, status, last) == (True, "running", (1.0, "done"))
 
 
+@pytest.mark.thorough
 def test_waiting_goes_on_while_the_server_is_started_again(serve, comfyui):
     jupyter = serve(comfyui_url=comfyui.url)
     comfy = Comfy(jupyter.url, jupyter.token)
