@@ -16,6 +16,7 @@ const SMALL = 768; // pixels of the largest copies that the page keeps; larger o
 const KEPT = 200; // small copies that the page keeps
 const PREVIEW = 192; // pixels of a copy beside the name of a file
 const LARGEST_MODEL = 64 << 20; // bytes; larger ones would need too much memory and time of the page
+const GONE = "gone"; // in place of the size of a file
 const TURNABLE = /\.(glb|gltf|ply)$/i;
 
 /**
@@ -394,7 +395,7 @@ export function Tile({ media, file, children }: FileProps & { children?: Compone
     if (!isSeen) return;
     media.size(file.query).then(
       (size) => setBytes(size < 0 ? "" : formatBytes(size)),
-      (error) => setBytes(isPassing(error) ? "" : "gone"),
+      (error) => setBytes(isPassing(error) ? "" : GONE),
     );
   }, [media, file.query, isSeen]);
   if (isOpen) {
@@ -425,7 +426,7 @@ export function Tile({ media, file, children }: FileProps & { children?: Compone
       )}
       <span class="cd-cut cd-grow">{nameOf(file)}</span>
       <span class="cd-faint">{[sizeText(file), bytes].filter(Boolean).join(" · ")}</span>
-      <Download media={media} file={file} text="" />
+      {bytes !== GONE && <Download media={media} file={file} text="" />}
       {file.kind === "3d" && TURNABLE.test(file.name) && (
         <Button
           label="View in 3D"

@@ -157,6 +157,7 @@ test("a picture that is gone is a tile that says why", async (t) => {
   const { el } = await show(t, <Gallery transport={new Recorded(answers)} run={run} />);
   const tile = () => el.querySelector(".cd-tile")?.textContent ?? "";
   await until(() => /a\.png.*gone.*not here/.test(tile()));
+  assert.equal(el.querySelector(".cd-tile a"), null, "there is nothing to download");
 });
 
 test("a picture with very many pixels is shown as a copy until all are wanted", async (t) => {

@@ -98,9 +98,9 @@ function panelsOnce(read) {
   const page = globalThis;
   page[LOADED] ??= {};
   const loaded = page[LOADED];
-  loaded["4a94d1bc3b787f5b"] ??= read().then(run);
-  loaded["4a94d1bc3b787f5b"].catch(() => delete loaded["4a94d1bc3b787f5b"]);
-  return loaded["4a94d1bc3b787f5b"];
+  loaded["be7d228dab96133e"] ??= read().then(run);
+  loaded["be7d228dab96133e"].catch(() => delete loaded["be7d228dab96133e"]);
+  return loaded["be7d228dab96133e"];
 }
 async function run(text) {
   const url = URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
@@ -111,11 +111,11 @@ async function run(text) {
   }
 }
 function askForPanels() {
-  const url = `${pageConfig().baseUrl ?? "/"}static/comfydeploy/panels.js?v=${"4a94d1bc3b787f5b"}`;
+  const url = `${pageConfig().baseUrl ?? "/"}static/comfydeploy/panels.js?v=${"be7d228dab96133e"}`;
   return fetch(url, { headers: pageHeaders() });
 }
 function isPanels(text) {
-  return text.startsWith(`// ${"4a94d1bc3b787f5b"} `);
+  return text.startsWith(`// ${"be7d228dab96133e"} `);
 }
 
 // src/hosts/anywidget.ts
