@@ -62,9 +62,10 @@ test-all: ## the same with all cases: kills, matrices of versions and states, ma
 	$(MAKE) test THOROUGH=1
 
 # What the tests need is installed, and the site of documents built, while the code is checked,
-# since each uses one processor. Of ComfyUI's requirements, only what it imports is compiled.
+# since each uses one processor. ComfyUI begins: it takes longest, and waits for the network, so that
+# two processors have work with three jobs. Of its requirements, only what it imports is compiled.
 prepared: $(STAMP)-docs
-	PIP_NO_COMPILE=1 $(MAKE) --jobs 2 check comfyui hub-proxy docs compiled-tests
+	PIP_NO_COMPILE=1 $(MAKE) --jobs 3 comfyui check hub-proxy docs compiled-tests
 
 # Each process of pytest reads all tests: in a third of the time if another one has compiled them.
 # One that cannot be read is reported by `unit`.

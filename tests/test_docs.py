@@ -59,7 +59,7 @@ def test_python_examples_run(pages, folder, jupyter):
     assert complaints == []
 
 
-@pytest.mark.parametrize("page", pages_with("bash"), ids=relative_name)
+@pytest.mark.parametrize("page", few(pages_with("bash"), 2), ids=relative_name)
 def test_shell_examples_run(page, folder, jupyter):
     env = {
         **os.environ,

@@ -138,6 +138,7 @@ def test_the_sidebar_shows_what_runs_waits_and_is_done(
     expect(status_bar(lab_page)).to_contain_text("ComfyUI: idle")
 
 
+@pytest.mark.thorough
 def test_two_results_are_compared_and_one_is_opened(lab_page: Page, comfy: Comfy) -> None:
     picture(comfy, 97)
     newest = comfy.get(picture(comfy, 98)).result.files[0].filename

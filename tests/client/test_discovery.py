@@ -98,6 +98,7 @@ def test_a_unix_socket_is_refused_clearly(runtime):
         connect()
 
 
+@pytest.mark.thorough
 def test_a_server_with_a_password_only_is_refused_clearly(runtime, start_jupyter):
     from jupyter_server.auth import passwd
 

@@ -57,6 +57,7 @@ async def test_a_picture_goes_from_one_machine_to_another(api, one, other):
     assert await picture(api, at_once) == (other, (0, 255, 0))
 
 
+@pytest.mark.thorough
 async def test_pictures_travel_to_the_members_of_a_pool(api):
     colours = [0x0000FF, 0x00FF00, 0xFF0000, 0xFFFF00, 0x00FFFF, 0xFF00FF]
     held = [await api.start(slow(30), machine=machine) for machine in ("local", "second")]

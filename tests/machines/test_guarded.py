@@ -116,6 +116,7 @@ def graph():
     }
 
 
+@pytest.mark.thorough
 def test_a_run_on_a_comfyui_behind_authentication(server, guarded):
     refused = len(guarded.refused)
     result = server.raw("POST", "run", json={"workflow_api": graph()}).json()

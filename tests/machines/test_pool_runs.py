@@ -137,6 +137,7 @@ async def test_a_run_says_why_it_waits_for_its_pool(api, extension):
     await asyncio.wait([serving])
 
 
+@pytest.mark.thorough
 async def test_a_removed_member_keeps_its_runs(comfyuis, api):
     runs = await submit(api, 8)
     await until_full(comfyuis)
@@ -166,6 +167,7 @@ async def test_a_removed_member_keeps_its_runs(comfyuis, api):
     assert (await api.until(last, "success"))["machine"] == "two"
 
 
+@pytest.mark.thorough
 async def test_no_run_is_assigned_to_a_member_during_its_deletion(comfyuis, api, extension):
     """The store is busy while the machine is deleted; runs arrive meanwhile."""
     release(comfyuis)
@@ -181,6 +183,7 @@ async def test_no_run_is_assigned_to_a_member_during_its_deletion(comfyuis, api,
     assert comfyuis["one"].load == (0, 0)
 
 
+@pytest.mark.thorough
 async def test_a_member_that_gets_a_run_during_its_change_keeps_its_comfyui(
     comfyuis, api, extension
 ):

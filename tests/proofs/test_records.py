@@ -106,6 +106,7 @@ async def test_records_are_made_while_runs_follow_each_other(
     assert "complete" in await until_async(run_and_look, lambda found: "complete" in found)
 
 
+@pytest.mark.thorough
 async def test_an_output_that_was_replaced_before_it_was_noted_says_so(
     never_quiet, monkeypatch, api, comfyui
 ):
@@ -118,6 +119,7 @@ async def test_an_output_that_was_replaced_before_it_was_noted_says_so(
     assert output["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
 
 
+@pytest.mark.thorough
 async def test_an_output_that_was_deleted_before_it_was_noted_has_the_reason(
     never_quiet, monkeypatch, api, comfyui
 ):
@@ -156,6 +158,7 @@ async def test_models_inputs_and_packs_are_named_by_their_content(api, comfyui):
     assert len(pack["sha256"]) == 64
 
 
+@pytest.mark.thorough
 async def test_a_large_file_is_hashed_once_nothing_runs(api, chain, comfyui, monkeypatch):
     monkeypatch.setattr(service, "SMALL", 4)
     (comfyui.models_dir / "vae").mkdir(exist_ok=True)
@@ -222,6 +225,7 @@ async def test_a_deleted_run_leaves_no_record(api, tmp_path):
             assert store.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
 
 
+@pytest.mark.thorough
 async def test_a_run_that_cannot_be_noted_keeps_no_other_waiting(api, monkeypatch):
     whole = service.named_in
 

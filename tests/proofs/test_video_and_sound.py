@@ -105,6 +105,7 @@ def film(name: str, color: int) -> dict[str, Any]:
     }
 
 
+@pytest.mark.thorough
 async def test_videos_and_sounds_of_comfyui_are_made_again(api):
     """The files differ, since ComfyUI writes the graph into each; what they contain does not."""
     one, two, other = [

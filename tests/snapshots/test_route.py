@@ -110,6 +110,7 @@ async def test_secrets_are_left_out(api, home):
     assert "off" not in body["dockerfile"]
 
 
+@pytest.mark.thorough
 async def test_models_with_a_source_are_downloaded_where_asked_for(api, home):
     folder = home.path / "models/checkpoints"
     folder.mkdir(parents=True)

@@ -216,6 +216,7 @@ def test_few_are_queued_at_a_time(comfy):
     assert {run.status for run in comfy.runs(limit=2)} == {"cancelled"}
 
 
+@pytest.mark.thorough
 def test_it_goes_on_after_its_kernel_ended(comfy, jupyter, tmp_path, monkeypatch):
     graph = sleeping_workflow(1)
     graph["3"] = {"class_type": "TestText", "inputs": {"text": "early"}}
