@@ -159,6 +159,7 @@ class Handler(Base, APIHandler):
 
     _etag: str | None = None
     wanted: asyncio.Future[Any] | None = None  # what ends if the client disconnects
+    _has_left = False  # whether the client has disconnected
 
     @property
     def content_security_policy(self) -> str:
@@ -296,7 +297,7 @@ class Handler(Base, APIHandler):
     async def for_client(self, work: Awaitable[T]) -> T:
         """Return what work returns; it is cancelled, and nothing is sent, if the client leaves."""
         wanted: asyncio.Future[T] = asyncio.ensure_future(work)
-        self.wanted = wanted
+        self.want(wanted)
         try:
             return await wanted
         except asyncio.CancelledError:
@@ -304,8 +305,15 @@ class Handler(Base, APIHandler):
                 raise web.Finish from None
             raise
 
+    def want(self, work: asyncio.Future[Any]) -> None:
+        """Cancel work when the client leaves, or now if it left before the work began."""
+        self.wanted = work
+        if self._has_left:
+            self.on_connection_close()
+
     def on_connection_close(self) -> None:
         super().on_connection_close()
+        self._has_left = True
         wanted, self.wanted = self.wanted, None
         if wanted is not None:
             wanted.cancel()

@@ -482,7 +482,8 @@ class SnapshotHandler(Handler):
                 self.write(RunEvent(next(numbers), "log", {"line": line}).sse)
                 self.flush()
 
-        self.wanted = work = self._begin(request, send)
+        work = self._begin(request, send)
+        self.want(work)
         self.begin_stream()
         self.flush()
         with self.kept_open():

@@ -533,7 +533,7 @@ def _own_page(request: web.BaseRequest) -> bool:
 def _refusal(request: web.BaseRequest, status: int, code: str, text: str) -> web.Response:
     """Return an error response of the gate itself: a page for browsers, JSON for programs."""
     headers = {"X-ComfyDeploy-Gate": code, "Cache-Control": "no-store"}
-    if status == 429:
+    if code == "too_many_attempts":
         headers["Retry-After"] = str(int(ATTEMPTS_PERIOD))
     if "text/html" in request.headers.get("Accept", "") and status in (401, 429):
         page = _PAGE.format(title="Protected", text=text, parameter=PARAMETER)

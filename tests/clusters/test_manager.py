@@ -8,8 +8,10 @@ from comfydeploy_jupyter.machines.dask_worker import LeaseRequest
 
 
 def manager(listener=None, *, least=0):
-    request = LeaseRequest("", "", "", "/opt/ComfyUI")
-    return LeaseManager("t", object, request, least=least, most=9, provider=listener)
+    provider = listener or SimpleNamespace()
+    provider.token, provider.least, provider.most = "t", least, 9
+    provider.request = LeaseRequest("", "", "/opt/ComfyUI")
+    return LeaseManager(provider, object)
 
 
 def test_events_count_although_the_clock_of_the_scheduler_was_set_back():

@@ -10,6 +10,7 @@ from tornado.httpclient import HTTPClientError
 
 from comfydeploy_jupyter.client import Comfy
 from comfydeploy_jupyter.errors import DockerFailedError
+from comfydeploy_jupyter.handlers.machines import SnapshotHandler
 from tests.helpers.jupyter import parse_stream
 from tests.helpers.waiting import until_async
 from tests.snapshots.conftest import names_in, text_of
@@ -138,6 +139,31 @@ async def test_a_disconnected_client_ends_the_build(extension, api, tmp_path, en
     await until_async(
         lambda: api.post("snapshot-to-docker", again), lambda answer: answer[0] == 200
     )
+
+
+@pytest.mark.parametrize("accept", ["text/event-stream", "application/json"])
+async def test_a_client_that_left_before_the_build_began_ends_it(
+    extension, jp_fetch, monkeypatch, accept
+):
+    works = []
+    read = SnapshotHandler.json_body
+
+    async def read_late(self, **options):
+        body = await read(self, **options)
+        self.request.connection.stream.close()
+        await until_async(lambda: self._has_left)
+        return body
+
+    def begin(*_):
+        works.append(asyncio.ensure_future(asyncio.sleep(600)))
+        return works[0]
+
+    monkeypatch.setattr(SnapshotHandler, "json_body", read_late)
+    monkeypatch.setattr(SnapshotHandler, "_begin", begin)
+    path, headers = ("comfyui-deploy", "snapshot-to-docker"), {"Accept": accept}
+    with pytest.raises(HTTPClientError):
+        await jp_fetch(*path, method="POST", body=json.dumps(SNAPSHOT), headers=headers)
+    await until_async(lambda: works and works[0].cancelled())
 
 
 async def test_the_end_of_the_server_ends_the_build(api, extension, tmp_path, engine):

@@ -132,7 +132,7 @@ class Sweeps:
             if name in options:
                 raise brief(TypeError(f"a sweep has no option {name!r}: give it the workflow"))
         also = {"fresh", "points", "save", "wait", *BATCH_OPTIONS}
-        check_options(options.keys() - BATCH_OPTIONS, also)
+        check_options([name for name in options if name not in BATCH_OPTIONS], also)
         loaded, grid = Workflow(self._comfy.server, workflow), Grid.of(points)
         source = loaded.source
         if "seed" in grid.names:
@@ -167,7 +167,7 @@ class Sweeps:
     ) -> Sweep:
         """Return a new sweep over the outputs of runs and batches, see `Comfy.map`."""
         own = {*BATCH_OPTIONS, "workflow_id", "version"}
-        check_options(options.keys() - own, own)
+        check_options([name for name in options if name not in own], own)
         if twice := sources.keys() & (inputs or {}).keys():
             raise InvalidRequestError.of_field(f"inputs.{min(twice)}", "is given twice")
         source, values = source_of(workflow), [v for each in sources.values() for v in each]
