@@ -125,7 +125,7 @@ async def measure_door(cluster: DaskCluster, fields: dict[str, Any]) -> list[Fig
     """Measure requests and events through the proxy."""
     kind = DaskKind(ComfyDeploy())
     request = {"scheduler": cluster.address, "security": cluster.security, "workers": [0, 1]}
-    provider = kind.make("proxy", await kind.check({**request, **fields}))
+    provider = kind.make("proxy", await kind.check({**request, **fields}, {}))
     members = Members()
     await provider.start(members)
     provider.wanted(1)
@@ -155,7 +155,7 @@ async def measure_leases(cluster: DaskCluster, fields: dict[str, Any]) -> list[F
     idle = max(late for late, _ in ticker.take()["gaps"])
     kind = DaskKind(ComfyDeploy())
     request = {"scheduler": cluster.address, "security": cluster.security, "workers": [0, LEASES]}
-    provider = kind.make("leases", await kind.check({**request, **fields}))
+    provider = kind.make("leases", await kind.check({**request, **fields}, {}))
     await provider.start(Members())
     begin = time.perf_counter()
     provider.wanted(LEASES)

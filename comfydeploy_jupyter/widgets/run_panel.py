@@ -9,8 +9,9 @@ import json
 import os
 import random
 import threading
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import traitlets as t
 
@@ -39,6 +40,9 @@ MAX_AT_ONCE = 100
 
 ASKED_AHEAD = 256 * 1024
 """The characters of a workflow from which its form is asked for before it is sent to the page."""
+
+KEPT = 240.0
+"""How long the server certainly has such a form after it was asked for, s."""
 
 MAX_STORED = 200
 """How many stored workflows are searched for a name."""
@@ -82,6 +86,8 @@ class RunPanel(Panel):
     """
 
     OWN_ARGUMENTS = ("workflow", "comfy", "version", "machine", "directory")
+
+    _asked: ClassVar[tuple[object, float]] = (None, 0.0)  # for what form, and when
 
     # the workflow that is shown: {"title", "source", "warnings", "key"}; None for none. Its graphs
     # are text, because a browser rounds large integers
@@ -321,10 +327,13 @@ class RunPanel(Panel):
     def _ask_ahead(self, source: dict[str, Any]) -> None:
         """Let the server make a large form, which it keeps, before the page has the workflow."""
         with contextlib.suppress(ComfyDeployError, OSError):
-            body = {**source, "machine": self.machine, "brief": True}
-            server = self.comfy.server
+            server, body = self.comfy.server, {**source, "machine": self.machine, "brief": True}
+            asked, at = (server.url, body), time.monotonic()
+            before, since = RunPanel._asked
+            if asked == before and at - since < KEPT:
+                return
             with server.request("POST", server.address("workflow/form"), body=body):
-                pass
+                RunPanel._asked = asked, at
 
     def _resolved(
         self, given: GivenWorkflow, version: int | None

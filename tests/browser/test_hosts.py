@@ -400,7 +400,7 @@ def test_a_sweep_for_which_the_kernel_waits(
     monkeypatch.chdir(tmp_path)  # where the sweep is saved
     panels: queue.Queue[SweepPanel] = queue.Queue()
 
-    def display(progress: Any) -> Live[Any]:
+    def display(progress: Any) -> Live:
         panel = SweepPanel(progress.sweep)
         panels.put(panel)
         return Live(progress, panel)

@@ -98,9 +98,9 @@ function panelsOnce(read) {
   const page = globalThis;
   page[LOADED] ??= {};
   const loaded = page[LOADED];
-  loaded["be7d228dab96133e"] ??= read().then(run);
-  loaded["be7d228dab96133e"].catch(() => delete loaded["be7d228dab96133e"]);
-  return loaded["be7d228dab96133e"];
+  loaded["56f89894393f616d"] ??= read().then(run);
+  loaded["56f89894393f616d"].catch(() => delete loaded["56f89894393f616d"]);
+  return loaded["56f89894393f616d"];
 }
 async function run(text) {
   const url = URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
@@ -111,11 +111,11 @@ async function run(text) {
   }
 }
 function askForPanels() {
-  const url = `${pageConfig().baseUrl ?? "/"}static/comfydeploy/panels.js?v=${"be7d228dab96133e"}`;
+  const url = `${pageConfig().baseUrl ?? "/"}static/comfydeploy/panels.js?v=${"56f89894393f616d"}`;
   return fetch(url, { headers: pageHeaders() });
 }
 function isPanels(text) {
-  return text.startsWith(`// ${"be7d228dab96133e"} `);
+  return text.startsWith(`// ${"56f89894393f616d"} `);
 }
 
 // src/hosts/anywidget.ts

@@ -29,9 +29,11 @@ export function GalleryPanel({ transport, traits, child }: PanelProps<GalleryTra
 async function shownOf(transport: Transport, run: RunCard): Promise<Partial<RunTraits>> {
   const { prompt_id, workflow, workflow_id } = run;
   const result = await transport.get<RunRecord>("check-status", { prompt_id });
-  const source: Source = workflow // the name of one that is still stored
-    ? { workflow_id, version: Number(result.version) }
-    : await graphsOf(transport, prompt_id);
+  const { version } = result;
+  const source: Source =
+    workflow && version // the name of one that is still stored
+      ? { workflow_id, version: Number(version) }
+      : await graphsOf(transport, prompt_id);
   const body = { ...source, prompt_id, brief: true };
   const { given } = await transport.post<{ given: Inputs }>("workflow/form", body);
   const title = workflow || "Workflow of a run";
