@@ -138,13 +138,19 @@ def test_uploads_are_cancelled_and_retried(looks: Looks, tmp_path: Path) -> None
 
 
 @pytest.mark.thorough
-def test_through_the_kernel_where_the_page_reaches_no_route(
-    open_notebook: Any, comfyui: ComfyUIServer, large_file: tuple[Path, str]
+def test_through_the_kernel_where_the_page_comes_from_another_server(
+    open_notebook: Any,
+    jupyter: JupyterProcess,
+    comfyui: ComfyUIServer,
+    large_file: tuple[Path, str],
 ) -> None:
     large, digest = large_file
-    code = "import comfydeploy_jupyter as cd\ncd.UploadPanel(subfolder='kernel')"
+    code = (
+        "from comfydeploy_jupyter import UploadPanel\n"
+        "from comfydeploy_jupyter.client import Comfy\n"
+        f"UploadPanel(comfy=Comfy({jupyter.url!r}, {jupyter.token!r}), subfolder='kernel')"
+    )
     page = open_notebook(code, app="notebook", width=480).page
-    page.route("**/comfyui-deploy/**", lambda route: route.abort())
     page.locator("input[type=file]").set_input_files(large)
     expect(rows_in(page).first).to_contain_text(digest[:12])
     arrived = comfyui.input_dir / "kernel" / large.name

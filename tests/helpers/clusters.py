@@ -23,6 +23,11 @@ class DaskProcess(Reaped):
     def __init__(self, log: Path, *arguments: str, env: Mapping[str, str] | None = None) -> None:
         env = {"PYTHONPATH": PYTHONPATH, **(env or {})}
         super().__init__(sys.executable, "-m", *arguments, log=log, cwd=log.parent, env=env)
+        self._log = log
+
+    def log(self) -> str:
+        """Return what it has written."""
+        return self._log.read_text(errors="replace")
 
 
 class DaskCluster:
