@@ -90,7 +90,7 @@ PORTION = 1000  # points in one read for a sheet
 MAX_SHOWN = 100  # of the runs and batches that one waits for
 MIN_SECONDS = 0.001  # of a run, for estimates
 # What the requests of its runs have from that of a batch as it is
-OF_RUNS = (*("node_form", "strict_inputs", "preview_method", "outputs", "cancel_with", "retry"),)
+OF_RUNS = ("node_form", "strict_inputs", "preview_method", "outputs", "cancel_with", "retry")
 # Errors that are not the fault of the point: it is tried again.
 TRANSIENT = (ComfyUIUnavailableError, RunTimeoutError, StoreUnavailableError, NoSpaceError)
 

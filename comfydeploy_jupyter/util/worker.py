@@ -22,6 +22,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
@@ -130,7 +131,7 @@ async def parse_body(
     is_text = only_read and isinstance(text, bytes) and _TEXT_FIRST.match(text)
     if is_text and len(text) > THREAD_ABOVE:
         read = asyncio.to_thread if len(text) <= TEXT_BELOW else call
-        return await read(_body_with_texts, text, unique)
+        return await read(partial(_body_with_raw, as_text=True), text, unique)
     if graphs and len(text) > (READY_ABOVE if only_read and _workers.waiting else PROCESS_ABOVE):
         return await call(_body_with_raw, text, unique)
     load = _body_with_graphs if graphs else load_body
@@ -161,22 +162,17 @@ def _parsed(graph: Any, unique: bool) -> Any:
     return graph
 
 
-def _body_with_texts(text: bytes | str, unique: bool) -> dict[str, Any]:
+def _body_with_raw(text: bytes | str, unique: bool, *, as_text: bool = False) -> dict[str, Any]:
+    """Return a body with large `GRAPHS` as `RawJSON`; ``as_text`` leaves those that are text."""
     body = load_body(text, unique=unique)
     for key in GRAPHS & body.keys():
         given = body[key]
-        if isinstance(given, str) and len(given) > THREAD_ABOVE and given.lstrip().startswith("{"):
+        is_text = as_text and isinstance(given, str) and len(given) > THREAD_ABOVE
+        if is_text and given.lstrip().startswith("{"):
             with suppress(UnicodeEncodeError):  # half of a surrogate pair, which JSON may have
                 body[key] = RawJSON(given.encode(), field=key)
                 continue
         body[key] = packed(_parsed(given, unique))
-    return body
-
-
-def _body_with_raw(text: bytes | str, unique: bool) -> dict[str, Any]:
-    body = load_body(text, unique=unique)
-    for key in GRAPHS & body.keys():
-        body[key] = packed(_parsed(body[key], unique))
     return body
 
 

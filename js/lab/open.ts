@@ -2,14 +2,13 @@
 
 import type { JupyterFrontEnd } from "@jupyterlab/application";
 import { messageOf } from "../src/format.ts";
+import { graphsOf } from "../src/workflows/source.ts";
 import { showing } from "./ends.ts";
 import { OPEN_PANEL } from "./panels.ts";
 import { baseUrl, transport } from "./server.ts";
 import { tell } from "./tell.ts";
 import { trans } from "./words.ts";
 
-/** The graphs of a run, as texts: a browser would round large integers. */
-type Graphs = { workflow_api: string; workflow: string | null };
 type Run = {
   prompt_id: string;
   status: string;
@@ -37,10 +36,9 @@ async function storedOf({ prompt_id, workflow_id, version }: Run): Promise<Shown
 }
 
 async function graphOf({ prompt_id, created_at }: Run): Promise<Shown> {
-  const query = { graph: prompt_id, text: true };
-  const { workflow_api, workflow } = await transport().get<Graphs>("runs", query);
+  const source = await graphsOf(transport(), prompt_id);
   const title = trans.__("Run of %1", new Date(created_at).toLocaleString());
-  return { source: { workflow_api, ...(workflow && { workflow }) }, title, values: {} };
+  return { source, title, values: {} };
 }
 
 /** Show the panel in the main area that shows a run or a batch; return whether there is one. */

@@ -98,9 +98,9 @@ function panelsOnce(read) {
   const page = globalThis;
   page[LOADED] ??= {};
   const loaded = page[LOADED];
-  loaded["56f89894393f616d"] ??= read().then(run);
-  loaded["56f89894393f616d"].catch(() => delete loaded["56f89894393f616d"]);
-  return loaded["56f89894393f616d"];
+  loaded["5cd58abff2207e02"] ??= read().then(run);
+  loaded["5cd58abff2207e02"].catch(() => delete loaded["5cd58abff2207e02"]);
+  return loaded["5cd58abff2207e02"];
 }
 async function run(text) {
   const url = URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
@@ -111,11 +111,11 @@ async function run(text) {
   }
 }
 function askForPanels() {
-  const url = `${pageConfig().baseUrl ?? "/"}static/comfydeploy/panels.js?v=${"56f89894393f616d"}`;
+  const url = `${pageConfig().baseUrl ?? "/"}static/comfydeploy/panels.js?v=${"5cd58abff2207e02"}`;
   return fetch(url, { headers: pageHeaders() });
 }
 function isPanels(text) {
-  return text.startsWith(`// ${"56f89894393f616d"} `);
+  return text.startsWith(`// ${"5cd58abff2207e02"} `);
 }
 
 // src/hosts/anywidget.ts

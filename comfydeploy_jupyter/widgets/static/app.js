@@ -45,7 +45,7 @@ async function open(el2) {
   const address = new URL(location.href);
   address.searchParams.delete("token");
   history.replaceState(null, "", address);
-  const { mountAlone, Straight } = await import(`./panels.js?v=${"56f89894393f616d"}`);
+  const { mountAlone, Straight } = await import(`./panels.js?v=${"5cd58abff2207e02"}`);
   const transport = new Straight(pageConfig().baseUrl ?? "/");
   const given = parseJson(document.getElementById("comfydeploy-app")?.textContent);
   let { error = "" } = given ?? {};

@@ -6,6 +6,7 @@ import type { Inputs, Source } from "../state/form.ts";
 import type { RunRecord } from "../state/runs.ts";
 import type { PanelProps } from "../state/traits.ts";
 import type { Transport } from "../transport.ts";
+import { graphsOf } from "../workflows/source.ts";
 import type { RunTraits } from "./run.tsx";
 
 type GalleryTraits = {
@@ -43,10 +44,4 @@ async function shownOf(transport: Transport, run: RunCard): Promise<Partial<RunT
     shown_workflow: { title, source, warnings: [] },
     ...{ values: given, locked: null, varied: {}, batch: "" },
   };
-}
-
-async function graphsOf(transport: Transport, graph: string): Promise<Source> {
-  type Graphs = { workflow_api: string; workflow: string | null };
-  const { workflow_api, workflow } = await transport.get<Graphs>("runs", { graph, text: true });
-  return { workflow_api, ...(workflow && { workflow }) };
 }

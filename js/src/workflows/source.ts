@@ -148,6 +148,14 @@ export async function open(
   return { ...opened(found), title, key: keyOf(entry) };
 }
 
+/** Return the graphs of a run. */
+export async function graphsOf(transport: Transport, promptId: string): Promise<Source> {
+  type Graphs = { workflow_api: string; workflow: string | null };
+  const query = { graph: promptId, text: true };
+  const { workflow_api, workflow } = await transport.get<Graphs>("runs", query);
+  return { workflow_api, ...(workflow && { workflow }) };
+}
+
 const MAX_PARSED = 20 << 20; // bytes of a JSON file that the page reads itself
 
 /** Open a file of the user's computer; errors name it. */
